@@ -1,0 +1,149 @@
+"""The settings of a run: strict, frozen, YAML in and out; the command line is made from them."""
+
+from pathlib import Path
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+import yaml
+from pydantic import Field, ValidationError
+from tyro.conf import arg
+
+from img2img.data.folders import Derivation, Direction
+from img2img.data.transforms import JITTER, Resize
+from img2img.errors import Strict, UsageError, explain, listed
+from img2img.files import write_whole
+from img2img.machine import Precision
+from img2img.methods import METHODS
+
+M = TypeVar("M", bound=Strict)
+
+
+class DataConfig(Strict):
+    """Which images, and how they are prepared. The geometry is the same for source and target."""
+
+    path: Annotated[Path | None, arg(name="data", prefix_name=False)] = None
+    """The data set's folder. Known layouts: trainA trainB, train/A train/B, train_A train_B, A B, train/ with pairs side by side; the same with val and test."""
+    source: Path | None = None
+    """A folder of sources, with `--data.target` instead of `--data`; may have sub-folders train, val, test."""
+    target: Path | None = None
+    """A folder of targets of the same names."""
+    derive: Derivation | None = None
+    """Make the sources from a folder of images: gray (colourisation), edges (Canny), lowres (a quarter of the resolution)."""
+    direction: Annotated[Direction, arg(name="direction", prefix_name=False)] = "AtoB"
+    """AtoB translates A to B; BtoA the other way."""
+    size: Annotated[int, arg(name="size", prefix_name=False)] = Field(256, ge=8, le=8192)
+    """Height and width of the training images in pixels."""
+    resize: Resize = "short"
+    """short: scale the shorter side, keep the aspect; stretch: scale both sides; none: crop only."""
+    jitter: float = Field(JITTER, ge=1, le=4)
+    """Scale to this times the size before a random crop: 286/256 in the paper; 1 for no jitter."""
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    vertical_flip: float = Field(0.0, ge=0, le=1)
+    """Probability of a vertical flip."""
+    rotate: float = Field(0.0, ge=0, le=180)
+    """Largest angle of a random rotation, in degrees."""
+    quarter_turns: bool = False
+    """Random rotation by 0, 90, 180 or 270 degrees."""
+    colour_jitter: float = Field(0.0, ge=0, le=1)
+    """Strength of random brightness, contrast, saturation and hue of the source alone."""
+    holdout: float = Field(0.0, ge=0, lt=1)
+    """Without a val split: the share of the training pairs kept aside for validation."""
+    in_channels: int | None = Field(None, ge=1, le=4)
+    """Channels of the source, 1 gray to 4 RGB with alpha; by default what most files have."""
+    out_channels: int | None = Field(None, ge=1, le=4)
+    """Channels of the target; by default what most files have."""
+
+
+class RunConfig(Strict, Generic[M]):
+    """Everything that a run depends on."""
+
+    method: Annotated[M, arg(name="")]
+    """What is trained."""
+    data: DataConfig = DataConfig()
+    """Which images, and how they are prepared."""
+    output: Path | None = None
+    """The run's folder; by default checkpoints/METHOD-DATA."""
+    epochs: float = Field(200, gt=0)
+    """How often to see every training image."""
+    steps: int | None = Field(None, ge=1)
+    """How many optimizer updates, instead of epochs."""
+    batch_size: int = Field(1, ge=1)
+    """Images a process and forward pass."""
+    accumulation: int = Field(1, ge=1)
+    """Batches whose gradients are added up for one optimizer update."""
+    decay: float = Field(0.5, ge=0, le=1)
+    """The last share of training in which the learning rate falls linearly to 0."""
+    ema: float = Field(0.0, ge=0, lt=1)
+    """Decay of an exponential moving average of the generator, which is then what is saved and validated; 0 for none."""
+    seed: int = Field(0, ge=0, lt=2**31)
+    """Where all random numbers come from."""
+    workers: int | None = Field(None, ge=0)
+    """Processes that load images; by default up to 8 for a GPU, 1 for a CPU."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1 or mps."""
+    mixed_precision: Precision = "auto"
+    """auto: bf16 where the device computes in it natively, else fp32 (no)."""
+    channels_last: Literal["auto", "yes", "no"] = "auto"
+    """Memory format of the networks; auto takes what was measured to be faster."""
+    compile: bool = False
+    """torch.compile the networks: slower to start, faster afterwards; measure whether it pays."""
+    checkpoint_every: int | None = Field(None, ge=1)
+    """Updates between checkpoints; by default an epoch, or 500 if that is more."""
+    keep_checkpoints: int = Field(1, ge=1)
+    """How many checkpoints to keep for a resume."""
+    validate_every: int | None = Field(None, ge=1)
+    """Updates between validations and sample pictures; by default an epoch, or 500 if that is more."""
+    log_every: int = Field(20, ge=1)
+    """Updates between lines of the log."""
+
+
+def run_type(method: str) -> Any:
+    """The RunConfig of a method, by its name on the command line.
+
+    Raises:
+        UsageError: for a name that isn't known.
+    """
+    if method not in METHODS:
+        raise UsageError(f"there is no method {method!r}; there are: {', '.join(METHODS)}.")
+    return RunConfig.__class_getitem__(METHODS[method])  # a type made at run time
+
+
+def read_config(path: Path, method: str | None = None) -> RunConfig[Any]:
+    """Reads a run's YAML file; what it doesn't say takes the defaults.
+
+    Args:
+        path: the file.
+        method: the method, if the file needn't say it.
+
+    Raises:
+        UsageError: if it can't be read, or has a key or value that isn't allowed.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    if not isinstance(values, dict):
+        raise UsageError(f"{path} holds no settings; {listed(list(RunConfig.model_fields), 20)} are known.")
+    settings = values.setdefault("method", {})
+    name = settings.get("name", method) if isinstance(settings, dict) else settings
+    if method is not None and name != method:
+        raise UsageError(f"{path} is for the method {name}, not {method}.")
+    if name is None:
+        raise UsageError(f"{path} names no method; add method: {{name: pix2pix}}.")
+    if not isinstance(settings, dict):
+        values["method"] = {"name": name}
+    try:
+        config: RunConfig[Any] = run_type(str(name)).model_validate(values)
+        return config
+    except ValidationError as error:
+        raise UsageError(f"{path}: {explain(error)}.") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None
+
+
+def write_config(path: Path, config: RunConfig[Any]) -> None:
+    """Writes the whole resolved file."""
+    text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
+    write_whole(path, text.encode())

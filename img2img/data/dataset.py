@@ -1,0 +1,103 @@
+"""A paired data set for PyTorch: decodes, derives, transforms, and gives tensors."""
+
+import zlib
+from pathlib import Path
+from typing import TypedDict
+
+import numpy as np
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from img2img.data.folders import Pair
+from img2img.data.sampler import Key
+from img2img.data.transforms import JointTransform, Resize, derive_source, resized, scaled
+from img2img.images import Array, ImageError, peak, read_image, to_tensor, with_channels
+
+
+class Sample(TypedDict):
+    """A pair as tensors (C, size, size) in [-1, 1]; in a batch (B, C, size, size)."""
+
+    source: Tensor
+    target: Tensor
+
+
+class PairedImages(Dataset[Sample]):
+    """Pairs, transformed as a function of (seed, epoch, index): whichever worker or process loads them.
+
+    Args:
+        pairs: what `find_pairs` found.
+        transform: the augmentation.
+        in_channels: channels of every source.
+        out_channels: channels of every target.
+        seed: of the run.
+    """
+
+    def __init__(
+        self, pairs: list[Pair], transform: JointTransform, in_channels: int, out_channels: int, seed: int
+    ) -> None:
+        self.pairs, self.transform, self.seed = pairs, transform, seed
+        self.in_channels, self.out_channels = in_channels, out_channels
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: Key) -> Sample:
+        epoch, index = key
+        pair = self.pairs[index]
+        source, target = (_unit(image) for image in read_pair(pair))
+        source, target = self.transform(source, target, zlib.crc32(f"{self.seed}/{epoch}/{index}".encode()))
+        if pair.derive:
+            source = derive_source(target, pair.derive)
+        return {
+            "source": to_tensor(_channels(source, self.in_channels, pair.source)),
+            "target": to_tensor(_channels(target, self.out_channels, pair.target)),
+        }
+
+
+def read_pair(pair: Pair) -> tuple[Array, Array]:
+    """Decodes a pair: two arrays (H, W, C), uint8 or uint16. For a derived pair both are the target.
+
+    Raises:
+        ImageError: naming the file that can't be read or split.
+    """
+    source = read_image(pair.source)
+    if pair.half:
+        if source.shape[1] % 2:
+            raise ImageError(f"{pair.source}: {source.shape[1]} pixels wide, so it can't be two images side by side.")
+        left, right = np.split(source, 2, axis=1)
+        return (left, right) if pair.half == "AB" else (right, left)
+    return source, source if pair.target == pair.source else read_image(pair.target)
+
+
+def validation_pair(
+    pair: Pair, size: int | None, resize: Resize, in_channels: int, out_channels: int
+) -> tuple[Array, Array]:
+    """A pair without augmentation, source and target of one size and with the channels that the network wants.
+
+    Args:
+        pair: what to read.
+        size: the training size, to which the pair is scaled as in training but not cropped; None: the target's own.
+        resize: as in `JointTransform`.
+        in_channels: channels of the source.
+        out_channels: channels of the target.
+
+    Returns:
+        Two arrays (H, W, C), uint8 or uint16.
+    """
+    source, target = read_pair(pair)
+    height, width = target.shape[:2] if size is None else scaled(target.shape, size, resize)
+    target = resized(target, height, width)
+    source = derive_source(target, pair.derive) if pair.derive else resized(source, height, width)
+    return _channels(source, in_channels, pair.source), _channels(target, out_channels, pair.target)
+
+
+def _unit(image: Array) -> Array:
+    """uint16 → float32 in [0, 1], which albumentations takes; uint8 stays."""
+    return image if image.dtype == np.uint8 else (image / np.float32(peak(image.dtype))).astype(np.float32)
+
+
+def _channels(image: Array, channels: int, path: Path) -> Array:
+    try:
+        return with_channels(image, channels)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None

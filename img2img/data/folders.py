@@ -1,0 +1,202 @@
+"""Which files belong together: people's folder layouts are recognised, pairs are matched by stem."""
+
+import os
+from collections import defaultdict
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Literal
+
+from img2img.errors import UsageError, listed
+from img2img.images import SUFFIXES
+
+Split = Literal["train", "val", "test"]
+Direction = Literal["AtoB", "BtoA"]
+Derivation = Literal["gray", "edges", "lowres"]
+SPLITS: tuple[Split, ...] = ("train", "val", "test")
+
+LAYOUTS = "trainA and trainB, train/A and train/B, train_A and train_B, A and B, or train/ with side-by-side images"
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One sample: two files, or one file that holds both halves, or one from which the source is derived."""
+
+    name: str
+    """The path below the folder without the suffix; what pairs are matched by."""
+    source: Path
+    target: Path
+    half: Literal["", "AB", "BA"] = ""
+    """For one side-by-side file: which half is the source. AB: the left one."""
+    derive: Derivation | None = None
+    """How the source is made from the target, if it is."""
+
+
+@dataclass(frozen=True)
+class PairedFolder:
+    """The pairs of one split, and what was found beside them."""
+
+    split: Split
+    pairs: list[Pair]
+    where: str
+    """Where the pairs come from, to be shown to a person."""
+    unmatched: list[Path] = field(default_factory=list)
+    """Files of one side that have no partner on the other."""
+    ambiguous: list[str] = field(default_factory=list)
+    """Names that stand twice on one side (a.jpg and a.png); they are left out."""
+
+
+def find_pairs(
+    path: Path | None,
+    *,
+    source: Path | None = None,
+    target: Path | None = None,
+    derive: Derivation | None = None,
+    direction: Direction = "AtoB",
+) -> dict[Split, PairedFolder]:
+    """Finds the splits of a paired data set, whatever layout it has.
+
+    Args:
+        path: the data set's folder, unless `source` and `target` are given.
+        source: a folder of source images, alone or with sub-folders train, val, test.
+        target: a folder of target images of the same names.
+        derive: any folder of images; each source is made from its target.
+        direction: AtoB makes A the source.
+
+    Returns:
+        The splits that are there, in the order train, val, test; none is empty of files.
+
+    Raises:
+        UsageError: if there is no such folder, or it holds no layout that is known.
+    """
+    if source is not None or target is not None:
+        if source is None or target is None or path is not None:
+            raise UsageError("give either --data FOLDER, or both --data.source FOLDER and --data.target FOLDER.")
+        if derive is not None:
+            raise UsageError("--data.derive makes the sources from the targets: give one folder with --data.")
+        found = _explicit(_folder(source), _folder(target))
+    elif path is None:
+        raise UsageError("which data? Give --data FOLDER.")
+    elif derive is not None:
+        found = _derived(_folder(path), derive)
+    else:
+        found = _recognised(_folder(path))
+    if not found:
+        what = "no images" if derive or source else f"no pairs in a layout that is known: {LAYOUTS}"
+        kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
+        raise UsageError(f"{path or source} holds {what} (image files: {kinds}).")
+    return {split: _directed(folder, direction) for split, folder in found.items()}
+
+
+def image_files(folder: Path, recursive: bool = True) -> dict[str, list[Path]]:
+    """The image files below a folder by name: the relative path without the suffix. Hidden files don't count."""
+    files: dict[str, list[Path]] = defaultdict(list)
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
+        for name in sorted(names):
+            file = Path(root, name)
+            if file.suffix.lower() in SUFFIXES and not name.startswith("."):
+                files[file.relative_to(folder).with_suffix("").as_posix()].append(file)
+    return dict(files)
+
+
+def match(source: Path, target: Path, split: Split = "train") -> PairedFolder:
+    """Pairs the files of two folders by name, whatever their suffixes."""
+    sides = image_files(source), image_files(target)
+    ambiguous = sorted({name for side in sides for name, files in side.items() if len(files) > 1})
+    names = sorted(set(sides[0]) & set(sides[1]) - set(ambiguous))
+    unmatched = [f for side in sides for name in sorted(set(side) - set(names) - set(ambiguous)) for f in side[name]]
+    pairs = [Pair(name, sides[0][name][0], sides[1][name][0]) for name in names]
+    return PairedFolder(split, pairs, f"{source} + {target}", unmatched, ambiguous)
+
+
+def hold_out(folder: PairedFolder, share: float) -> tuple[PairedFolder, PairedFolder]:
+    """Takes evenly spaced pairs out of a training split for validation: (the rest, the held-out).
+
+    Raises:
+        UsageError: if too few pairs are there.
+    """
+    count = max(1, round(len(folder.pairs) * share))
+    if count >= len(folder.pairs):
+        raise UsageError(f"--data.holdout {share}: {len(folder.pairs)} pairs are too few to keep some aside.")
+    chosen = {round((k + 0.5) * len(folder.pairs) / count - 0.5) for k in range(count)}
+    held = [pair for k, pair in enumerate(folder.pairs) if k in chosen]
+    rest = [pair for k, pair in enumerate(folder.pairs) if k not in chosen]
+    return replace(folder, pairs=rest), replace(folder, split="val", pairs=held, unmatched=[], ambiguous=[])
+
+
+def _folder(path: Path) -> Path:
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such folder.")
+    if not path.is_dir():
+        raise UsageError(f"{path} is a file; a data set is a folder.")
+    return path
+
+
+def _splits(make: Callable[[Split], PairedFolder | None]) -> dict[Split, PairedFolder]:
+    return {split: folder for split in SPLITS if (folder := make(split))}
+
+
+def _explicit(source: Path, target: Path) -> dict[Split, PairedFolder]:
+    def both(split: Split) -> PairedFolder | None:
+        sides = source / split, target / split
+        return match(*sides, split) if sides[0].is_dir() and sides[1].is_dir() else None
+
+    found = _splits(both)
+    return found or ({"train": match(source, target)} if image_files(source) or image_files(target) else {})
+
+
+def _derived(path: Path, derive: Derivation) -> dict[Split, PairedFolder]:
+    def one(folder: Path, split: Split) -> PairedFolder | None:
+        files = image_files(folder)
+        pairs = [Pair(name, each[0], each[0], derive=derive) for name, each in sorted(files.items()) if len(each) == 1]
+        ambiguous = sorted(name for name, each in files.items() if len(each) > 1)
+        return PairedFolder(split, pairs, str(folder), ambiguous=ambiguous) if files else None
+
+    found = _splits(lambda split: one(path / split, split) if (path / split).is_dir() else None)
+    if not found and (whole := one(path, "train")):
+        found = {"train": whole}
+    return found
+
+
+def _recognised(path: Path) -> dict[Split, PairedFolder]:
+    def two_folders(split: Split) -> PairedFolder | None:
+        for a, b in ((f"{split}A", f"{split}B"), (f"{split}/A", f"{split}/B"), (f"{split}_A", f"{split}_B")):
+            if (path / a).is_dir() and (path / b).is_dir():
+                return match(path / a, path / b, split)
+            if (path / a).is_dir() or (path / b).is_dir():
+                missing = b if (path / a).is_dir() else a
+                raise UsageError(f"{path}: there is no folder {missing} to match the other side.")
+        return _side_by_side(path / split, split) if (path / split).is_dir() else None
+
+    found = _splits(two_folders)
+    if not found and (path / "A").is_dir() and (path / "B").is_dir():
+        for split in SPLITS:
+            if (path / "A" / split).is_dir() and (path / "B" / split).is_dir():
+                found[split] = match(path / "A" / split, path / "B" / split, split)
+        found = found or {"train": match(path / "A", path / "B")}
+    if not found and (alone := _side_by_side(path, "train")):
+        found = {"train": alone}
+    return found
+
+
+def _side_by_side(folder: Path, split: Split) -> PairedFolder | None:
+    files = image_files(folder, recursive=False)
+    pairs = [Pair(name, each[0], each[0], half="AB") for name, each in sorted(files.items()) if len(each) == 1]
+    ambiguous = sorted(name for name, each in files.items() if len(each) > 1)
+    return PairedFolder(split, pairs, f"{folder} (side by side)", ambiguous=ambiguous) if files else None
+
+
+def _directed(folder: PairedFolder, direction: Direction) -> PairedFolder:
+    if direction == "AtoB" or (folder.pairs and folder.pairs[0].derive):
+        return folder
+    pairs = [replace(p, source=p.target, target=p.source, half="BA" if p.half else "") for p in folder.pairs]
+    return replace(folder, pairs=pairs)
+
+
+def no_pairs_sentence(folder: PairedFolder) -> str:
+    """Why a split without pairs can't be used."""
+    if folder.unmatched:
+        names = listed([file.name for file in folder.unmatched], 3)
+        return f"{folder.where}: no file has a partner of the same name on the other side ({names})."
+    return f"{folder.where}: there are no images."

@@ -1,0 +1,116 @@
+"""Joint transforms through albumentations: the same geometry for source and target, colour for the source alone."""
+
+import os
+from typing import Any, Literal
+
+os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
+
+import albumentations as A
+import cv2
+import numpy as np
+
+from img2img.data.folders import Derivation
+from img2img.images import Array, peak, with_channels
+
+cv2.setNumThreads(0)  # the loader's workers are the parallelism
+
+Resize = Literal["short", "stretch", "none"]
+JITTER = 286 / 256  # Isola et al. 2017, §6.2: 256 is cropped at random from 286
+LOWRES_FACTOR = 4
+CANNY = (60, 140)  # thresholds of the gradient in 8-bit steps
+
+
+class JointTransform:
+    """Resize, crop, flip and rotate a pair alike; jitter the source's colours.
+
+    Args:
+        size: height and width of what comes out, in pixels.
+        resize: ``short`` scales the shorter side and keeps the aspect, ``stretch`` both sides, ``none`` crops only.
+        jitter: how much larger than `size` the image is made before a random crop; 1 for none.
+        flip: probability of a horizontal flip.
+        vertical_flip: probability of a vertical flip.
+        rotate: largest angle of a random rotation, in degrees.
+        quarter_turns: random rotation by 0, 90, 180 or 270 degrees.
+        colour_jitter: strength of brightness, contrast, saturation and hue changes of the source, in [0, 1].
+    """
+
+    def __init__(
+        self,
+        size: int,
+        *,
+        resize: Resize = "short",
+        jitter: float = JITTER,
+        flip: float = 0.5,
+        vertical_flip: float = 0.0,
+        rotate: float = 0.0,
+        quarter_turns: bool = False,
+        colour_jitter: float = 0.0,
+    ) -> None:
+        self.size, self.resize = size, resize
+        self.load_size = max(size, round(size * jitter))
+        steps: list[Any] = []
+        if rotate:
+            steps.append(A.Rotate(limit=(-rotate, rotate), border_mode=cv2.BORDER_REFLECT_101, p=1.0))
+        steps.append(A.RandomCrop(size, size, pad_if_needed=True, border_mode=cv2.BORDER_REFLECT_101))
+        if quarter_turns:
+            steps.append(A.RandomRotate90(p=1.0))
+        steps += [A.HorizontalFlip(p=flip), A.VerticalFlip(p=vertical_flip)]
+        self.geometry = A.Compose(steps, additional_targets={"target": "image"})
+        strength = colour_jitter
+        self.colour = (
+            A.Compose([A.ColorJitter((1 - strength, 1 + strength), (1 - strength, 1 + strength),
+                                     (1 - strength, 1 + strength), (-strength / 2, strength / 2), p=1.0)])
+            if strength
+            else None
+        )  # fmt: skip
+
+    def __call__(self, source: Array, target: Array, seed: int) -> tuple[Array, Array]:
+        """Two images (H, W, C), uint8 or float32, of sizes that may differ → both (size, size, C); a function of `seed`."""
+        height, width = scaled(target.shape[:2], self.load_size, self.resize)
+        source, target = resized(source, height, width), resized(target, height, width)
+        self.geometry.set_random_seed(seed % 2**32)
+        done = self.geometry(image=source, target=target)
+        source, target = done["image"], done["target"]
+        if self.colour is not None and source.shape[2] in (1, 3):
+            self.colour.set_random_seed(seed % 2**32)
+            source = self.colour(image=source)["image"]
+        return source, target
+
+
+def scaled(shape: tuple[int, ...], size: int, resize: Resize) -> tuple[int, int]:
+    """The height and width that an image of `shape` gets before it is cropped."""
+    height, width = shape[:2]
+    if resize == "none":
+        return height, width
+    if resize == "stretch":
+        return size, size
+    scale = size / min(height, width)
+    return max(size, round(height * scale)), max(size, round(width * scale))
+
+
+def resized(image: Array, height: int, width: int) -> Array:
+    """Resizes (H, W, C) by area averaging when it shrinks, bicubic when it grows; the same image if nothing changes."""
+    if image.shape[:2] == (height, width):
+        return image
+    shrinks = height * width < image.shape[0] * image.shape[1]
+    done = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
+    done = done[..., None] if done.ndim == 2 else done
+    return done.clip(0, 1) if done.dtype == np.float32 else done
+
+
+def derive_source(target: Array, derive: Derivation) -> Array:
+    """Makes a source from a target of the same size: (H, W, C) uint8, uint16 or float32 in [0, 1] → (H, W, 1 or C).
+
+    ``gray``: the luma, for colourisation. ``edges``: Canny (1986) edges, black on white. ``lowres``: a quarter of the resolution, enlarged again, for super-resolution.
+    """
+    if derive == "lowres":
+        height, width = target.shape[:2]
+        small = resized(target, max(1, height // LOWRES_FACTOR), max(1, width // LOWRES_FACTOR))
+        return resized(small, height, width)
+    gray = with_channels(target, 1)
+    if derive == "gray":
+        return gray
+    white = peak(gray.dtype)
+    eight = np.rint(gray * (255 / white)).astype(np.uint8)
+    edges = cv2.Canny(cv2.GaussianBlur(eight, (3, 3), 0), *CANNY)[..., None]
+    return np.where(edges, 0, white).astype(gray.dtype)

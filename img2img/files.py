@@ -1,0 +1,100 @@
+"""Files and folders that are whole or absent, also when the process is killed while it writes them."""
+
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+from img2img.errors import UserError
+
+PARTIAL = ".partial-"  # the names of what is not finished begin with this
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Writes a file beside its place, then renames it there; replaces an older one.
+
+    Raises:
+        UserError: if it can't be written; nothing is left behind then.
+    """
+    temporary: Path | None = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
+        temporary = Path(name)
+        with os.fdopen(handle, "wb") as file:
+            file.write(data)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
+        temporary.replace(path)
+    except OSError as error:
+        if temporary is not None:
+            temporary.unlink(missing_ok=True)
+        raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
+
+
+@contextmanager
+def whole_folder(path: Path) -> Iterator[Path]:
+    """Gives a temporary folder to fill; when the block ends well, it takes the place of `path` in one rename.
+
+    An older folder at `path` is moved aside first and deleted last: killed between the two renames, it is found again
+    by `recover`. When the block fails, the temporary folder is removed and the older one stays.
+    """
+    temporary = None
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        temporary = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent))
+        yield temporary
+        temporary.chmod(0o777 & ~_umask())
+        for file in temporary.rglob("*"):
+            if file.is_file():
+                _sync(file)
+        aside = _aside(path)
+        if path.exists():
+            shutil.rmtree(aside, ignore_errors=True)
+            path.rename(aside)
+        temporary.rename(path)
+        _sync(path.parent)
+        shutil.rmtree(aside, ignore_errors=True)
+    except OSError as error:
+        recover(path)
+        raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
+    finally:
+        if temporary is not None:
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def recover(path: Path) -> None:
+    """Puts the older folder back if a process died between the two renames of `whole_folder`."""
+    if not path.exists() and _aside(path).exists():
+        with suppress(OSError):
+            _aside(path).rename(path)
+
+
+def sweep(folder: Path) -> None:
+    """Removes what processes that were killed left unfinished in a folder."""
+    for leftover in folder.glob(f"{PARTIAL}*"):
+        if leftover.is_dir():
+            shutil.rmtree(leftover, ignore_errors=True)
+        else:
+            leftover.unlink(missing_ok=True)
+
+
+def _aside(path: Path) -> Path:
+    return path.with_name(f".{path.name}.older")
+
+
+def _sync(path: Path) -> None:
+    handle = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(handle)
+    finally:
+        os.close(handle)

@@ -1,0 +1,1 @@
+"""Running translators over files."""

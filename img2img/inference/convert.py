@@ -1,0 +1,195 @@
+"""Folder to folder, or file to file: every image translated once, none lost, each accounted for."""
+
+import json
+import os
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Literal
+
+from rich.progress import track
+
+from img2img.errors import UsageError, UserError
+from img2img.files import sweep, write_whole
+from img2img.images import SUFFIXES, read_image, write_image
+from img2img.machine import choose_device, tune_allocator
+from img2img.translator import Mode, Translator, load
+
+Existing = Literal["fail", "skip", "overwrite"]
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one input."""
+
+    source: str
+    target: str
+    status: Literal["done", "skipped", "failed"]
+    reason: str = ""
+    """Why, unless it is done."""
+    width: int = 0
+    height: int = 0
+    seconds: float = 0.0
+
+
+@dataclass
+class Report:
+    """What became of every input."""
+
+    outcomes: list[Outcome] = field(default_factory=list)
+    ignored: int = 0
+    """Files in the source folder that are no images."""
+
+    def count(self, status: Literal["done", "skipped", "failed"]) -> int:
+        """How many inputs ended so."""
+        return Counter(outcome.status for outcome in self.outcomes)[status]
+
+    @property
+    def failures(self) -> list[Outcome]:
+        """The inputs that failed."""
+        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
+
+    def write(self, path: Path) -> None:
+        """One JSON line per input: source, target, status, and unless done the reason."""
+        lines = []
+        for outcome in self.outcomes:
+            values = asdict(outcome)
+            if outcome.status == "done":
+                del values["reason"]
+            lines.append(json.dumps(values, ensure_ascii=False) + "\n")
+        write_whole(path, "".join(lines).encode())
+
+
+@dataclass(frozen=True)
+class _Job:
+    source: Path
+    target: Path
+
+
+def convert(
+    translator: Translator | Path | str,
+    source: Path | str,
+    target: Path | str,
+    *,
+    format: str | None = None,
+    existing: Existing = "fail",
+    mode: Mode | None = None,
+    seed: int = 0,
+    quality: int = 95,
+    device: str = "auto",
+    progress: bool = False,
+) -> Report:
+    """Translates a file or a folder of images, with its sub-folders; the outputs have the inputs' sizes and names.
+
+    Args:
+        translator: one that is loaded, or the folder of one, or of a run.
+        source: a file or a folder.
+        target: a file if the source is one, else a folder, which is made if need be.
+        format: suffix of the outputs, such as ``png``; by default that of each input.
+        existing: what to do with an input whose target exists: report it as failed, skip it, or overwrite the target.
+        mode: ``eval`` or ``paper``; by default the translator's own.
+        seed: of mode ``paper``.
+        quality: of JPEG and WebP, 1–100.
+        device: where to run; ``auto`` is the fastest there is. A translator that is loaded stays where it is.
+        progress: whether to show a progress bar.
+
+    Returns:
+        What became of each input. A bad file is reported, and the others are translated.
+
+    Raises:
+        UsageError: if source, target or translator can't be used at all.
+    """
+    tune_allocator()
+    source, target = Path(source), Path(target)
+    suffix = f".{format.lower().lstrip('.')}" if format else None
+    if suffix and suffix not in SUFFIXES:
+        raise UsageError(f"--format {format}: use one of {', '.join(s[1:] for s in SUFFIXES)}.")
+    if not 1 <= quality <= 100:
+        raise UsageError(f"--quality {quality}: give a number from 1 to 100.")
+    report = Report()
+    jobs = _plan(source, target, suffix, report)
+    if not isinstance(translator, Translator):
+        translator = load(translator, choose_device(device))
+    _make_folders({job.target.parent for job in jobs})
+    watched = track(jobs, "converting", transient=True, disable=not progress)
+    for job in watched:
+        report.outcomes.append(_one(translator, job, existing, mode, seed, quality))
+    return report
+
+
+def _one(translator: Translator, job: _Job, existing: Existing, mode: Mode | None, seed: int, quality: int) -> Outcome:
+    names = str(job.source), str(job.target)
+    started = time.perf_counter()
+    if job.target.exists() and existing != "overwrite":
+        if existing == "skip":
+            return Outcome(*names, "skipped", "the target exists")
+        return Outcome(*names, "failed", "the target exists; --overwrite replaces it, --skip-existing leaves it")
+    try:
+        image = read_image(job.source)
+        done = translator(image, mode=mode, seed=seed)
+        write_image(job.target, done, quality)
+    except (UserError, MemoryError) as error:
+        return Outcome(*names, "failed", str(error) or "not enough memory for this image")
+    height, width = image.shape[:2]
+    return Outcome(*names, "done", "", width, height, round(time.perf_counter() - started, 4))
+
+
+def _plan(source: Path, target: Path, suffix: str | None, report: Report) -> list[_Job]:
+    """All inputs with their targets, in the order of their names."""
+    if not source.exists():
+        raise UsageError(f"{source} does not exist; give an image or a folder of images.")
+    if source.is_file():
+        if target.is_dir():
+            target = target / source.name
+        target = target.with_suffix(suffix) if suffix else target
+        if target.suffix.lower() not in SUFFIXES:
+            raise UsageError(
+                f"{target}: give a file that ends with one of {', '.join(SUFFIXES)}, or a folder that exists."
+            )
+        if target.exists() and target.resolve() == source.resolve():
+            raise UsageError(f"{target} is the source itself; give another target.")
+        return [_Job(source, target)]
+    if target.is_file():
+        raise UsageError(f"{target} is a file, but {source} is a folder; give a folder.")
+    if target.resolve() == source.resolve():
+        raise UsageError(f"{target} is the source folder itself; give another target.")
+    inputs = list(_inputs(source, target, report))
+    if not inputs:
+        raise UsageError(f"{source} holds no images (files that end with {', '.join(SUFFIXES)}).")
+    jobs, taken = [], set()
+    for file in inputs:
+        goal = target / file.relative_to(source)
+        if suffix and goal.with_suffix(suffix) in taken:
+            goal = goal.with_name(goal.name + suffix)  # a.jpg and a.png both become .png: the second is a.png.png
+        elif suffix:
+            goal = goal.with_suffix(suffix)
+        taken.add(goal)
+        jobs.append(_Job(file, goal))
+    return jobs
+
+
+def _make_folders(folders: set[Path]) -> None:
+    """Makes the folders of the outputs, and clears what a killed process left unfinished in them."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)
+        except OSError as error:
+            raise UsageError(f"{folder} can't be made: {error.strerror}.") from None
+
+
+def _inputs(source: Path, target: Path, report: Report) -> Iterator[Path]:
+    """The images below a folder, but for those below the target, and links that lead out of the folder."""
+    inside, outputs = source.resolve(), target.resolve()
+    for root, folders, names in os.walk(source):
+        folders[:] = sorted(name for name in folders if Path(root, name).resolve() != outputs)
+        for name in sorted(names):
+            file = Path(root, name)
+            if file.suffix.lower() not in SUFFIXES or name.startswith("."):
+                report.ignored += 1
+            elif file.is_symlink() and not file.resolve().is_relative_to(inside):
+                report.outcomes.append(Outcome(str(file), "", "skipped", "a link that leads out of the source folder"))
+            else:
+                yield file

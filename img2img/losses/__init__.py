@@ -1,0 +1,1 @@
+"""Pure functions of tensors: tensors in, scalar out, no state."""

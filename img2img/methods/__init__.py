@@ -1,0 +1,5 @@
+"""One file a paper. METHODS maps the name on the command line to the method's settings, which build the method."""
+
+from img2img.methods.pix2pix import Pix2PixConfig
+
+METHODS = {"pix2pix": Pix2PixConfig}

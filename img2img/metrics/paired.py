@@ -1,0 +1,69 @@
+"""Scores of an image against the truth, as scikit-image computes them."""
+
+import math
+from collections.abc import Sequence
+from typing import TypedDict
+
+import numpy as np
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+from img2img.errors import UserError
+from img2img.images import Array, over_white, peak, with_channels
+
+
+class Scores(TypedDict):
+    """Of one image, or their mean over several."""
+
+    l1: float
+    """Mean absolute error of values in [0, 1]."""
+    psnr: float
+    """Peak signal-to-noise ratio in dB; infinite for equal images."""
+    ssim: float
+    """Structural similarity (Wang et al. 2004), at most 1; NaN for images of less than 3 pixels a side."""
+
+
+def score(image: Array, truth: Array) -> Scores:
+    """Compares two images of one size.
+
+    SSIM is `skimage.metrics.structural_similarity` with its defaults (7×7 uniform window, smaller for images that are
+    smaller), over all channels.
+
+    Args:
+        image: (H, W, C), uint8 or uint16; if its channels differ from the truth's, it is converted to the truth's.
+        truth: (H, W, C), uint8 or uint16; alpha goes over white on both.
+
+    Raises:
+        UserError: if the sizes differ.
+    """
+    if image.shape[:2] != truth.shape[:2]:
+        sizes = [f"{array.shape[1]}×{array.shape[0]}" for array in (image, truth)]
+        raise UserError(f"images of different sizes can't be compared: {sizes[0]} and {sizes[1]}.")
+    truth = over_white(truth)
+    a = with_channels(image, truth.shape[2]) / peak(image.dtype)
+    b = truth / peak(truth.dtype)
+    with np.errstate(divide="ignore"):
+        psnr = float(peak_signal_noise_ratio(b, a, data_range=1))
+    window = min(7, (min(a.shape[:2]) - 1) // 2 * 2 + 1)
+    ssim = math.nan
+    if window >= 3:
+        ssim = float(structural_similarity(b, a, win_size=window, channel_axis=2, data_range=1))
+    return {"l1": float(np.abs(a - b).mean()), "psnr": psnr, "ssim": ssim}
+
+
+def mean(scores: Sequence[Scores]) -> Scores:
+    """The mean of each score over the images for which it is defined."""
+
+    def over(values: list[float]) -> float:
+        defined = [value for value in values if not math.isnan(value)]
+        return sum(defined) / len(defined) if defined else math.nan
+
+    return {
+        "l1": over([each["l1"] for each in scores]),
+        "psnr": over([each["psnr"] for each in scores]),
+        "ssim": over([each["ssim"] for each in scores]),
+    }
+
+
+def finite(scores: Scores) -> dict[str, float | None]:
+    """For JSON, which has no infinity: None where a score is infinite or undefined."""
+    return {name: float(value) if math.isfinite(value) else None for name, value in scores.items()}  # type: ignore[arg-type]

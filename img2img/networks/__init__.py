@@ -1,0 +1,48 @@
+"""nn.Modules and their configs, nothing else: no device, no loading, no training."""
+
+from typing import Annotated
+
+from pydantic import Field
+from torch import nn
+
+from img2img.networks.blocks import initialise
+from img2img.networks.patchgan import PatchGAN, PatchGANConfig, PixelGAN, PixelGANConfig
+from img2img.networks.resnet import ResNet, ResNetConfig
+from img2img.networks.unet import UNet, UNetConfig
+
+GeneratorConfig = Annotated[UNetConfig | ResNetConfig, Field(discriminator="kind")]
+DiscriminatorConfig = Annotated[PatchGANConfig | PixelGANConfig, Field(discriminator="kind")]
+
+GENERATORS: dict[str, tuple[type[UNetConfig | ResNetConfig], type[nn.Module]]] = {
+    "unet": (UNetConfig, UNet),
+    "resnet": (ResNetConfig, ResNet),
+}
+DISCRIMINATORS: dict[str, tuple[type[PatchGANConfig | PixelGANConfig], type[nn.Module]]] = {
+    "patch": (PatchGANConfig, PatchGAN),
+    "pixel": (PixelGANConfig, PixelGAN),
+}
+
+
+def build_generator(config: UNetConfig | ResNetConfig) -> nn.Module:
+    """The generator that a resolved config describes, with PyTorch's default initialisation."""
+    return UNet(config) if isinstance(config, UNetConfig) else ResNet(config)
+
+
+def build_discriminator(config: PatchGANConfig | PixelGANConfig, in_channels: int) -> nn.Module:
+    """The discriminator that a config describes, for images of `in_channels` channels."""
+    return PatchGAN(config, in_channels) if isinstance(config, PatchGANConfig) else PixelGAN(config, in_channels)
+
+
+__all__ = [
+    "DISCRIMINATORS",
+    "GENERATORS",
+    "DiscriminatorConfig",
+    "GeneratorConfig",
+    "PatchGAN",
+    "PixelGAN",
+    "ResNet",
+    "UNet",
+    "build_discriminator",
+    "build_generator",
+    "initialise",
+]

@@ -1,0 +1,112 @@
+"""What a run tells: JSON lines and TensorBoard for machines, a progress bar and sentences for people."""
+
+import json
+from pathlib import Path
+from types import TracebackType
+from typing import Any, Self
+
+from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from img2img.files import write_whole
+from img2img.images import Array
+
+LOG_FILE = "log.jsonl"
+
+
+class RunLog:
+    """Writes only in the main process; elsewhere every call does nothing.
+
+    Args:
+        folder: of the run.
+        resume_at: the update that the run goes on from; later lines of a log that is there are dropped.
+        total: updates of the whole run.
+        main: whether this is the main process.
+        quiet: no progress bar and no sentences.
+    """
+
+    def __init__(self, folder: Path, resume_at: int, total: int, main: bool, quiet: bool = False) -> None:
+        self.main = main
+        self.console = Console(quiet=quiet or not main, stderr=True, highlight=False)
+        if not main:
+            return
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        path = folder / LOG_FILE
+        lines = _lines_until(path, resume_at) if path.exists() else []
+        write_whole(path, "".join(lines).encode())
+        self.file = path.open("a", encoding="utf-8")
+        self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1)
+        self.bar = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(),
+            MofNCompleteColumn(),
+            TimeElapsedColumn(),
+            TimeRemainingColumn(),
+            TextColumn("{task.fields[losses]}"),
+            console=self.console,
+            disable=quiet or not self.console.is_terminal,
+        )
+        self.task = self.bar.add_task("training", total=total, completed=resume_at, losses="")
+
+    def __enter__(self) -> Self:
+        if self.main:
+            self.bar.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        if self.main:
+            self.bar.stop()
+            self.file.close()
+            self.tensorboard.close()
+
+    def say(self, sentence: str) -> None:
+        """A sentence for a person."""
+        self.console.print(sentence, soft_wrap=True, markup=False)
+
+    def advance(self, update: int) -> None:
+        """Moves the progress bar."""
+        if self.main:
+            self.bar.update(self.task, completed=update)
+
+    def losses(self, update: int, values: dict[str, float], extra: dict[str, float]) -> None:
+        """One line of the log: losses and other numbers, e.g. the epoch and the speed."""
+        if not self.main:
+            return
+        self._line(update, {**extra, **values})
+        text = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
+        self.bar.update(self.task, losses=text)
+        if self.bar.disable:
+            speed = f"{extra['images_per_second']:.1f} images/s"
+            self.say(f"update {update}  epoch {extra['epoch']:.2f}  {text}  {speed}")
+
+    def scores(self, update: int, scores: dict[str, float | None]) -> None:
+        """One line of the log: a validation."""
+        if self.main:
+            self._line(update, {f"val/{name}": value for name, value in scores.items()})
+
+    def picture(self, update: int, image: Array) -> None:
+        """A picture (H, W, 3), uint8, for TensorBoard."""
+        if self.main:
+            self.tensorboard.add_image("samples", image, update, dataformats="HWC")
+
+    def _line(self, update: int, values: dict[str, Any]) -> None:
+        self.file.write(json.dumps({"step": update, **values}) + "\n")
+        self.file.flush()
+        for name, value in values.items():
+            if value is not None:
+                self.tensorboard.add_scalar(name, value, update)
+
+
+def _lines_until(path: Path, update: int) -> list[str]:
+    """The lines of a log up to an update; what comes after a resume will be written anew, and a torn line is dropped."""
+    kept = []
+    for line in path.read_text(encoding="utf-8", errors="replace").splitlines(keepends=True):
+        try:
+            if line.endswith("\n") and json.loads(line)["step"] <= update:
+                kept.append(line)
+        except (ValueError, KeyError, TypeError):
+            continue
+    return kept

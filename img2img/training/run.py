@@ -1,0 +1,257 @@
+"""`img2img train`: from a config to a run's folder."""
+
+import os
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import nn
+from torch.utils.data import DataLoader
+
+import img2img
+from img2img.config import RunConfig
+from img2img.data.check import check_pairs
+from img2img.data.dataset import PairedImages
+from img2img.data.folders import PairedFolder, Split, find_pairs
+from img2img.data.sampler import BatchOrder
+from img2img.data.transforms import JointTransform
+from img2img.errors import UsageError
+from img2img.machine import choose_device, choose_precision, tune_allocator
+from img2img.metrics.paired import finite
+from img2img.networks.blocks import memory_format
+from img2img.training.logs import RunLog
+from img2img.training.schedule import total_updates
+from img2img.training.setup import (
+    CHECKPOINTS,
+    choose_splits,
+    make_accelerator,
+    prepare_folder,
+    resolved,
+    resumed_config,
+)
+from img2img.training.state import Progress, checkpoints
+from img2img.training.trainer import Hooks, Rhythm, Trainer
+from img2img.training.validation import draw_samples, validate
+from img2img.translator import Training, Translator, TranslatorConfig, skeleton
+
+
+def train(config: RunConfig[Any] | None = None, *, resume: Path | str | None = None, quiet: bool = False) -> Path:
+    """Trains a method on a folder of images.
+
+    Args:
+        config: of a new run, or, with `resume`, settings that replace the run's own.
+        resume: a run's folder to go on with; from its newest checkpoint, exactly.
+        quiet: no progress bar and no sentences.
+
+    Returns:
+        The run's folder: `best` and `newest` are translators, `samples` pictures, `log.jsonl` the log.
+
+    Raises:
+        UserError: in a sentence, if something can't work; before any training if that can be known.
+    """
+    tune_allocator()
+    if resume is not None:
+        config = config or resumed_config(Path(resume))
+        config = config.model_copy(update={"output": Path(resume)})
+    if config is None:
+        raise UsageError("train needs a config, or a run to resume.")
+    return _Run(config, resume is not None, quiet).train()
+
+
+class _Run:
+    def __init__(self, config: RunConfig[Any], resuming: bool, quiet: bool) -> None:
+        self.resuming, self.quiet = resuming, quiet
+        self.config = config = resolved(config)
+        device = choose_device(config.device)
+        precision = choose_precision(config.mixed_precision, device)
+        self.accelerator = make_accelerator(device, precision, config.accumulation)
+        splits = find_pairs(
+            config.data.path,
+            source=config.data.source,
+            target=config.data.target,
+            derive=config.data.derive,
+            direction=config.data.direction,
+        )
+        assert config.output is not None
+        self.folder = config.output
+        self._check(splits)
+        self.train_pairs, self.validation_pairs, self.validation_split = choose_splits(splits, config.data.holdout)
+
+        torch.manual_seed(config.seed)
+        size = config.data.size
+        self.method = self.config.method.build(self.in_channels, self.out_channels, size)
+        self.memory_format = memory_format(self.method.networks.values(), device, precision)
+        if config.channels_last != "auto":
+            self.memory_format = torch.channels_last if config.channels_last == "yes" else torch.contiguous_format
+        self.trainer = Trainer(self.method, self.accelerator, config.ema, self.memory_format, config.compile)
+        torch.manual_seed(config.seed + 1_000_003 * self.accelerator.process_index)  # dropout differs between processes
+
+    def _check(self, splits: dict[Split, PairedFolder]) -> None:
+        """The check of `img2img check`; every process does it, for each needs its outcome, and one tells."""
+        report = check_pairs(splits)
+        if report.errors:
+            raise UsageError("this data set can't be trained on: " + " ".join(report.errors[:5]) + _more(report.errors))
+        self.warnings, self.sizes = report.warnings, report.sizes
+        self.in_channels = self.config.data.in_channels or report.in_channels
+        self.out_channels = self.config.data.out_channels or report.out_channels
+        if self.config.data.derive in ("gray", "edges") and self.in_channels != 1:
+            raise UsageError(
+                f"--data.in-channels {self.in_channels}: sources derived as {self.config.data.derive} have 1."
+            )
+
+    def train(self) -> Path:
+        config, accelerator, trainer = self.config, self.accelerator, self.trainer
+        prepare_folder(self.folder, config, self.resuming, accelerator)
+        if self.resuming:
+            newest = checkpoints(self.folder / CHECKPOINTS)[-1]
+            same_processes = trainer.resume(newest)
+        progress = trainer.state.progress
+        global_batch = config.batch_size * accelerator.num_processes * config.accumulation
+        total = total_updates(config.steps, config.epochs, len(self.train_pairs), global_batch)
+        seldom = max(500, round(len(self.train_pairs) / global_batch))
+        rhythm = Rhythm(
+            total,
+            config.log_every,
+            config.checkpoint_every or seldom,
+            config.validate_every or seldom,
+            config.keep_checkpoints,
+            config.decay,
+        )
+        hooks = Hooks(self._validate, self._save_newest)
+        main = accelerator.is_main_process
+        with RunLog(self.folder, progress.update, total, main, self.quiet) as self.log:
+            self._introduce(total, global_batch)
+            if self.resuming:
+                self.log.say(f"Going on from update {progress.update} of {total}.")
+                if not same_processes:
+                    self.log.say("The number of processes has changed, so random numbers go on differently.")
+            loader = self._loader((total - progress.update) * config.accumulation)
+            done = trainer.run(loader, self.folder / CHECKPOINTS, rhythm, self.log, hooks)
+            accelerator.wait_for_everyone()
+            self._conclude(done)
+        return self.folder
+
+    def _introduce(self, total: int, global_batch: int) -> None:
+        config, say = self.config, self.log.say
+        for warning in self.warnings:
+            say(f"Warning: {warning}")
+        precision = {"no": "fp32"}.get(self.accelerator.mixed_precision, self.accelerator.mixed_precision)
+        processes = self.accelerator.num_processes
+        say(
+            f"{config.method.name}: {len(self.train_pairs)} pairs ({self.sizes}), {self.in_channels} → {self.out_channels} "
+            f"channels at {config.data.size} pixels; {total} updates of {global_batch} images on "
+            f"{self.accelerator.device.type} in {precision}{f', {processes} processes' if processes > 1 else ''}."
+        )
+        for name, network in self.trainer.bare.items():
+            say(f"  {name}: {sum(p.numel() for p in network.parameters()) / 1e6:.1f} M parameters")
+        if not self.validation_pairs:
+            say("There is no val split, so nothing is validated; --data.holdout 0.1 keeps a tenth of the pairs aside.")
+        else:
+            say(f"  validated on {len(self.validation_pairs)} pairs of {self.validation_split}")
+        say(f"  everything goes to {self.folder}")
+
+    def _conclude(self, done: bool) -> None:
+        say, scores = self.log.say, self.trainer.state.progress.scores
+        if not done:
+            say(f"Stopped at update {self.trainer.state.progress.update}; all is saved. Go on with:\n"
+                f"  img2img train --resume {self.folder}")  # fmt: skip
+            return
+        if scores:
+            text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
+            say(f"Done. Validation at the end: {text}; the best is in {self.folder / 'best'}.")
+        else:
+            say("Done.")
+        say(f"Convert a folder with it:\n  img2img convert SOURCE TARGET --model {self.folder}")
+
+    def _loader(self, batches: int) -> DataLoader[Any]:
+        data, config = self.config.data, self.config
+        transform = JointTransform(
+            data.size,
+            resize=data.resize,
+            jitter=data.jitter,
+            flip=data.flip,
+            vertical_flip=data.vertical_flip,
+            rotate=data.rotate,
+            quarter_turns=data.quarter_turns,
+            colour_jitter=data.colour_jitter,
+        )
+        images = PairedImages(self.train_pairs, transform, self.in_channels, self.out_channels, config.seed)
+        order = BatchOrder(
+            len(images),
+            config.batch_size,
+            self.trainer.state.progress.samples,
+            batches,
+            config.seed,
+            self.accelerator.process_index,
+            self.accelerator.num_processes,
+        )
+        on_gpu = self.accelerator.device.type != "cpu"
+        workers = config.workers if config.workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 1
+        return DataLoader(
+            images,
+            batch_sampler=order,
+            num_workers=workers,
+            pin_memory=self.accelerator.device.type == "cuda",
+            generator=torch.Generator(),  # else each loader draws from the global random state, and a resume would differ
+        )
+
+    def _translator(self, generator: nn.Module, progress: Progress) -> Translator:
+        """The weights in a bare network, run in fp32 as users run it, whatever the trained one is wrapped in."""
+        config = self.config
+        bare = skeleton(self.method.generator_config)
+        bare.load_state_dict(generator.state_dict(), assign=True)
+        origin = Training(
+            img2img=img2img.__version__,
+            data=str(config.data.path or f"{config.data.source} + {config.data.target}"),
+            updates=progress.update,
+            images=progress.samples,
+            ema=config.ema,
+            scores=progress.scores,
+        )
+        return Translator(
+            TranslatorConfig(
+                method=config.method.name,
+                generator=self.method.generator_config,
+                size=config.data.size,
+                resize=config.data.resize,
+                direction=config.data.direction,
+                derive=config.data.derive,
+                training=origin,
+            ),
+            bare.eval(),
+        )
+
+    def _save_newest(self, generator: nn.Module, progress: Progress) -> None:
+        if self.accelerator.is_main_process:
+            self._translator(generator, progress).save(self.folder / "newest")
+        self.accelerator.wait_for_everyone()
+
+    def _validate(self, generator: nn.Module, progress: Progress) -> dict[str, float | None]:
+        """Scores on all validation pairs, a picture of the first; the best by L1 is kept."""
+        translator = self._translator(generator, progress)
+        data, accelerator = self.config.data, self.accelerator
+        if accelerator.is_main_process:
+            file = self.folder / "samples" / f"{progress.update:08d}.png"
+            pairs = self.validation_pairs or self.train_pairs
+            self.log.picture(progress.update, draw_samples(translator, pairs, data.size, data.resize, file))
+        if not self.validation_pairs:
+            return {}
+        process, processes = accelerator.process_index, accelerator.num_processes
+        scores = finite(validate(translator, self.validation_pairs, data.size, data.resize, process, processes))
+        text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
+        l1 = scores["l1"]
+        better = l1 is not None and (progress.best is None or l1 < progress.best)
+        self.log.say(f"update {progress.update}: validation {text}{' (best so far)' if better else ''}")
+        if better:
+            progress.best = l1
+            if accelerator.is_main_process:
+                config = translator.config
+                translator.config = config.model_copy(
+                    update={"training": config.training.model_copy(update={"scores": scores})}
+                )
+                translator.save(self.folder / "best")
+        return scores
+
+
+def _more(items: list[str]) -> str:
+    return f" (+{len(items) - 5} more)" if len(items) > 5 else ""

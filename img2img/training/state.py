@@ -1,0 +1,134 @@
+"""What a resume needs, saved whole or not at all."""
+
+import json
+import random
+import shutil
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from accelerate import Accelerator
+from accelerate.utils import gather_object
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from img2img.errors import UsageError
+from img2img.files import whole_folder
+from img2img.training.ema import EMA
+
+PREFIX = "step-"
+
+
+@dataclass
+class Progress:
+    """Where a run stands."""
+
+    update: int = 0
+    """Optimizer updates done."""
+    samples: int = 0
+    """Training images seen by all processes."""
+    best: float | None = None
+    """The best validation score so far."""
+    scores: dict[str, float | None] = field(default_factory=dict)
+    """The last validation."""
+
+
+@dataclass
+class RunState:
+    """Everything that changes while a run goes on. Networks are unwrapped."""
+
+    networks: dict[str, nn.Module]
+    optimizers: dict[str, Any]
+    ema: EMA | None
+    progress: Progress
+
+
+def save_checkpoint(folder: Path, state: RunState, accelerator: Accelerator, keep: int) -> None:
+    """Writes `folder/step-N`, and then removes all but the newest `keep`. Every process calls it.
+
+    Raises:
+        UserError: if it can't be written; older checkpoints stay then.
+    """
+    random_states = gather_object([random_state()])
+    if accelerator.is_main_process:
+        path = folder / f"{PREFIX}{state.progress.update:08d}"
+        with whole_folder(path) as new:
+            for name, network in state.networks.items():
+                save_file(_tensors(network), new / f"{name}.safetensors")
+            if state.ema:
+                save_file(_tensors(state.ema.network), new / "ema.safetensors")
+            optimizers = {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()}
+            scaler = accelerator.scaler.state_dict() if accelerator.scaler else {}
+            torch.save({"optimizers": optimizers, "scaler": scaler, "random": random_states}, new / "state.pt")
+            progress = {**asdict(state.progress), "ema_updates": state.ema.updates if state.ema else 0}
+            (new / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+        for older in checkpoints(folder)[:-keep]:
+            shutil.rmtree(older, ignore_errors=True)
+    accelerator.wait_for_everyone()
+
+
+def checkpoints(folder: Path) -> list[Path]:
+    """The complete checkpoints in a folder, oldest first."""
+    return sorted(path for path in folder.glob(f"{PREFIX}*") if (path / "progress.json").is_file())
+
+
+def load_checkpoint(path: Path, state: RunState, accelerator: Accelerator) -> bool:
+    """Puts a checkpoint into a state that was built from the same config. Runs no pickle.
+
+    Returns:
+        Whether every process found its own random state: not so if their number has changed.
+
+    Raises:
+        UsageError: if it is damaged, or was written with other settings.
+    """
+    try:
+        for name, network in state.networks.items():
+            network.load_state_dict(load_file(path / f"{name}.safetensors"))
+        if state.ema:
+            state.ema.network.load_state_dict(load_file(path / "ema.safetensors"))
+        saved = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
+        for name, optimizer in state.optimizers.items():
+            optimizer.load_state_dict(saved["optimizers"][name])
+        if accelerator.scaler and saved["scaler"]:
+            accelerator.scaler.load_state_dict(saved["scaler"])
+        progress = json.loads((path / "progress.json").read_text(encoding="utf-8"))
+        updates = progress.pop("ema_updates")
+        if state.ema:
+            state.ema.updates = updates
+        state.progress = Progress(**progress)
+    except Exception as error:  # every part has its own way to say that it doesn't fit
+        reason = " ".join(str(error).split())[:300]
+        raise UsageError(f"{path} can't be resumed with these settings ({type(error).__name__}: {reason}).") from None
+    if len(saved["random"]) != accelerator.num_processes:
+        return False
+    set_random_state(saved["random"][accelerator.process_index])
+    return True
+
+
+def random_state() -> dict[str, Any]:
+    """The state of every global random generator of this process, in types that load without a pickle."""
+    kind, keys, *rest = np.random.get_state()  # type: ignore[misc]
+    version, words, gauss = random.getstate()
+    return {
+        "torch": torch.get_rng_state(),
+        "cuda": torch.cuda.get_rng_state() if torch.cuda.is_initialized() else None,
+        "numpy": (kind, torch.from_numpy(np.asarray(keys).astype(np.int64)), *rest),
+        "python": (version, words, gauss),
+    }
+
+
+def set_random_state(state: dict[str, Any]) -> None:
+    """Undoes `random_state`."""
+    torch.set_rng_state(state["torch"])
+    if state["cuda"] is not None and torch.cuda.is_available():
+        torch.cuda.set_rng_state(state["cuda"])
+    kind, keys, *rest = state["numpy"]
+    np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
+    version, words, gauss = state["python"]
+    random.setstate((version, tuple(words), gauss))
+
+
+def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
+    return {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}

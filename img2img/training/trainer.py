@@ -1,0 +1,271 @@
+"""The loop. Knows Accelerate, and no method."""
+
+import signal
+import time
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast, reduce
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from img2img.methods.base import Method, Phase
+from img2img.training.ema import EMA
+from img2img.training.logs import RunLog
+from img2img.training.monitor import assert_finite, assert_finite_weights
+from img2img.training.schedule import learning_rate_factor
+from img2img.training.state import Progress, RunState, load_checkpoint, save_checkpoint
+
+
+@dataclass(frozen=True)
+class Rhythm:
+    """How long, and how often what is done; in optimizer updates."""
+
+    total: int
+    log_every: int
+    checkpoint_every: int
+    validate_every: int
+    keep_checkpoints: int
+    decay: float
+
+
+@dataclass(frozen=True)
+class Hooks:
+    """What the trainer calls and doesn't know; every process calls them."""
+
+    validate: Callable[[nn.Module, Progress], dict[str, float | None]]
+    """Looks at the generator, keeps the best, and gives its scores."""
+    save_newest: Callable[[nn.Module, Progress], None]
+    """Saves the generator as a translator."""
+
+
+class Trainer:
+    """Drives a method.
+
+    Args:
+        method: its networks are moved to the accelerator's device, and wrapped.
+        accelerator: device, precision, processes, accumulation.
+        ema_decay: of the generator's moving average; 0 for none.
+        memory_format: of networks and images.
+        compile: whether to torch.compile the networks.
+    """
+
+    def __init__(
+        self,
+        method: Method,
+        accelerator: Accelerator,
+        ema_decay: float = 0.0,
+        memory_format: torch.memory_format = torch.contiguous_format,
+        compile: bool = False,
+    ) -> None:
+        self.method, self.accelerator, self.memory_format = method, accelerator, memory_format
+        self.bare: dict[str, nn.Module] = {}
+        for name, network in method.networks.items():
+            self.bare[name] = network.to(memory_format=memory_format).to(accelerator.device).train()
+        ema = EMA(self.bare[method.generator], ema_decay) if ema_decay else None
+        for name, network in self.bare.items():
+            method.networks[name] = accelerator.prepare(network)
+            if compile:
+                network.compile()
+        self.wrapped = dict(method.networks)
+        self.optimizers = {phase.name: accelerator.prepare(self._adam(phase)) for phase in method.phases}
+        self.state = RunState(self.bare, self.optimizers, ema, Progress())
+
+    def _adam(self, phase: Phase) -> torch.optim.Optimizer:
+        parameters = [p for name in phase.trains for p in self.bare[name].parameters()]
+        fused = self.accelerator.device.type in ("cpu", "cuda")
+        return torch.optim.Adam(parameters, phase.lr, phase.betas, fused=fused)
+
+    @property
+    def generator(self) -> nn.Module:
+        """What is saved and looked at: the moving average if there is one."""
+        return self.state.ema.network if self.state.ema else self.bare[self.method.generator]
+
+    def resume(self, checkpoint: Path) -> bool:
+        """Goes on from a checkpoint; says whether the random states fit the number of processes."""
+        return load_checkpoint(checkpoint, self.state, self.accelerator)
+
+    def run(self, loader: DataLoader[Any], folder: Path, rhythm: Rhythm, log: RunLog, hooks: Hooks) -> bool:
+        """Trains up to `rhythm.total` updates, or until Ctrl-C.
+
+        Args:
+            loader: batches from `state.progress.samples` on.
+            folder: of the checkpoints.
+            rhythm: when to do what.
+            log: where to tell about it.
+            hooks: what else to do.
+
+        Returns:
+            Whether the end was reached; if not, everything is saved for a resume.
+
+        Raises:
+            DivergedError: if a loss or a weight is no number any more; the last checkpoint stays.
+        """
+        progress, meter = self.state.progress, Meter()
+        batches: Iterator[Mapping[str, Tensor]] = iter(loader)
+        with _interruptible() as interrupted:
+            while progress.update < rhythm.total:
+                factor = learning_rate_factor(progress.update, rhythm.total, rhythm.decay)
+                self._update(batches, factor, meter)
+                log.advance(progress.update)
+                last, stop = progress.update == rhythm.total, self._any(interrupted())
+
+                def due(every: int, also: bool = last) -> bool:
+                    return progress.update % every == 0 or also
+
+                if due(rhythm.log_every, last or stop):
+                    epoch = progress.samples / len(loader.dataset)  # type: ignore[arg-type]  # ours has a length
+                    self._report(meter, log, epoch, factor)
+                    meter = Meter()
+                with meter.paused():
+                    if due(rhythm.validate_every):
+                        self._share_buffers()
+                        progress.scores = hooks.validate(self.generator, progress)
+                        log.scores(progress.update, progress.scores)
+                    if due(rhythm.checkpoint_every, last or stop):
+                        assert_finite(meter.sums, progress.update)
+                        assert_finite_weights(self.bare.items(), progress.update)
+                        save_checkpoint(folder, self.state, self.accelerator, rhythm.keep_checkpoints)
+                        hooks.save_newest(self.generator, progress)
+                if stop and not last:
+                    return False
+        return True
+
+    def _update(self, batches: Iterator[Mapping[str, Tensor]], factor: float, meter: "Meter") -> None:
+        """One optimizer update: as many batches as are accumulated for it."""
+        progress = self.state.progress
+        synced = False
+        while not synced:
+            batch = self._to_device(next(batches))
+            losses = self._backward(batch, factor)
+            synced = self.accelerator.sync_gradients
+            images = len(next(iter(batch.values()))) * self.accelerator.num_processes
+            progress.samples += images
+            meter.add(losses, images)
+        progress.update += 1
+        if self.state.ema:
+            self.state.ema.update(self.bare[self.method.generator])
+
+    def _backward(self, batch: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
+        """Forward, and each phase that is due: backward, and at the end of an accumulation its optimizer's step."""
+        accelerator, logged = self.accelerator, {}
+        with accelerator.accumulate(*self.wrapped.values()):
+            outputs = self.method.forward(batch)
+            for phase in self.method.phases:
+                if self.state.progress.update % phase.every:
+                    continue
+                optimizer = self.optimizers[phase.name]
+                for group in optimizer.param_groups:
+                    group["lr"] = phase.lr * factor
+                with self.training_only(phase.trains):
+                    losses = phase.losses(batch, outputs)
+                    accelerator.backward(torch.stack(list(losses.values())).sum())
+                optimizer.step()
+                optimizer.zero_grad()
+                logged.update({name: value.detach() for name, value in losses.items()})
+        return logged
+
+    @contextmanager
+    def training_only(self, names: tuple[str, ...]) -> Iterator[None]:
+        """Freezes all other networks, so that they collect no gradients, and calls them unwrapped, so that none is waited for."""
+        others = [name for name in self.bare if name not in names]
+        try:
+            for name in others:
+                self.bare[name].requires_grad_(False)
+                self.method.networks[name] = self.bare[name]
+            yield
+        finally:
+            for name in others:
+                self.bare[name].requires_grad_(True)
+                self.method.networks[name] = self.wrapped[name]
+
+    def _to_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        move = partial(torch.Tensor.to, device=self.accelerator.device, non_blocking=True)
+        return {
+            name: move(value, memory_format=self.memory_format) if value.ndim == 4 else move(value)
+            for name, value in batch.items()
+        }
+
+    def _share_buffers(self) -> None:
+        """Running statistics differ between processes; all are judged by those of the first, which are saved."""
+        if self.accelerator.num_processes > 1:
+            for buffer in self.generator.buffers():
+                broadcast(buffer)
+
+    def _any(self, value: bool) -> bool:
+        """Whether it holds in any process."""
+        if self.accelerator.num_processes == 1:
+            return value
+        return bool(reduce(torch.tensor([float(value)], device=self.accelerator.device), "sum").item())
+
+    def _report(self, meter: "Meter", log: RunLog, epoch: float, factor: float) -> None:
+        """Logs the mean losses since the last report, over all processes; stops if one of them is no number."""
+        means = meter.means()
+        assert_finite(means, self.state.progress.update)
+        values = torch.stack([means[name].float() for name in sorted(means)])
+        if self.accelerator.num_processes > 1:
+            values = reduce(values, "mean")
+        speed = meter.images / max(meter.seconds(), 1e-9)
+        extra = {"epoch": epoch, "lr": self.method.phases[0].lr * factor, "images_per_second": speed}
+        log.losses(self.state.progress.update, dict(zip(sorted(means), values.tolist(), strict=True)), extra)
+
+
+class Meter:
+    """Sums of losses, images and seconds since the last report; the sums stay on the device."""
+
+    def __init__(self) -> None:
+        self.sums: dict[str, Tensor] = {}
+        self.counts: dict[str, int] = {}
+        self.images = 0
+        self.idle = 0.0
+        self.started = time.perf_counter()
+
+    def add(self, losses: dict[str, Tensor], images: int) -> None:
+        """Takes in one batch."""
+        self.images += images
+        for name, value in losses.items():
+            self.sums[name] = self.sums[name] + value if name in self.sums else value
+            self.counts[name] = self.counts.get(name, 0) + 1
+
+    def means(self) -> dict[str, Tensor]:
+        """The mean of each loss over the batches that had it."""
+        return {name: value / self.counts[name] for name, value in self.sums.items()}
+
+    def seconds(self) -> float:
+        """Seconds of training since the start, without pauses."""
+        return time.perf_counter() - self.started - self.idle
+
+    @contextmanager
+    def paused(self) -> Iterator[None]:
+        """Time in here doesn't count."""
+        before = time.perf_counter()
+        yield
+        self.idle += time.perf_counter() - before
+
+
+@contextmanager
+def _interruptible() -> Iterator[Callable[[], bool]]:
+    """Notes the first Ctrl-C or SIGTERM, so that the update is finished and saved; a second one stops at once."""
+    caught: list[int] = []
+    previous: dict[signal.Signals, Any] = {}
+
+    def note(number: int, _frame: FrameType | None) -> None:
+        if caught:
+            raise KeyboardInterrupt
+        caught.append(number)
+
+    with suppress(ValueError):  # not in the main thread: signals stay as they are
+        for number in (signal.SIGINT, signal.SIGTERM):
+            previous[number] = signal.signal(number, note)
+    try:
+        yield lambda: bool(caught)
+    finally:
+        for number, handler in previous.items():
+            signal.signal(number, handler)

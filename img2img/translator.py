@@ -1,0 +1,271 @@
+"""Translator: a generator and all that is needed to run it. What a user keeps, loads and calls."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from PIL import Image
+from pydantic import Field, ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file, save_file
+from torch import Tensor, nn
+
+from img2img.errors import Strict, UsageError, UserError, explain, listed
+from img2img.files import recover, whole_folder
+from img2img.images import Array, from_pil, split_alpha, to_array, to_pil, to_tensor, with_channels
+from img2img.networks import GeneratorConfig, build_generator
+
+Mode = Literal["eval", "paper"]
+ImageLike = TypeVar("ImageLike", Image.Image, Array, Tensor)
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "generator.safetensors"
+
+
+class Training(Strict):
+    """How a translator came to be; for people, nothing depends on it."""
+
+    img2img: str
+    """Version of the toolkit."""
+    data: str = ""
+    """The data set."""
+    updates: int = 0
+    """Optimizer updates."""
+    images: int = 0
+    """Training images seen, repetitions counted."""
+    ema: float = 0.0
+    """Decay of the weights' moving average; 0: the weights as they were."""
+    scores: dict[str, float | None] = Field(default_factory=dict)
+    """On the validation split, when it was saved."""
+
+
+class TranslatorConfig(Strict):
+    """What a translator is: enough to rebuild and run it."""
+
+    format: Literal[1] = 1
+    """Version of this layout."""
+    method: str
+    """What it was trained with."""
+    generator: GeneratorConfig
+    """The architecture."""
+    mode: Mode = "eval"
+    """How it runs at test time. eval: running statistics, no dropout; paper: pix2pix's batch statistics and dropout."""
+    value_range: tuple[float, float] = (-1.0, 1.0)
+    """What black and white are for the network."""
+    size: int
+    """Height and width of its training images in pixels; it translates any size."""
+    resize: Literal["short", "stretch", "none"] = "short"
+    """How its training images were scaled to that size."""
+    direction: Literal["AtoB", "BtoA"] = "AtoB"
+    """Which side of the data set was the source."""
+    derive: Literal["gray", "edges", "lowres"] | None = None
+    """How its sources were made, if they were."""
+    training: Training
+    """How it came to be."""
+
+
+class Translator:
+    """Translates images of any size; the output has the input's size and kind.
+
+    Args:
+        config: what it is.
+        generator: the network, as `config.generator` describes it.
+    """
+
+    def __init__(self, config: TranslatorConfig, generator: nn.Module) -> None:
+        assert config.generator.in_channels and config.generator.out_channels
+        self.config = config
+        self.generator = generator
+        self.in_channels: int = config.generator.in_channels
+        self.out_channels: int = config.generator.out_channels
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and where images are taken to."""
+        return next(self.generator.parameters()).device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the weights."""
+        self.generator.to(device)
+        return self
+
+    def __call__(self, image: ImageLike, *, mode: Mode | None = None, seed: int = 0) -> ImageLike:
+        """Translates an image, or a batch of tensors.
+
+        Args:
+            image: a PIL image; an array (H, W) or (H, W, C), uint8 or uint16; or a float tensor (C, H, W) or
+                (B, C, H, W) in [-1, 1]. Of images and arrays, gray and colour are converted to what the network
+                wants, and alpha that it doesn't want is carried to the output. A tensor must have the network's channels.
+            mode: overrides the config's; ``paper`` translates one image at a time, as its statistics are the image's own.
+            seed: of the dropout in mode ``paper``.
+
+        Returns:
+            The same kind, height and width, with the network's `out_channels` (and the carried alpha). 16-bit stays 16-bit.
+
+        Raises:
+            UsageError: for another kind, or channels that don't fit.
+        """
+        with _test_time(self.generator, mode or self.config.mode, seed):
+            if isinstance(image, Image.Image):
+                return to_pil(self._array(from_pil(image)))
+            if isinstance(image, np.ndarray):
+                return self._array(image)
+            if isinstance(image, Tensor):
+                return self._tensor(image, mode or self.config.mode)
+        raise UsageError(f"a translator takes a PIL image, an array or a tensor, not {type(image).__name__}.")
+
+    def _array(self, image: Array) -> Array:
+        if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
+            raise UsageError(f"an array must be (H, W) or (H, W, C), uint8 or uint16, not {image.shape} {image.dtype}.")
+        array = image if image.ndim == 3 else image[..., None]
+        alpha = None
+        if self.in_channels in (1, 3):
+            array, alpha = split_alpha(array)
+        source = to_tensor(with_channels(array, self.in_channels))[None].to(self.device)
+        done = to_array(self._padded(source)[0], image.dtype)
+        if alpha is not None and self.out_channels in (1, 3):
+            done = np.concatenate([done, alpha], axis=2)
+        return done[..., 0] if image.ndim == 2 and done.shape[2] == 1 else done
+
+    def _tensor(self, image: Tensor, mode: Mode) -> Tensor:
+        if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != self.in_channels:
+            raise UsageError(
+                f"a tensor must be float (B, {self.in_channels}, H, W) in [-1, 1], not {tuple(image.shape)} {image.dtype}."
+            )
+        batch = image if image.ndim == 4 else image[None]
+        source = batch.to(self.device, torch.float32)
+        parts = source.split(1) if mode == "paper" else (source,)
+        done = torch.cat([self._padded(part) for part in parts]).to(image.device, image.dtype)
+        return done if image.ndim == 4 else done[0]
+
+    def _padded(self, source: Tensor) -> Tensor:
+        """Pads (B, C, H, W) by reflection to a size that the network takes, and crops its output back."""
+        height, width = source.shape[-2:]
+        multiple: Any = self.generator.size_multiple
+        smallest: Any = self.generator.min_size
+        wanted = [max(smallest, -(-side // multiple) * multiple) for side in (height, width)]
+        return self.generator(pad_to(source, *wanted))[..., :height, :width].float()
+
+    def save(self, folder: Path | str) -> None:
+        """Writes the translator's folder, whole or not at all; it takes the place of an older one.
+
+        Raises:
+            UserError: if it can't be written, or the folder holds something else.
+        """
+        folder = Path(folder)
+        if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG_FILE).exists():
+            raise UserError(f"{folder} holds other files; give an empty folder, or one that holds a translator.")
+        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.generator.state_dict().items()}
+        with whole_folder(folder) as new:
+            save_file(weights, new / WEIGHTS_FILE)
+            (new / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    @classmethod
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Self:
+        """Reads a translator's folder, or a run's folder (its best translator, else its newest). Runs no pickle.
+
+        Raises:
+            UsageError: if there is none, or it is damaged.
+        """
+        folder = find_translator(Path(path))
+        try:
+            config = TranslatorConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
+        except ValidationError as error:
+            raise UsageError(f"{folder / CONFIG_FILE}: {explain(error)}.") from None
+        except OSError as error:
+            raise UsageError(f"{folder / CONFIG_FILE} can't be read: {error.strerror}.") from None
+        except UsageError as error:
+            raise UsageError(f"{folder / CONFIG_FILE}: {error}") from None
+        generator = skeleton(config.generator)
+        load_weights(generator, folder / WEIGHTS_FILE)
+        return cls(config, generator.eval()).to(device)
+
+
+def load(path: Path | str, device: torch.device | str = "cpu") -> Translator:
+    """Loads a translator from its folder or its run's folder.
+
+    Args:
+        path: a folder that `Translator.save` or `img2img train` wrote.
+        device: where to put the weights.
+    """
+    return Translator.load(path, device)
+
+
+def find_translator(path: Path) -> Path:
+    """The translator's folder in `path`: itself, or in a run's folder `best`, else `newest`.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    for folder in (path, path / "best", path / "newest"):
+        recover(folder)
+        if (folder / CONFIG_FILE).is_file():
+            return folder
+    if not path.exists():
+        raise UsageError(f"--model {path}: there is no such folder.")
+    raise UsageError(f"--model {path}: that is no translator (no {CONFIG_FILE}), nor a run that has saved one.")
+
+
+def skeleton(config: Any) -> nn.Module:
+    """A generator without weights, to be filled by `load_state_dict(assign=True)`; draws no random numbers."""
+    with torch.device("meta"):
+        return build_generator(config)
+
+
+def load_weights(module: nn.Module, file: Path) -> None:
+    """Fills a module from a safetensors file, whose keys and shapes must be the module's own.
+
+    Raises:
+        UsageError: if the file is missing, damaged, or made for another architecture.
+    """
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UsageError(f"{file} can't be read: {error}.") from None
+    own = module.state_dict()
+    wrong = [name for name in {**own, **weights} if name not in own or name not in weights]
+    wrong += [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    if wrong:
+        raise UsageError(f"{file} is of another architecture than its config says: {listed(wrong, 3)} don't fit.")
+    module.load_state_dict(weights, assign=True)
+
+
+def pad_to(images: Tensor, height: int, width: int) -> Tensor:
+    """Pads (B, C, h, w) at the bottom and right to (B, C, height, width) by reflection, however small the images are."""
+    while images.shape[-2] < height or images.shape[-1] < width:
+        h, w = images.shape[-2:]
+        down, right = min(height - h, max(h - 1, 1)), min(width - w, max(w - 1, 1))  # reflection has one pixel less
+        images = F.pad(images, (0, right, 0, 0), "reflect" if w > 1 else "replicate")
+        images = F.pad(images, (0, 0, 0, down), "reflect" if h > 1 else "replicate")
+    return images
+
+
+@contextmanager
+def _test_time(generator: nn.Module, mode: Mode, seed: int) -> Iterator[None]:
+    """Puts a network into a test-time mode and back; running statistics and the global random state stay as they were."""
+    modules = list(generator.modules())
+    before = [module.training for module in modules]
+    tracked = [m for m in modules if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
+    device = next(generator.parameters()).device
+    try:
+        generator.eval()
+        if mode == "eval":
+            with torch.no_grad():
+                yield
+            return
+        for module in modules:
+            if isinstance(module, nn.BatchNorm2d | nn.Dropout):
+                module.training = True
+        for norm in tracked:
+            norm.track_running_stats = False
+        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
+            torch.manual_seed(seed)
+            yield
+    finally:
+        for norm in tracked:
+            norm.track_running_stats = True
+        for module, training in zip(modules, before, strict=True):
+            module.training = training

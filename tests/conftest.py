@@ -1,0 +1,61 @@
+"""Tiny data and settings that all tests share."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+
+from img2img.config import RunConfig, run_type
+from img2img.images import write_image
+
+torch.set_num_threads(1)  # tiny tensors: a second thread only waits for the first
+
+
+def picture(height: int, width: int, channels: int = 3, seed: int = 0, dtype: Any = np.uint8) -> Any:
+    """A smooth random image: (H, W, C)."""
+    random = np.random.default_rng(seed)
+    y, x = np.mgrid[0:height, 0:width] / max(height, width)
+    waves = [np.sin(6 * (x * random.normal() + y * random.normal()) + random.uniform(0, 6)) for _ in range(channels)]
+    return np.rint((np.stack(waves, -1) + 1) / 2 * np.iinfo(dtype).max).astype(dtype)
+
+
+def write_pairs(folder: Path, count: int, size: int = 16, split: str = "train", first: int = 0) -> Path:
+    """trainA and trainB: B is A inverted."""
+    for number in range(first, first + count):
+        image = picture(size, size, seed=number)
+        write_image(folder / f"{split}A" / f"{number}.png", image)
+        write_image(folder / f"{split}B" / f"{number}.png", 255 - image)
+    return folder
+
+
+def tiny_config(folder: Path, output: Path, method: dict[str, Any] | None = None, **values: Any) -> RunConfig[Any]:
+    """pix2pix with a few thousand weights at 16 pixels, on the CPU in fp32 unless `values` say otherwise."""
+    settings = {
+        "name": "pix2pix",
+        "generator": {"kind": "unet", "channels": 4, "depth": 2},
+        "discriminator": {"kind": "patch", "channels": 4, "layers": 1},
+        **(method or {}),
+    }
+    about_data = {"path": folder, "size": 16, **values.pop("data", {})}
+    defaults = {"steps": 4, "workers": 0, "device": "cpu", "mixed_precision": "no", "log_every": 1, "output": output}
+    config: RunConfig[Any] = run_type("pix2pix")(method=settings, data=about_data, **{**defaults, **values})
+    return config
+
+
+@pytest.fixture
+def pairs(tmp_path: Path) -> Path:
+    """Six training and two validation pairs of 16×16 pixels."""
+    folder = write_pairs(tmp_path / "pairs", 6)
+    return write_pairs(folder, 2, split="val", first=6)
+
+
+@pytest.fixture(scope="session")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The folder of a finished tiny run."""
+    from img2img.training.run import train
+
+    root = tmp_path_factory.mktemp("trained")
+    data = write_pairs(write_pairs(root / "pairs", 4), 2, split="val", first=4)
+    return train(tiny_config(data, root / "run", ema=0.5), quiet=True)

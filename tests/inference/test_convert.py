@@ -1,0 +1,135 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import picture
+
+import img2img
+from img2img.errors import UsageError
+from img2img.images import read_image, write_image
+from img2img.inference.convert import Report
+from img2img.translator import Translator
+
+
+@pytest.fixture(scope="module")
+def translator(trained: Path) -> Translator:
+    return img2img.load(trained)
+
+
+def names(folder: Path) -> list[str]:
+    return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+
+def statuses(report: Report) -> dict[str, str]:
+    return {Path(outcome.source).name: outcome.status for outcome in report.outcomes}
+
+
+def test_a_folder_keeps_its_structure_names_and_sizes(translator: Translator, tmp_path: Path) -> None:
+    inputs = {
+        "a.png": picture(17, 31),
+        "sub/b c.jpg": picture(20, 20),
+        "sub/deep/ü.tif": picture(9, 30, 1, dtype=np.uint16),
+        "-rgba.PNG": picture(16, 16, 4),
+        "one.bmp": picture(1, 1),
+    }
+    for name, image in inputs.items():
+        write_image(tmp_path / "in" / name, image)
+    (tmp_path / "in" / "notes.txt").write_text("")
+    report = img2img.convert(translator, tmp_path / "in", tmp_path / "out")
+    assert names(tmp_path / "out") == sorted(inputs)
+    assert report.count("done") == 5 and report.ignored == 1
+    for name, image in inputs.items():
+        done = read_image(tmp_path / "out" / name)
+        assert done.shape[:2] == image.shape[:2] and done.dtype == image.dtype
+        if not name.endswith("jpg"):
+            assert np.array_equal(done, translator(image))
+
+
+def test_one_file(translator: Translator, tmp_path: Path) -> None:
+    image = picture(10, 12)
+    write_image(tmp_path / "a.png", image)
+    img2img.convert(translator, tmp_path / "a.png", tmp_path / "new" / "b.bmp")
+    assert np.array_equal(read_image(tmp_path / "new" / "b.bmp"), translator(image))
+    img2img.convert(translator, tmp_path / "a.png", tmp_path / "new")
+    assert names(tmp_path / "new") == ["a.png", "b.bmp"]
+
+
+def test_one_bad_file_is_reported_and_the_others_are_converted(translator: Translator, tmp_path: Path) -> None:
+    for number in range(3):
+        write_image(tmp_path / "in" / f"{number}.png", picture(8, 8))
+    (tmp_path / "in" / "1.png").write_bytes(b"nonsense")
+    report = img2img.convert(translator, tmp_path / "in", tmp_path / "out")
+    assert statuses(report) == {"0.png": "done", "1.png": "failed", "2.png": "done"}
+    assert names(tmp_path / "out") == ["0.png", "2.png"]
+    report.write(tmp_path / "report.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+    assert "reason" not in lines[0] and lines[0]["width"] == 8
+    assert lines[1]["status"] == "failed" and "1.png" in lines[1]["reason"]
+    assert all(Path(line["source"]).exists() for line in lines)
+
+
+def test_what_exists_is_never_overwritten_unless_asked(translator: Translator, tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.png", picture(8, 8))
+    write_image(tmp_path / "out" / "a.png", picture(3, 3))
+    before = (tmp_path / "out" / "a.png").read_bytes()
+    for existing, status in (("fail", "failed"), ("skip", "skipped")):
+        report = img2img.convert(translator, tmp_path / "in", tmp_path / "out", existing=existing)  # type: ignore[arg-type]
+        assert statuses(report) == {"a.png": status} and report.outcomes[0].reason
+        assert (tmp_path / "out" / "a.png").read_bytes() == before
+    img2img.convert(translator, tmp_path / "in", tmp_path / "out", existing="overwrite")
+    assert read_image(tmp_path / "out" / "a.png").shape == (8, 8, 3)
+
+
+def test_another_format_keeps_both_of_two_inputs_with_one_name(translator: Translator, tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.bmp", picture(8, 8, seed=1))
+    write_image(tmp_path / "in" / "a.tif", picture(8, 8, seed=2))
+    report = img2img.convert(translator, tmp_path / "in", tmp_path / "out", format="png")
+    assert names(tmp_path / "out") == ["a.png", "a.tif.png"]
+    assert np.array_equal(read_image(tmp_path / "out" / "a.tif.png"), translator(picture(8, 8, seed=2)))
+    assert [Path(o.target).name for o in report.outcomes] == ["a.png", "a.tif.png"]
+
+
+def test_a_target_inside_the_source_is_not_converted_again(translator: Translator, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", picture(8, 8))
+    for _ in range(2):
+        report = img2img.convert(translator, tmp_path, tmp_path / "out", existing="overwrite")
+        assert len(report.outcomes) == 1
+    assert names(tmp_path) == ["a.png", "out/a.png"]
+
+
+def test_links_that_lead_out_are_not_followed(translator: Translator, tmp_path: Path) -> None:
+    write_image(tmp_path / "secret.png", picture(8, 8))
+    write_image(tmp_path / "in" / "a.png", picture(8, 8))
+    (tmp_path / "in" / "link.png").symlink_to(tmp_path / "secret.png")
+    (tmp_path / "in" / "loop").symlink_to(tmp_path / "in")
+    report = img2img.convert(translator, tmp_path / "in", tmp_path / "out")
+    assert statuses(report) == {"link.png": "skipped", "a.png": "done"}
+    assert names(tmp_path / "out") == ["a.png"]
+
+
+def test_leftovers_of_a_killed_process_are_removed(translator: Translator, tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.png", picture(8, 8))
+    (tmp_path / "out").mkdir()
+    (tmp_path / "out" / ".partial-xyz").write_text("half")
+    img2img.convert(translator, tmp_path / "in", tmp_path / "out")
+    assert names(tmp_path / "out") == ["a.png"]
+
+
+def test_what_cannot_be_converted_at_all_is_said(translator: Translator, tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.png", picture(8, 8))
+    (tmp_path / "empty").mkdir()
+    (tmp_path / "file").write_text("")
+    for source, target, words in [
+        ("none", "out", "does not exist"),
+        ("empty", "out", "holds no images"),
+        ("in", "file", "is a file"),
+        ("in", "in", "source folder itself"),
+        ("in/a.png", "out.xyz", "ends with one of"),
+        ("in/a.png", "in/a.png", "the source itself"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            img2img.convert(translator, tmp_path / source, tmp_path / target)
+    with pytest.raises(UsageError, match="--format"):
+        img2img.convert(translator, tmp_path / "in", tmp_path / "out", format="gif")
+    assert not (tmp_path / "out").exists()

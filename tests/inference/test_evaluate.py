@@ -1,0 +1,69 @@
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from conftest import picture, write_pairs
+from skimage.metrics import peak_signal_noise_ratio, structural_similarity
+
+import img2img
+from img2img.errors import UsageError
+from img2img.images import read_image, write_image
+from img2img.inference.evaluate import compare, evaluate
+
+
+def test_scores_are_those_of_the_converted_files(trained: Path, tmp_path: Path) -> None:
+    data = trained.parent / "pairs"
+    result = evaluate(trained, data)
+    img2img.convert(trained, data / "valA", tmp_path / "out")
+    images = [(read_image(tmp_path / "out" / f"{n}.png"), read_image(data / "valB" / f"{n}.png")) for n in (4, 5)]
+    by_hand = {
+        "l1": np.mean([np.abs(a / 255 - b / 255).mean() for a, b in images]),
+        "psnr": np.mean([peak_signal_noise_ratio(b, a) for a, b in images]),
+        "ssim": np.mean([structural_similarity(b, a, channel_axis=2) for a, b in images]),
+    }
+    assert result.metrics == pytest.approx(by_hand, rel=1e-6)
+    assert compare(tmp_path / "out", data / "valB").metrics == pytest.approx(result.metrics)
+    assert result.copy_input == pytest.approx(compare(data / "valA", data / "valB").metrics)
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    assert log[-1]["val/psnr"] == pytest.approx(evaluate(trained / "newest", data).metrics["psnr"])
+
+
+def test_the_json_has_the_promised_shape(trained: Path, tmp_path: Path) -> None:
+    result = evaluate(trained, trained.parent / "pairs", split="train")
+    result.write(tmp_path / "scores.json")
+    values = json.loads((tmp_path / "scores.json").read_text())
+    assert set(values["metrics"]) == {"l1", "psnr", "ssim"}
+    assert values["count"] == 4 == len(values["images"]) and values["split"] == "train"
+
+
+def test_another_direction_and_size(trained: Path) -> None:
+    data = trained.parent / "pairs"
+    assert evaluate(trained, data, direction="BtoA").metrics != evaluate(trained, data).metrics
+    assert evaluate(trained, data, size=8).about["size"] == 8
+
+
+def test_files_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
+    for name, size in (("a", 8), ("b", 8), ("c", 8)):
+        write_image(tmp_path / "x" / f"{name}.png", picture(size, size))
+        write_image(tmp_path / "y" / f"{name}.bmp", picture(size if name != "b" else 9, size))
+    write_image(tmp_path / "x" / "lonely.png", picture(8, 8))
+    (tmp_path / "y" / "c.bmp").write_bytes(b"")
+    result = compare(tmp_path / "x", tmp_path / "y")
+    assert list(result.images) == ["a"] and result.metrics["l1"] == 0
+    assert len(result.failed) == 3 and "different sizes" in result.failed["b"]
+    result.write(tmp_path / "scores.json")
+    assert json.loads((tmp_path / "scores.json").read_text())["metrics"]["psnr"] is None, "JSON has no infinity"
+
+
+def test_nothing_to_evaluate_is_said(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        evaluate(trained, tmp_path / "none")
+    with pytest.raises(UsageError, match="has no split test"):
+        evaluate(trained, trained.parent / "pairs", split="test")
+    with pytest.raises(UsageError, match="no such folder"):
+        compare(tmp_path / "none", tmp_path)
+    write_pairs(tmp_path, 1)
+    (tmp_path / "other").mkdir()
+    with pytest.raises(UsageError, match="no file has a partner"):
+        compare(tmp_path / "trainA", tmp_path / "other")

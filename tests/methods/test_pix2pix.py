@@ -1,0 +1,97 @@
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+
+from img2img.errors import UsageError
+from img2img.methods import METHODS
+from img2img.methods.pix2pix import Pix2Pix, Pix2PixConfig
+from img2img.networks.patchgan import PatchGANConfig
+from img2img.networks.resnet import ResNetConfig
+from img2img.networks.unet import UNetConfig
+
+
+def tiny(**settings: Any) -> Pix2Pix:
+    settings = {
+        "generator": UNetConfig(channels=4, depth=2),
+        "discriminator": PatchGANConfig(channels=4, layers=1),
+        **settings,
+    }
+    return Pix2PixConfig(**settings).build(3, 2, 16)
+
+
+def batch() -> dict[str, torch.Tensor]:
+    return {"source": torch.randn(2, 3, 16, 16), "target": torch.rand(2, 2, 16, 16) * 2 - 1}
+
+
+def test_the_defaults_are_the_papers() -> None:
+    config = Pix2PixConfig()
+    assert (config.l1_weight, config.lr, config.betas, config.adversarial) == (100, 2e-4, (0.5, 0.999), "vanilla")
+    assert config.generator == UNetConfig() and config.discriminator == PatchGANConfig()
+    assert [phase.name for phase in tiny().phases] == ["D", "G"], "D before G"
+
+
+def test_losses_against_the_papers_equations() -> None:
+    method, data = tiny(), batch()
+    outputs = method.forward(data)
+    discriminator = method.networks["discriminator"]
+    real = discriminator(torch.cat([data["source"], data["target"]], 1))
+    fake = discriminator(torch.cat([data["source"], outputs["fake"]], 1))
+    bce = F.binary_cross_entropy_with_logits
+    d = method.discriminator_losses(data, outputs)
+    assert d["D/real"].item() == pytest.approx(0.5 * bce(real, torch.ones_like(real)).item(), rel=1e-4)
+    assert d["D/fake"].item() == pytest.approx(0.5 * bce(fake, torch.zeros_like(fake)).item(), rel=1e-4)
+    g = method.generator_losses(data, outputs)
+    assert g["G/adversarial"].item() == pytest.approx(bce(fake, torch.ones_like(fake)).item(), rel=1e-4)
+    assert g["G/l1"].item() == pytest.approx(100 * (outputs["fake"] - data["target"]).abs().mean().item(), rel=1e-5)
+
+
+def test_the_discriminators_loss_sends_no_gradient_into_the_generator() -> None:
+    method, data = tiny(), batch()
+    losses = method.discriminator_losses(data, method.forward(data))
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is None for p in method.networks["generator"].parameters())
+    assert all(p.grad is not None for p in method.networks["discriminator"].parameters())
+
+
+def test_without_adversarial_weight_only_l1_is_left() -> None:
+    method, data = tiny(adversarial_weight=0.0), batch()
+    assert set(method.generator_losses(data, method.forward(data))) == {"G/l1"}
+
+
+@pytest.mark.parametrize("adversarial", ["vanilla", "lsgan", "hinge"])
+@pytest.mark.parametrize("generator", [UNetConfig(channels=4), ResNetConfig(channels=4, blocks=1)])
+def test_training_lowers_the_l1_loss(adversarial: Any, generator: Any) -> None:
+    torch.manual_seed(0)
+    method, data = tiny(adversarial=adversarial, generator=generator), batch()
+    optimizers = [torch.optim.Adam(method.networks[p.trains[0]].parameters(), 1e-2, p.betas) for p in method.phases]
+    history = []
+    for _ in range(25):
+        outputs = method.forward(data)
+        for phase, optimizer in zip(method.phases, optimizers, strict=True):
+            losses = phase.losses(data, outputs)
+            method.networks["discriminator"].zero_grad()
+            sum(losses.values()).backward()  # type: ignore[union-attr]
+            optimizer.step()
+            optimizer.zero_grad()
+        history.append(losses["G/l1"].item())
+    assert history[-1] < 0.9 * history[0]
+
+
+def test_samples_are_pictures_of_one_size() -> None:
+    samples = tiny().samples(batch())
+    assert list(samples) == ["source", "fake", "target"]
+    assert {image.shape[2:] for image in samples.values()} == {(16, 16)}
+
+
+def test_a_discriminator_too_deep_for_the_size_is_refused() -> None:
+    with pytest.raises(UsageError, match="needs 24 pixels"):
+        Pix2PixConfig(generator=UNetConfig(channels=4)).build(3, 3, 16)
+
+
+def test_every_method_builds_from_its_defaults() -> None:
+    for config in METHODS.values():
+        method = config().build(3, 3, 256)
+        assert method.generator in method.networks
+        assert {name for phase in method.phases for name in phase.trains} == set(method.networks)

@@ -1,0 +1,182 @@
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+from img2img.errors import UsageError
+from img2img.networks import DISCRIMINATORS, GENERATORS, build_discriminator, build_generator, initialise
+from img2img.networks.blocks import InstanceNorm, has_bias, memory_format, norm_layer
+from img2img.networks.patchgan import PatchGANConfig, PixelGANConfig
+from img2img.networks.resnet import ResNetConfig
+from img2img.networks.unet import UNetConfig
+
+NORMS = ["batch", "instance", "group", "none"]
+
+
+def generators() -> list[Any]:
+    """Every registered generator, with every norm and upsampling, small."""
+    return [
+        config(channels=4, norm=norm, upsampling=upsampling, **({"depth": 4} if kind == "unet" else {"blocks": 2}))
+        for kind, (config, _) in GENERATORS.items()
+        for norm in NORMS
+        for upsampling in ("transpose", "resize")
+    ]
+
+
+def discriminators() -> list[Any]:
+    return [config(channels=4, norm=norm) for config, _ in DISCRIMINATORS.values() for norm in NORMS]
+
+
+@pytest.mark.parametrize("config", generators(), ids=lambda c: f"{c.kind}-{c.norm}-{c.upsampling}")
+class TestGenerators:
+    def test_shape_range_and_gradients(self, config: Any) -> None:
+        network = build_generator(config.resolve(2, 5, 32))
+        source = torch.randn(2, 2, 32, 32)
+        output = network(source)
+        assert output.shape == (2, 5, 32, 32)
+        assert output.abs().max() <= 1
+        output.square().sum().backward()
+        without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
+        assert not without
+
+    def test_any_multiple_of_its_size_goes(self, config: Any) -> None:
+        network = build_generator(config.resolve(1, 1, 32)).eval()
+        m: Any = network.size_multiple
+        for height, width in ((m * 2, m * 3), (max(m, network.min_size),) * 2):
+            assert network(torch.randn(1, 1, height, width)).shape[2:] == (height, width)
+
+    def test_memory_formats_agree(self, config: Any) -> None:
+        network = build_generator(config.resolve(3, 3, 32)).eval()
+        source = torch.randn(2, 3, 32, 32)
+        with torch.no_grad():
+            plain = network(source)
+            last = network.to(memory_format=torch.channels_last)(source.to(memory_format=torch.channels_last))
+        assert torch.allclose(plain, last, atol=1e-5)
+
+    def test_its_config_rebuilds_it(self, config: Any) -> None:
+        resolved = config.resolve(3, 3, 32)
+        again = type(config).model_validate_json(resolved.model_dump_json())
+        network, copy = build_generator(resolved).eval(), build_generator(again).eval()
+        copy.load_state_dict(network.state_dict())
+        source = torch.randn(1, 3, 32, 32)
+        assert torch.equal(network(source), copy(source))
+
+
+@pytest.mark.parametrize("config", discriminators(), ids=lambda c: f"{c.kind}-{c.norm}")
+def test_discriminators(config: Any) -> None:
+    network = build_discriminator(config, 6)
+    logits = network(torch.randn(2, 6, 33, 47))
+    assert logits.shape[:2] == (2, 1)
+    assert logits.shape[2:] == ((33, 47) if config.kind == "pixel" else (2, 3))
+    logits.square().sum().backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+    assert build_discriminator(config, 3)(torch.randn(2, 3, *[config.min_size] * 2)).numel() == 2
+
+
+@pytest.mark.parametrize("layers", [1, 2, 3, 4])
+def test_a_patchgan_is_as_large_as_its_min_size_says(layers: int) -> None:
+    config = PatchGANConfig(channels=2, layers=layers, norm="none")
+    network = build_discriminator(config, 1)
+    with pytest.raises(RuntimeError):
+        network(torch.zeros(1, 1, *[config.min_size - 1] * 2))
+
+
+@pytest.mark.parametrize(("layers", "field"), [(3, 70), (1, 16)])
+def test_the_receptive_field_is_the_papers(layers: int, field: int) -> None:
+    network = build_discriminator(PatchGANConfig(channels=2, layers=layers, norm="none"), 1).double()
+    image = torch.randn(1, 1, 128, 128, dtype=torch.double, requires_grad=True)
+    logits = network(image)
+    logits[0, 0, logits.shape[2] // 2, logits.shape[3] // 2].backward()
+    assert image.grad is not None
+    rows = image.grad.abs().sum((0, 1, 3)).nonzero()
+    assert rows.max() - rows.min() + 1 == field
+
+
+def test_the_unet_is_the_papers() -> None:
+    """54.414 M parameters at 256 pixels, as the published network."""
+    network = build_generator(UNetConfig().resolve(3, 3, 256))
+    assert sum(p.numel() for p in network.parameters()) == 54_413_955
+    dropouts = [isinstance(layer, nn.Dropout) for up in network.up for layer in up]  # type: ignore[union-attr, operator]
+    assert sum(dropouts) == 3
+
+
+def test_the_resnet_is_the_papers() -> None:
+    """11.378 M parameters in the published network, whose biases before instance norm (3520 of them) have no effect."""
+    network = build_generator(ResNetConfig().resolve(3, 3, 256))
+    assert sum(p.numel() for p in network.parameters()) == 11_378_179 - sum([64, 128, 256, *[256] * 18, 128, 64])
+
+
+def test_the_patchgan_is_the_papers() -> None:
+    assert sum(p.numel() for p in build_discriminator(PatchGANConfig(), 6).parameters()) == 2_768_705
+
+
+@pytest.mark.parametrize("size", [(5, 7), (1, 1), (1, 9)])
+def test_instance_norm_is_the_stock_one(size: tuple[int, int]) -> None:
+    x = torch.randn(2, 3, *size) * 3 + 1
+    expected = (x - x.mean((2, 3), keepdim=True)) / (x.var((2, 3), keepdim=True, correction=0) + 1e-5).sqrt()
+    for given in (x, x.to(memory_format=torch.channels_last)):
+        assert torch.allclose(InstanceNorm()(given), expected, atol=1e-5)
+    if size == (5, 7):
+        assert torch.allclose(InstanceNorm()(x), F.instance_norm(x), atol=1e-6)
+
+
+def test_biases_stand_only_where_no_norm_cancels_them() -> None:
+    for norm in NORMS:
+        x = torch.randn(4, 64, 6, 6)
+        layer = norm_layer(norm, 64)  # type: ignore[arg-type]
+        shift = torch.arange(64.0)[:, None, None]
+        cancelled = torch.allclose(layer(x), layer(x + shift), atol=1e-3)
+        assert cancelled != has_bias(norm)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("method", ["normal", "xavier", "kaiming", "orthogonal"])
+def test_initialisation(method: Any) -> None:
+    torch.manual_seed(0)
+    layer, norm = nn.Conv2d(64, 128, 3), nn.BatchNorm2d(512)
+    initialise(nn.Sequential(layer, norm), method, 0.02 if method == "normal" else 1.0)
+    weight = layer.weight.detach()
+    expected = {"normal": 0.02, "xavier": (2 / (64 * 9 + 128 * 9)) ** 0.5, "kaiming": (2 / (64 * 9)) ** 0.5}
+    if method == "orthogonal":
+        flat = weight.flatten(1)
+        assert torch.allclose(flat @ flat.T, torch.eye(128), atol=1e-4)
+    else:
+        assert weight.std().item() == pytest.approx(expected[method], rel=0.02)
+    assert layer.bias is not None and not layer.bias.any()
+    assert norm.weight.mean().item() == pytest.approx(1, abs=0.01)
+    assert norm.weight.std().item() == pytest.approx(0.02, rel=0.2)
+
+
+@pytest.mark.parametrize(
+    ("config", "size", "words"),
+    [
+        (UNetConfig(), 100, "use 96 or 112"),
+        (UNetConfig(depth=8), 128, "use 256"),
+        (ResNetConfig(), 30, "use 28"),
+        (UNetConfig(), 8, "use 16"),
+    ],
+)
+def test_sizes_that_do_not_fit_are_refused_with_a_remedy(config: Any, size: int, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        config.resolve(3, 3, size)
+
+
+@pytest.mark.parametrize(("size", "depth"), [(16, 4), (64, 6), (96, 5), (128, 7), (256, 8), (512, 8)])
+def test_the_depth_follows_the_size(size: int, depth: int) -> None:
+    assert UNetConfig().resolve(3, 3, size).depth == depth
+
+
+def test_the_memory_format_avoids_what_is_slow() -> None:
+    cpu = torch.device("cpu")
+    batch, instance = nn.BatchNorm2d(2), InstanceNorm()
+    assert memory_format([batch], cpu, "bf16") is torch.channels_last
+    assert memory_format([batch], cpu, "no") is torch.contiguous_format
+    assert memory_format([batch, instance], cpu, "bf16") is torch.contiguous_format
+
+
+def test_pixel_discriminators_judge_single_pixels() -> None:
+    network = build_discriminator(PixelGANConfig(channels=4, norm="none"), 3)
+    a, b = torch.randn(2, 1, 3, 4, 4)
+    b[:, :, 1, 2] = a[:, :, 1, 2]
+    assert torch.equal(network(a)[:, :, 1, 2], network(b)[:, :, 1, 2])

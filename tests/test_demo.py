@@ -1,0 +1,44 @@
+import re
+from pathlib import Path
+
+import pytest
+
+from img2img.cli import main
+
+SHORT = [
+    "--pairs",
+    "6",
+    "--held-out",
+    "3",
+    "--size",
+    "16",
+    "--steps",
+    "4",
+    "--channels",
+    "4",
+    "--batch-size",
+    "2",
+    "--device",
+    "cpu",
+]
+
+
+def test_the_demo_runs_twice_and_writes_a_page_that_needs_nothing_else(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    output = tmp_path / "demo"
+    for _ in range(2):
+        assert main(["demo", "--output", str(output), *SHORT]) == 0
+    page = (output / "index.html").read_text()
+    assert page.count("data:image/png;base64,") == 9
+    assert not re.findall(r'(?:src|href)="(?!data:)', page), "self-contained"
+    assert all(name in page for name in ("G/l1", "D/real", "val/psnr", "copy of the input", "img2img train pix2pix"))
+    assert len(list((output / "converted").iterdir())) == 3
+    assert "PSNR" in capsys.readouterr().out
+
+
+def test_the_demo_touches_no_folder_that_is_not_its_own(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    assert main(["demo", "--output", str(tmp_path), *SHORT]) == 2
+    assert "holds other files" in capsys.readouterr().err
+    assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]

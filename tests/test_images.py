@@ -1,0 +1,167 @@
+import io
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image, ImageOps
+
+from img2img.images import (
+    SUFFIXES,
+    ImageError,
+    from_pil,
+    grid,
+    over_white,
+    read_image,
+    to_8_bit,
+    to_array,
+    to_pil,
+    to_tensor,
+    with_channels,
+    write_image,
+)
+
+LOSSLESS = [".png", ".tif", ".tiff", ".bmp", ".PNG"]
+
+
+@pytest.mark.parametrize("suffix", LOSSLESS)
+@pytest.mark.parametrize("channels", [1, 3])
+def test_lossless_formats_come_back_equal(tmp_path: Path, suffix: str, channels: int) -> None:
+    image = picture(7, 11, channels)
+    write_image(tmp_path / f"a{suffix}", image)
+    assert np.array_equal(read_image(tmp_path / f"a{suffix}"), image)
+
+
+@pytest.mark.parametrize("suffix", [".png", ".tif"])
+@pytest.mark.parametrize("channels", [1, 2, 3, 4])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_depth_and_alpha_are_kept(tmp_path: Path, suffix: str, channels: int, dtype: type) -> None:
+    image = picture(9, 5, channels, dtype=dtype)
+    write_image(tmp_path / f"a{suffix}", image)
+    again = read_image(tmp_path / f"a{suffix}")
+    expected = with_channels(image, 4) if channels == 2 and dtype == np.uint16 else image
+    assert again.dtype == dtype
+    assert np.array_equal(again, expected)
+
+
+@pytest.mark.parametrize("suffix", [".jpg", ".jpeg", ".webp"])
+def test_lossy_formats_come_back_near(tmp_path: Path, suffix: str) -> None:
+    image = picture(32, 32)
+    write_image(tmp_path / f"a{suffix}", image)
+    assert np.abs(read_image(tmp_path / f"a{suffix}").astype(int) - image).mean() < 4
+
+
+def test_formats_without_alpha_or_16_bits_get_what_they_can_hold(tmp_path: Path) -> None:
+    image = picture(8, 8, 4, dtype=np.uint16)
+    write_image(tmp_path / "a.bmp", image)
+    assert np.array_equal(read_image(tmp_path / "a.bmp"), over_white(to_8_bit(image)))
+
+
+@pytest.mark.parametrize("orientation", range(1, 9))
+def test_orientation_is_applied_as_pillow_does(tmp_path: Path, orientation: int) -> None:
+    image = Image.fromarray(picture(6, 10))
+    exif = image.getexif()
+    exif[0x0112] = orientation
+    image.save(tmp_path / "a.png", exif=exif)
+    upright = np.asarray(ImageOps.exif_transpose(Image.open(tmp_path / "a.png")))
+    assert np.array_equal(read_image(tmp_path / "a.png"), upright)
+
+
+def test_modes_are_converted_by_rule(tmp_path: Path) -> None:
+    rgb = Image.fromarray(picture(8, 8))
+    assert from_pil(rgb.convert("1")).shape == (8, 8, 1)
+    assert set(np.unique(from_pil(rgb.convert("1")))) <= {0, 255}
+    assert from_pil(rgb.convert("P")).shape == (8, 8, 3)
+    assert from_pil(rgb.convert("CMYK")).shape == (8, 8, 3)
+    palette = rgb.convert("P")
+    palette.info["transparency"] = 0
+    assert from_pil(palette).shape == (8, 8, 4)
+    deep = Image.fromarray(np.array([[0, 65535]], np.uint16))
+    assert from_pil(deep)[..., 0].tolist() == [[0, 65535]]
+    for mode in ("F",):
+        with pytest.raises(ImageError, match="float"):
+            from_pil(rgb.convert(mode))
+
+
+def test_16_bit_gray_goes_to_pillow_and_back() -> None:
+    image = picture(4, 4, 1, dtype=np.uint16)
+    assert np.array_equal(from_pil(to_pil(image)), image)
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"not an image", b"\x89PNG\r\n\x1a\n" + b"\0" * 50], ids=["empty", "text", "broken header"]
+)
+def test_unreadable_files_are_named(tmp_path: Path, content: bytes) -> None:
+    path = tmp_path / "bad.png"
+    path.write_bytes(content)
+    with pytest.raises(ImageError, match=r"bad\.png"):
+        read_image(path)
+
+
+@pytest.mark.parametrize("suffix", SUFFIXES)
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_truncated_files_are_refused(tmp_path: Path, suffix: str, dtype: type) -> None:
+    path = tmp_path / f"cut{suffix}"
+    noise = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (64, 64, 3)).astype(dtype)
+    write_image(path, noise)
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+    with pytest.raises(ImageError, match="cut"):
+        read_image(path)
+
+
+def test_a_missing_file_and_an_unknown_format_are_named(tmp_path: Path) -> None:
+    with pytest.raises(ImageError, match="does not exist"):
+        read_image(tmp_path / "none.png")
+    with pytest.raises(ImageError, match=r"\.xyz is not a format"):
+        write_image(tmp_path / "a.xyz", picture(4, 4))
+    assert not list(tmp_path.iterdir())
+
+
+@given(st.sampled_from([np.uint8, np.uint16]), st.integers(1, 5), st.integers(0, 1000))
+def test_tensors_come_back_equal(dtype: type, channels: int, seed: int) -> None:
+    image = np.random.default_rng(seed).integers(0, np.iinfo(dtype).max + 1, (3, 4, channels)).astype(dtype)
+    tensor = to_tensor(image)
+    assert tensor.shape == (channels, 3, 4)
+    assert tensor.min() >= -1 and tensor.max() <= 1
+    assert np.array_equal(to_array(tensor, dtype), image)
+
+
+def test_the_range_is_exact() -> None:
+    ends = np.array([[[0], [255]]], np.uint8)
+    assert to_tensor(ends).flatten().tolist() == [-1.0, 1.0]
+    assert to_array(torch.tensor([[[-3.0, 3.0]]])).flatten().tolist() == [0, 255]
+
+
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
+def test_channels_change_by_rule(dtype: type) -> None:
+    white = np.iinfo(dtype).max
+    rgb = picture(4, 4, 3, dtype=dtype)
+    gray = with_channels(rgb, 1)
+    luma = rgb @ np.array([0.299, 0.587, 0.114])
+    assert np.abs(gray[..., 0] - luma).max() <= 0.5
+    assert np.array_equal(with_channels(gray, 3), np.repeat(gray, 3, 2))
+    assert (with_channels(rgb, 4)[..., 3] == white).all()
+    clear = np.concatenate([rgb, np.zeros_like(gray)], 2)
+    assert (with_channels(clear, 3) == white).all(), "transparent pixels are white"
+    with pytest.raises(ImageError, match="5 channels"):
+        with_channels(picture(4, 4, 5), 3)
+
+
+def test_grids_have_a_row_for_each_image() -> None:
+    columns = [torch.zeros(2, channels, 8, 8) for channels in (1, 3, 5)]
+    image = grid(columns)
+    assert image.shape == (2 * 10 + 2, 3 * 10 + 2, 3)
+    assert image.dtype == np.uint8
+
+
+def test_16_bit_colour_png_is_not_cut_to_8_bits(tmp_path: Path) -> None:
+    image = picture(4, 4, 3, dtype=np.uint16)
+    done, data = cv2.imencode(".png", image[..., ::-1])
+    assert done
+    (tmp_path / "a.png").write_bytes(data.tobytes())
+    assert np.array_equal(read_image(tmp_path / "a.png"), image)
+    assert Image.open(io.BytesIO(data.tobytes())).mode == "RGB", "Pillow alone would hide the depth"

@@ -1,0 +1,197 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from conftest import picture
+from PIL import Image
+
+import img2img
+from img2img.errors import UsageError, UserError
+from img2img.networks import build_generator, initialise
+from img2img.networks.resnet import ResNetConfig
+from img2img.networks.unet import UNetConfig
+from img2img.translator import Training, Translator, TranslatorConfig, pad_to
+
+
+def make(kind: str = "unet", in_channels: int = 3, out_channels: int = 3, **settings: Any) -> Translator:
+    torch.manual_seed(0)
+    base: Any = UNetConfig(channels=4, depth=3, **settings) if kind == "unet" else ResNetConfig(channels=4, blocks=1)
+    config = base.resolve(in_channels, out_channels, 16)
+    about = TranslatorConfig(method="pix2pix", generator=config, size=16, training=Training(img2img="0"))
+    return Translator(about, initialise(build_generator(config), gain=0.2).eval())
+
+
+SIZES = [(1, 1), (17, 31), (257, 255), (1000, 300), (1, 50), (8, 8)]
+
+
+@pytest.mark.parametrize("kind", ["unet", "resnet"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("mode", ["eval", "paper"])
+def test_the_output_has_the_inputs_size_and_kind(kind: str, size: tuple[int, int], mode: Any) -> None:
+    translator = make(kind)
+    for dtype in (np.uint8, np.uint16):
+        for channels in (1, 2, 3, 4):
+            image = picture(*size, channels, dtype=dtype)
+            done = translator(image, mode=mode)
+            assert done.shape == (*size, 4 if channels in (2, 4) else 3) and done.dtype == dtype
+    assert translator(torch.zeros(2, 3, *size), mode=mode).shape == (2, 3, *size)
+    assert translator(Image.new("RGB", size), mode=mode).size == size
+
+
+def test_pil_images_and_arrays_and_tensors_agree() -> None:
+    translator, image = make(), picture(16, 24)
+    array = translator(image)
+    assert np.array_equal(np.asarray(translator(Image.fromarray(image))), array)
+    tensor = torch.from_numpy(image.transpose(2, 0, 1) / 127.5 - 1).float()
+    by_tensor = (translator(tensor).numpy().transpose(1, 2, 0) + 1) * 127.5
+    assert np.abs(by_tensor - array).max() <= 0.51
+    with torch.no_grad():
+        assert torch.allclose(translator(tensor), translator.generator(tensor[None])[0], atol=1e-6)
+
+
+def test_alpha_is_carried_untouched_and_gray_becomes_colour() -> None:
+    translator, image = make(), picture(16, 16, 4)
+    done = translator(image)
+    assert np.array_equal(done[..., 3], image[..., 3])
+    assert np.array_equal(done[..., :3], translator(np.ascontiguousarray(image[..., :3])))
+    gray = picture(16, 16, 1)
+    assert np.array_equal(translator(gray), translator(np.repeat(gray, 3, 2)))
+    assert np.array_equal(translator(gray[..., 0]), translator(gray))
+
+
+def test_pil_modes() -> None:
+    translator = make()
+    rgb = Image.fromarray(picture(16, 16))
+    modes = {"L": "RGB", "P": "RGB", "LA": "RGBA", "RGBA": "RGBA", "CMYK": "RGB", "1": "RGB"}
+    for mode, expected in modes.items():
+        assert translator(rgb.convert(mode)).mode == expected
+    gray = make(in_channels=1, out_channels=1)
+    assert gray(rgb).mode == "L"
+    assert gray(Image.fromarray(picture(8, 8, 1, dtype=np.uint16)[..., 0])).mode.startswith("I;16")
+
+
+def test_16_bits_are_kept_and_not_scaled_to_8() -> None:
+    translator = make(in_channels=1, out_channels=1)
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    done = translator(ramp)
+    assert done.shape == (64, 64) and done.dtype == np.uint16
+    assert len(np.unique(done)) > 256
+
+
+def test_channels_that_do_not_fit_are_refused() -> None:
+    translator = make(in_channels=2)
+    with pytest.raises(UsageError, match=r"\(B, 2, H, W\)"):
+        translator(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(UserError, match="5 channels"):
+        make()(picture(8, 8, 5))
+    with pytest.raises(UsageError, match="not str"):
+        make()("image.png")  # type: ignore[type-var]
+    with pytest.raises(UsageError, match="float64"):
+        make()(np.zeros((4, 4, 3)))
+    assert translator(picture(8, 8, 2)).shape == (8, 8, 3)
+
+
+def test_modes_are_explicit_seeded_and_leave_no_trace() -> None:
+    translator, image = make(), torch.randn(1, 3, 16, 16)
+    before = {name: tensor.clone() for name, tensor in translator.generator.state_dict().items()}
+    plain = translator(image)
+    state = torch.get_rng_state()
+    paper = translator(image, mode="paper", seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(paper, translator(image, mode="paper", seed=1))
+    assert not torch.equal(paper, translator(image, mode="paper", seed=2)), "dropout depends on the seed"
+    assert torch.equal(plain, translator(image)) and not torch.equal(plain, paper)
+    assert all(torch.equal(before[name], tensor) for name, tensor in translator.generator.state_dict().items())
+    assert not any(module.training for module in translator.generator.modules())
+    translator.generator.train()
+    translator(image)
+    assert all(module.training for module in translator.generator.modules())
+
+
+def test_paper_mode_uses_the_images_own_statistics_whatever_the_batch() -> None:
+    translator = make(dropout=0.0)
+    images = torch.randn(3, 3, 16, 16)
+    together = translator(images, mode="paper")
+    alone = torch.cat([translator(image[None], mode="paper") for image in images])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_a_saved_translator_is_the_same(tmp_path: Path) -> None:
+    translator, image = make("resnet"), picture(20, 30)
+    translator.save(tmp_path / "t")
+    assert sorted(file.name for file in (tmp_path / "t").iterdir()) == ["config.json", "generator.safetensors"]
+    again = img2img.load(tmp_path / "t")
+    assert again.config == translator.config
+    assert np.array_equal(again(image), translator(image))
+    translator.save(tmp_path / "t")
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
+def test_a_runs_folder_is_loaded_by_its_best_else_its_newest(trained: Path) -> None:
+    best = img2img.load(trained / "best").generator.state_dict()
+    assert all(torch.equal(best[name], tensor) for name, tensor in img2img.load(trained).generator.state_dict().items())
+
+
+def test_saving_over_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    with pytest.raises(UserError, match="other files"):
+        make().save(tmp_path)
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def broken(folder: Path, how: str) -> Path:
+    make().save(folder)
+    config, weights = folder / "config.json", folder / "generator.safetensors"
+    values = json.loads(config.read_text())
+    if how == "no weights":
+        weights.unlink()
+    elif how == "random weights":
+        weights.write_bytes(os_random(1000))
+    elif how == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif how == "other architecture":
+        values["generator"]["channels"] = 8
+    elif how == "unknown key":
+        values["colour"] = "red"
+    elif how == "bad value":
+        values["mode"] = "fast"
+    if how == "no json":
+        config.write_text("{")
+    else:
+        config.write_text(json.dumps(values))
+    return folder
+
+
+def os_random(count: int) -> bytes:
+    return bytes(np.random.default_rng(0).integers(0, 256, count, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    "how", ["no weights", "random weights", "cut weights", "other architecture", "unknown key", "bad value", "no json"]
+)
+def test_damaged_translators_get_a_sentence_that_names_the_file(tmp_path: Path, how: str) -> None:
+    with pytest.raises(UsageError, match=r"config\.json|generator\.safetensors"):
+        img2img.load(broken(tmp_path / "t", how))
+
+
+def test_no_translator_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        img2img.load(tmp_path / "none")
+    with pytest.raises(UsageError, match="no translator"):
+        img2img.load(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 2), (5, 9)])
+def test_padding_reflects_however_small_the_image(size: tuple[int, int]) -> None:
+    image = torch.arange(float(size[0] * size[1])).reshape(1, 1, *size)
+    padded = pad_to(image, 16, 24)
+    assert padded.shape == (1, 1, 16, 24)
+    assert torch.equal(padded[..., : size[0], : size[1]], image)
+    expected = np.pad(
+        image[0, 0].numpy(), ((0, 16 - size[0]), (0, 24 - size[1])), "reflect" if min(size) > 1 else "edge"
+    )
+    if min(size) > 1 or size == (1, 1):
+        assert np.array_equal(padded[0, 0].numpy(), expected)

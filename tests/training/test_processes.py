@@ -1,0 +1,75 @@
+"""Two processes with batch 1 train as one with batch 2."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_config
+from safetensors.torch import load_file
+from test_resume import finish
+
+from img2img.config import write_config
+from img2img.training.launch import asked_for, launched_alone
+
+METHOD = {
+    "generator": {"kind": "unet", "channels": 4, "depth": 2, "norm": "instance", "dropout": 0.0},
+    "discriminator": {"kind": "patch", "channels": 4, "layers": 1, "norm": "instance"},
+}
+
+
+def newest(run: Path) -> dict[str, torch.Tensor]:
+    checkpoint = sorted((run / "checkpoints").iterdir())[-1]
+    return {**load_file(checkpoint / "generator.safetensors"), **load_file(checkpoint / "discriminator.safetensors")}
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_two_processes_equal_one_with_twice_the_batch(pairs: Path, tmp_path: Path, accumulation: int) -> None:
+    options: dict[str, Any] = {"steps": 6, "validate_every": 3, "accumulation": accumulation}
+    for name, processes in (("one", 1), ("two", 2)):
+        config = tiny_config(pairs, tmp_path / name, METHOD, batch_size=2 // processes, **options)
+        write_config(tmp_path / f"{name}.yaml", config)
+        finish(tmp_path / name, tmp_path / f"{name}.yaml", processes)
+    one, two = newest(tmp_path / "one"), newest(tmp_path / "two")
+    assert one.keys() == two.keys()
+    for name, tensor in one.items():
+        assert torch.allclose(tensor, two[name], atol=2e-5), name
+    logs = [
+        [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
+        for name in ("one", "two")
+    ]
+    assert len(logs[0]) == len(logs[1]) == 8
+    for a, b in zip(*logs, strict=True):
+        assert a.keys() == b.keys()
+        for key in a.keys() - {"images_per_second"}:
+            assert a[key] == pytest.approx(b[key], rel=2e-3, abs=1e-5), key
+
+
+@pytest.mark.parametrize(
+    ("environment", "alone"),
+    [
+        ({}, False),
+        ({"MASTER_ADDR": "127.0.0.1"}, False),
+        ({"ACCELERATE_MIXED_PRECISION": "no"}, False),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1"}, True),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1", "RANK": "0"}, False),
+        ({"ACCELERATE_MIXED_PRECISION": "no", "MASTER_ADDR": "127.0.0.1", "PMI_SIZE": "2"}, False),
+    ],
+)
+def test_a_launcher_that_started_too_few_is_noticed(environment: dict[str, str], alone: bool) -> None:
+    assert launched_alone(environment) == alone
+
+
+@pytest.mark.parametrize(
+    ("command", "count"),
+    [
+        ("accelerate launch --cpu --num_processes 2 -m img2img train pix2pix", 2),
+        ("/usr/bin/python -m accelerate.commands.launch --num-processes=3 -m img2img", 3),
+        ("bash", None),
+        ("accelerate launch -m img2img --num_processes 2", None),
+        ("accelerate launch --num_processes 4 --num_machines 2 -m img2img", None),
+    ],
+)
+def test_how_many_were_asked_for(command: str, count: int | None) -> None:
+    assert asked_for(command.split()) == count

@@ -1,0 +1,174 @@
+"""A run that is killed, at any moment, and resumed ends with the same bits as one that was never stopped."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_config
+from safetensors.torch import load_file
+
+from img2img.config import write_config
+from img2img.errors import UsageError
+from img2img.training.run import train
+from img2img.training.state import checkpoints
+
+METHOD = {"generator": {"kind": "unet", "channels": 4, "depth": 2, "dropout": 0.5}}
+
+
+def final_state(run: Path) -> dict[str, Any]:
+    """All that the last checkpoint holds, tensors by name."""
+    newest = checkpoints(run / "checkpoints")[-1]
+    state: dict[str, Any] = {}
+    for file in sorted(newest.glob("*.safetensors")):
+        state |= {f"{file.stem}/{name}": tensor for name, tensor in load_file(file).items()}
+    saved = torch.load(newest / "state.pt", weights_only=True)
+    for name, optimizer in saved["optimizers"].items():
+        for index, values in optimizer["state"].items():
+            state |= {f"{name}/{index}/{key}": value for key, value in values.items()}
+    state["random"] = torch.cat([each["torch"] for each in saved["random"]])
+    state["processes"] = len(saved["random"])
+    progress = json.loads((newest / "progress.json").read_text())
+    return {**state, "progress": progress}
+
+
+def assert_equal(run: Path, other: Path) -> None:
+    a, b = final_state(run), final_state(other)
+    assert a.keys() == b.keys()
+    for name, value in a.items():
+        same = torch.equal(value, b[name]) if isinstance(value, torch.Tensor) else value == b[name]
+        assert same, f"{name} differs"
+
+
+def lines(run: Path) -> list[Any]:
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in log]
+
+
+@pytest.mark.parametrize("accumulation", [1, 2])
+def test_a_resumed_run_equals_an_uninterrupted_one(pairs: Path, tmp_path: Path, accumulation: int) -> None:
+    options: dict[str, Any] = {"ema": 0.9, "checkpoint_every": 3, "accumulation": accumulation, "batch_size": 2}
+    whole = train(tiny_config(pairs, tmp_path / "whole", METHOD, steps=8, **options), quiet=True)
+
+    class StopError(Exception):
+        pass
+
+    from img2img.training import run as room
+
+    saved = room._Run._save_newest
+
+    def stop(self: Any, generator: Any, progress: Any) -> None:
+        saved(self, generator, progress)
+        if progress.update == 6:
+            raise StopError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room._Run, "_save_newest", stop)
+        with pytest.raises(StopError):
+            train(tiny_config(pairs, tmp_path / "parts", METHOD, steps=8, **options), quiet=True)
+    torch.manual_seed(999)  # a resume must not depend on what is there
+    train(resume=tmp_path / "parts", quiet=True)
+    assert_equal(whole, tmp_path / "parts")
+    assert lines(whole) == lines(tmp_path / "parts"), "the log has each step once, with equal losses"
+
+
+def launch(run: Path, config: Path | None, processes: int) -> subprocess.Popen[bytes]:
+    """`img2img train` in processes of its own; a new run reads `config`, else it is resumed."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+        launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        launcher += ["--main_process_port", str(port)]
+    what = ["--config", str(config)] if config else ["--resume", str(run)]
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    command = [*launcher, "-m", "img2img", "train", *what]
+    return subprocess.Popen(
+        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
+    )
+
+
+def finish(run: Path, config: Path | None, processes: int) -> None:
+    assert launch(run, config, processes).wait(300) == 0
+
+
+def kill_when(process: subprocess.Popen[bytes], reached: Any) -> bool:
+    """Kills the whole process group as soon as `reached()`; says whether it was still running."""
+    deadline = time.monotonic() + 120
+    while process.poll() is None and time.monotonic() < deadline:
+        if reached():
+            os.killpg(process.pid, signal.SIGKILL)
+            process.wait()
+            return True
+        time.sleep(0.0005)
+    return False
+
+
+@pytest.mark.parametrize(("processes", "workers"), [(1, 2), (2, 0)])
+def test_killed_while_training_and_while_saving(pairs: Path, tmp_path: Path, processes: int, workers: int) -> None:
+    options: dict[str, Any] = {"steps": 60, "checkpoint_every": 2, "validate_every": 20, "workers": workers, "ema": 0.9}
+    for name in ("whole", "killed"):
+        write_config(tmp_path / f"{name}.yaml", tiny_config(pairs, tmp_path / name, METHOD, **options))
+    finish(tmp_path / "whole", tmp_path / "whole.yaml", processes)
+
+    run = tmp_path / "killed"
+    folder = run / "checkpoints"
+
+    def reached_update_6() -> bool:
+        return any(int(path.name[5:]) >= 6 for path in folder.glob("step-*"))
+
+    def saving() -> bool:
+        late = any(int(path.name[5:]) >= 14 for path in folder.glob("step-*"))
+        return late and any(folder.glob(".partial-*"))
+
+    kills = kill_when(launch(run, tmp_path / "killed.yaml", processes), reached_update_6)
+    kills += kill_when(launch(run, None, processes), saving)
+    assert kills == 2, "the run must have been killed twice"
+    finish(run, None, processes)
+    assert_equal(tmp_path / "whole", run)
+    assert final_state(run)["processes"] == processes
+    assert not list(folder.glob(".partial-*"))
+
+
+def test_a_run_may_be_trained_longer(pairs: Path, tmp_path: Path) -> None:
+    run = train(tiny_config(pairs, tmp_path / "run", steps=2), quiet=True)
+    from img2img.training.setup import resumed_config
+
+    train(resumed_config(run).model_copy(update={"steps": 5}), resume=run, quiet=True)
+    assert final_state(run)["progress"]["update"] == 5
+
+
+def test_what_cannot_be_resumed_is_said(pairs: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not the folder of a run"):
+        train(resume=tmp_path)
+    write_config(tmp_path / "config.yaml", tiny_config(pairs, tmp_path))
+    with pytest.raises(UsageError, match="no checkpoint yet"):
+        train(resume=tmp_path)
+    run = train(tiny_config(pairs, tmp_path / "run", steps=2), quiet=True)
+    wider = tiny_config(pairs, run, {"generator": {"kind": "unet", "channels": 8, "depth": 2}}, steps=4)
+    with pytest.raises(UsageError, match="can't be resumed with these settings"):
+        train(wider, resume=run, quiet=True)
+    with pytest.raises(UsageError, match="--resume"):
+        train(tiny_config(pairs, run), quiet=True)
+
+
+def test_a_checkpoint_that_runs_code_is_refused(pairs: Path, tmp_path: Path) -> None:
+    run = train(tiny_config(pairs, tmp_path / "run", steps=2), quiet=True)
+
+    class Evil:
+        def __reduce__(self) -> Any:
+            return (os.system, (f"touch {tmp_path / 'owned'}",))
+
+    torch.save({"optimizers": Evil(), "scaler": {}, "random": []}, checkpoints(run / "checkpoints")[-1] / "state.pt")
+    with pytest.raises(UsageError, match="can't be resumed"):
+        train(resume=run, quiet=True)
+    assert not (tmp_path / "owned").exists()

@@ -1,0 +1,238 @@
+"""The loop and its measured traps (DESIGN.md §3)."""
+
+import json
+import os
+import signal
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from conftest import tiny_config
+from torch import nn
+
+from img2img.images import read_image
+from img2img.methods.base import Phase
+from img2img.training import trainer as room
+from img2img.training.ema import EMA
+from img2img.training.monitor import DivergedError, assert_finite, assert_finite_weights
+from img2img.training.run import _Run, train
+from img2img.training.schedule import learning_rate_factor, total_updates
+from img2img.training.setup import make_accelerator
+from img2img.training.state import checkpoints, random_state, set_random_state
+from img2img.training.trainer import Trainer
+from img2img.translator import load
+
+CPU = torch.device("cpu")
+
+
+class Toy:
+    """Two linear networks that play against each other, with phases that a test can choose."""
+
+    generator = "generator"
+
+    def __init__(self, every: int = 1, d_lr: float = 0.1) -> None:
+        torch.manual_seed(0)
+        self.networks: dict[str, nn.Module] = {"generator": nn.Linear(2, 2), "discriminator": nn.Linear(2, 1)}
+        self.phases = (
+            Phase("D", ("discriminator",), self.d, d_lr, (0.5, 0.9), every),
+            Phase("G", ("generator",), self.g, 0.1, (0.5, 0.9)),
+        )
+
+    def forward(self, batch: Any) -> Any:
+        return {"fake": self.networks["generator"](batch["source"])}
+
+    def d(self, batch: Any, outputs: Any) -> Any:
+        return {"D/gap": self.networks["discriminator"](outputs["fake"].detach()).mean()}
+
+    def g(self, batch: Any, outputs: Any) -> Any:
+        assert not any(p.requires_grad for p in self.networks["discriminator"].parameters())
+        return {"G/gap": -self.networks["discriminator"](outputs["fake"]).mean()}
+
+    def samples(self, batch: Any) -> Any:
+        return {}
+
+
+def toy_trainer(accumulation: int = 1, **options: Any) -> tuple[Toy, Trainer]:
+    method = Toy(**options)
+    return method, Trainer(method, make_accelerator(CPU, "no", accumulation))
+
+
+def test_the_discriminator_collects_nothing_in_the_generators_phase() -> None:
+    method, trainer = toy_trainer()
+    trainer._backward({"source": torch.randn(4, 2)}, 1.0)
+    for network in trainer.bare.values():
+        assert all(p.requires_grad for p in network.parameters())
+        assert all(p.grad is None or not p.grad.any() for p in network.parameters())
+    assert method.networks == trainer.wrapped
+
+
+def test_accumulated_batches_equal_one_large_batch() -> None:
+    """With a fixed discriminator: else the last of the accumulated batches is judged by the updated one."""
+    source = torch.randn(8, 2)
+    weights = []
+    for accumulation in (1, 4):
+        _, trainer = toy_trainer(accumulation, d_lr=0.0)
+        for _ in range(3):
+            for part in source.chunk(accumulation):
+                trainer._backward({"source": part}, 1.0)
+        weights.append([p.detach().clone() for p in trainer.bare["generator"].parameters()])
+        steps = [state["step"] for state in trainer.optimizers["D"].optimizer.state.values()]
+        assert steps == [3, 3], "the optimizer steps once per accumulated batch"
+    for a, b in zip(*weights, strict=True):
+        assert torch.allclose(a, b, atol=1e-6)
+
+
+def test_every_counts_updates_and_not_micro_batches() -> None:
+    _, trainer = toy_trainer(accumulation=2, every=3)
+    meter = room.Meter()
+    batches = iter([{"source": torch.randn(4, 2)} for _ in range(12)])
+    for _ in range(6):
+        trainer._update(batches, 1.0, meter)
+    assert meter.counts == {"D/gap": 4, "G/gap": 12}
+    assert meter.images == 48 == trainer.state.progress.samples
+
+
+def test_the_learning_rate_is_the_phases_times_the_schedule() -> None:
+    _, trainer = toy_trainer()
+    trainer._backward({"source": torch.randn(4, 2)}, 0.25)
+    assert {group["lr"] for o in trainer.optimizers.values() for group in o.param_groups} == {0.025}
+
+
+def test_the_schedule_is_constant_then_falls_to_zero() -> None:
+    factors = [learning_rate_factor(update, 10, 0.5) for update in range(10)]
+    assert factors[:6] == [1.0] * 6
+    assert factors[6:] == pytest.approx([0.8, 0.6, 0.4, 0.2])
+    assert learning_rate_factor(9, 10, 0.0) == 1.0
+    assert total_updates(None, 2, 10, 4) == 5
+    assert total_updates(7, 2, 10, 4) == 7
+
+
+def test_the_moving_average() -> None:
+    network = nn.BatchNorm2d(1)
+    with torch.no_grad():
+        network.weight.fill_(0.0)
+    ema = EMA(network, 0.9)
+    with torch.no_grad():
+        network.weight.fill_(1.0)
+        network.running_mean.fill_(1.0)  # type: ignore[union-attr, operator]
+        network.num_batches_tracked.fill_(7)  # type: ignore[union-attr, operator]
+    expected = 0.0
+    for update in range(20):
+        ema.update(network)
+        decay = min(0.9, (1 + update) / (10 + update))
+        expected = decay * expected + (1 - decay)
+    assert ema.network.weight.item() == pytest.approx(expected)
+    assert ema.network.running_mean.item() == pytest.approx(expected)
+    assert ema.network.num_batches_tracked.item() == 7
+    assert not any(p.requires_grad for p in ema.network.parameters())
+
+
+def test_random_states_come_back() -> None:
+    import random
+
+    import numpy as np
+
+    def draw() -> list[float]:
+        return [torch.rand(1).item(), np.random.rand(), random.random(), random.gauss(0, 1), np.random.randn()]
+
+    draw()
+    state = random_state()
+    first = draw()
+    set_random_state(state)
+    assert draw() == first
+
+
+def test_losses_and_weights_that_are_no_numbers_are_named() -> None:
+    with pytest.raises(DivergedError, match="G/l1 became nan by update 7"):
+        assert_finite({"D/real": torch.tensor(1.0), "G/l1": torch.tensor(float("nan"))}, 7)
+    network = nn.Linear(2, 2)
+    assert_finite_weights([("generator", network)], 1)
+    with torch.no_grad():
+        network.weight[0, 0] = float("inf")
+    with pytest.raises(DivergedError, match="generator"):
+        assert_finite_weights([("generator", network)], 1)
+
+
+@pytest.mark.parametrize("log_every", [1, 1000])
+def test_a_loss_that_becomes_nan_stops_the_run_and_keeps_the_last_checkpoint(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, log_every: int
+) -> None:
+    from img2img.methods.pix2pix import Pix2Pix
+
+    losses, calls = Pix2Pix.generator_losses, []
+
+    def breaks(self: Any, batch: Any, outputs: Any) -> Any:
+        calls.append(1)
+        found = losses(self, batch, outputs)
+        return {**found, "G/l1": found["G/l1"] * float("nan")} if len(calls) == 4 else found
+
+    monkeypatch.setattr(Pix2Pix, "generator_losses", breaks)
+    config = tiny_config(pairs, tmp_path / "run", steps=10, checkpoint_every=2, log_every=log_every)
+    with pytest.raises(DivergedError, match="G/l1"):
+        train(config, quiet=True)
+    assert [path.name for path in checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000002"]
+    state = load(tmp_path / "run" / "newest").generator.state_dict()
+    assert all(tensor.isfinite().all() for tensor in state.values())
+
+
+def test_a_run_leaves_what_a_user_needs(trained: Path) -> None:
+    names = {path.name for path in trained.iterdir()}
+    assert names == {"best", "newest", "checkpoints", "config.yaml", "log.jsonl", "samples", "tensorboard"}
+    assert len(checkpoints(trained / "checkpoints")) == 1, "older checkpoints are pruned"
+    log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
+    steps = [line for line in log if "lr" in line]
+    assert [line["step"] for line in steps] == [1, 2, 3, 4]
+    assert {"D/real", "D/fake", "G/l1", "G/adversarial", "epoch", "images_per_second"} <= steps[0].keys()
+    assert {"val/l1", "val/psnr", "val/ssim"} <= log[-1].keys()
+    picture = read_image(trained / "samples" / "00000004.png")
+    assert picture.shape == (2 * 18 + 2, 3 * 18 + 2, 3)
+    assert load(trained).config.training.updates == 4
+    assert load(trained).config.training.scores["l1"] == pytest.approx(log[-1]["val/l1"])
+
+
+def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    config = tiny_config(pairs, tmp_path / "run", steps=50, checkpoint_every=40)
+    validate = room.Trainer._update
+
+    def interrupt(self: Any, *arguments: Any) -> None:
+        validate(self, *arguments)
+        if self.state.progress.update == 3:
+            os.kill(os.getpid(), signal.SIGINT)
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(room.Trainer, "_update", interrupt)
+        train(config)
+    assert [path.name for path in checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
+    assert f"img2img train --resume {tmp_path / 'run'}" in capsys.readouterr().err
+    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+
+
+@pytest.mark.parametrize("precision", ["bf16", "no"])
+@pytest.mark.parametrize("channels_last", ["auto", "yes"])
+def test_precisions_and_memory_formats_train(pairs: Path, tmp_path: Path, precision: str, channels_last: str) -> None:
+    config = tiny_config(pairs, tmp_path / "run", mixed_precision=precision, channels_last=channels_last, steps=2)
+    run = _Run(config, False, True)
+    wanted = channels_last == "yes" or precision == "bf16"
+    assert run.memory_format == (torch.channels_last if wanted else torch.contiguous_format)
+    run.train()
+    assert all(p.dtype == torch.float32 for p in load(tmp_path / "run").generator.parameters())
+
+
+def test_runs_without_validation_or_with_held_out_pairs(tmp_path: Path) -> None:
+    from conftest import write_pairs
+
+    data = write_pairs(tmp_path / "pairs", 6)
+    alone = train(tiny_config(data, tmp_path / "alone", steps=2), quiet=True)
+    assert not (alone / "best").exists() and (alone / "newest").exists()
+    held = train(tiny_config(data, tmp_path / "held", steps=2, data={"holdout": 0.3}), quiet=True)
+    assert (held / "best").exists()
+
+
+@pytest.mark.parametrize("derive", ["gray", "edges", "lowres"])
+def test_photos_alone_can_be_trained_on(tmp_path: Path, derive: str) -> None:
+    from conftest import write_pairs
+
+    data = write_pairs(tmp_path / "pairs", 3) / "trainB"
+    run = train(tiny_config(data, tmp_path / "run", steps=2, data={"derive": derive}), quiet=True)
+    assert load(run).in_channels == (3 if derive == "lowres" else 1)

@@ -1,0 +1,215 @@
+"""Training steps/s and conversion images/s, ours against the plainest loop of the same networks.
+
+    python tools/bench.py train --size 256 --batch-size 1
+    python tools/bench.py convert --size 256 --images 40
+
+Each measurement is a process of its own, ours and plain in turn, so that neither inherits the other's allocator, threads
+or heat; the medians and their ratio are printed as JSON.
+"""
+
+import json
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import numpy as np
+import torch
+import tyro
+from torch import nn
+
+from img2img.config import RunConfig, run_type
+from img2img.images import read_image, to_array, to_tensor, write_image
+from img2img.machine import choose_device, choose_precision, tune_allocator
+from img2img.networks import GENERATORS, build_generator
+from img2img.networks.blocks import Norm, Upsampling, memory_format
+
+Side = Literal["ours", "plain"]
+
+
+def main(
+    what: Annotated[Literal["train", "convert"], tyro.conf.Positional],
+    method: str = "pix2pix",
+    size: int = 256,
+    batch_size: int = 1,
+    generator: Literal["unet", "resnet"] = "unet",
+    norm: Norm | None = None,
+    upsampling: Upsampling = "transpose",
+    channels: int = 64,
+    device: str = "auto",
+    precision: Literal["auto", "no", "bf16", "fp16"] = "auto",
+    repeats: int = 3,
+    seconds: float = 10.0,
+    images: int = 40,
+    json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
+    side: Annotated[Side | None, tyro.conf.Suppress] = None,
+) -> None:
+    """Measures, and prints JSON.
+
+    Args:
+        what: train: steps of a method on random images in memory; convert: a folder of JPEGs made by the tool.
+        method: What to train.
+        size: Height and width in pixels.
+        batch_size: Images a step; for conversion 1 on both sides.
+        generator: The network.
+        norm: In generator and discriminator; by default the network's own.
+        upsampling: In the generator.
+        channels: Width of both networks.
+        device: auto, cpu, cuda.
+        precision: Of ours; plain is always fp32.
+        repeats: Processes a side.
+        seconds: Of measurement in each, after a warm-up.
+        images: In the folder to convert.
+        json_file: Write the result there, too.
+        side: Measure one side in this process.
+    """
+    if side is None:
+        result = _both(sys.argv[1:], repeats)
+        text = json.dumps(
+            {"what": what, **_about(method, size, batch_size, generator, norm, channels, device), **result}, indent=1
+        )
+        print(text)
+        if json_file:
+            json_file.write_text(text + "\n")
+        return
+    settings: dict[str, Any] = {"kind": generator, "channels": channels, "upsampling": upsampling}
+    settings |= {"norm": norm} if norm else {}
+    config = run_type(method)(
+        method={
+            "name": method,
+            "generator": settings,
+            "discriminator": {"kind": "patch", "channels": channels} | ({"norm": norm} if norm else {}),
+        },
+        data={"size": size},
+        batch_size=batch_size,
+        device=device,
+        mixed_precision=precision,
+    )
+    if what == "train":
+        rate = _train_ours(config, seconds) if side == "ours" else _train_plain(config, seconds)
+    else:
+        with tempfile.TemporaryDirectory() as folder:
+            rate = _convert(config, side, Path(folder), images)
+    print(json.dumps({"rate": rate}))
+
+
+def _about(*values: Any) -> dict[str, Any]:
+    names = ("method", "size", "batch_size", "generator", "norm", "channels", "device")
+    return {**dict(zip(names, values, strict=True)), "torch": torch.__version__, "threads": torch.get_num_threads()}
+
+
+def _both(arguments: list[str], repeats: int) -> dict[str, Any]:
+    rates: dict[str, list[float]] = {"plain": [], "ours": []}
+    for _ in range(repeats):
+        for side, found in rates.items():
+            command = [sys.executable, __file__, *arguments, "--side", side]
+            done = subprocess.run(command, capture_output=True, text=True)
+            if done.returncode:
+                sys.exit(done.stderr)
+            found.append(json.loads(done.stdout.strip().splitlines()[-1])["rate"])
+    medians = {side: statistics.median(found) for side, found in rates.items()}
+    return {"images_per_second": medians, "all": rates, "ratio": medians["ours"] / medians["plain"]}
+
+
+def _timed(step: Any, images: int, seconds: float, device: torch.device) -> float:
+    """Images per second, by the median step after three to warm up."""
+    times: list[float] = []
+    for number in range(10**6):
+        started = time.perf_counter()
+        step()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        if number >= 3:
+            times.append(time.perf_counter() - started)
+        if sum(times) > seconds and len(times) >= 5:
+            break
+    return images / statistics.median(times)
+
+
+def _batch(config: RunConfig[Any]) -> dict[str, torch.Tensor]:
+    shape = (config.batch_size, 3, config.data.size, config.data.size)
+    return {"source": torch.randn(shape).tanh(), "target": torch.randn(shape).tanh()}
+
+
+def _train_ours(config: RunConfig[Any], seconds: float) -> float:
+    from img2img.training.setup import make_accelerator
+    from img2img.training.trainer import Meter, Trainer
+
+    tune_allocator()
+    device = choose_device(config.device)
+    precision = choose_precision(config.mixed_precision, device)
+    method = config.method.build(3, 3, config.data.size)
+    layout = memory_format(method.networks.values(), device, precision)
+    trainer = Trainer(method, make_accelerator(device, precision, 1), memory_format=layout)
+    batch, meter = _batch(config), Meter()
+
+    def forever() -> Any:
+        while True:
+            yield batch
+
+    batches = forever()
+    return _timed(lambda: trainer._update(batches, 1.0, meter), config.batch_size, seconds, device)
+
+
+def _train_plain(config: RunConfig[Any], seconds: float) -> float:
+    """The loop that the papers' code runs: eager, fp32, NCHW, one loss after the other."""
+    device = choose_device(config.device)
+    method = config.method.build(3, 3, config.data.size)
+    generator, discriminator = (method.networks[name].to(device) for name in ("generator", "discriminator"))
+    optimizers = [torch.optim.Adam(n.parameters(), 2e-4, (0.5, 0.999)) for n in (generator, discriminator)]
+    batch = {name: value.to(device) for name, value in _batch(config).items()}
+    source, target = batch["source"], batch["target"]
+    bce, l1 = nn.BCEWithLogitsLoss(), nn.L1Loss()
+
+    def judged(image: torch.Tensor, truth: float) -> torch.Tensor:
+        logits = discriminator(torch.cat([source, image], 1))
+        return bce(logits, torch.full_like(logits, truth))
+
+    def step() -> None:
+        fake = generator(source)
+        discriminator.requires_grad_(True)
+        optimizers[1].zero_grad()
+        ((judged(fake.detach(), 0.0) + judged(target, 1.0)) * 0.5).backward()
+        optimizers[1].step()
+        discriminator.requires_grad_(False)
+        optimizers[0].zero_grad()
+        (judged(fake, 1.0) + 100 * l1(fake, target)).backward()
+        optimizers[0].step()
+
+    return _timed(step, config.batch_size, seconds, device)
+
+
+def _convert(config: RunConfig[Any], side: Side, folder: Path, images: int) -> float:
+    from img2img.inference.convert import convert
+    from img2img.translator import Training, Translator, TranslatorConfig
+
+    random = np.random.default_rng(0)
+    for number in range(images):
+        small = random.integers(0, 255, (8, 8, 3), dtype=np.uint8)
+        smooth = torch.nn.functional.interpolate(to_tensor(small)[None], size=config.data.size, mode="bicubic")[0]
+        write_image(folder / "in" / f"{number:04d}.jpg", to_array(smooth))
+    device = choose_device(config.device)
+    settings = config.method.generator.resolve(3, 3, config.data.size)
+    assert settings.kind in GENERATORS
+    generator = build_generator(settings).eval().to(device)
+    started = time.perf_counter()
+    if side == "ours":
+        about = TranslatorConfig(
+            method="bench", generator=settings, size=config.data.size, training=Training(img2img="0")
+        )
+        report = convert(Translator(about, generator), folder / "in", folder / "out", format="png")
+        assert report.count("done") == images
+    else:
+        (folder / "out").mkdir()
+        for file in sorted((folder / "in").iterdir()):
+            with torch.no_grad():
+                done = generator(to_tensor(read_image(file))[None].to(device))[0]
+            write_image(folder / "out" / f"{file.stem}.png", to_array(done))
+    return images / (time.perf_counter() - started)
+
+
+if __name__ == "__main__":
+    tyro.cli(main)
