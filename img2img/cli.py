@@ -80,7 +80,11 @@ def _train(arguments: list[str]) -> int:
     if resume and options["--config"]:
         raise UsageError("--resume goes on with the run's own config; leave --config out.")
     if resume:
+        if _peek(arguments, "--output")["--output"]:
+            raise UsageError("--resume goes on in the run's own folder; leave --output out.")
         base = resumed_config(Path(resume))
+        if _peek(arguments, "--epochs")["--epochs"]:
+            base = base.model_copy(update={"steps": None})  # else the run's own --steps would win
         if first not in (None, base.method.name):
             raise UsageError(f"--resume {resume}: that is a run of {base.method.name}, not {first}.")
     elif options["--config"]:
@@ -242,7 +246,7 @@ def _evaluate(arguments: list[str]) -> int:
         Args:
             folders: Instead of --model and --data: a folder of images and a folder of the truth, matched by stem.
             model: A translator's or a run's folder.
-            data: A paired data set, in any layout that training takes.
+            data: The folder of a paired data set, in any layout that training takes.
             split: By default val if there is one, else test, else train.
             direction: By default the one that the translator was trained in.
             size: Scale the shorter side to so many pixels; by default images are taken at their own size.

@@ -78,7 +78,7 @@ class RunConfig(Strict, Generic[M]):
     seed: int = Field(0, ge=0, lt=2**31)
     """Where all random numbers come from."""
     workers: int | None = Field(None, ge=0)
-    """Processes that load images; by default up to 8 for a GPU, 1 for a CPU."""
+    """Processes that load images; by default up to 8 for a GPU, none beside the training itself for a CPU."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     mixed_precision: Precision = "auto"

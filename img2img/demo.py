@@ -13,6 +13,7 @@ from img2img.data.folders import find_pairs
 from img2img.errors import UsageError
 from img2img.inference.convert import convert
 from img2img.inference.evaluate import evaluate
+from img2img.machine import choose_device
 from img2img.methods.pix2pix import Pix2PixConfig
 from img2img.networks.patchgan import PatchGANConfig
 from img2img.networks.unet import UNetConfig
@@ -52,14 +53,17 @@ def demo(
     console = Console(highlight=False)
     if min(pairs, held_out) < 1:
         raise UsageError("--pairs and --held-out must be at least 1.")
-    _clear(output)
     data, run, converted = output / "data", output / "run", output / "converted"
+    config = _config(data, run, size, steps, channels, batch_size, seed, device)
+    choose_device(device)
+    config.method.generator.resolve(3, 3, size)  # says whether the size goes, before anything is drawn
+    _clear(output)
     console.print(f"1. Drawing {pairs} + {held_out} pairs at {size} pixels to {data}", soft_wrap=True)
     draw_data_set(data, pairs, held_out, size, seed)
     report = check_pairs(find_pairs(data))
     console.print(f"2. Checked: {' '.join(report.errors + report.warnings) or 'no problems'}")
     console.print("3. Training pix2pix: outlines → pictures")
-    train(_config(data, run, size, steps, channels, batch_size, seed, device))
+    train(config)
     console.print(f"4. Converting the held-out outlines to {converted}", soft_wrap=True)
     conversion = convert(run / "newest", data / "testA", converted, device=device)
     result = evaluate(run / "newest", data, split="test", device=device)

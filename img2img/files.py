@@ -1,15 +1,22 @@
 """Files and folders that are whole or absent, also when the process is killed while it writes them."""
 
 import os
+import platform
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
+import psutil
+from safetensors.torch import save
+from torch import Tensor
+
 from img2img.errors import UserError
 
-PARTIAL = ".partial-"  # the names of what is not finished begin with this
+PARTIAL = ".partial-"  # the names of what is not finished begin with this, the host and the process
+HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:64]
 
 
 def write_whole(path: Path, data: bytes) -> None:
@@ -21,7 +28,7 @@ def write_whole(path: Path, data: bytes) -> None:
     temporary: Path | None = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=PARTIAL, dir=path.parent)
+        handle, name = tempfile.mkstemp(prefix=_prefix(), dir=path.parent)
         temporary = Path(name)
         with os.fdopen(handle, "wb") as file:
             file.write(data)
@@ -35,29 +42,26 @@ def write_whole(path: Path, data: bytes) -> None:
         raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
 
 
-def _umask() -> int:
-    mask = os.umask(0o022)
-    os.umask(mask)
-    return mask
-
-
 @contextmanager
 def whole_folder(path: Path) -> Iterator[Path]:
-    """Gives a temporary folder to fill; when the block ends well, it takes the place of `path` in one rename.
+    """Gives a temporary folder to fill; when the block ends well, it takes the place of `path`.
 
     An older folder at `path` is moved aside first and deleted last: killed between the two renames, it is found again
     by `recover`. When the block fails, the temporary folder is removed and the older one stays.
+
+    Raises:
+        UserError: if it can't be written.
     """
     temporary = None
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        temporary = Path(tempfile.mkdtemp(prefix=f"{PARTIAL}{path.name}-", dir=path.parent))
+        temporary = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{path.name}-", dir=path.parent))
         yield temporary
         temporary.chmod(0o777 & ~_umask())
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
-        aside = _aside(path)
+        aside = older(path)
         if path.exists():
             shutil.rmtree(aside, ignore_errors=True)
             path.rename(aside)
@@ -72,24 +76,48 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def recover(path: Path) -> None:
-    """Puts the older folder back if a process died between the two renames of `whole_folder`."""
-    if not path.exists() and _aside(path).exists():
-        with suppress(OSError):
-            _aside(path).rename(path)
+def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+    """Writes a safetensors file of any tensors, taken to the CPU."""
+    path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 
-def sweep(folder: Path) -> None:
-    """Removes what processes that were killed left unfinished in a folder."""
-    for leftover in folder.glob(f"{PARTIAL}*"):
-        if leftover.is_dir():
-            shutil.rmtree(leftover, ignore_errors=True)
-        else:
-            leftover.unlink(missing_ok=True)
-
-
-def _aside(path: Path) -> Path:
+def older(path: Path) -> Path:
+    """Where `whole_folder` keeps the older folder while the new one takes its place."""
     return path.with_name(f".{path.name}.older")
+
+
+def recover(path: Path) -> None:
+    """Puts the older folder back if a process died between the two renames of `whole_folder`; for its only writer."""
+    if not path.exists() and older(path).exists():
+        with suppress(OSError):
+            older(path).rename(path)
+
+
+def sweep(folder: Path, of_all: bool = False) -> None:
+    """Removes what processes that are dead left unfinished in a folder.
+
+    Args:
+        folder: not its sub-folders.
+        of_all: also what processes of other machines left there, where nobody else can be writing.
+    """
+    for leftover in folder.glob(f"{PARTIAL}*"):
+        owner = re.match(rf"{re.escape(PARTIAL)}(.*?)-(\d+)-", leftover.name)
+        alive = owner is not None and (owner[1] != HOST or psutil.pid_exists(int(owner[2])))
+        if of_all or not alive:
+            if leftover.is_dir():
+                shutil.rmtree(leftover, ignore_errors=True)
+            else:
+                leftover.unlink(missing_ok=True)
+
+
+def _prefix() -> str:
+    return f"{PARTIAL}{HOST}-{os.getpid()}-"
+
+
+def _umask() -> int:
+    mask = os.umask(0o022)
+    os.umask(mask)
+    return mask
 
 
 def _sync(path: Path) -> None:

@@ -47,16 +47,17 @@ def read_image(path: Path) -> Array:
             warnings.simplefilter("ignore")
             with Image.open(path) as image:
                 deep = _deep_colour(image)
+                inverted = image.mode == "I;16" and getattr(image, "tag_v2", {}).get(262) == 0  # white is zero
                 image.load()  # finds what is damaged, also for OpenCV, which fills it in
                 orientation = image.getexif().get(ORIENTATION, 1)
-                array = _decode_deep(path, image.mode) if deep else from_pil(image)
+                array = _decode_deep(path, deep) if deep else from_pil(image)
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist.") from None
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except Exception as error:  # Pillow throws far more than OSError on damaged files
         raise ImageError(f"{path} can't be read as an image: {_reason(error)}.") from None
-    return _upright(array, orientation)
+    return _upright(65535 - array if inverted else array, orientation)
 
 
 def from_pil(image: Image.Image) -> Array:
@@ -220,16 +221,18 @@ def _reason(error: BaseException) -> str:
     return (str(error) or type(error).__name__).rstrip(".")
 
 
-def _deep_colour(image: Image.Image) -> bool:
-    """Whether a file has several channels of 16 bits, which Pillow hides behind its 8-bit modes."""
+def _deep_colour(image: Image.Image) -> int:
+    """The channels of a file that has several of 16 bits, which Pillow hides behind its 8-bit modes; else 0."""
     if image.mode.startswith("I"):
-        return False
+        return 0
+    channels = len(image.getbands())
     if image.format == "PNG":
-        return ";16B" in str(getattr(image, "tile", ""))
-    return image.format == "TIFF" and 16 in getattr(image, "tag_v2", {}).get(258, ())
+        raw = str(getattr(image, "tile", ""))
+        return (2 if "LA;16B" in raw else channels) if ";16B" in raw else 0
+    return channels if image.format == "TIFF" and 16 in getattr(image, "tag_v2", {}).get(258, ()) else 0
 
 
-def _decode_deep(path: Path, mode: str) -> Array:
+def _decode_deep(path: Path, channels: int) -> Array:
     array = cv2.imdecode(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
     if array is None:
         raise ImageError("its 16-bit data can't be decoded.")
@@ -237,7 +240,7 @@ def _decode_deep(path: Path, mode: str) -> Array:
     if array.shape[2] == 3:
         return array[..., ::-1]
     if array.shape[2] == 4:
-        return array[..., [0, 3]] if mode == "LA" else array[..., [2, 1, 0, 3]]
+        return array[..., [0, 3]] if channels == 2 else array[..., [2, 1, 0, 3]]
     return array
 
 

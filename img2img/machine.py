@@ -54,7 +54,13 @@ def choose_device(device: str) -> torch.device:
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Literal["no", "bf16", "fp16"]:
-    """``auto`` is bf16 where the device computes in it natively, else fp32 (``no``)."""
+    """``auto`` is bf16 where the device computes in it natively, else fp32 (``no``).
+
+    Raises:
+        UsageError: for fp16 on a CPU.
+    """
+    if precision == "fp16" and device.type == "cpu":
+        raise UsageError("--mixed-precision fp16 needs a GPU; use bf16, no or auto.")
     if precision != "auto":
         return precision
     if device.type == "cpu":

@@ -11,12 +11,12 @@ import torch.nn.functional as F
 from PIL import Image
 from pydantic import Field, ValidationError
 from safetensors import SafetensorError
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from img2img.errors import Strict, UsageError, UserError, explain, listed
-from img2img.files import recover, whole_folder
-from img2img.images import Array, from_pil, split_alpha, to_array, to_pil, to_tensor, with_channels
+from img2img.files import older, whole_folder, write_tensors
+from img2img.images import Array, ImageError, from_pil, split_alpha, to_array, to_pil, to_tensor, with_channels
 from img2img.networks import GeneratorConfig, build_generator
 
 Mode = Literal["eval", "paper"]
@@ -53,8 +53,8 @@ class TranslatorConfig(Strict):
     """The architecture."""
     mode: Mode = "eval"
     """How it runs at test time. eval: running statistics, no dropout; paper: pix2pix's batch statistics and dropout."""
-    value_range: tuple[float, float] = (-1.0, 1.0)
-    """What black and white are for the network."""
+    value_range: tuple[Literal[-1], Literal[1]] = (-1, 1)
+    """What black and white are for the network; there is no other yet."""
     size: int
     """Height and width of its training images in pixels; it translates any size."""
     resize: Literal["short", "stretch", "none"] = "short"
@@ -98,7 +98,8 @@ class Translator:
         Args:
             image: a PIL image; an array (H, W) or (H, W, C), uint8 or uint16; or a float tensor (C, H, W) or
                 (B, C, H, W) in [-1, 1]. Of images and arrays, gray and colour are converted to what the network
-                wants, and alpha that it doesn't want is carried to the output. A tensor must have the network's channels.
+                wants; alpha that it doesn't want is carried to the output, and the network sees the image over white.
+                A tensor must have the network's channels.
             mode: overrides the config's; ``paper`` translates one image at a time, as its statistics are the image's own.
             seed: of the dropout in mode ``paper``.
 
@@ -107,23 +108,27 @@ class Translator:
 
         Raises:
             UsageError: for another kind, or channels that don't fit.
+            ImageError: if the memory is too small for it.
         """
-        with _test_time(self.generator, mode or self.config.mode, seed):
-            if isinstance(image, Image.Image):
-                return to_pil(self._array(from_pil(image)))
-            if isinstance(image, np.ndarray):
-                return self._array(image)
-            if isinstance(image, Tensor):
-                return self._tensor(image, mode or self.config.mode)
+        try:
+            with _test_time(self.generator, mode or self.config.mode, seed):
+                if isinstance(image, Image.Image):
+                    return to_pil(self._array(from_pil(image)))
+                if isinstance(image, np.ndarray):
+                    return self._array(image)
+                if isinstance(image, Tensor):
+                    return self._tensor(image, mode or self.config.mode)
+        except (RuntimeError, MemoryError) as error:  # PyTorch has no one type for it
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            raise ImageError("not enough memory to translate an image of this size.") from None
         raise UsageError(f"a translator takes a PIL image, an array or a tensor, not {type(image).__name__}.")
 
     def _array(self, image: Array) -> Array:
         if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
             raise UsageError(f"an array must be (H, W) or (H, W, C), uint8 or uint16, not {image.shape} {image.dtype}.")
         array = image if image.ndim == 3 else image[..., None]
-        alpha = None
-        if self.in_channels in (1, 3):
-            array, alpha = split_alpha(array)
+        alpha = split_alpha(array)[1] if self.in_channels in (1, 3) else None  # the network sees it over white
         source = to_tensor(with_channels(array, self.in_channels))[None].to(self.device)
         done = to_array(self._padded(source)[0], image.dtype)
         if alpha is not None and self.out_channels in (1, 3):
@@ -156,11 +161,12 @@ class Translator:
             UserError: if it can't be written, or the folder holds something else.
         """
         folder = Path(folder)
-        if folder.exists() and any(folder.iterdir()) and not (folder / CONFIG_FILE).exists():
-            raise UserError(f"{folder} holds other files; give an empty folder, or one that holds a translator.")
-        weights = {name: tensor.detach().cpu().contiguous() for name, tensor in self.generator.state_dict().items()}
+        if folder.exists() and not folder.is_dir():
+            raise UserError(f"{folder} is a file; give a folder.")
+        if folder.exists() and not {file.name for file in folder.iterdir()} <= {CONFIG_FILE, WEIGHTS_FILE}:
+            raise UserError(f"{folder} holds other files; give an empty folder, or one that holds only a translator.")
         with whole_folder(folder) as new:
-            save_file(weights, new / WEIGHTS_FILE)
+            write_tensors(new / WEIGHTS_FILE, self.generator.state_dict())
             (new / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -201,9 +207,9 @@ def find_translator(path: Path) -> Path:
         UsageError: if there is none.
     """
     for folder in (path, path / "best", path / "newest"):
-        recover(folder)
-        if (folder / CONFIG_FILE).is_file():
-            return folder
+        for place in (folder, older(folder)):  # the older one is there only while it is being replaced
+            if (place / CONFIG_FILE).is_file():
+                return place
     if not path.exists():
         raise UsageError(f"--model {path}: there is no such folder.")
     raise UsageError(f"--model {path}: that is no translator (no {CONFIG_FILE}), nor a run that has saved one.")
@@ -230,7 +236,7 @@ def load_weights(module: nn.Module, file: Path) -> None:
     wrong += [name for name in own if name in weights and own[name].shape != weights[name].shape]
     if wrong:
         raise UsageError(f"{file} is of another architecture than its config says: {listed(wrong, 3)} don't fit.")
-    module.load_state_dict(weights, assign=True)
+    module.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in weights.items()}, assign=True)
 
 
 def pad_to(images: Tensor, height: int, width: int) -> Tensor:

@@ -42,3 +42,14 @@ def test_the_demo_touches_no_folder_that_is_not_its_own(tmp_path: Path, capsys: 
     assert main(["demo", "--output", str(tmp_path), *SHORT]) == 2
     assert "holds other files" in capsys.readouterr().err
     assert [path.name for path in tmp_path.iterdir()] == ["letter.txt"]
+
+
+@pytest.mark.parametrize(
+    "mistake", [["--size", "50"], ["--device", "abacus"], ["--seed", "-1"], ["--steps", "0"]], ids=str
+)
+def test_mistakes_are_said_before_anything_is_drawn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], mistake: list[str]
+) -> None:
+    assert main(["demo", "--output", str(tmp_path / "demo"), *SHORT, *mistake]) == 2
+    assert mistake[0][2:] in capsys.readouterr().err
+    assert not (tmp_path / "demo").exists()

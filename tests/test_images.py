@@ -1,9 +1,12 @@
 import io
+import struct
+import zlib
 from pathlib import Path
 
 import cv2
 import numpy as np
 import pytest
+import tifffile
 import torch
 from conftest import picture
 from hypothesis import given
@@ -165,3 +168,24 @@ def test_16_bit_colour_png_is_not_cut_to_8_bits(tmp_path: Path) -> None:
     (tmp_path / "a.png").write_bytes(data.tobytes())
     assert np.array_equal(read_image(tmp_path / "a.png"), image)
     assert Image.open(io.BytesIO(data.tobytes())).mode == "RGB", "Pillow alone would hide the depth"
+
+
+def test_16_bit_gray_with_alpha_is_gray_with_alpha(tmp_path: Path) -> None:
+    """Written by hand: neither Pillow nor OpenCV writes one."""
+    gray, alpha = picture(4, 6, 1, 1, np.uint16), picture(4, 6, 1, 2, np.uint16)
+    rows = np.concatenate([gray, alpha], 2).astype(">u2")
+    raw = b"".join(b"\0" + row.tobytes() for row in rows)
+
+    def chunk(kind: bytes, data: bytes) -> bytes:
+        return struct.pack(">I", len(data)) + kind + data + struct.pack(">I", zlib.crc32(kind + data))
+
+    header = struct.pack(">IIBBBBB", 6, 4, 16, 4, 0, 0, 0)
+    png = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", header) + chunk(b"IDAT", zlib.compress(raw)) + chunk(b"IEND", b"")
+    (tmp_path / "a.png").write_bytes(png)
+    assert np.array_equal(read_image(tmp_path / "a.png"), np.concatenate([gray, alpha], 2))
+
+
+def test_a_16_bit_tiff_whose_white_is_zero_is_not_inverted(tmp_path: Path) -> None:
+    image = picture(5, 6, 1, dtype=np.uint16)[..., 0]
+    tifffile.imwrite(tmp_path / "a.tif", 65535 - image, photometric="miniswhite")
+    assert np.array_equal(read_image(tmp_path / "a.tif")[..., 0], image)

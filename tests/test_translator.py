@@ -10,6 +10,7 @@ from PIL import Image
 
 import img2img
 from img2img.errors import UsageError, UserError
+from img2img.images import ImageError, over_white
 from img2img.networks import build_generator, initialise
 from img2img.networks.resnet import ResNetConfig
 from img2img.networks.unet import UNetConfig
@@ -56,7 +57,7 @@ def test_alpha_is_carried_untouched_and_gray_becomes_colour() -> None:
     translator, image = make(), picture(16, 16, 4)
     done = translator(image)
     assert np.array_equal(done[..., 3], image[..., 3])
-    assert np.array_equal(done[..., :3], translator(np.ascontiguousarray(image[..., :3])))
+    assert np.array_equal(done[..., :3], translator(over_white(image))), "the network sees what it saw in training"
     gray = picture(16, 16, 1)
     assert np.array_equal(translator(gray), translator(np.repeat(gray, 3, 2)))
     assert np.array_equal(translator(gray[..., 0]), translator(gray))
@@ -137,9 +138,41 @@ def test_a_runs_folder_is_loaded_by_its_best_else_its_newest(trained: Path) -> N
 
 def test_saving_over_something_else_is_refused(tmp_path: Path) -> None:
     (tmp_path / "letter.txt").write_text("dear")
+    (tmp_path / "config.json").write_text("{}")
     with pytest.raises(UserError, match="other files"):
         make().save(tmp_path)
+    with pytest.raises(UserError, match="is a file"):
+        make().save(tmp_path / "letter.txt")
     assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_half_precision_weights_are_loaded_as_fp32(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    translator, image = make(), picture(8, 8)
+    translator.save(tmp_path / "t")
+    weights = tmp_path / "t" / "generator.safetensors"
+    assert weights.stat().st_mode & 0o044 == 0o044, "others may read it"
+    save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
+    assert np.abs(img2img.load(tmp_path / "t")(image).astype(int) - translator(image)).max() <= 3
+
+
+def test_too_little_memory_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    translator = make()
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(translator.generator, "forward", fail)
+    with pytest.raises(ImageError, match="not enough memory"):
+        translator(picture(8, 8))
+
+
+def test_a_translator_that_is_being_replaced_is_still_found(tmp_path: Path) -> None:
+    make().save(tmp_path / "run" / "newest")
+    (tmp_path / "run" / "newest").rename(tmp_path / "run" / ".newest.older")
+    assert img2img.load(tmp_path / "run").config.size == 16
+    assert not (tmp_path / "run" / "newest").exists(), "a reader changes nothing"
 
 
 def broken(folder: Path, how: str) -> Path:

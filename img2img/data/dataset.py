@@ -5,12 +5,14 @@ from pathlib import Path
 from typing import TypedDict
 
 import numpy as np
+import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from img2img.data.folders import Pair
 from img2img.data.sampler import Key
 from img2img.data.transforms import JointTransform, Resize, derive_source, resized, scaled
+from img2img.errors import UserError
 from img2img.images import Array, ImageError, peak, read_image, to_tensor, with_channels
 
 
@@ -41,6 +43,13 @@ class PairedImages(Dataset[Sample]):
     def __len__(self) -> int:
         return len(self.pairs)
 
+    def __getitems__(self, keys: list[Key]) -> list[Sample] | UserError:
+        """A batch for the loader; an error is given and not raised, for a worker would wrap it in its traceback."""
+        try:
+            return [self[key] for key in keys]
+        except UserError as error:
+            return error
+
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
         pair = self.pairs[index]
@@ -52,6 +61,16 @@ class PairedImages(Dataset[Sample]):
             "source": to_tensor(_channels(source, self.in_channels, pair.source)),
             "target": to_tensor(_channels(target, self.out_channels, pair.target)),
         }
+
+
+def collate(samples: list[Sample] | UserError) -> dict[str, Tensor] | UserError:
+    """Stacks samples to (B, C, size, size); passes an error on."""
+    if isinstance(samples, UserError):
+        return samples
+    return {
+        "source": torch.stack([s["source"] for s in samples]),
+        "target": torch.stack([s["target"] for s in samples]),
+    }
 
 
 def read_pair(pair: Pair) -> tuple[Array, Array]:

@@ -164,7 +164,7 @@ def _recognised(path: Path) -> dict[Split, PairedFolder]:
         for a, b in ((f"{split}A", f"{split}B"), (f"{split}/A", f"{split}/B"), (f"{split}_A", f"{split}_B")):
             if (path / a).is_dir() and (path / b).is_dir():
                 return match(path / a, path / b, split)
-            if (path / a).is_dir() or (path / b).is_dir():
+            if split == "train" and ((path / a).is_dir() or (path / b).is_dir()):
                 missing = b if (path / a).is_dir() else a
                 raise UsageError(f"{path}: there is no folder {missing} to match the other side.")
         return _side_by_side(path / split, split) if (path / split).is_dir() else None

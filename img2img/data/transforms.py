@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from img2img.data.folders import Derivation
-from img2img.images import Array, peak, with_channels
+from img2img.images import Array, peak, split_alpha, with_channels
 
 cv2.setNumThreads(0)  # the loader's workers are the parallelism
 
@@ -71,9 +71,11 @@ class JointTransform:
         self.geometry.set_random_seed(seed % 2**32)
         done = self.geometry(image=source, target=target)
         source, target = done["image"], done["target"]
-        if self.colour is not None and source.shape[2] in (1, 3):
+        if self.colour is not None:
             self.colour.set_random_seed(seed % 2**32)
-            source = self.colour(image=source)["image"]
+            colour, alpha = split_alpha(source)
+            source = self.colour(image=np.ascontiguousarray(colour))["image"]
+            source = source if alpha is None else np.concatenate([source, alpha], axis=2)
         return source, target
 
 

@@ -45,7 +45,3 @@ class Method(Protocol):
     def forward(self, batch: Batch) -> Outputs:
         """What several phases share, computed once."""
         ...
-
-    def samples(self, batch: Batch) -> dict[str, Tensor]:
-        """What a person wants to look at: images (B, C, H, W) in [-1, 1], by column."""
-        ...

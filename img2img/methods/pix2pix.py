@@ -23,6 +23,8 @@ from img2img.networks.blocks import Initialisation
 from img2img.networks.patchgan import PatchGANConfig
 from img2img.networks.unet import UNetConfig
 
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
 
 class Pix2PixConfig(Strict):
     """The paper's numbers."""
@@ -40,7 +42,7 @@ class Pix2PixConfig(Strict):
     """Weight of the adversarial loss in the generator's; 0 is the paper's L1-only ablation."""
     lr: float = Field(2e-4, gt=0)
     """Adam's learning rate, for both networks."""
-    betas: tuple[float, float] = (0.5, 0.999)
+    betas: tuple[Beta, Beta] = (0.5, 0.999)
     """Adam's betas, for both networks."""
     initialisation: Initialisation = "normal"
     """How weights are drawn."""
@@ -70,6 +72,11 @@ class Pix2Pix:
     def __init__(self, config: Pix2PixConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config
         self.generator_config = config.generator.resolve(in_channels, out_channels, size)
+        built = self.generator_config.in_channels, self.generator_config.out_channels
+        if built != (in_channels, out_channels):
+            raise UsageError(
+                f"a generator of {built[0]} → {built[1]} channels doesn't fit the data's {in_channels} → {out_channels}."
+            )
         generator = build_generator(self.generator_config)
         discriminator = build_discriminator(config.discriminator, in_channels + out_channels)
         smallest = config.discriminator.min_size
@@ -105,10 +112,6 @@ class Pix2Pix:
             fooled = adversarial.generator(logits, self.config.adversarial)
             losses["G/adversarial"] = self.config.adversarial_weight * fooled
         return losses
-
-    def samples(self, batch: Batch) -> dict[str, Tensor]:
-        """Source, translation and target."""
-        return {"source": batch["source"], "fake": self.forward(batch)["fake"], "target": batch["target"]}
 
     def _logits(self, source: Tensor, target: Tensor) -> Tensor:
         return self.networks["discriminator"](torch.cat([source, target.to(source.dtype)], dim=1))

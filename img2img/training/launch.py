@@ -1,6 +1,7 @@
 """Several processes on a CPU: starts those that `accelerate launch` was asked for and does not start."""
 
 import os
+import re
 import sys
 from collections.abc import Mapping, Sequence
 
@@ -8,6 +9,7 @@ import psutil
 
 from img2img.errors import UsageError
 
+LAUNCHER = re.compile(r"^launch$|accelerate-launch$|accelerate\.commands\.launch$")
 RANKS = ("RANK", "PMI_SIZE", "OMPI_COMM_WORLD_SIZE", "MV2_COMM_WORLD_SIZE")
 
 
@@ -21,17 +23,19 @@ def ensure_processes(arguments: Sequence[str]) -> None:
         arguments: of `img2img`, to be repeated.
 
     Raises:
-        UsageError: if the number can't be told, or several machines were asked for.
+        UsageError: if several machines were asked for.
     """
     if not launched_alone(os.environ):
         return
     parent = psutil.Process().parent()
-    count = asked_for(parent.cmdline() if parent else [])
-    if count is None:
+    count, machines = asked_for(parent.cmdline() if parent else [])
+    if machines > 1:
         raise UsageError(
-            "accelerate launch starts only one process on a CPU. Start them with: "
-            "torchrun --nproc-per-node N -m img2img train ... (on several machines: with --nnodes and --rdzv-endpoint)."
+            "accelerate launch starts only one process on a CPU. Start them on each machine with: "
+            "torchrun --nnodes N --nproc-per-node M --rdzv-endpoint HOST:PORT -m img2img train ..."
         )
+    if count < 2:
+        return
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
     os.execve(
         sys.executable, [*command, "-m", "img2img", *arguments], {**os.environ, "MASTER_ADDR": "", "MASTER_PORT": ""}
@@ -44,15 +48,16 @@ def launched_alone(environment: Mapping[str, str]) -> bool:
     return bool(several) and not any(name in environment for name in RANKS)
 
 
-def asked_for(command: Sequence[str]) -> int | None:
-    """The number in a launcher's `--num_processes N`; None if there is none, or if it is for several machines."""
+def asked_for(command: Sequence[str]) -> tuple[int, int]:
+    """The processes and the machines that a launcher's command line asks for, each 1 if it doesn't say."""
+    start = next((place for place, word in enumerate(command) if LAUNCHER.search(word)), len(command))
     values: dict[str, str] = {}
-    start = next((place for place, word in enumerate(command) if "launch" in word), len(command))
-    command = command[start + 1 :]
-    for place, word in enumerate(command):
-        name, equals, value = word.replace("-", "_").partition("=")
-        if word == "-m":  # what follows belongs to the program
+    options = command[start + 1 :]
+    for word, following in zip(options, [*options[1:], ""], strict=False):
+        if word in ("-m", "--module"):  # what follows belongs to the program
             break
-        values[name] = value if equals else command[place + 1] if place + 1 < len(command) else ""
-    count = values.get("__num_processes", "")
-    return int(count) if count.isdigit() and int(count) > 1 and values.get("__num_machines", "1") == "1" else None
+        name, equals, value = word.partition("=")
+        values[name.replace("-", "_")] = value if equals else following
+    counts = [values.get(name, "1") for name in ("__num_processes", "__num_machines")]
+    processes, machines = (int(count) if count.isdigit() else 1 for count in counts)
+    return processes, machines

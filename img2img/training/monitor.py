@@ -7,9 +7,7 @@ from torch import Tensor, nn
 
 from img2img.errors import UserError
 
-REMEDY = (
-    "The last checkpoint is kept: resume it with --resume RUN and a lower learning rate (--lr) or --mixed-precision no."
-)
+REMEDY = "What was saved before stays; resume with a lower learning rate (--lr) or --mixed-precision no."
 
 
 class DivergedError(UserError):

@@ -1,17 +1,21 @@
 """`img2img train`: from a config to a run's folder."""
 
 import os
+import sys
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from filelock import FileLock
+from rich.progress import Progress
 from torch import nn
 from torch.utils.data import DataLoader
 
 import img2img
-from img2img.config import RunConfig
-from img2img.data.check import check_pairs
-from img2img.data.dataset import PairedImages
+from img2img.config import RunConfig, write_config
+from img2img.data.check import DataReport, check_pairs
+from img2img.data.dataset import PairedImages, collate
 from img2img.data.folders import PairedFolder, Split, find_pairs
 from img2img.data.sampler import BatchOrder
 from img2img.data.transforms import JointTransform
@@ -23,13 +27,16 @@ from img2img.training.logs import RunLog
 from img2img.training.schedule import total_updates
 from img2img.training.setup import (
     CHECKPOINTS,
+    CONFIG,
     choose_splits,
     make_accelerator,
+    on_main,
     prepare_folder,
     resolved,
     resumed_config,
 )
-from img2img.training.state import Progress, checkpoints
+from img2img.training.state import Progress as RunProgress
+from img2img.training.state import checkpoints
 from img2img.training.trainer import Hooks, Rhythm, Trainer
 from img2img.training.validation import draw_samples, validate
 from img2img.translator import Training, Translator, TranslatorConfig, skeleton
@@ -48,6 +55,7 @@ def train(config: RunConfig[Any] | None = None, *, resume: Path | str | None = N
 
     Raises:
         UserError: in a sentence, if something can't work; before any training if that can be known.
+        KeyboardInterrupt: after Ctrl-C or SIGTERM, when all is saved for a resume.
     """
     tune_allocator()
     if resume is not None:
@@ -74,7 +82,7 @@ class _Run:
         )
         assert config.output is not None
         self.folder = config.output
-        self._check(splits)
+        self._check(splits, quiet)
         self.train_pairs, self.validation_pairs, self.validation_split = choose_splits(splits, config.data.holdout)
 
         torch.manual_seed(config.seed)
@@ -86,9 +94,14 @@ class _Run:
         self.trainer = Trainer(self.method, self.accelerator, config.ema, self.memory_format, config.compile)
         torch.manual_seed(config.seed + 1_000_003 * self.accelerator.process_index)  # dropout differs between processes
 
-    def _check(self, splits: dict[Split, PairedFolder]) -> None:
-        """The check of `img2img check`; every process does it, for each needs its outcome, and one tells."""
-        report = check_pairs(splits)
+    def _check(self, splits: dict[Split, PairedFolder], quiet: bool) -> None:
+        """The check of `img2img check`: one process does it, and every one learns the outcome."""
+
+        def check() -> DataReport:
+            with Progress(transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
+                return check_pairs(splits, lambda files: partial(bar.advance, bar.add_task("checking", total=files)))
+
+        report = on_main(self.accelerator, check)
         if report.errors:
             raise UsageError("this data set can't be trained on: " + " ".join(report.errors[:5]) + _more(report.errors))
         self.warnings, self.sizes = report.warnings, report.sizes
@@ -101,13 +114,15 @@ class _Run:
 
     def train(self) -> Path:
         config, accelerator, trainer = self.config, self.accelerator, self.trainer
-        prepare_folder(self.folder, config, self.resuming, accelerator)
-        if self.resuming:
-            newest = checkpoints(self.folder / CHECKPOINTS)[-1]
-            same_processes = trainer.resume(newest)
+        lock: list[FileLock] = []  # held until the end; only the main process has one
+        on_main(accelerator, lambda: lock.append(prepare_folder(self.folder, self.resuming)))
+        saved = checkpoints(self.folder / CHECKPOINTS)
+        same_processes = trainer.resume(saved[-1]) if saved else True
+        on_main(accelerator, lambda: write_config(self.folder / CONFIG, config))
         progress = trainer.state.progress
         global_batch = config.batch_size * accelerator.num_processes * config.accumulation
-        total = total_updates(config.steps, config.epochs, len(self.train_pairs), global_batch)
+        length = len(self.train_pairs)
+        total = total_updates(config.steps, config.epochs, length, global_batch, progress.update, progress.samples)
         seldom = max(500, round(len(self.train_pairs) / global_batch))
         rhythm = Rhythm(
             total,
@@ -125,10 +140,15 @@ class _Run:
                 self.log.say(f"Going on from update {progress.update} of {total}.")
                 if not same_processes:
                     self.log.say("The number of processes has changed, so random numbers go on differently.")
+                self._save_newest(trainer.generator, progress)  # a kill may have come between checkpoint and translator
             loader = self._loader((total - progress.update) * config.accumulation)
             done = trainer.run(loader, self.folder / CHECKPOINTS, rhythm, self.log, hooks)
             accelerator.wait_for_everyone()
             self._conclude(done)
+        if not done:
+            raise KeyboardInterrupt
+        for each in lock:
+            each.release()
         return self.folder
 
     def _introduce(self, total: int, global_batch: int) -> None:
@@ -186,16 +206,18 @@ class _Run:
             self.accelerator.num_processes,
         )
         on_gpu = self.accelerator.device.type != "cpu"
-        workers = config.workers if config.workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 1
+        workers = config.workers if config.workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 0
         return DataLoader(
             images,
             batch_sampler=order,
             num_workers=workers,
             pin_memory=self.accelerator.device.type == "cuda",
+            worker_init_fn=_leave_group,
+            collate_fn=collate,
             generator=torch.Generator(),  # else each loader draws from the global random state, and a resume would differ
         )
 
-    def _translator(self, generator: nn.Module, progress: Progress) -> Translator:
+    def _translator(self, generator: nn.Module, progress: RunProgress) -> Translator:
         """The weights in a bare network, run in fp32 as users run it, whatever the trained one is wrapped in."""
         config = self.config
         bare = skeleton(self.method.generator_config)
@@ -221,19 +243,17 @@ class _Run:
             bare.eval(),
         )
 
-    def _save_newest(self, generator: nn.Module, progress: Progress) -> None:
-        if self.accelerator.is_main_process:
-            self._translator(generator, progress).save(self.folder / "newest")
-        self.accelerator.wait_for_everyone()
+    def _save_newest(self, generator: nn.Module, progress: RunProgress) -> None:
+        on_main(self.accelerator, lambda: self._translator(generator, progress).save(self.folder / "newest"))
 
-    def _validate(self, generator: nn.Module, progress: Progress) -> dict[str, float | None]:
+    def _validate(self, generator: nn.Module, progress: RunProgress) -> dict[str, float | None]:
         """Scores on all validation pairs, a picture of the first; the best by L1 is kept."""
         translator = self._translator(generator, progress)
         data, accelerator = self.config.data, self.accelerator
-        if accelerator.is_main_process:
-            file = self.folder / "samples" / f"{progress.update:08d}.png"
-            pairs = self.validation_pairs or self.train_pairs
-            self.log.picture(progress.update, draw_samples(translator, pairs, data.size, data.resize, file))
+        file = self.folder / "samples" / f"{progress.update:08d}.png"
+        pairs = self.validation_pairs or self.train_pairs
+        draw = partial(draw_samples, translator, pairs, data.size, data.resize, file)
+        on_main(accelerator, lambda: self.log.picture(progress.update, draw()))
         if not self.validation_pairs:
             return {}
         process, processes = accelerator.process_index, accelerator.num_processes
@@ -244,13 +264,15 @@ class _Run:
         self.log.say(f"update {progress.update}: validation {text}{' (best so far)' if better else ''}")
         if better:
             progress.best = l1
-            if accelerator.is_main_process:
-                config = translator.config
-                translator.config = config.model_copy(
-                    update={"training": config.training.model_copy(update={"scores": scores})}
-                )
-                translator.save(self.folder / "best")
+            training = translator.config.training.model_copy(update={"scores": scores})
+            translator.config = translator.config.model_copy(update={"training": training})
+            on_main(accelerator, lambda: translator.save(self.folder / "best"))
         return scores
+
+
+def _leave_group(_worker: int) -> None:
+    """Ctrl-C reaches the whole process group; the workers must live on until the main process has saved."""
+    os.setsid()
 
 
 def _more(items: list[str]) -> str:

@@ -3,9 +3,20 @@
 import math
 
 
-def total_updates(steps: int | None, epochs: float, samples: int, batch: int) -> int:
-    """Optimizer updates of a run: `steps`, or as many as see `samples` images `epochs` times with `batch` images an update."""
-    return steps if steps is not None else max(1, math.ceil(epochs * samples / batch))
+def total_updates(steps: int | None, epochs: float, length: int, batch: int, update: int = 0, samples: int = 0) -> int:
+    """Optimizer updates of a whole run: `steps`, or as many as see `length` images `epochs` times.
+
+    Args:
+        steps: if given, `epochs` doesn't count.
+        epochs: of the whole run.
+        length: images in the data set.
+        batch: images an update, from now on.
+        update: updates done so far.
+        samples: images seen so far, perhaps with another `batch`.
+    """
+    if steps is not None:
+        return steps
+    return max(1, update + math.ceil(max(0, round(epochs * length) - samples) / batch))
 
 
 def learning_rate_factor(update: int, total: int, decay: float) -> float:

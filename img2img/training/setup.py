@@ -1,30 +1,43 @@
 """What a run needs before it starts: its config, its folder, its pairs, Accelerate."""
 
+import os
 import warnings
+from collections.abc import Callable
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
 from accelerate.state import AcceleratorState, GradientState
 from accelerate.utils import broadcast_object_list
+from filelock import FileLock, Timeout
 
-from img2img.config import RunConfig, read_config, write_config
+from img2img.config import RunConfig, read_config
 from img2img.data.folders import Pair, PairedFolder, Split, hold_out
 from img2img.errors import UsageError, UserError, listed
-from img2img.files import recover, sweep
-from img2img.training.state import checkpoints
+from img2img.files import PARTIAL, recover, sweep
 
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
+LOCK = ".lock"
+
+T = TypeVar("T")
 
 
 def resolved(config: RunConfig[Any]) -> RunConfig[Any]:
-    """With absolute paths, so that a resume may start elsewhere, and the output's default."""
+    """With absolute paths, so that a resume may start elsewhere, and the output's default.
+
+    Raises:
+        UsageError: for settings that exclude each other.
+    """
     data = config.data
     paths = {name: path.resolve() for name in ("path", "source", "target") if (path := getattr(data, name))}
     if not paths:
         raise UsageError("which data? Give --data FOLDER.")
+    if data.derive and data.colour_jitter:
+        raise UsageError("--data.colour-jitter changes the source alone, but --data.derive makes it from the target.")
+    if config.mixed_precision == "fp16" and config.accumulation > 1:
+        raise UsageError("--mixed-precision fp16 and --accumulation exclude each other; use bf16.")
     where = paths.get("path") or paths.get("source") or paths["target"]
     output = config.output or Path("checkpoints", f"{config.method.name}-{where.name}")
     return config.model_copy(update={"data": data.model_copy(update=paths), "output": output})
@@ -34,48 +47,63 @@ def resumed_config(run: Path) -> RunConfig[Any]:
     """The config of a run's folder.
 
     Raises:
-        UsageError: if there is no run with a checkpoint.
+        UsageError: if it is none.
     """
     if not (run / CONFIG).is_file():
         raise UsageError(f"--resume {run}: that is not the folder of a run (no {CONFIG}).")
-    if not checkpoints(run / CHECKPOINTS):
-        raise UsageError(f"--resume {run}: that run has no checkpoint yet; start it again with another --output.")
     return read_config(run / CONFIG)
 
 
-def prepare_folder(folder: Path, config: RunConfig[Any], resuming: bool, accelerator: Accelerator) -> None:
-    """Makes the run's folder, or clears what a killed process left unfinished in it, and writes the config.
+def prepare_folder(folder: Path, resuming: bool) -> FileLock:
+    """Makes the run's folder, or clears what a killed process left unfinished in it.
+
+    Returns:
+        The lock that keeps other processes out of it until this one ends, however it ends.
 
     Raises:
-        UsageError: in every process, if the folder can't be used.
+        UsageError: if the folder can't be used.
     """
-    error = ""
+    try:
+        if not resuming and folder.exists() and any(not p.name.startswith((PARTIAL, LOCK)) for p in folder.iterdir()):
+            raise UsageError(f"{folder} is not empty; go on with --resume {folder}, or choose another --output.")
+        folder.mkdir(parents=True, exist_ok=True)
+        lock = FileLock(folder / LOCK, timeout=0)
+        lock.acquire()
+        sweep(folder, of_all=True)
+        sweep(folder / CHECKPOINTS, of_all=True)
+        for name in ("best", "newest"):
+            recover(folder / name)
+        return lock
+    except Timeout:
+        raise UsageError(f"{folder} is in use by another process that trains into it; stop that one first.") from None
+    except (NotADirectoryError, FileExistsError):
+        raise UsageError(f"--output {folder} is a file; give a folder.") from None
+    except OSError as failure:
+        raise UsageError(f"--output {folder} can't be used: {failure.strerror}.") from None
+
+
+def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
+    """Does something in the main process, and gives its outcome, or raises its error, in every process.
+
+    Raises:
+        UserError: what `work` raised.
+    """
+    if accelerator.num_processes == 1:
+        return work()
+    outcome: list[Any] = [None]
     if accelerator.is_main_process:
         try:
-            if resuming:
-                sweep(folder)
-                sweep(folder / CHECKPOINTS)
-                for name in ("best", "newest"):
-                    recover(folder / name)
-            elif folder.exists() and any(folder.iterdir()):
-                error = f"{folder} is not empty; go on with --resume {folder}, or choose another --output."
-            if not error:
-                write_config(folder / CONFIG, config)
-        except NotADirectoryError:
-            error = f"--output {folder} is a file; give a folder."
-        except OSError as failure:
-            error = f"--output {folder} can't be used: {failure.strerror}."
-        except UserError as failure:
-            error = str(failure)
-    errors = [error]
-    if accelerator.num_processes > 1:
-        broadcast_object_list(errors)
-    if errors[0]:
-        raise UsageError(errors[0])
+            outcome = [work()]
+        except UserError as error:
+            outcome = [error]
+    broadcast_object_list(outcome)
+    if isinstance(outcome[0], UserError):
+        raise outcome[0]
+    return outcome[0]
 
 
 def choose_splits(splits: dict[Split, PairedFolder], holdout: float) -> tuple[list[Pair], list[Pair], str]:
-    """Training pairs, validation pairs, and which split the latter are: val, else test, else held out of train.
+    """Training pairs, validation pairs, and which split the latter are: val, else held out of train, else test.
 
     Raises:
         UsageError: if there is no train split.
@@ -83,19 +111,21 @@ def choose_splits(splits: dict[Split, PairedFolder], holdout: float) -> tuple[li
     if "train" not in splits:
         raise UsageError(f"there is no train split, only {listed(list(splits))}.")
     train = splits["train"]
-    for name in ("val", "test"):
-        if name in splits and splits[name].pairs:
-            return train.pairs, splits[name].pairs, name
+    if "val" in splits and splits["val"].pairs:
+        return train.pairs, splits["val"].pairs, "val"
     if holdout:
         rest, held = hold_out(train, holdout)
         return rest.pairs, held.pairs, "train, held out"
+    if "test" in splits and splits["test"].pairs:
+        return train.pairs, splits["test"].pairs, "test"
     return train.pairs, [], ""
 
 
 def make_accelerator(device: torch.device, precision: str, accumulation: int) -> Accelerator:
-    """Accelerate for this run, whatever an earlier run in this process asked of it."""
-    AcceleratorState._reset_state()
+    """Accelerate for this run, whatever an earlier run in this process or the environment asked of it."""
+    AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     GradientState._reset_state()
+    os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # Accelerate passes on no successor yet

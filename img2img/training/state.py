@@ -11,12 +11,13 @@ import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
-from safetensors.torch import load_file, save_file
+from safetensors.torch import load_file
 from torch import nn
 
 from img2img.errors import UsageError
-from img2img.files import whole_folder
+from img2img.files import whole_folder, write_tensors
 from img2img.training.ema import EMA
+from img2img.training.setup import on_main
 
 PREFIX = "step-"
 
@@ -52,21 +53,25 @@ def save_checkpoint(folder: Path, state: RunState, accelerator: Accelerator, kee
         UserError: if it can't be written; older checkpoints stay then.
     """
     random_states = gather_object([random_state()])
-    if accelerator.is_main_process:
-        path = folder / f"{PREFIX}{state.progress.update:08d}"
-        with whole_folder(path) as new:
-            for name, network in state.networks.items():
-                save_file(_tensors(network), new / f"{name}.safetensors")
-            if state.ema:
-                save_file(_tensors(state.ema.network), new / "ema.safetensors")
-            optimizers = {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()}
-            scaler = accelerator.scaler.state_dict() if accelerator.scaler else {}
+    scaler = accelerator.scaler.state_dict() if accelerator.scaler else {}
+    on_main(accelerator, lambda: _write(folder, state, scaler, random_states, keep))
+
+
+def _write(folder: Path, state: RunState, scaler: dict[str, Any], random_states: list[Any], keep: int) -> None:
+    with whole_folder(folder / f"{PREFIX}{state.progress.update:08d}") as new:
+        for name, network in state.networks.items():
+            write_tensors(new / f"{name}.safetensors", network.state_dict())
+        if state.ema:
+            write_tensors(new / "ema.safetensors", state.ema.network.state_dict())
+        optimizers = {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()}
+        try:
             torch.save({"optimizers": optimizers, "scaler": scaler, "random": random_states}, new / "state.pt")
-            progress = {**asdict(state.progress), "ema_updates": state.ema.updates if state.ema else 0}
-            (new / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
-        for older in checkpoints(folder)[:-keep]:
-            shutil.rmtree(older, ignore_errors=True)
-    accelerator.wait_for_everyone()
+        except RuntimeError as error:  # how PyTorch says that a disk is full
+            raise OSError(" ".join(str(error).split())[:200]) from None
+        progress = {**asdict(state.progress), "ema_updates": state.ema.updates if state.ema else 0}
+        (new / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
+    for older in checkpoints(folder)[:-keep]:
+        shutil.rmtree(older, ignore_errors=True)
 
 
 def checkpoints(folder: Path) -> list[Path]:
@@ -128,7 +133,3 @@ def set_random_state(state: dict[str, Any]) -> None:
     np.random.set_state((kind, keys.numpy().astype(np.uint32), *rest))
     version, words, gauss = state["python"]
     random.setstate((version, tuple(words), gauss))
-
-
-def _tensors(network: nn.Module) -> dict[str, torch.Tensor]:
-    return {name: tensor.detach().contiguous() for name, tensor in network.state_dict().items()}

@@ -23,6 +23,8 @@ from img2img.training.monitor import assert_finite, assert_finite_weights
 from img2img.training.schedule import learning_rate_factor
 from img2img.training.state import Progress, RunState, load_checkpoint, save_checkpoint
 
+ASK_EVERY = 5  # updates between two questions whether another process was interrupted
+
 
 @dataclass(frozen=True)
 class Rhythm:
@@ -115,7 +117,7 @@ class Trainer:
                 factor = learning_rate_factor(progress.update, rhythm.total, rhythm.decay)
                 self._update(batches, factor, meter)
                 log.advance(progress.update)
-                last, stop = progress.update == rhythm.total, self._any(interrupted())
+                last, stop = progress.update == rhythm.total, self._any(interrupted(), progress.update)
 
                 def due(every: int, also: bool = last) -> bool:
                     return progress.update % every == 0 or also
@@ -125,13 +127,14 @@ class Trainer:
                     self._report(meter, log, epoch, factor)
                     meter = Meter()
                 with meter.paused():
+                    if due(rhythm.validate_every) or due(rhythm.checkpoint_every, last or stop):
+                        assert_finite(self._means(meter), progress.update)
+                        assert_finite_weights(self.bare.items(), progress.update)
                     if due(rhythm.validate_every):
                         self._share_buffers()
                         progress.scores = hooks.validate(self.generator, progress)
                         log.scores(progress.update, progress.scores)
                     if due(rhythm.checkpoint_every, last or stop):
-                        assert_finite(meter.sums, progress.update)
-                        assert_finite_weights(self.bare.items(), progress.update)
                         save_checkpoint(folder, self.state, self.accelerator, rhythm.keep_checkpoints)
                         hooks.save_newest(self.generator, progress)
                 if stop and not last:
@@ -143,7 +146,10 @@ class Trainer:
         progress = self.state.progress
         synced = False
         while not synced:
-            batch = self._to_device(next(batches))
+            batch = next(batches)
+            if isinstance(batch, Exception):  # an image went bad since the check
+                raise batch
+            batch = self._to_device(batch)
             losses = self._backward(batch, factor)
             synced = self.accelerator.sync_gradients
             images = len(next(iter(batch.values()))) * self.accelerator.num_processes
@@ -199,22 +205,29 @@ class Trainer:
             for buffer in self.generator.buffers():
                 broadcast(buffer)
 
-    def _any(self, value: bool) -> bool:
-        """Whether it holds in any process."""
+    def _any(self, value: bool, update: int) -> bool:
+        """Whether it holds in any process; several ask each other only now and then, for that makes them wait."""
         if self.accelerator.num_processes == 1:
             return value
+        if update % ASK_EVERY:
+            return False
         return bool(reduce(torch.tensor([float(value)], device=self.accelerator.device), "sum").item())
 
     def _report(self, meter: "Meter", log: RunLog, epoch: float, factor: float) -> None:
         """Logs the mean losses since the last report, over all processes; stops if one of them is no number."""
-        means = meter.means()
+        means = self._means(meter)
         assert_finite(means, self.state.progress.update)
-        values = torch.stack([means[name].float() for name in sorted(means)])
-        if self.accelerator.num_processes > 1:
-            values = reduce(values, "mean")
         speed = meter.images / max(meter.seconds(), 1e-9)
         extra = {"epoch": epoch, "lr": self.method.phases[0].lr * factor, "images_per_second": speed}
-        log.losses(self.state.progress.update, dict(zip(sorted(means), values.tolist(), strict=True)), extra)
+        log.losses(self.state.progress.update, {name: value.item() for name, value in means.items()}, extra)
+
+    def _means(self, meter: "Meter") -> dict[str, Tensor]:
+        """The mean losses since the last report, over all processes: what is no number in one is none in all."""
+        means = meter.means()
+        if self.accelerator.num_processes == 1 or not means:
+            return means
+        values = reduce(torch.stack([means[name].float() for name in sorted(means)]), "mean")
+        return dict(zip(sorted(means), values, strict=True))
 
 
 class Meter:
@@ -235,8 +248,8 @@ class Meter:
             self.counts[name] = self.counts.get(name, 0) + 1
 
     def means(self) -> dict[str, Tensor]:
-        """The mean of each loss over the batches that had it."""
-        return {name: value / self.counts[name] for name, value in self.sums.items()}
+        """The mean of each loss over the batches that had it, by name."""
+        return {name: self.sums[name] / self.counts[name] for name in sorted(self.sums)}
 
     def seconds(self) -> float:
         """Seconds of training since the start, without pauses."""

@@ -9,6 +9,7 @@ from accelerate.utils import gather_object
 from img2img.data.dataset import PairedImages, validation_pair
 from img2img.data.folders import Pair
 from img2img.data.transforms import JointTransform, Resize
+from img2img.errors import UserError
 from img2img.images import Array, grid, write_image
 from img2img.metrics.paired import Scores, mean, score
 from img2img.translator import Translator
@@ -22,12 +23,23 @@ def validate(
     """Mean scores over pairs, scaled as in training but neither cropped nor flipped; each process takes its share.
 
     What is scored is the 8- or 16-bit image that a user would get.
+
+    Raises:
+        UserError: in every process, if a pair can't be read.
     """
-    scores = []
+    outcomes: list[Scores | UserError] = []
     for pair in pairs[process::processes]:
-        source, target = validation_pair(pair, size, resize, translator.in_channels, translator.out_channels)
-        scores.append(score(translator(source), target))
-    return mean(gather_object(scores))
+        try:
+            source, target = validation_pair(pair, size, resize, translator.in_channels, translator.out_channels)
+            outcomes.append(score(translator(source), target))
+        except UserError as error:  # raised only when all processes have come so far
+            outcomes.append(error)
+    scores = []
+    for outcome in gather_object(outcomes):
+        if isinstance(outcome, UserError):
+            raise outcome
+        scores.append(outcome)
+    return mean(scores)
 
 
 def draw_samples(translator: Translator, pairs: Sequence[Pair], size: int, resize: Resize, file: Path) -> Array:

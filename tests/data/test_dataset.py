@@ -66,6 +66,12 @@ def test_colour_jitter_changes_the_source_alone() -> None:
     assert np.array_equal(target, image) and not np.array_equal(source, image)
 
 
+def test_colour_jitter_leaves_alpha_alone() -> None:
+    image = picture(24, 24, 4)
+    source, _ = JointTransform(24, jitter=1, flip=0, colour_jitter=0.5)(image, image, 3)
+    assert np.array_equal(source[..., 3], image[..., 3]) and not np.array_equal(source, image)
+
+
 def test_differing_sizes_within_a_pair_are_brought_together() -> None:
     big, small = marked(80), marked(40)
     source, target = JointTransform(40, jitter=1, flip=0)(big, small, 0)

@@ -109,6 +109,12 @@ def test_what_is_no_data_set_is_said_in_a_sentence(tmp_path: Path) -> None:
         find_pairs(tmp_path / "empty", derive="gray")
 
 
+def test_test_images_without_truth_do_not_block_training(tmp_path: Path) -> None:
+    put(tmp_path, "trainA", "trainB")
+    write_image(tmp_path / "testA" / "x.png", A)
+    assert list(find_pairs(tmp_path)) == ["train"]
+
+
 def test_hidden_files_and_other_files_do_not_count(tmp_path: Path) -> None:
     write_image(tmp_path / ".hidden.png", A)
     write_image(tmp_path / ".cache" / "x.png", A)

@@ -1,4 +1,6 @@
 import json
+import os
+import subprocess
 from pathlib import Path
 
 import numpy as np
@@ -7,6 +9,7 @@ from conftest import picture
 
 import img2img
 from img2img.errors import UsageError
+from img2img.files import HOST
 from img2img.images import read_image, write_image
 from img2img.inference.convert import Report
 from img2img.translator import Translator
@@ -111,9 +114,12 @@ def test_links_that_lead_out_are_not_followed(translator: Translator, tmp_path: 
 def test_leftovers_of_a_killed_process_are_removed(translator: Translator, tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.png", picture(8, 8))
     (tmp_path / "out").mkdir()
-    (tmp_path / "out" / ".partial-xyz").write_text("half")
+    dead = subprocess.Popen(["true"])
+    dead.wait()
+    (tmp_path / "out" / f".partial-{HOST}-{dead.pid}-x").write_text("half")
+    (tmp_path / "out" / f".partial-{HOST}-{os.getpid()}-x").write_text("somebody is writing this")
     img2img.convert(translator, tmp_path / "in", tmp_path / "out")
-    assert names(tmp_path / "out") == ["a.png"]
+    assert names(tmp_path / "out") == [f".partial-{HOST}-{os.getpid()}-x", "a.png"]
 
 
 def test_what_cannot_be_converted_at_all_is_said(translator: Translator, tmp_path: Path) -> None:

@@ -79,12 +79,6 @@ def test_training_lowers_the_l1_loss(adversarial: Any, generator: Any) -> None:
     assert history[-1] < 0.9 * history[0]
 
 
-def test_samples_are_pictures_of_one_size() -> None:
-    samples = tiny().samples(batch())
-    assert list(samples) == ["source", "fake", "target"]
-    assert {image.shape[2:] for image in samples.values()} == {(16, 16)}
-
-
 def test_a_discriminator_too_deep_for_the_size_is_refused() -> None:
     with pytest.raises(UsageError, match="needs 24 pixels"):
         Pix2PixConfig(generator=UNetConfig(channels=4)).build(3, 3, 16)

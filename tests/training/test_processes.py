@@ -62,14 +62,14 @@ def test_a_launcher_that_started_too_few_is_noticed(environment: dict[str, str],
 
 
 @pytest.mark.parametrize(
-    ("command", "count"),
+    ("command", "asked"),
     [
-        ("accelerate launch --cpu --num_processes 2 -m img2img train pix2pix", 2),
-        ("/usr/bin/python -m accelerate.commands.launch --num-processes=3 -m img2img", 3),
-        ("bash", None),
-        ("accelerate launch -m img2img --num_processes 2", None),
-        ("accelerate launch --num_processes 4 --num_machines 2 -m img2img", None),
+        ("/launchpad/bin/accelerate launch --cpu --num_processes 2 -m img2img train pix2pix", (2, 1)),
+        ("/usr/bin/python -m accelerate.commands.launch --num-processes=3 -m img2img", (3, 1)),
+        ("accelerate launch -m img2img --num_processes 2", (1, 1)),
+        ("accelerate launch --num_processes 4 --num_machines 2 -m img2img", (4, 2)),
+        ("bash", (1, 1)),
     ],
 )
-def test_how_many_were_asked_for(command: str, count: int | None) -> None:
-    assert asked_for(command.split()) == count
+def test_how_many_were_asked_for(command: str, asked: tuple[int, int]) -> None:
+    assert asked_for(command.split()) == asked

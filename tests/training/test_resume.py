@@ -1,7 +1,9 @@
 """A run that is killed, at any moment, and resumed ends with the same bits as one that was never stopped."""
 
+import contextlib
 import json
 import os
+import shutil
 import signal
 import socket
 import subprocess
@@ -10,11 +12,14 @@ import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from conftest import tiny_config
+from filelock import FileLock
 from safetensors.torch import load_file
 
+import img2img
 from img2img.config import write_config
 from img2img.errors import UsageError
 from img2img.training.run import train
@@ -106,8 +111,12 @@ def kill_when(process: subprocess.Popen[bytes], reached: Any) -> bool:
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         if reached():
-            os.killpg(process.pid, signal.SIGKILL)
+            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            for member in family:  # torchrun's processes have sessions of their own
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    member.kill()
             process.wait()
+            psutil.wait_procs(family)
             return True
         time.sleep(0.0005)
     return False
@@ -150,13 +159,12 @@ def test_a_run_may_be_trained_longer(pairs: Path, tmp_path: Path) -> None:
 def test_what_cannot_be_resumed_is_said(pairs: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="not the folder of a run"):
         train(resume=tmp_path)
-    write_config(tmp_path / "config.yaml", tiny_config(pairs, tmp_path))
-    with pytest.raises(UsageError, match="no checkpoint yet"):
-        train(resume=tmp_path)
     run = train(tiny_config(pairs, tmp_path / "run", steps=2), quiet=True)
     wider = tiny_config(pairs, run, {"generator": {"kind": "unet", "channels": 8, "depth": 2}}, steps=4)
+    before = (run / "config.yaml").read_bytes()
     with pytest.raises(UsageError, match="can't be resumed with these settings"):
         train(wider, resume=run, quiet=True)
+    assert (run / "config.yaml").read_bytes() == before, "a refused resume must not spoil the next one"
     with pytest.raises(UsageError, match="--resume"):
         train(tiny_config(pairs, run), quiet=True)
 
@@ -172,3 +180,52 @@ def test_a_checkpoint_that_runs_code_is_refused(pairs: Path, tmp_path: Path) -> 
     with pytest.raises(UsageError, match="can't be resumed"):
         train(resume=run, quiet=True)
     assert not (tmp_path / "owned").exists()
+
+
+def test_a_run_killed_before_its_first_checkpoint_starts_again(pairs: Path, tmp_path: Path) -> None:
+    whole = train(tiny_config(pairs, tmp_path / "whole", METHOD), quiet=True)
+    run = tmp_path / "run"
+    (run / ".partial-somewhere-1-x").mkdir(parents=True)
+    write_config(run / "config.yaml", tiny_config(pairs, run, METHOD))
+    (run / "log.jsonl").write_text('{"step": 1}\n{"ste')
+    train(resume=run, quiet=True)
+    assert_equal(whole, run)
+    assert lines(whole) == lines(run)
+    assert not list(run.glob(".partial-*"))
+
+
+def test_a_kill_between_checkpoint_and_translator_is_mended(pairs: Path, tmp_path: Path) -> None:
+    run = train(tiny_config(pairs, tmp_path / "run"), quiet=True)
+    shutil.rmtree(run / "newest")
+    train(resume=run, quiet=True)
+    assert img2img.load(run / "newest").config.training.updates == 4
+
+
+def test_two_runs_cannot_share_a_folder(pairs: Path, tmp_path: Path) -> None:
+    run = train(tiny_config(pairs, tmp_path / "run"), quiet=True)
+    with FileLock(run / ".lock"), pytest.raises(UsageError, match="in use by another process"):
+        train(resume=run, quiet=True)
+    train(resume=run, quiet=True)
+
+
+def test_another_batch_size_sees_as_many_images(pairs: Path, tmp_path: Path) -> None:
+    config = tiny_config(pairs, tmp_path / "run", steps=None, epochs=1)
+    run = train(config, quiet=True)
+    train(config.model_copy(update={"epochs": 3, "batch_size": 4}), resume=run, quiet=True)
+    assert final_state(run)["progress"]["update"] == 6 + 3
+    assert final_state(run)["progress"]["samples"] == 6 + 12
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_ctrl_c_reaches_the_whole_group_and_still_saves(pairs: Path, tmp_path: Path, number: int) -> None:
+    config = tiny_config(pairs, tmp_path / "run", METHOD, steps=100000, checkpoint_every=100000, workers=1)
+    write_config(tmp_path / "run.yaml", config)
+    process = launch(tmp_path / "run", tmp_path / "run.yaml", 1)
+    log = tmp_path / "run" / "log.jsonl"
+    deadline = time.monotonic() + 60
+    while time.monotonic() < deadline and not (log.exists() and len(log.read_text()) > 100):
+        time.sleep(0.01)
+    os.killpg(process.pid, number)
+    assert process.wait(60) == 130
+    (checkpoint,) = checkpoints(tmp_path / "run" / "checkpoints")
+    assert img2img.load(tmp_path / "run" / "newest").config.training.updates == int(checkpoint.name[5:])

@@ -49,9 +49,6 @@ class Toy:
         assert not any(p.requires_grad for p in self.networks["discriminator"].parameters())
         return {"G/gap": -self.networks["discriminator"](outputs["fake"]).mean()}
 
-    def samples(self, batch: Any) -> Any:
-        return {}
-
 
 def toy_trainer(accumulation: int = 1, **options: Any) -> tuple[Toy, Trainer]:
     method = Toy(**options)
@@ -178,7 +175,7 @@ def test_a_loss_that_becomes_nan_stops_the_run_and_keeps_the_last_checkpoint(
 
 def test_a_run_leaves_what_a_user_needs(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert names == {"best", "newest", "checkpoints", "config.yaml", "log.jsonl", "samples", "tensorboard"}
+    assert names - {".lock"} == {"best", "newest", "checkpoints", "config.yaml", "log.jsonl", "samples", "tensorboard"}
     assert len(checkpoints(trained / "checkpoints")) == 1, "older checkpoints are pruned"
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     steps = [line for line in log if "lr" in line]
@@ -202,7 +199,8 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path, capsys:
 
     with pytest.MonkeyPatch.context() as patch:
         patch.setattr(room.Trainer, "_update", interrupt)
-        train(config)
+        with pytest.raises(KeyboardInterrupt):
+            train(config)
     assert [path.name for path in checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
     assert f"img2img train --resume {tmp_path / 'run'}" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
@@ -236,3 +234,68 @@ def test_photos_alone_can_be_trained_on(tmp_path: Path, derive: str) -> None:
     data = write_pairs(tmp_path / "pairs", 3) / "trainB"
     run = train(tiny_config(data, tmp_path / "run", steps=2, data={"derive": derive}), quiet=True)
     assert load(run).in_channels == (3 if derive == "lowres" else 1)
+
+
+@pytest.mark.parametrize("interval", [1, 2])
+def test_a_nan_never_becomes_the_best(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, interval: int
+) -> None:
+    from img2img.methods.pix2pix import Pix2Pix
+
+    losses = Pix2Pix.generator_losses
+
+    def broken(self: Any, batch: Any, outputs: Any) -> Any:
+        return {name: value * float("nan") for name, value in losses(self, batch, outputs).items()}
+
+    monkeypatch.setattr(Pix2Pix, "generator_losses", broken)
+    with pytest.raises(DivergedError):
+        train(tiny_config(pairs, tmp_path / "run", validate_every=interval, log_every=1000), quiet=True)
+    assert not (tmp_path / "run" / "best").exists()
+
+
+def test_an_image_that_goes_bad_after_the_check_is_a_sentence(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from img2img.errors import UserError
+
+    for workers in (0, 1):
+        run = _Run(tiny_config(pairs, tmp_path / f"run{workers}", workers=workers), False, True)
+        for number in range(6):
+            (pairs / "trainA" / f"{number}.png").write_bytes(b"gone bad")
+        with pytest.raises(UserError) as caught:
+            run.train()
+        assert ".png" in str(caught.value) and "Traceback" not in str(caught.value)
+        from conftest import write_pairs
+
+        write_pairs(pairs, 6)
+
+
+def test_settings_that_exclude_each_other(pairs: Path, tmp_path: Path) -> None:
+    from img2img.errors import UsageError
+
+    photos = pairs / "trainB"
+    for values, words in [
+        ({"mixed_precision": "fp16"}, "needs a GPU"),
+        ({"mixed_precision": "fp16", "accumulation": 2}, "exclude each other"),
+        ({"data": {"path": photos, "derive": "gray", "colour_jitter": 0.1}}, "colour-jitter"),
+        ({"data": {"path": photos, "derive": "gray", "in_channels": 3}}, "have 1"),
+        ({"method": {"generator": {"kind": "unet", "depth": 2, "in_channels": 1}}}, "doesn't fit"),
+    ]:
+        with pytest.raises(UsageError, match=words):
+            train(tiny_config(pairs, tmp_path / "run", **values), quiet=True)  # type: ignore[arg-type]
+        assert not (tmp_path / "run").exists()
+
+
+def test_held_out_pairs_come_before_a_test_split(pairs: Path) -> None:
+    from conftest import write_pairs
+
+    from img2img.data.folders import find_pairs
+    from img2img.training.setup import choose_splits
+
+    write_pairs(pairs, 3, split="test", first=20)
+    splits = find_pairs(pairs)
+    assert choose_splits(splits, 0.5)[2] == "val"
+    del splits["val"]
+    train_pairs, held, where = choose_splits(splits, 0.5)
+    assert (len(train_pairs), len(held), where) == (3, 3, "train, held out")
+    assert choose_splits(splits, 0.0)[2] == "test"
