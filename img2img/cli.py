@@ -109,7 +109,7 @@ def _parse(default: Any, arguments: list[str], method: str) -> Any:
         "--resume RUN goes on with a run."
     )
     flags = arguments[1:] if arguments and arguments[0] == method else arguments
-    settings = (tyro.conf.AvoidSubcommands, tyro.conf.FlagConversionOff)
+    settings = (tyro.conf.AvoidSubcommands,)
     return tyro.cli(
         type(default),
         args=flags,

@@ -45,7 +45,7 @@ def main(
     seconds: float = 10.0,
     images: int = 40,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
-    side: Annotated[Side | None, tyro.conf.Suppress] = None,
+    side: Side | None = None,
 ) -> None:
     """Measures, and prints JSON.
 
@@ -64,7 +64,7 @@ def main(
         seconds: Of measurement in each, after a warm-up.
         images: In the folder to convert.
         json_file: Write the result there, too.
-        side: Measure one side in this process.
+        side: Measure only this side, in this process.
     """
     if side is None:
         result = _both(sys.argv[1:], repeats)

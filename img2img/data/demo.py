@@ -61,9 +61,9 @@ def draw_pair(size: int, random: np.random.Generator) -> tuple[Array, Array]:
 
 def _places(random: np.random.Generator) -> list[tuple[float, float, float]]:
     """Centres and radii, as shares of the image, of things that don't touch: one, two, three or four."""
-    count = int(random.choice([1, 2, 2, 3, 4]))
+    count = int(random.choice([1, 1, 2, 2, 3, 4]))
     if count == 1:
-        return [(0.5 + random.uniform(-0.08, 0.08), 0.5 + random.uniform(-0.08, 0.08), random.uniform(0.26, 0.38))]
+        return [(0.5 + random.uniform(-0.08, 0.08), 0.5 + random.uniform(-0.08, 0.08), random.uniform(0.24, 0.34))]
     if count == 2:
         return [(x, 0.5 + random.uniform(-0.2, 0.2), random.uniform(0.17, 0.22)) for x in (0.26, 0.74)]
     cells = random.permutation([(0.27, 0.27), (0.73, 0.27), (0.27, 0.73), (0.73, 0.73)])[:count]

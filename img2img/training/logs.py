@@ -1,6 +1,7 @@
 """What a run tells: JSON lines and TensorBoard for machines, a progress bar and sentences for people."""
 
 import json
+import time
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,7 @@ from img2img.files import write_whole
 from img2img.images import Array
 
 LOG_FILE = "log.jsonl"
+SAY_EVERY = 10  # seconds between lines for people where there is no progress bar
 
 
 class RunLog:
@@ -27,6 +29,7 @@ class RunLog:
 
     def __init__(self, folder: Path, resume_at: int, total: int, main: bool, quiet: bool = False) -> None:
         self.main = main
+        self.said = 0.0
         self.console = Console(quiet=quiet or not main, stderr=True, highlight=False)
         if not main:
             return
@@ -78,7 +81,8 @@ class RunLog:
         self._line(update, {**extra, **values})
         text = "  ".join(f"{name} {value:.3f}" for name, value in values.items())
         self.bar.update(self.task, losses=text)
-        if self.bar.disable:
+        if self.bar.disable and time.monotonic() - self.said >= SAY_EVERY:
+            self.said = time.monotonic()
             speed = f"{extra['images_per_second']:.1f} images/s"
             self.say(f"update {update}  epoch {extra['epoch']:.2f}  {text}  {speed}")
 
