@@ -68,28 +68,17 @@ def demo(
     conversion = convert(run / "newest", data / "testA", converted, device=device)
     result = evaluate(run / "newest", data, split="test", device=device)
     assert result.copy_input is not None
-    for name, scores in (("translation", result.metrics), ("copy of the input", result.copy_input)):
-        console.print(
-            f"   {name:18} PSNR {scores['psnr']:5.2f} dB   SSIM {scores['ssim']:.3f}   L1 {scores['l1']:.4f}",
-            markup=False,
-        )
-    page = output / "index.html"
+    rows = {"translation": result.metrics, "copy of the input": result.copy_input}
+    for name, s in rows.items():
+        text = f"PSNR {s['psnr']:5.2f} dB   SSIM {s['ssim']:.3f}   L1 {s['l1']:.4f}"
+        console.print(f"   {name:18} {text}", markup=False)
     names = sorted(file.stem for file in (data / "testA").iterdir())
-    write_page(
-        page,
-        Page(
-            triples=[
-                tuple(folder / f"{name}.png" for folder in (data / "testA", converted, data / "testB"))
-                for name in names
-            ],
-            log=run / "log.jsonl",
-            rows={"translation": result.metrics, "copy of the input": result.copy_input},
-            seconds=time.perf_counter() - started,
-            size=size,
-            steps=steps,
-        ),
-    )
-    console.print(f"5. Look at it: {page.resolve().as_uri()}", soft_wrap=True)
+    triples = [
+        tuple(folder / f"{name}.png" for folder in (data / "testA", converted, data / "testB")) for name in names
+    ]
+    seconds = time.perf_counter() - started
+    write_page(output / "index.html", Page(triples, run / "log.jsonl", rows, seconds, size, steps))
+    console.print(f"5. Look at it: {(output / 'index.html').resolve().as_uri()}", soft_wrap=True)
     return 1 if conversion.failures or result.failed else 0
 
 

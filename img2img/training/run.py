@@ -2,12 +2,12 @@
 
 import os
 import sys
+from contextlib import ExitStack
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from filelock import FileLock
 from rich.progress import Progress
 from torch import nn
 from torch.utils.data import DataLoader
@@ -113,9 +113,18 @@ class _Run:
             )
 
     def train(self) -> Path:
+        with ExitStack() as stack:  # the main process holds the folder's lock until the end
+            on_main(self.accelerator, lambda: self._prepare(stack))
+            done = self._train()
+        if not done:
+            raise KeyboardInterrupt
+        return self.folder
+
+    def _prepare(self, stack: ExitStack) -> None:
+        stack.callback(prepare_folder(self.folder, self.resuming).release)
+
+    def _train(self) -> bool:
         config, accelerator, trainer = self.config, self.accelerator, self.trainer
-        lock: list[FileLock] = []  # held until the end; only the main process has one
-        on_main(accelerator, lambda: lock.append(prepare_folder(self.folder, self.resuming)))
         saved = checkpoints(self.folder / CHECKPOINTS)
         same_processes = trainer.resume(saved[-1]) if saved else True
         on_main(accelerator, lambda: write_config(self.folder / CONFIG, config))
@@ -140,16 +149,13 @@ class _Run:
                 self.log.say(f"Going on from update {progress.update} of {total}.")
                 if not same_processes:
                     self.log.say("The number of processes has changed, so random numbers go on differently.")
+            if saved:
                 self._save_newest(trainer.generator, progress)  # a kill may have come between checkpoint and translator
             loader = self._loader((total - progress.update) * config.accumulation)
             done = trainer.run(loader, self.folder / CHECKPOINTS, rhythm, self.log, hooks)
             accelerator.wait_for_everyone()
             self._conclude(done)
-        if not done:
-            raise KeyboardInterrupt
-        for each in lock:
-            each.release()
-        return self.folder
+        return done
 
     def _introduce(self, total: int, global_batch: int) -> None:
         config, say = self.config, self.log.say

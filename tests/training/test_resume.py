@@ -205,7 +205,12 @@ def test_two_runs_cannot_share_a_folder(pairs: Path, tmp_path: Path) -> None:
     run = train(tiny_config(pairs, tmp_path / "run"), quiet=True)
     with FileLock(run / ".lock"), pytest.raises(UsageError, match="in use by another process"):
         train(resume=run, quiet=True)
+    with pytest.raises(UsageError) as caught:  # whose traceback keeps the failed run alive
+        train(
+            tiny_config(pairs, run, {"generator": {"kind": "unet", "channels": 8, "depth": 2}}), resume=run, quiet=True
+        )
     train(resume=run, quiet=True)
+    del caught
 
 
 def test_another_batch_size_sees_as_many_images(pairs: Path, tmp_path: Path) -> None:
