@@ -14,7 +14,7 @@ import cv2
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from PIL import Image
+from PIL import Image, UnidentifiedImageError
 from torch import Tensor
 from torchvision.utils import make_grid
 
@@ -218,6 +218,8 @@ def _shown(images: Tensor) -> Tensor:
 
 
 def _reason(error: BaseException) -> str:
+    if isinstance(error, UnidentifiedImageError):
+        return "it is empty, damaged, or no image"
     return (str(error) or type(error).__name__).rstrip(".")
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, Self, TypeVar
+from typing import Any, Literal, Self, TypeVar, get_args
 
 import numpy as np
 import torch
@@ -110,6 +110,8 @@ class Translator:
             UsageError: for another kind, or channels that don't fit.
             ImageError: if the memory is too small for it.
         """
+        if mode not in (None, *get_args(Mode)):
+            raise UsageError(f"mode {mode!r}: there are {' and '.join(get_args(Mode))}.")
         try:
             with _test_time(self.generator, mode or self.config.mode, seed):
                 if isinstance(image, Image.Image):
@@ -211,8 +213,8 @@ def find_translator(path: Path) -> Path:
             if (place / CONFIG_FILE).is_file():
                 return place
     if not path.exists():
-        raise UsageError(f"--model {path}: there is no such folder.")
-    raise UsageError(f"--model {path}: that is no translator (no {CONFIG_FILE}), nor a run that has saved one.")
+        raise UsageError(f"{path}: there is no such folder; a model is the folder of a translator or of a run.")
+    raise UsageError(f"{path} is no translator (it has no {CONFIG_FILE}), nor a run that has saved one yet.")
 
 
 def skeleton(config: Any) -> nn.Module:

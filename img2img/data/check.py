@@ -88,8 +88,8 @@ def check_pairs(
         if folder.ambiguous:
             names = listed(folder.ambiguous, 3)
             add(Problem("warning", f"{split}: several files share a name on one side and are left out: {names}."))
-    for file, reason in sorted(unreadable.items()):
-        add(Problem("error", f"{reason} Repair it, or take it (and its partner) out of the data set: {file.name}."))
+    for _, reason in sorted(unreadable.items()):
+        add(Problem("error", f"{reason} Repair it, or take it and its partner out of the data set."))
     pairs = [pair for folder in splits.values() for pair in folder.pairs if {pair.source, pair.target} <= facts.keys()]
     if pairs:
         report.problems += [*_sizes(pairs, facts), *_duplicates(splits, facts)]

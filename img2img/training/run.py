@@ -127,11 +127,12 @@ class _Run:
         config, accelerator, trainer = self.config, self.accelerator, self.trainer
         saved = checkpoints(self.folder / CHECKPOINTS)
         same_processes = trainer.resume(saved[-1]) if saved else True
-        on_main(accelerator, lambda: write_config(self.folder / CONFIG, config))
         progress = trainer.state.progress
         global_batch = config.batch_size * accelerator.num_processes * config.accumulation
         length = len(self.train_pairs)
         total = total_updates(config.steps, config.epochs, length, global_batch, progress.update, progress.samples)
+        if progress.update < total:  # else nothing is trained with these settings
+            on_main(accelerator, lambda: write_config(self.folder / CONFIG, config))
         seldom = max(500, round(len(self.train_pairs) / global_batch))
         rhythm = Rhythm(
             total,
@@ -146,7 +147,9 @@ class _Run:
         with RunLog(self.folder, progress.update, total, main, self.quiet) as self.log:
             self._introduce(total, global_batch)
             if self.resuming:
-                self.log.say(f"Going on from update {progress.update} of {total}.")
+                finished = progress.update >= total
+                longer = f"{progress.update} updates are done already; --epochs or --steps with more trains longer."
+                self.log.say(longer if finished else f"Going on from update {progress.update} of {total}.")
                 if not same_processes:
                     self.log.say("The number of processes has changed, so random numbers go on differently.")
             if saved:

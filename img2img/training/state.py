@@ -3,6 +3,7 @@
 import json
 import random
 import shutil
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -90,7 +91,13 @@ def load_checkpoint(path: Path, state: RunState, accelerator: Accelerator) -> bo
     """
     try:
         for name, network in state.networks.items():
-            network.load_state_dict(load_file(path / f"{name}.safetensors"))
+            weights = load_file(path / f"{name}.safetensors")
+            if _shapes(weights) != _shapes(network.state_dict()):
+                raise UsageError(
+                    f"{path} can't be resumed with these settings: its {name} is another network. "
+                    "Leave --size, --generator and --discriminator as the run has them."
+                )
+            network.load_state_dict(weights)
         if state.ema:
             state.ema.network.load_state_dict(load_file(path / "ema.safetensors"))
         saved = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
@@ -103,6 +110,8 @@ def load_checkpoint(path: Path, state: RunState, accelerator: Accelerator) -> bo
         if state.ema:
             state.ema.updates = updates
         state.progress = Progress(**progress)
+    except UsageError:
+        raise
     except Exception as error:  # every part has its own way to say that it doesn't fit
         reason = " ".join(str(error).split())[:300]
         raise UsageError(f"{path} can't be resumed with these settings ({type(error).__name__}: {reason}).") from None
@@ -110,6 +119,10 @@ def load_checkpoint(path: Path, state: RunState, accelerator: Accelerator) -> bo
         return False
     set_random_state(saved["random"][accelerator.process_index])
     return True
+
+
+def _shapes(tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Size]:
+    return {name: tensor.shape for name, tensor in tensors.items()}
 
 
 def random_state() -> dict[str, Any]:
