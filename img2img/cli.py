@@ -23,7 +23,7 @@ usage: img2img COMMAND [OPTIONS]
 
 img2img COMMAND --help says more; for training, img2img train METHOD --help. MODEL is a translator's or a run's folder.
 Several processes: accelerate launch -m img2img train METHOD ..., with the same options.
-Exit codes: 0 all done, 1 something failed, 2 wrong usage."""
+Exit codes: 0 all done, 1 something failed, 2 wrong usage or data, 130 stopped by Ctrl-C."""
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -209,14 +209,9 @@ def _convert(arguments: list[str]) -> int:
         )  # fmt: skip
         if report:
             outcome.write(report)
-        for failure in outcome.failures[:20]:
-            print(f"failed: {failure.source}: {failure.reason}", file=sys.stderr)
-        if len(outcome.failures) > 20:
-            print(f"(+{len(outcome.failures) - 20} more failures; --report FILE lists them all)", file=sys.stderr)
-        counts = (
-            f"{outcome.count('done')} converted, {outcome.count('skipped')} skipped, {outcome.count('failed')} failed"
-        )
-        print(counts + (f", {outcome.ignored} other files left alone" if outcome.ignored else ""))
+        for line in outcome.complaints():
+            print(line, file=sys.stderr)
+        print(outcome.summary())
         return 1 if outcome.failures else 0
 
     return _run(command, "convert", arguments)
@@ -281,7 +276,8 @@ def _print_scores(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
-    table = Table(title=f"{len(result.images)} images")
+    size = result.about.get("size")
+    table = Table(title=f"{len(result.images)} images at {f'{size} pixels' if size else 'their own size'}")
     for heading in ("", "L1 in [0, 1] ↓", "PSNR in dB ↑", "SSIM ↑"):
         table.add_column(heading, justify="right" if heading else "left")
     rows = {"translation" if result.copy_input else "images": result.metrics, "copy of the input": result.copy_input}

@@ -46,6 +46,7 @@ def test_train_evaluate_convert_check(pairs: Path, tmp_path: Path, capsys: pytes
     assert "2 converted, 0 skipped, 0 failed" in capsys.readouterr().out
     assert len((tmp_path / "r.jsonl").read_text().splitlines()) == 2
     assert main(convert) == 1, "the targets exist"
+    assert capsys.readouterr().err.count("the target exists") == 1, "one line for all that failed alike"
     assert main([*convert, "--skip-existing"]) == 0
     assert main([*convert, "--overwrite"]) == 0
     assert main(["evaluate", str(out), str(pairs / "valA")]) == 0

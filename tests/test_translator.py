@@ -90,6 +90,8 @@ def test_channels_that_do_not_fit_are_refused() -> None:
         make()(picture(8, 8, 5))
     with pytest.raises(UsageError, match="not str"):
         make()("image.png")  # type: ignore[type-var]
+    with pytest.raises(UsageError, match="there are eval and paper"):
+        make()(picture(8, 8), mode="papper")  # type: ignore[arg-type]
     with pytest.raises(UsageError, match="float64"):
         make()(np.zeros((4, 4, 3)))
     assert translator(picture(8, 8, 2)).shape == (8, 8, 3)

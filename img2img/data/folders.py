@@ -1,6 +1,7 @@
 """Which files belong together: people's folder layouts are recognised, pairs are matched by stem."""
 
 import os
+import re
 from collections import defaultdict
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
@@ -175,6 +176,8 @@ def _recognised(path: Path) -> dict[Split, PairedFolder]:
             if (path / "A" / split).is_dir() and (path / "B" / split).is_dir():
                 found[split] = match(path / "A" / split, path / "B" / split, split)
         found = found or {"train": match(path / "A", path / "B")}
+    if not found and re.fullmatch(r"(train|val|test)?_?[AB]", path.name):
+        raise UsageError(f"{path} is one side of a data set; give the folder above it: {path.parent}.")
     if not found and (alone := _side_by_side(path, "train")):
         found = {"train": alone}
     return found

@@ -11,7 +11,7 @@ from typing import Literal
 
 from rich.progress import track
 
-from img2img.errors import UsageError, UserError
+from img2img.errors import UsageError, UserError, listed
 from img2img.files import sweep, write_whole
 from img2img.images import SUFFIXES, read_image, write_image
 from img2img.machine import choose_device, tune_allocator
@@ -50,6 +50,26 @@ class Report:
     def failures(self) -> list[Outcome]:
         """The inputs that failed."""
         return [outcome for outcome in self.outcomes if outcome.status == "failed"]
+
+    def summary(self) -> str:
+        """The counts, for a person."""
+        counts = [
+            f"{self.count('done')} converted",
+            f"{self.count('skipped')} skipped",
+            f"{self.count('failed')} failed",
+        ]
+        return ", ".join(counts + ([f"{self.ignored} other files left alone"] if self.ignored else []))
+
+    def complaints(self, most: int = 20) -> list[str]:
+        """What failed, for a person: a line for each file, but one for all that failed for the same reason."""
+        alike: dict[str, list[str]] = {}
+        for failure in self.failures:
+            alike.setdefault(failure.reason, []).append(failure.source)
+        lines = []
+        for reason, sources in list(alike.items())[:most]:
+            where = "" if reason.startswith(sources[0]) else f"{listed(sources, 2)}: "
+            lines.append(f"failed: {where}{reason}")
+        return lines + ([f"(and {len(alike) - most} more; --report FILE lists all)"] if len(alike) > most else [])
 
     def write(self, path: Path) -> None:
         """One JSON line per input: source, target, status, and unless done the reason."""

@@ -129,3 +129,9 @@ def test_holding_out_takes_a_share_evenly_and_shares_nothing(tmp_path: Path) -> 
     assert not set(rest.pairs) & set(held.pairs)
     with pytest.raises(UsageError, match="too few"):
         hold_out(find_pairs(write_pairs(tmp_path / "one", 1))["train"], 0.5)
+
+
+def test_one_side_of_a_data_set_is_not_taken_for_side_by_side_images(tmp_path: Path) -> None:
+    put(tmp_path, "trainA", "trainB")
+    with pytest.raises(UsageError, match="folder above it"):
+        find_pairs(tmp_path / "trainA")

@@ -234,3 +234,14 @@ def test_ctrl_c_reaches_the_whole_group_and_still_saves(pairs: Path, tmp_path: P
     assert process.wait(60) == 130
     (checkpoint,) = checkpoints(tmp_path / "run" / "checkpoints")
     assert img2img.load(tmp_path / "run" / "newest").config.training.updates == int(checkpoint.name[5:])
+
+
+def test_a_finished_run_says_so_and_keeps_its_config(
+    pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    config = tiny_config(pairs, tmp_path / "run")
+    run = train(config, quiet=True)
+    before = (run / "config.yaml").read_bytes()
+    train(config.model_copy(update={"steps": 2}), resume=run)
+    assert "4 updates are done already" in capsys.readouterr().err
+    assert (run / "config.yaml").read_bytes() == before
