@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from tyro.conf import arg
 
 from img2img.data.folders import Derivation, Direction
@@ -13,6 +13,7 @@ from img2img.errors import Strict, UsageError, explain, listed
 from img2img.files import write_whole
 from img2img.machine import Precision
 from img2img.methods import METHODS
+from img2img.metrics.distribution import Features
 
 M = TypeVar("M", bound=Strict)
 
@@ -29,7 +30,7 @@ class DataConfig(Strict):
     derive: Derivation | None = None
     """Make the sources from a folder of images: gray (colourisation), edges (Canny), lowres (a quarter of the resolution)."""
     direction: Annotated[Direction, arg(name="direction", prefix_name=False)] = "AtoB"
-    """AtoB translates A to B; BtoA the other way."""
+    """AtoB translates A to B; BtoA the other way; cyclegan learns both."""
     size: Annotated[int, arg(name="size", prefix_name=False)] = Field(256, ge=8, le=8192)
     """Height and width of the training images in pixels."""
     resize: Resize = "short"
@@ -87,14 +88,29 @@ class RunConfig(Strict, Generic[M]):
     """Memory format of the networks; auto takes what was measured to be faster."""
     compile: bool = False
     """torch.compile the networks: slower to start, faster afterwards; measure whether it pays."""
+    features: Features | Literal["none"] = "auto"
+    """For KID and FID at validations. inception: FID's network; random: one with random weights, always at hand; none; auto: for unpaired methods inception if its weights are at hand, else random, for paired ones none."""
+    feature_weights: Path | None = None
+    """A file of Inception weights (.pth or .safetensors); by default PyTorch's cache, else they are downloaded."""
+    best: Literal["auto", "l1", "psnr", "ssim", "kid", "fid"] = "auto"
+    """The score by which `best` is chosen; auto: l1 for paired methods, kid for unpaired ones."""
     checkpoint_every: int | None = Field(None, ge=1)
     """Updates between checkpoints; by default an epoch, or 500 if that is more."""
     keep_checkpoints: int = Field(1, ge=1)
     """How many checkpoints to keep for a resume."""
     validate_every: int | None = Field(None, ge=1)
     """Updates between validations and sample pictures; by default an epoch, or 500 if that is more."""
+    monitor: Literal["warn", "stop"] = "warn"
+    """When the discriminator or the generator has won, outputs no longer vary, or copy the input: warn says it; stop also stops, with everything saved."""
     log_every: int = Field(20, ge=1)
     """Updates between lines of the log."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _method_defaults(cls, values: Any) -> Any:
+        """The method's paper may have trained for another time than most."""
+        own: dict[str, Any] = getattr(cls.model_fields["method"].annotation, "defaults", {})
+        return {**own, **values} if isinstance(values, dict) else values
 
 
 def run_type(method: str) -> Any:

@@ -172,13 +172,15 @@ class Translator:
             (new / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
-    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Self:
+    def load(
+        cls, path: Path | str, device: torch.device | str = "cpu", *, direction: Literal["AtoB", "BtoA"] | None = None
+    ) -> Self:
         """Reads a translator's folder, or a run's folder (its best translator, else its newest). Runs no pickle.
 
         Raises:
-            UsageError: if there is none, or it is damaged.
+            UsageError: if there is none, or it is damaged, or none of that direction.
         """
-        folder = find_translator(Path(path))
+        folder = find_translator(Path(path), direction)
         try:
             config = TranslatorConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
         except ValidationError as error:
@@ -187,34 +189,47 @@ class Translator:
             raise UsageError(f"{folder / CONFIG_FILE} can't be read: {error.strerror}.") from None
         except UsageError as error:
             raise UsageError(f"{folder / CONFIG_FILE}: {error}") from None
+        if direction not in (None, config.direction):
+            raise UsageError(f"--direction {direction}: {path} translates {config.direction} only.")
         generator = skeleton(config.generator)
         load_weights(generator, folder / WEIGHTS_FILE)
         return cls(config, generator.eval()).to(device)
 
 
-def load(path: Path | str, device: torch.device | str = "cpu") -> Translator:
+def load(
+    path: Path | str, device: torch.device | str = "cpu", *, direction: Literal["AtoB", "BtoA"] | None = None
+) -> Translator:
     """Loads a translator from its folder or its run's folder.
 
     Args:
         path: a folder that `Translator.save` or `img2img train` wrote.
         device: where to put the weights.
+        direction: which translator of a run that learned both ways, as CycleGAN does; by default AtoB.
     """
-    return Translator.load(path, device)
+    return Translator.load(path, device, direction=direction)
 
 
-def find_translator(path: Path) -> Path:
+def find_translator(path: Path, direction: Literal["AtoB", "BtoA"] | None = None) -> Path:
     """The translator's folder in `path`: itself, or in a run's folder `best`, else `newest`.
+
+    A run that learned both ways has these in `A2B` and `B2A`; without a direction A2B is taken.
 
     Raises:
         UsageError: if there is none.
     """
-    for folder in (path, path / "best", path / "newest"):
+    way = path / {None: "A2B", "AtoB": "A2B", "BtoA": "B2A"}[direction]
+    for folder in (path, path / "best", path / "newest", way / "best", way / "newest"):
         for place in (folder, older(folder)):  # the older one is there only while it is being replaced
             if (place / CONFIG_FILE).is_file():
                 return place
     if not path.exists():
         raise UsageError(f"{path}: there is no such folder; a model is the folder of a translator or of a run.")
     raise UsageError(f"{path} is no translator (it has no {CONFIG_FILE}), nor a run that has saved one yet.")
+
+
+def has_both_directions(path: Path | str) -> bool:
+    """Whether `path` is a run that learned both ways."""
+    return all((Path(path) / way).is_dir() for way in ("A2B", "B2A"))
 
 
 def skeleton(config: Any) -> nn.Module:

@@ -30,18 +30,36 @@ def write_pairs(folder: Path, count: int, size: int = 16, split: str = "train", 
     return folder
 
 
+TINY: dict[str, dict[str, Any]] = {
+    "pix2pix": {"generator": {"kind": "unet", "channels": 4, "depth": 2}},
+    "cyclegan": {"generator": {"kind": "resnet", "channels": 4, "blocks": 1}, "pool": 3},
+    "fastcut": {"generator": {"kind": "resnet", "channels": 4, "blocks": 5}, "projection_channels": 8},
+    "cut": {"generator": {"kind": "resnet", "channels": 4, "blocks": 5}, "projection_channels": 8},
+}
+
+
 def tiny_config(folder: Path, output: Path, method: dict[str, Any] | None = None, **values: Any) -> RunConfig[Any]:
-    """pix2pix with a few thousand weights at 16 pixels, on the CPU in fp32 unless `values` say otherwise."""
+    """A method, pix2pix unless it is named, with a few thousand weights at 16 pixels, on the CPU in fp32 unless `values` say otherwise."""
+    name = (method or {}).get("name", "pix2pix")
     settings = {
-        "name": "pix2pix",
-        "generator": {"kind": "unet", "channels": 4, "depth": 2},
+        "name": name,
+        **TINY[name],
         "discriminator": {"kind": "patch", "channels": 4, "layers": 1},
         **(method or {}),
     }
     about_data = {"path": folder, "size": 16, **values.pop("data", {})}
     defaults = {"steps": 4, "workers": 0, "device": "cpu", "mixed_precision": "no", "log_every": 1, "output": output}
-    config: RunConfig[Any] = run_type("pix2pix")(method=settings, data=about_data, **{**defaults, **values})
+    config: RunConfig[Any] = run_type(name)(method=settings, data=about_data, **{**defaults, **values})
     return config
+
+
+def write_unpaired(folder: Path, sources: int = 5, targets: int = 4, size: int = 16, split: str = "train") -> Path:
+    """trainA: waves; trainB: other waves, inverted, of other names."""
+    for side, count, first in (("A", sources, 0), ("B", targets, 100)):
+        for number in range(first, first + count):
+            image = picture(size, size, seed=number)
+            write_image(folder / f"{split}{side}" / f"{side}{number}.png", image if side == "A" else 255 - image)
+    return folder
 
 
 @pytest.fixture
@@ -49,6 +67,13 @@ def pairs(tmp_path: Path) -> Path:
     """Six training and two validation pairs of 16×16 pixels."""
     folder = write_pairs(tmp_path / "pairs", 6)
     return write_pairs(folder, 2, split="val", first=6)
+
+
+@pytest.fixture
+def unpaired(tmp_path: Path) -> Path:
+    """Five and four unpaired training images of 16×16 pixels, and four test pairs."""
+    folder = write_unpaired(tmp_path / "unpaired")
+    return write_pairs(folder, 4, split="test", first=200)
 
 
 @pytest.fixture(scope="session")

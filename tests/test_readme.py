@@ -10,7 +10,8 @@ import pytest
 from conftest import tiny_config, write_pairs
 
 import img2img
-from img2img.cli import COMMANDS, _parse, main
+from img2img.cli import COMMANDS, main
+from img2img.cli.train import parse
 from img2img.config import run_type
 
 ROOT = Path(__file__).parent.parent
@@ -64,7 +65,7 @@ def test_options_in_the_text_exist() -> None:
 
     shown = io.StringIO()
     with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
-        _parse(run_type("pix2pix")(method={"name": "pix2pix"}), ["--help"], "pix2pix")
+        parse(run_type("pix2pix")(method={"name": "pix2pix"}), ["--help"], "pix2pix")
     for command in set(COMMANDS) - {"train"}:
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
             main([command, "--help"])

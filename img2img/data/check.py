@@ -3,7 +3,7 @@
 import hashlib
 import os
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -40,7 +40,7 @@ class DataReport:
     """The outcome of a check."""
 
     splits: dict[Split, int] = field(default_factory=dict)
-    """Pairs in each split."""
+    """Pairs in each split; of an unpaired set the images of the larger side."""
     in_channels: int = 3
     """Channels of the sources: the most frequent number; derived sources are gray but for lowres."""
     out_channels: int = 3
@@ -74,7 +74,7 @@ def check_pairs(
     """
     report = DataReport()
     files = {file for folder in splits.values() for pair in folder.pairs for file in (pair.source, pair.target)}
-    facts, unreadable = _facts(sorted(files), progress)
+    facts, unreadable = read_facts(sorted(files), progress)
     add = report.problems.append
     for split, folder in splits.items():
         report.splits[split] = len(folder.pairs)
@@ -94,13 +94,14 @@ def check_pairs(
     if pairs:
         report.problems += [*_sizes(pairs, facts), *_duplicates(splits, facts)]
         report.in_channels, report.out_channels = _channels(pairs, facts, report.problems)
-        report.sizes = _counted(f"{facts[pair.target].width}×{facts[pair.target].height}" for pair in pairs)
+        report.sizes = counted(f"{facts[pair.target].width}×{facts[pair.target].height}" for pair in pairs)
     return report
 
 
-def _facts(
+def read_facts(
     files: list[Path], progress: Callable[[int], Callable[[], None]] | None
 ) -> tuple[dict[Path, ImageFacts], dict[Path, str]]:
+    """Decodes all files: what they told, and why some can't be read."""
     advance = progress(len(files)) if progress else lambda: None
 
     def read(file: Path) -> ImageFacts | str:
@@ -151,28 +152,31 @@ def _sizes(pairs: list[Pair], facts: dict[Path, ImageFacts]) -> Iterator[Problem
 
 
 def _channels(pairs: list[Pair], facts: dict[Path, ImageFacts], problems: list[Problem]) -> tuple[int, int]:
-    chosen = []
-    for side in ("source", "target"):
-        counts = Counter(facts[getattr(pair, side)].channels for pair in pairs)
-        common = counts.most_common(1)[0][0]
-        chosen.append(common)
-        if len(counts) > 1:
-            kinds = ", ".join(f"{number} of {_KINDS[channels]}" for channels, number in counts.most_common())
-            problems.append(
-                Problem("warning", f"{side}: channels are mixed ({kinds}); all are used as {_KINDS[common]}.")
-            )
-        bits = Counter(facts[getattr(pair, side)].bits for pair in pairs)
-        if len(bits) > 1:
-            problems.append(Problem("warning", f"{side}: {bits[16]} images have 16 bits a channel, {bits[8]} have 8."))
+    chosen = [
+        common_channels(side, [facts[getattr(pair, side)] for pair in pairs], problems) for side in ("source", "target")
+    ]
     derive = pairs[0].derive
     return _derived_channels(derive, chosen[1]) if derive else chosen[0], chosen[1]
+
+
+def common_channels(side: str, facts: Sequence[ImageFacts], problems: list[Problem]) -> int:
+    """The most frequent number of channels; says where it, or the depth, is mixed."""
+    counts = Counter(each.channels for each in facts)
+    common = counts.most_common(1)[0][0]
+    if len(counts) > 1:
+        kinds = ", ".join(f"{number} of {KINDS[channels]}" for channels, number in counts.most_common())
+        problems.append(Problem("warning", f"{side}: channels are mixed ({kinds}); all are used as {KINDS[common]}."))
+    bits = Counter(each.bits for each in facts)
+    if len(bits) > 1:
+        problems.append(Problem("warning", f"{side}: {bits[16]} images have 16 bits a channel, {bits[8]} have 8."))
+    return common
 
 
 def _derived_channels(derive: Derivation, channels: int) -> int:
     return channels if derive == "lowres" else 1
 
 
-_KINDS = {1: "gray", 2: "gray with alpha", 3: "RGB", 4: "RGB with alpha"}
+KINDS = {1: "gray", 2: "gray with alpha", 3: "RGB", 4: "RGB with alpha"}
 
 
 def _duplicates(splits: dict[Split, PairedFolder], facts: dict[Path, ImageFacts]) -> Iterator[Problem]:
@@ -202,7 +206,8 @@ def _aspect(facts: ImageFacts) -> float:
     return facts.width / facts.height
 
 
-def _counted(values: Iterable[str]) -> str:
+def counted(values: Iterable[str]) -> str:
+    """The most frequent values and how often they come: ``128×128 (7), 64×64 (2)``."""
     counts = Counter(values).most_common()
     shown = ", ".join(f"{value} ({number})" for value, number in counts[:3])
     return shown if len(counts) <= 3 else f"{shown} and {len(counts) - 3} other sizes"

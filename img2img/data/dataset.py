@@ -53,13 +53,13 @@ class PairedImages(Dataset[Sample]):
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
         pair = self.pairs[index]
-        source, target = (_unit(image) for image in read_pair(pair))
+        source, target = (unit(image) for image in read_pair(pair))
         source, target = self.transform(source, target, zlib.crc32(f"{self.seed}/{epoch}/{index}".encode()))
         if pair.derive:
             source = derive_source(target, pair.derive)
         return {
-            "source": to_tensor(_channels(source, self.in_channels, pair.source)),
-            "target": to_tensor(_channels(target, self.out_channels, pair.target)),
+            "source": to_tensor(fit_channels(source, self.in_channels, pair.source)),
+            "target": to_tensor(fit_channels(target, self.out_channels, pair.target)),
         }
 
 
@@ -107,15 +107,20 @@ def validation_pair(
     height, width = target.shape[:2] if size is None else scaled(target.shape, size, resize)
     target = resized(target, height, width)
     source = derive_source(target, pair.derive) if pair.derive else resized(source, height, width)
-    return _channels(source, in_channels, pair.source), _channels(target, out_channels, pair.target)
+    return fit_channels(source, in_channels, pair.source), fit_channels(target, out_channels, pair.target)
 
 
-def _unit(image: Array) -> Array:
+def unit(image: Array) -> Array:
     """uint16 → float32 in [0, 1], which albumentations takes; uint8 stays."""
     return image if image.dtype == np.uint8 else (image / np.float32(peak(image.dtype))).astype(np.float32)
 
 
-def _channels(image: Array, channels: int, path: Path) -> Array:
+def fit_channels(image: Array, channels: int, path: Path) -> Array:
+    """The image with so many channels, by the rules of `with_channels`.
+
+    Raises:
+        ImageError: naming the file.
+    """
     try:
         return with_channels(image, channels)
     except ImageError as error:

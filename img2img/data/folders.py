@@ -75,13 +75,13 @@ def find_pairs(
             raise UsageError("give either --data FOLDER, or both --data.source FOLDER and --data.target FOLDER.")
         if derive is not None:
             raise UsageError("--data.derive makes the sources from the targets: give one folder with --data.")
-        found = _explicit(_folder(source), _folder(target))
+        found = _explicit(existing_folder(source), existing_folder(target))
     elif path is None:
         raise UsageError("which data? Give --data FOLDER.")
     elif derive is not None:
-        found = _derived(_folder(path), derive)
+        found = _derived(existing_folder(path), derive)
     else:
-        found = _recognised(_folder(path))
+        found = _recognised(existing_folder(path))
     if not found:
         what = "no images" if derive or source else f"no pairs in a layout that is known: {LAYOUTS}"
         kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
@@ -126,7 +126,12 @@ def hold_out(folder: PairedFolder, share: float) -> tuple[PairedFolder, PairedFo
     return replace(folder, pairs=rest), replace(folder, split="val", pairs=held, unmatched=[], ambiguous=[])
 
 
-def _folder(path: Path) -> Path:
+def existing_folder(path: Path) -> Path:
+    """The path, if there is a folder.
+
+    Raises:
+        UsageError: if not.
+    """
     if not path.exists():
         raise UsageError(f"{path}: there is no such folder.")
     if not path.is_dir():
@@ -138,13 +143,41 @@ def _splits(make: Callable[[Split], PairedFolder | None]) -> dict[Split, PairedF
     return {split: folder for split in SPLITS if (folder := make(split))}
 
 
-def _explicit(source: Path, target: Path) -> dict[Split, PairedFolder]:
-    def both(split: Split) -> PairedFolder | None:
-        sides = source / split, target / split
-        return match(*sides, split) if sides[0].is_dir() and sides[1].is_dir() else None
+def explicit_sides(source: Path, target: Path) -> dict[Split, tuple[Path, Path]]:
+    """The splits of two folders: their sub-folders train, val and test, else the folders themselves as train."""
+    found: dict[Split, tuple[Path, Path]] = {
+        split: (source / split, target / split)
+        for split in SPLITS
+        if (source / split).is_dir() and (target / split).is_dir()
+    }
+    return found or {"train": (source, target)}
 
-    found = _splits(both)
-    return found or ({"train": match(source, target)} if image_files(source) or image_files(target) else {})
+
+def recognised_sides(path: Path) -> dict[Split, tuple[Path, Path]]:
+    """The splits of a data set whose sides are folders: (A, B) of each.
+
+    Raises:
+        UsageError: if only one side of a train split is there, or the path is a side itself.
+    """
+    found: dict[Split, tuple[Path, Path]] = {}
+    for split in SPLITS:
+        for a, b in ((f"{split}A", f"{split}B"), (f"{split}/A", f"{split}/B"), (f"{split}_A", f"{split}_B")):
+            there = (path / a).is_dir(), (path / b).is_dir()
+            if all(there):
+                found.setdefault(split, (path / a, path / b))
+            elif any(there) and split == "train" and split not in found:
+                raise UsageError(f"{path}: there is no folder {b if there[0] else a} to match the other side.")
+    if not found and (path / "A").is_dir() and (path / "B").is_dir():
+        found = explicit_sides(path / "A", path / "B")
+    if not found and re.fullmatch(r"(train|val|test)?_?[AB]", path.name):
+        raise UsageError(f"{path} is one side of a data set; give the folder above it: {path.parent}.")
+    return found
+
+
+def _explicit(source: Path, target: Path) -> dict[Split, PairedFolder]:
+    found = {split: match(*sides, split) for split, sides in explicit_sides(source, target).items()}
+    empty = all(not image_files(side) for sides in explicit_sides(source, target).values() for side in sides)
+    return {} if empty else found
 
 
 def _derived(path: Path, derive: Derivation) -> dict[Split, PairedFolder]:
@@ -161,26 +194,13 @@ def _derived(path: Path, derive: Derivation) -> dict[Split, PairedFolder]:
 
 
 def _recognised(path: Path) -> dict[Split, PairedFolder]:
-    def two_folders(split: Split) -> PairedFolder | None:
-        for a, b in ((f"{split}A", f"{split}B"), (f"{split}/A", f"{split}/B"), (f"{split}_A", f"{split}_B")):
-            if (path / a).is_dir() and (path / b).is_dir():
-                return match(path / a, path / b, split)
-            if split == "train" and ((path / a).is_dir() or (path / b).is_dir()):
-                missing = b if (path / a).is_dir() else a
-                raise UsageError(f"{path}: there is no folder {missing} to match the other side.")
-        return _side_by_side(path / split, split) if (path / split).is_dir() else None
-
-    found = _splits(two_folders)
-    if not found and (path / "A").is_dir() and (path / "B").is_dir():
-        for split in SPLITS:
-            if (path / "A" / split).is_dir() and (path / "B" / split).is_dir():
-                found[split] = match(path / "A" / split, path / "B" / split, split)
-        found = found or {"train": match(path / "A", path / "B")}
-    if not found and re.fullmatch(r"(train|val|test)?_?[AB]", path.name):
-        raise UsageError(f"{path} is one side of a data set; give the folder above it: {path.parent}.")
-    if not found and (alone := _side_by_side(path, "train")):
-        found = {"train": alone}
-    return found
+    sides = recognised_sides(path)
+    found = {split: match(*folders, split) for split, folders in sides.items()}
+    beside = _splits(lambda s: _side_by_side(path / s, s) if s not in found and (path / s).is_dir() else None)
+    if sides or beside:
+        return {split: {**found, **beside}[split] for split in SPLITS if split in found or split in beside}
+    alone = _side_by_side(path, "train")
+    return {"train": alone} if alone else {}
 
 
 def _side_by_side(folder: Path, split: Split) -> PairedFolder | None:

@@ -9,7 +9,7 @@ from torch.utils.data import Sampler
 Key = tuple[int, int]  # (epoch, index): what a data set is asked for
 
 
-@lru_cache(maxsize=4)
+@lru_cache(maxsize=16)
 def permutation(length: int, seed: int, epoch: int) -> list[int]:
     """The order of an epoch."""
     return np.random.default_rng([seed, epoch]).permutation(length).tolist()

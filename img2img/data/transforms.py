@@ -64,6 +64,12 @@ class JointTransform:
             else None
         )  # fmt: skip
 
+    def one(self, image: Array, seed: int) -> Array:
+        """One image (H, W, C), uint8 or float32 → (size, size, C), its geometry changed as a function of `seed`."""
+        image = resized(image, *scaled(image.shape, self.load_size, self.resize))
+        self.geometry.set_random_seed(seed % 2**32)
+        return self.geometry(image=image)["image"]
+
     def __call__(self, source: Array, target: Array, seed: int) -> tuple[Array, Array]:
         """Two images (H, W, C), uint8 or float32, of sizes that may differ → both (size, size, C); a function of `seed`."""
         height, width = scaled(target.shape[:2], self.load_size, self.resize)

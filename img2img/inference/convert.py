@@ -11,6 +11,7 @@ from typing import Literal
 
 from rich.progress import track
 
+from img2img.data.folders import Direction
 from img2img.errors import UsageError, UserError, listed
 from img2img.files import sweep, write_whole
 from img2img.images import SUFFIXES, read_image, write_image
@@ -93,6 +94,7 @@ def convert(
     source: Path | str,
     target: Path | str,
     *,
+    direction: Direction | None = None,
     format: str | None = None,
     existing: Existing = "fail",
     mode: Mode | None = None,
@@ -107,6 +109,7 @@ def convert(
         translator: one that is loaded, or the folder of one, or of a run.
         source: a file or a folder.
         target: a file if the source is one, else a folder, which is made if need be.
+        direction: which translator of a run that learned both ways; by default AtoB.
         format: suffix of the outputs, such as ``png``; by default that of each input.
         existing: what to do with an input whose target exists: report it as failed, skip it, or overwrite the target.
         mode: ``eval`` or ``paper``; by default the translator's own.
@@ -131,7 +134,7 @@ def convert(
     report = Report()
     jobs = _plan(source, target, suffix, report)
     if not isinstance(translator, Translator):
-        translator = load(translator, choose_device(device))
+        translator = load(translator, choose_device(device), direction=direction)
     _make_folders({job.target.parent for job in jobs})
     watched = track(jobs, "converting", transient=True, disable=not progress)
     for job in watched:

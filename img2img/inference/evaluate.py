@@ -15,7 +15,7 @@ from img2img.files import write_whole
 from img2img.images import read_image
 from img2img.machine import choose_device, tune_allocator
 from img2img.metrics.paired import Scores, finite, mean, score
-from img2img.translator import Mode, Translator, load
+from img2img.translator import Mode, Translator, has_both_directions, load
 
 
 @dataclass
@@ -64,7 +64,7 @@ def evaluate(
         translator: one that is loaded, or the folder of one, or of a run.
         data: the data set's folder, in any layout that training takes.
         split: train, val or test; by default val if there is one, else test, else train.
-        direction: by default the one that the translator was trained in.
+        direction: by default the one that the translator was trained in; picks the translator of a run that learned both.
         size: scale the pairs' shorter side to so many pixels, as in training.
         mode: ``eval`` or ``paper``; by default the translator's own.
         seed: of mode ``paper``.
@@ -78,7 +78,8 @@ def evaluate(
     if size is not None and size < 1:
         raise UsageError(f"--size {size}: give the pixels of the shorter side.")
     if not isinstance(translator, Translator):
-        translator = load(translator, choose_device(device))
+        both_ways = has_both_directions(translator)
+        translator = load(translator, choose_device(device), direction=direction if both_ways else None)
     config = translator.config
     splits = find_pairs(Path(data), direction=direction or config.direction, derive=config.derive)
     chosen = split or next(name for name in ("val", "test", "train") if name in splits)

@@ -1,40 +1,82 @@
 """What generator and discriminator play against each other for, on logits of any shape."""
 
+import math
 from typing import Literal
 
 import torch.nn.functional as F
 from torch import Tensor
 
-Adversarial = Literal["vanilla", "lsgan", "hinge"]
+Adversarial = Literal[
+    "vanilla", "nonsaturating", "lsgan", "hinge", "wasserstein", "relativistic", "relativistic-average"
+]
+RELATIVISTIC = ("relativistic", "relativistic-average")
 
 
-def discriminator_real(logits: Tensor, adversarial: Adversarial) -> Tensor:
-    """The discriminator's loss on real images: low when `logits` say real.
+def discriminator(real: Tensor, fake: Tensor, adversarial: Adversarial) -> dict[str, Tensor]:
+    """The discriminator's (or critic's) loss, to be minimised, as its terms, which are to be added.
 
-    ``vanilla``: -log D (Goodfellow et al. 2014, eq. 1); ``lsgan``: (D - 1)² (Mao et al. 2017, eq. 9, b = 1, without
-    the factor ½, which methods apply); ``hinge``: max(0, 1 - D) (Lim & Ye 2017, eq. 9).
+    With C the logits on real x and generated y, D = sigmoid(C), and σ the sigmoid:
+
+    - ``vanilla`` and ``nonsaturating``: -log D(x) - log(1 - D(y)) (Goodfellow et al. 2014, eq. 1);
+    - ``lsgan``: (C(x) - 1)² + C(y)² (Mao et al. 2017, eq. 9 with a = 0, b = 1; without its ½, which methods apply);
+    - ``hinge``: max(0, 1 - C(x)) + max(0, 1 + C(y)) (Lim & Ye 2017, eq. 9; Miyato et al. 2018, eq. 16);
+    - ``wasserstein``: -C(x) + C(y) (Arjovsky et al. 2017, eq. 2, without the penalty);
+    - ``relativistic``: -log σ(C(x) - C(y)), pair by pair (Jolicoeur-Martineau 2018, RSGAN);
+    - ``relativistic-average``: -log σ(C(x) - E C(y)) - log(1 - σ(C(y) - E C(x))) (ibid., RaSGAN).
+
+    Args:
+        real: logits on real images.
+        fake: logits on generated ones; of the same shape for ``relativistic``.
+        adversarial: the kind.
+
+    Returns:
+        Means over all logits: ``real`` and ``fake``; ``pair`` for ``relativistic``.
     """
-    logits = logits.float()
-    if adversarial == "vanilla":
-        return F.softplus(-logits).mean()
+    real, fake = real.float(), fake.float()
+    if adversarial in ("vanilla", "nonsaturating"):
+        return {"real": F.softplus(-real).mean(), "fake": F.softplus(fake).mean()}
     if adversarial == "lsgan":
-        return (logits - 1).square().mean()
-    return F.relu(1 - logits).mean()
+        return {"real": (real - 1).square().mean(), "fake": fake.square().mean()}
+    if adversarial == "hinge":
+        return {"real": F.relu(1 - real).mean(), "fake": F.relu(1 + fake).mean()}
+    if adversarial == "wasserstein":
+        return {"real": -real.mean(), "fake": fake.mean()}
+    if adversarial == "relativistic":
+        return {"pair": F.softplus(fake - real).mean()}
+    return {"real": F.softplus(fake.mean() - real).mean(), "fake": F.softplus(fake - real.mean()).mean()}
 
 
-def discriminator_fake(logits: Tensor, adversarial: Adversarial) -> Tensor:
-    """The discriminator's loss on generated images: low when `logits` say fake (a = 0 for ``lsgan``)."""
-    logits = logits.float()
-    if adversarial == "vanilla":
-        return F.softplus(logits).mean()
-    if adversarial == "lsgan":
-        return logits.square().mean()
-    return F.relu(1 + logits).mean()
+def generator(fake: Tensor, adversarial: Adversarial, real: Tensor | None = None) -> Tensor:
+    """The generator's loss, to be minimised.
 
+    - ``vanilla``: log(1 - D(y)), the minimax game, whose gradient fades when D wins (Goodfellow et al. 2014, eq. 1);
+    - ``nonsaturating``: -log D(y) (ibid., §3);
+    - ``lsgan``: (C(y) - 1)² (Mao et al. 2017, eq. 9 with c = 1, without its ½);
+    - ``hinge`` and ``wasserstein``: -C(y);
+    - ``relativistic`` and ``relativistic-average``: the discriminator's with x and y exchanged (Jolicoeur-Martineau 2018).
 
-def generator(logits: Tensor, adversarial: Adversarial) -> Tensor:
-    """The generator's loss: low when the discriminator's `logits` on its images say real.
-
-    ``vanilla`` is the non-saturating form, -log D (Goodfellow et al. 2014, §3), as pix2pix uses it; ``hinge``: -D.
+    Args:
+        fake: logits on generated images.
+        adversarial: the kind.
+        real: logits on real images, which only the relativistic kinds need.
     """
-    return -logits.float().mean() if adversarial == "hinge" else discriminator_real(logits, adversarial)
+    fake = fake.float()
+    if adversarial == "vanilla":
+        return -F.softplus(fake).mean()
+    if adversarial == "nonsaturating":
+        return F.softplus(-fake).mean()
+    if adversarial == "lsgan":
+        return (fake - 1).square().mean()
+    if adversarial in ("hinge", "wasserstein"):
+        return -fake.mean()
+    assert real is not None, "the relativistic losses compare with real images"
+    terms = discriminator(fake, real, adversarial)
+    return sum(terms.values(), start=fake.new_zeros(()))
+
+
+def accuracy(real: Tensor, fake: Tensor, adversarial: Adversarial) -> Tensor:
+    """The share of logits on the right side: of the kind's threshold, or for a critic, which has none, of each other."""
+    threshold = {"vanilla": 0.0, "nonsaturating": 0.0, "hinge": 0.0, "lsgan": 0.5}.get(adversarial, math.nan)
+    if math.isnan(threshold):
+        return (real > fake).float().mean()
+    return 0.5 * ((real > threshold).float().mean() + (fake < threshold).float().mean())

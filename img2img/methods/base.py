@@ -1,14 +1,33 @@
 """What a method promises to the trainer."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import Protocol
+from dataclasses import dataclass, field
+from typing import Literal, Protocol
 
+import torch
 from torch import Tensor, nn
 
+from img2img.networks import GeneratorConfig
+from img2img.networks.blocks import Norm
+
 Batch = Mapping[str, Tensor]
-Outputs = dict[str, Tensor]
 Losses = dict[str, Tensor]
+Role = Literal["", "A2B", "B2A"]
+"""Which translator of a run: the only one, or one of the two directions."""
+
+
+@dataclass
+class Outputs:
+    """What the phases of one step share."""
+
+    update: int = 0
+    """Optimizer updates done before this one."""
+    images: dict[str, Tensor] = field(default_factory=dict)
+    """Made once, used by several phases."""
+    metrics: dict[str, Tensor] = field(default_factory=dict)
+    """Numbers that are logged and watched like losses, but not minimised."""
+    translations: dict[Role, tuple[Tensor, Tensor]] = field(default_factory=dict)
+    """Sources and what they were translated to, detached, for the monitor."""
 
 
 @dataclass(frozen=True)
@@ -18,7 +37,9 @@ class Phase:
     Args:
         name: shown in logs; the key of its optimizer in a checkpoint.
         trains: names in `Method.networks`; all others are frozen meanwhile.
-        losses: from a batch and the outputs of `Method.forward` to weighted losses, which the trainer sums.
+        parts: each from a batch and what is shared to weighted losses, which the trainer sums. They are backpropagated one
+            after the other, so that only one part's activations are held in memory; if there are several, each must
+            use all the networks that are trained.
         lr: Adam's learning rate before the schedule.
         betas: Adam's betas.
         every: the phase is due at every so many optimizer updates.
@@ -26,10 +47,22 @@ class Phase:
 
     name: str
     trains: tuple[str, ...]
-    losses: Callable[[Batch, Outputs], Losses]
+    parts: Sequence[Callable[[Batch, Outputs], Losses]]
     lr: float
     betas: tuple[float, float]
     every: int = 1
+
+
+class Memory(Protocol):
+    """What a method remembers from step to step beside its networks: saved with them."""
+
+    def state_dict(self) -> dict[str, Tensor]:
+        """All of it."""
+        ...
+
+    def load_state_dict(self, state: dict[str, Tensor]) -> None:
+        """Undoes `state_dict`."""
+        ...
 
 
 class Method(Protocol):
@@ -39,9 +72,25 @@ class Method(Protocol):
     """All networks by name. The trainer puts its wrapped ones in place; always call through this dict."""
     phases: Sequence[Phase]
     """In the paper's order of updates."""
-    generator: str
-    """Which network becomes the translator, and which EMA follows."""
+    generators: Mapping[Role, str]
+    """Which networks become translators, and are followed by EMA."""
+    generator_configs: Mapping[Role, GeneratorConfig]
+    """Their architectures."""
+    memories: Mapping[str, Memory]
+    """What else belongs into a checkpoint; the same in every process."""
 
-    def forward(self, batch: Batch) -> Outputs:
+    def forward(self, batch: Batch, update: int) -> Outputs:
         """What several phases share, computed once."""
         ...
+
+
+def independent(norm: Norm | None) -> bool:
+    """Whether images of one batch don't influence each other, so that batches may be merged."""
+    return norm != "batch"
+
+
+def merged(network: nn.Module, batches: Sequence[Tensor], norm: Norm | None) -> list[Tensor]:
+    """Calls a network on several batches: at once if its norm permits, else one after the other."""
+    if not independent(norm) or len(batches) == 1:
+        return [network(batch) for batch in batches]
+    return list(network(torch.cat(list(batches))).split([len(batch) for batch in batches]))

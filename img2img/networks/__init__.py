@@ -5,7 +5,7 @@ from typing import Annotated
 from pydantic import Field
 from torch import nn
 
-from img2img.networks.blocks import initialise
+from img2img.networks.blocks import Norm, initialise
 from img2img.networks.patchgan import PatchGAN, PatchGANConfig, PixelGAN, PixelGANConfig
 from img2img.networks.resnet import ResNet, ResNetConfig
 from img2img.networks.unet import UNet, UNetConfig
@@ -28,9 +28,10 @@ def build_generator(config: UNetConfig | ResNetConfig) -> nn.Module:
     return UNet(config) if isinstance(config, UNetConfig) else ResNet(config)
 
 
-def build_discriminator(config: PatchGANConfig | PixelGANConfig, in_channels: int) -> nn.Module:
-    """The discriminator that a config describes, for images of `in_channels` channels."""
-    return PatchGAN(config, in_channels) if isinstance(config, PatchGANConfig) else PixelGAN(config, in_channels)
+def build_discriminator(config: PatchGANConfig | PixelGANConfig, in_channels: int, norm: Norm = "batch") -> nn.Module:
+    """The discriminator that a config describes, for images of `in_channels` channels; `norm` if it chose none."""
+    filled = config.model_copy(update={"norm": config.norm or norm})
+    return PatchGAN(filled, in_channels) if isinstance(filled, PatchGANConfig) else PixelGAN(filled, in_channels)
 
 
 __all__ = [
@@ -41,7 +42,9 @@ __all__ = [
     "PatchGAN",
     "PixelGAN",
     "ResNet",
+    "ResNetConfig",
     "UNet",
+    "UNetConfig",
     "build_discriminator",
     "build_generator",
     "initialise",

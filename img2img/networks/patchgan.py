@@ -6,7 +6,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from img2img.errors import Strict
-from img2img.networks.blocks import Norm, has_bias, norm_layer
+from img2img.networks.blocks import BlurPool, Downsampling, Norm, has_bias, norm_layer
 
 
 class PatchGANConfig(Strict):
@@ -18,8 +18,12 @@ class PatchGANConfig(Strict):
     """Convolutions with stride 2: 3 see 70×70 pixels, 1 sees 16×16."""
     channels: int = Field(64, ge=1)
     """Channels of the first convolution; they double per convolution, up to 8 times this."""
-    norm: Norm = "batch"
-    """The paper's is batch; not applied to the first convolution."""
+    norm: Norm | None = None
+    """Not applied to the first convolution; by default the method's: batch in pix2pix, instance in CycleGAN and CUT."""
+    downsampling: Downsampling = "stride"
+    """stride: strided convolutions; blur: anti-aliased (stride 1, then blur-pooling), as in CUT."""
+    spectral_norm: bool = False
+    """Divide each weight by its largest singular value (Miyato et al. 2018)."""
 
     @property
     def min_size(self) -> int:
@@ -34,8 +38,10 @@ class PixelGANConfig(Strict):
     """The network: pixel, or patch."""
     channels: int = Field(64, ge=1)
     """Channels of the first convolution; twice as many in the second."""
-    norm: Norm = "batch"
-    """Normalisation after the second convolution."""
+    norm: Norm | None = None
+    """Normalisation after the second convolution; by default the method's."""
+    spectral_norm: bool = False
+    """Divide each weight by its largest singular value (Miyato et al. 2018)."""
 
     @property
     def min_size(self) -> int:
@@ -47,22 +53,28 @@ class PatchGAN(nn.Module):
     """Maps (B, in_channels, H, W) to logits (B, 1, h, w), one for each patch; about H/2**layers - 2 high.
 
     Args:
-        config: layers, width and norm.
+        config: layers, width and norm, which must be filled in.
         in_channels: channels of the images; for a conditional discriminator those of source and target together.
     """
 
     def __init__(self, config: PatchGANConfig, in_channels: int) -> None:
         super().__init__()
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, config.channels, 4, 2, 1), nn.LeakyReLU(0.2))
-        blocks, width = [], config.channels
+        assert config.norm
+        norm, width = config.norm, config.channels
+        blur = config.downsampling == "blur"
+        self.stem = nn.Sequential(
+            nn.Conv2d(in_channels, width, 4, 1 if blur else 2, 1), nn.LeakyReLU(0.2), *([BlurPool()] if blur else [])
+        )
+        blocks = []
         for layer in range(1, config.layers + 1):
             inward, width = width, config.channels * min(2**layer, 8)
-            stride = 2 if layer < config.layers else 1
+            halves = layer < config.layers
             blocks.append(
                 nn.Sequential(
-                    nn.Conv2d(inward, width, 4, stride, 1, bias=has_bias(config.norm)),
-                    norm_layer(config.norm, width),
+                    nn.Conv2d(inward, width, 4, 2 if halves and not blur else 1, 1, bias=has_bias(norm)),
+                    norm_layer(norm, width),
                     nn.LeakyReLU(0.2),
+                    *([BlurPool()] if halves and blur else []),
                 )
             )
         self.blocks = nn.Sequential(*blocks)
@@ -77,12 +89,13 @@ class PixelGAN(nn.Module):
     """Maps (B, in_channels, H, W) to logits (B, 1, H, W), one for each pixel.
 
     Args:
-        config: width and norm.
+        config: width and norm, which must be filled in.
         in_channels: channels of the images.
     """
 
     def __init__(self, config: PixelGANConfig, in_channels: int) -> None:
         super().__init__()
+        assert config.norm
         width = config.channels
         self.stem = nn.Sequential(nn.Conv2d(in_channels, width, 1), nn.LeakyReLU(0.2))
         self.blocks = nn.Sequential(

@@ -1,13 +1,25 @@
 """The residual generator of Johnson et al. 2016, as CycleGAN and pix2pix use it."""
 
-from typing import Annotated, Literal
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, cast
 
 from pydantic import Field
 from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from img2img.errors import Strict, UsageError
-from img2img.networks.blocks import Norm, ResizeConv, Upsampling, has_bias, norm_layer
+from img2img.networks.blocks import (
+    BlurPool,
+    BlurUpsample,
+    Downsampling,
+    Norm,
+    ResizeConv,
+    Upsampling,
+    has_bias,
+    norm_layer,
+)
+
+LOOK_AT_BLOCKS = (0, 4)  # the residual blocks in `depths`
 
 
 class ResNetConfig(Strict):
@@ -19,27 +31,34 @@ class ResNetConfig(Strict):
     """Channels of the source; filled in from the data (`--data.in-channels`)."""
     out_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
     """Channels of the target; filled in from the data (`--data.out-channels`)."""
-    blocks: int = Field(9, ge=0)
-    """Residual blocks; the papers use 9 for 256 pixels and more, 6 below."""
+    blocks: int | None = Field(None, ge=0)
+    """Residual blocks; by default the papers' 9 for 256 pixels and more, 6 below."""
     channels: int = Field(64, ge=1)
     """Channels of the stem; four times as many in the residual blocks."""
-    norm: Norm = "instance"
-    """Normalisation after every convolution but the last."""
+    norm: Norm | None = None
+    """Normalisation after every convolution but the last; by default instance."""
     dropout: float = Field(0.0, ge=0, lt=1)
     """Dropout inside the residual blocks."""
+    downsampling: Downsampling = "stride"
+    """stride: strided convolutions, as in the paper; blur: anti-aliased (stride 1, then blur-pooling), as in CUT."""
     upsampling: Upsampling = "transpose"
-    """transpose: 3×3 transposed convolutions, as in the paper; resize: nearest-neighbour and a 3×3 convolution, no checkerboard."""
+    """transpose: 3×3 transposed convolutions, as in the paper; resize: nearest-neighbour and a 3×3 convolution, no checkerboard; blur: anti-aliased, as in CUT."""
 
-    def resolve(self, in_channels: int, out_channels: int, size: int) -> "ResNetConfig":
-        """Fills in the channels that were left to the data.
+    def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> "ResNetConfig":
+        """Fills in what was left to the data: channels, blocks; and `norm`, the method's, if none was chosen.
 
         Raises:
             UsageError: if images of `size` pixels don't fit.
         """
         if size % 4 or size < ResNet.min_size:
             raise UsageError(f"--size {size}: a ResNet needs a multiple of 4, at least 8; use {max(8, size // 4 * 4)}.")
-        channels = {"in_channels": self.in_channels or in_channels, "out_channels": self.out_channels or out_channels}
-        return self.model_copy(update=channels)
+        filled = {
+            "in_channels": self.in_channels or in_channels,
+            "out_channels": self.out_channels or out_channels,
+            "blocks": (9 if size >= 256 else 6) if self.blocks is None else self.blocks,
+            "norm": self.norm or norm or "instance",
+        }
+        return self.model_copy(update=filled)
 
 
 class ResidualBlock(nn.Module):
@@ -67,7 +86,7 @@ class ResNet(nn.Module):
     """Maps (B, in_channels, H, W) to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of 4 and at least 8.
 
     Args:
-        config: with channels filled in (`ResNetConfig.resolve`).
+        config: with everything filled in (`ResNetConfig.resolve`).
     """
 
     size_multiple = 4
@@ -75,7 +94,7 @@ class ResNet(nn.Module):
 
     def __init__(self, config: ResNetConfig) -> None:
         super().__init__()
-        assert config.in_channels and config.out_channels
+        assert config.in_channels and config.out_channels and config.norm and config.blocks is not None
         width, norm = config.channels, config.norm
         self.stem = nn.Sequential(
             nn.ReflectionPad2d(3),
@@ -83,9 +102,15 @@ class ResNet(nn.Module):
             norm_layer(norm, width),
             nn.ReLU(),
         )
+        blur = config.downsampling == "blur"
         self.down = nn.Sequential(
             *(
-                nn.Sequential(nn.Conv2d(c, 2 * c, 3, 2, 1, bias=has_bias(norm)), norm_layer(norm, 2 * c), nn.ReLU())
+                nn.Sequential(
+                    nn.Conv2d(c, 2 * c, 3, 1 if blur else 2, 1, bias=has_bias(norm)),
+                    norm_layer(norm, 2 * c),
+                    nn.ReLU(),
+                    *([BlurPool()] if blur else []),
+                )
                 for c in (width, 2 * width)
             )
         )
@@ -93,19 +118,64 @@ class ResNet(nn.Module):
         self.up = nn.Sequential(
             *(
                 nn.Sequential(
-                    _double(c, c // 2, has_bias(norm), config.upsampling), norm_layer(norm, c // 2), nn.ReLU()
+                    *_double(c, c // 2, has_bias(norm), config.upsampling), norm_layer(norm, c // 2), nn.ReLU()
                 )
                 for c in (4 * width, 2 * width)
             )
         )
         self.head = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, config.out_channels, 7), nn.Tanh())
 
-    def forward(self, source: Tensor) -> Tensor:
-        """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1]."""
-        return self.head(self.up(self.blocks(self.down(self.stem(source)))))
+    def forward(self, source: Tensor, at: Sequence[Tensor] | None = None, decode: bool = True) -> Any:
+        """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1].
+
+        Args:
+            source: the images.
+            at: for each of `depths` the positions (P,), row by row, at which to look into the encoder.
+            decode: whether the image is wanted; without, only the encoder runs.
+
+        Returns:
+            The image; with `at`: the image, or None, and for each depth the features (B, P, channels).
+        """
+        if at is None:
+            return self.head(self.up(self.blocks(self.down(self.stem(source)))))
+        seen = [source]
+        x = self.stem(source)
+        for down in self.down:
+            convolution, *rest = cast(nn.Sequential, down)
+            x = convolution(x)
+            seen.append(x)
+            for layer in rest:
+                x = layer(x)
+        for number, block in enumerate(self.blocks):
+            if not decode and len(seen) == len(at):
+                break
+            x = block(x)
+            seen += [x] if number in LOOK_AT_BLOCKS else []
+        features = [
+            each.flatten(2).index_select(2, places).transpose(1, 2) for each, places in zip(seen, at, strict=True)
+        ]
+        return (self.head(self.up(x)) if decode else None), features
 
 
-def _double(in_channels: int, out_channels: int, bias: bool, upsampling: Upsampling) -> nn.Module:
+def depths(config: ResNetConfig) -> list[tuple[int, int]]:
+    """Where CUT looks into the encoder: (channels, pixels a side per position), from the surface down.
+
+    They are the input, the outputs of both downsampling convolutions, and of the first and fifth residual block (Park et
+    al. 2020, §4 and appendix C.1).
+
+    Raises:
+        UsageError: if there are fewer residual blocks.
+    """
+    assert config.in_channels and config.blocks is not None
+    if config.blocks <= max(LOOK_AT_BLOCKS):
+        raise UsageError(f"--generator.blocks {config.blocks}: at least {max(LOOK_AT_BLOCKS) + 1} are looked into.")
+    width, coarse = config.channels, 2 if config.downsampling == "stride" else 1  # blurring comes after the convolution
+    return [(config.in_channels, 1), (2 * width, coarse), (4 * width, 2 * coarse), (4 * width, 4), (4 * width, 4)]
+
+
+def _double(in_channels: int, out_channels: int, bias: bool, upsampling: Upsampling) -> list[nn.Module]:
     if upsampling == "resize":
-        return ResizeConv(in_channels, out_channels, bias)
-    return nn.ConvTranspose2d(in_channels, out_channels, 3, 2, 1, output_padding=1, bias=bias)
+        return [ResizeConv(in_channels, out_channels, bias)]
+    if upsampling == "blur":
+        return [BlurUpsample(), nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias)]
+    return [nn.ConvTranspose2d(in_channels, out_channels, 3, 2, 1, output_padding=1, bias=bias)]

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from img2img.errors import Strict, UsageError
-from img2img.networks.blocks import Norm, ResizeConv, Upsampling, has_bias, norm_layer
+from img2img.networks.blocks import BlurUpsample, Norm, ResizeConv, Upsampling, has_bias, norm_layer
 
 
 class UNetConfig(Strict):
@@ -24,15 +24,15 @@ class UNetConfig(Strict):
     """How often the resolution is halved; by default as often as the training size can be, at most 8 (the paper's, for 256)."""
     channels: int = Field(64, ge=1)
     """Channels of the first level; they double per level, up to 8 times this."""
-    norm: Norm = "batch"
-    """The paper's is batch."""
+    norm: Norm | None = None
+    """By default the method's: batch in pix2pix, as in its paper, instance in CycleGAN."""
     dropout: float = Field(0.5, ge=0, lt=1)
     """Dropout in the decoder's three deepest levels: the paper's source of noise."""
     upsampling: Upsampling = "transpose"
-    """transpose: 4×4 transposed convolutions, as in the paper; resize: nearest-neighbour and a 3×3 convolution, no checkerboard."""
+    """transpose: 4×4 transposed convolutions, as in the paper; resize: nearest-neighbour and a 3×3 convolution, no checkerboard; blur: bilinear and a 3×3 convolution."""
 
-    def resolve(self, in_channels: int, out_channels: int, size: int) -> "UNetConfig":
-        """Fills in what was left to the data: channels, and the depth for square images of `size` pixels.
+    def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> "UNetConfig":
+        """Fills in what was left to the data: channels, and the depth for square images of `size` pixels; and `norm`, the method's, if none was chosen.
 
         Raises:
             UsageError: if the size can't be halved that often.
@@ -47,7 +47,7 @@ class UNetConfig(Strict):
                 f"use {f'{below} or ' if below else ''}{above}, or --generator.depth {max(1, halvings)}."
             )
         channels = {"in_channels": self.in_channels or in_channels, "out_channels": self.out_channels or out_channels}
-        return self.model_copy(update={**channels, "depth": depth})
+        return self.model_copy(update={**channels, "depth": depth, "norm": self.norm or norm or "batch"})
 
 
 class UNet(nn.Module):
@@ -62,7 +62,7 @@ class UNet(nn.Module):
 
     def __init__(self, config: UNetConfig) -> None:
         super().__init__()
-        assert config.in_channels and config.out_channels and config.depth
+        assert config.in_channels and config.out_channels and config.depth and config.norm
         self.size_multiple = 2**config.depth
         self.min_size = self.size_multiple
         widths = [config.channels * min(2**level, 8) for level in range(config.depth)]
@@ -101,4 +101,6 @@ class UNet(nn.Module):
 def _double(in_channels: int, out_channels: int, bias: bool, upsampling: Upsampling) -> nn.Module:
     if upsampling == "resize":
         return ResizeConv(in_channels, out_channels, bias)
+    if upsampling == "blur":
+        return nn.Sequential(BlurUpsample(), nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias))
     return nn.ConvTranspose2d(in_channels, out_channels, 4, 2, 1, bias=bias)

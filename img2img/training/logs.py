@@ -30,6 +30,8 @@ class RunLog:
     def __init__(self, folder: Path, resume_at: int, total: int, main: bool, quiet: bool = False) -> None:
         self.main = main
         self.said = 0.0
+        self.warnings: list[str] = []
+        """What the monitor found, also before a resume."""
         self.console = Console(quiet=quiet or not main, stderr=True, highlight=False)
         if not main:
             return
@@ -38,6 +40,7 @@ class RunLog:
         path = folder / LOG_FILE
         lines = _lines_until(path, resume_at) if path.exists() else []
         write_whole(path, "".join(lines).encode())
+        self.warnings = [text for line in lines if (text := json.loads(line).get("warning"))]
         self.file = path.open("a", encoding="utf-8")
         self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1)
         self.bar = Progress(
@@ -86,15 +89,24 @@ class RunLog:
             speed = f"{extra['images_per_second']:.1f} images/s"
             self.say(f"update {update}  epoch {extra['epoch']:.2f}  {text}  {speed}")
 
+    def warn(self, update: int, sentence: str) -> None:
+        """What the monitor found: to the person, as a line of the log, to TensorBoard, and kept for the summary."""
+        self.say(f"Warning: {sentence}")
+        if self.main:
+            self.warnings.append(sentence)
+            self.file.write(json.dumps({"step": update, "warning": sentence}, ensure_ascii=False) + "\n")
+            self.file.flush()
+            self.tensorboard.add_text("warnings", sentence, update)
+
     def scores(self, update: int, scores: dict[str, float | None]) -> None:
         """One line of the log: a validation."""
         if self.main:
             self._line(update, {f"val/{name}": value for name, value in scores.items()})
 
-    def picture(self, update: int, image: Array) -> None:
+    def picture(self, update: int, image: Array, name: str = "") -> None:
         """A picture (H, W, 3), uint8, for TensorBoard."""
         if self.main:
-            self.tensorboard.add_image("samples", image, update, dataformats="HWC")
+            self.tensorboard.add_image(f"samples/{name}" if name else "samples", image, update, dataformats="HWC")
 
     def _line(self, update: int, values: dict[str, Any]) -> None:
         self.file.write(json.dumps({"step": update, **values}) + "\n")

@@ -1,17 +1,174 @@
-"""Watches a run for what no amount of further training mends."""
+"""Watches a run for what GAN users watch by hand, and says it in a sentence; stops it for what nothing mends: NaN."""
 
-from collections.abc import Iterable
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 from img2img.errors import UserError
+from img2img.methods.base import Role
 
 REMEDY = "What was saved before stays; resume with a lower learning rate (--lr) or --mixed-precision no."
+
+PATIENCE = 200  # updates for which something must hold before it is said
+ALWAYS_RIGHT = 0.97  # the discriminator's accuracy
+NEVER_RIGHT = 0.52
+FADED = 0.1  # of the largest gradient that the generator ever got over PATIENCE updates
+REMEMBERED = 32  # translations that are compared with each other
+ENOUGH = 16
+THUMBNAIL = 8  # pixels a side
+COLLAPSED = 0.1  # the outputs' mean distance from each other, of that of the inputs
+COPIED = 0.01  # mean difference between output and input, of values in [0, 1]
+DISCRIMINATOR_OF: dict[Role, str] = {"": "", "A2B": "B_", "B2A": "A_"}
 
 
 class DivergedError(UserError):
     """A loss or a weight is no number any more."""
+
+
+@dataclass
+class _Watched:
+    """What was seen of one translator lately."""
+
+    history: deque[tuple[int, float, float]] = field(default_factory=deque)
+    """(update, the discriminator's accuracy, the gradient it gave the generator)."""
+    strongest: float = 0.0
+    """The largest mean gradient over PATIENCE updates."""
+    thumbnails: deque[tuple[Tensor, Tensor]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    """Sources and translations."""
+    changes: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    """How far translations were from their sources."""
+    said: set[str] = field(default_factory=set)
+    """What holds, and was said."""
+
+
+class Monitor:
+    """Takes in what a run logs, and gives a sentence when something has gone wrong; never touches the training."""
+
+    def __init__(self) -> None:
+        self.watched: dict[Role, _Watched] = {}
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """All that was seen, in types that load without a pickle."""
+        return {
+            role: {
+                "strongest": w.strongest,
+                "said": sorted(w.said),
+                "history": list(w.history),
+                "thumbnails": list(w.thumbnails),
+                "changes": list(w.changes),
+            }
+            for role, w in self.watched.items()
+        }
+
+    def load_state_dict(self, state: Mapping[Role, dict[str, Any]]) -> None:
+        """Undoes `state_dict`."""
+        self.watched = {}
+        for role, saved in state.items():
+            watched = self.watched[role] = _Watched(strongest=saved["strongest"], said=set(saved["said"]))
+            for name in ("history", "thumbnails", "changes"):
+                getattr(watched, name).extend(saved[name])
+
+    def observe(
+        self, update: int, means: Mapping[str, float], translations: Mapping[Role, tuple[Tensor, Tensor]]
+    ) -> tuple[list[str], dict[str, float]]:
+        """Looks at one line of the log.
+
+        Args:
+            update: optimizer updates done.
+            means: losses and metrics since the last line, by name.
+            translations: the last batch's sources and translations (B, C, H, W) in [-1, 1].
+
+        Returns:
+            What has begun to be wrong since the last call, a sentence each; and, once enough translations were seen,
+            ``variety`` (the outputs' mean distance from each other, divided by that of the inputs) and ``change`` (the mean
+            difference between output and input, of values in [0, 1]) for the log.
+        """
+        sentences: list[str] = []
+        numbers: dict[str, float] = {}
+        for role, (source, fake) in translations.items():
+            watched = self.watched.setdefault(role, _Watched())
+            found = self._game(watched, update, role, means)
+            _remember(watched, source, fake)
+            if len(watched.thumbnails) >= ENOUGH:
+                suffix = f"_{role}" if role else ""
+                variety, change = _variety(watched), _mean(watched.changes)
+                numbers[f"monitor/variety{suffix}"] = variety
+                found |= _outputs(variety, change)
+                if len(watched.changes) >= ENOUGH:
+                    numbers[f"monitor/change{suffix}"] = change
+            where = f" ({role})" if role else ""
+            sentences += [
+                f"by update {update}{where}, {text}" for name, text in found.items() if name not in watched.said
+            ]
+            watched.said = set(found)
+        return sentences, numbers
+
+    def _game(self, watched: _Watched, update: int, role: Role, means: Mapping[str, float]) -> dict[str, str]:
+        accuracy = means.get(f"D/{DISCRIMINATOR_OF[role]}accuracy")
+        gradient = means.get(f"G/{f'{role}_' if role else ''}gradient")
+        if accuracy is None or gradient is None:
+            return {}
+        history = watched.history
+        history.append((update, accuracy, gradient))
+        if update - history[0][0] < PATIENCE:
+            return {}
+        while len(history) > 1 and update - history[1][0] >= PATIENCE:
+            history.popleft()
+        faint, right = _mean(g for _, _, g in history), _mean(a for _, a, _ in history)
+        watched.strongest = max(watched.strongest, faint)
+        if min(a for _, a, _ in history) > ALWAYS_RIGHT and faint < FADED * watched.strongest:
+            return {
+                "discriminator": f"the discriminator has won: it is right on {right:.0%} of what it sees, and the gradient that "
+                f"it gives the generator has faded to {faint / watched.strongest:.0%} of what it was. Try --augment colour "
+                "translation cutout, --r1 1, fewer --discriminator.channels, or --adversarial lsgan or hinge."
+            }
+        if right < NEVER_RIGHT:
+            return {
+                "generator": f"the generator has won: the discriminator is right on {right:.0%} of what it sees, as by tossing a "
+                "coin, and teaches nothing. Try more --discriminator.channels or --discriminator.layers, or a weaker "
+                "regularisation of it."
+            }
+        return {}
+
+
+def _remember(watched: _Watched, source: Tensor, fake: Tensor) -> None:
+    small = [F.adaptive_avg_pool2d(each.detach().float(), THUMBNAIL).cpu() for each in (source, fake)]
+    watched.thumbnails.extend(zip(*small, strict=True))
+    if source.shape == fake.shape:
+        watched.changes.append((source.float() - fake.float()).abs().mean().item() / 2)
+
+
+def _variety(watched: _Watched) -> float:
+    distances = []
+    for side in zip(*watched.thumbnails, strict=True):
+        flat = torch.stack(side).flatten(1)
+        distances.append(torch.pdist(flat, p=1).mean().item() / flat.shape[1])
+    return distances[1] / distances[0] if distances[0] > 1e-3 else 1.0
+
+
+def _outputs(variety: float, change: float) -> dict[str, str]:
+    found = {}
+    if variety < COLLAPSED:
+        found["collapse"] = (
+            f"the outputs hardly vary any more: they differ from each other {variety:.0%} as much as the inputs do (mode "
+            "collapse). Try a lower --lr, --r1 1, or a larger weight of what ties the output to the input."
+        )
+    if change < COPIED:
+        found["copy"] = (
+            f"the output copies the input: they differ by {change:.1%} on average. Train longer, or try a smaller weight of "
+            "what ties the output to the input, or a larger --adversarial-weight."
+        )
+    return found
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found) if found else float("inf")
 
 
 def assert_finite(losses: dict[str, Tensor], update: int) -> None:

@@ -9,37 +9,31 @@ from typing import Any
 
 import torch
 from rich.progress import Progress
-from torch import nn
 from torch.utils.data import DataLoader
 
-import img2img
 from img2img.config import RunConfig, write_config
-from img2img.data.check import DataReport, check_pairs
-from img2img.data.dataset import PairedImages, collate
-from img2img.data.folders import PairedFolder, Split, find_pairs
+from img2img.data.check import DataReport
+from img2img.data.dataset import collate
 from img2img.data.sampler import BatchOrder
 from img2img.data.transforms import JointTransform
 from img2img.errors import UsageError
 from img2img.machine import choose_device, choose_precision, tune_allocator
-from img2img.metrics.paired import finite
 from img2img.networks.blocks import memory_format
 from img2img.training.logs import RunLog
+from img2img.training.material import Material, PairedMaterial, UnpairedMaterial
+from img2img.training.portfolio import DIRECTIONS, Portfolio
 from img2img.training.schedule import total_updates
 from img2img.training.setup import (
     CHECKPOINTS,
     CONFIG,
-    choose_splits,
     make_accelerator,
     on_main,
     prepare_folder,
     resolved,
     resumed_config,
 )
-from img2img.training.state import Progress as RunProgress
 from img2img.training.state import checkpoints
 from img2img.training.trainer import Hooks, Rhythm, Trainer
-from img2img.training.validation import draw_samples, validate
-from img2img.translator import Training, Translator, TranslatorConfig, skeleton
 
 
 def train(config: RunConfig[Any] | None = None, *, resume: Path | str | None = None, quiet: bool = False) -> Path:
@@ -73,17 +67,11 @@ class _Run:
         device = choose_device(config.device)
         precision = choose_precision(config.mixed_precision, device)
         self.accelerator = make_accelerator(device, precision, config.accumulation)
-        splits = find_pairs(
-            config.data.path,
-            source=config.data.source,
-            target=config.data.target,
-            derive=config.data.derive,
-            direction=config.data.direction,
-        )
+        self.material: Material = (PairedMaterial if config.method.paired else UnpairedMaterial)(config.data)
         assert config.output is not None
         self.folder = config.output
-        self._check(splits, quiet)
-        self.train_pairs, self.validation_pairs, self.validation_split = choose_splits(splits, config.data.holdout)
+        self._check(quiet)
+        self.material.choose(config.data.holdout)
 
         torch.manual_seed(config.seed)
         size = config.data.size
@@ -94,12 +82,12 @@ class _Run:
         self.trainer = Trainer(self.method, self.accelerator, config.ema, self.memory_format, config.compile)
         torch.manual_seed(config.seed + 1_000_003 * self.accelerator.process_index)  # dropout differs between processes
 
-    def _check(self, splits: dict[Split, PairedFolder], quiet: bool) -> None:
+    def _check(self, quiet: bool) -> None:
         """The check of `img2img check`: one process does it, and every one learns the outcome."""
 
         def check() -> DataReport:
             with Progress(transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
-                return check_pairs(splits, lambda files: partial(bar.advance, bar.add_task("checking", total=files)))
+                return self.material.check(lambda files: partial(bar.advance, bar.add_task("checking", total=files)))
 
         report = on_main(self.accelerator, check)
         if report.errors:
@@ -129,68 +117,74 @@ class _Run:
         same_processes = trainer.resume(saved[-1]) if saved else True
         progress = trainer.state.progress
         global_batch = config.batch_size * accelerator.num_processes * config.accumulation
-        length = len(self.train_pairs)
+        length = self.material.length
         total = total_updates(config.steps, config.epochs, length, global_batch, progress.update, progress.samples)
-        if progress.update < total:  # else nothing is trained with these settings
-            on_main(accelerator, lambda: write_config(self.folder / CONFIG, config))
-        seldom = max(500, round(len(self.train_pairs) / global_batch))
-        rhythm = Rhythm(
+        main = accelerator.is_main_process
+        with RunLog(self.folder, progress.update, total, main, self.quiet) as log:
+            self.portfolio = Portfolio(config, self.method.generator_configs, self.material, accelerator, log)
+            if progress.update < total:  # else nothing is trained with these settings
+                on_main(accelerator, lambda: write_config(self.folder / CONFIG, config))
+            self._introduce(log, total, global_batch)
+            if self.resuming:
+                finished = progress.update >= total
+                longer = f"{progress.update} updates are done already; --epochs or --steps with more trains longer."
+                log.say(longer if finished else f"Going on from update {progress.update} of {total}.")
+                if not same_processes:
+                    log.say("The number of processes has changed, so random numbers go on differently.")
+            hooks = Hooks(self.portfolio.validate, self.portfolio.save_newest)
+            if saved:
+                self.portfolio.save_newest(trainer.generators, progress)  # a kill may have come before the translators
+            loader = self._loader((total - progress.update) * config.accumulation)
+            done = trainer.run(loader, self.folder / CHECKPOINTS, self._rhythm(total, global_batch), log, hooks)
+            accelerator.wait_for_everyone()
+            self._conclude(log, done)
+        return done
+
+    def _rhythm(self, total: int, global_batch: int) -> Rhythm:
+        config = self.config
+        seldom = max(500, round(self.material.length / global_batch))
+        return Rhythm(
             total,
             config.log_every,
             config.checkpoint_every or seldom,
             config.validate_every or seldom,
             config.keep_checkpoints,
             config.decay,
+            config.monitor == "stop",
         )
-        hooks = Hooks(self._validate, self._save_newest)
-        main = accelerator.is_main_process
-        with RunLog(self.folder, progress.update, total, main, self.quiet) as self.log:
-            self._introduce(total, global_batch)
-            if self.resuming:
-                finished = progress.update >= total
-                longer = f"{progress.update} updates are done already; --epochs or --steps with more trains longer."
-                self.log.say(longer if finished else f"Going on from update {progress.update} of {total}.")
-                if not same_processes:
-                    self.log.say("The number of processes has changed, so random numbers go on differently.")
-            if saved:
-                self._save_newest(trainer.generator, progress)  # a kill may have come between checkpoint and translator
-            loader = self._loader((total - progress.update) * config.accumulation)
-            done = trainer.run(loader, self.folder / CHECKPOINTS, rhythm, self.log, hooks)
-            accelerator.wait_for_everyone()
-            self._conclude(done)
-        return done
 
-    def _introduce(self, total: int, global_batch: int) -> None:
-        config, say = self.config, self.log.say
+    def _introduce(self, log: RunLog, total: int, global_batch: int) -> None:
+        config, say = self.config, log.say
         for warning in self.warnings:
             say(f"Warning: {warning}")
         precision = {"no": "fp32"}.get(self.accelerator.mixed_precision, self.accelerator.mixed_precision)
         processes = self.accelerator.num_processes
         say(
-            f"{config.method.name}: {len(self.train_pairs)} pairs ({self.sizes}), {self.in_channels} → {self.out_channels} "
+            f"{config.method.name}: {self.material.described()} ({self.sizes}), {self.in_channels} → {self.out_channels} "
             f"channels at {config.data.size} pixels; {total} updates of {global_batch} images on "
             f"{self.accelerator.device.type} in {precision}{f', {processes} processes' if processes > 1 else ''}."
         )
         for name, network in self.trainer.bare.items():
             say(f"  {name}: {sum(p.numel() for p in network.parameters()) / 1e6:.1f} M parameters")
-        if not self.validation_pairs:
-            say("There is no val split, so nothing is validated; --data.holdout 0.1 keeps a tenth of the pairs aside.")
-        else:
-            say(f"  validated on {len(self.validation_pairs)} pairs of {self.validation_split}")
+        say(f"  {self.portfolio.described()}")
         say(f"  everything goes to {self.folder}")
 
-    def _conclude(self, done: bool) -> None:
-        say, scores = self.log.say, self.trainer.state.progress.scores
+    def _conclude(self, log: RunLog, done: bool) -> None:
+        say, scores = log.say, self.trainer.state.progress.scores
+        if log.warnings:
+            say("What the monitor found:\n" + "\n".join(f"  {sentence}" for sentence in log.warnings[-10:]))
         if not done:
             say(f"Stopped at update {self.trainer.state.progress.update}; all is saved. Go on with:\n"
                 f"  img2img train --resume {self.folder}")  # fmt: skip
             return
         if scores:
             text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
-            say(f"Done. Validation at the end: {text}; the best is in {self.folder / 'best'}.")
+            say(f"Done. Validation at the end: {text}.")
         else:
             say("Done.")
-        say(f"Convert a folder with it:\n  img2img convert SOURCE TARGET --model {self.folder}")
+        for role in self.method.generators:
+            direction = f" --direction {DIRECTIONS[role]}" if role else ""
+            say(f"Convert a folder with it:\n  img2img convert SOURCE TARGET --model {self.folder}{direction}")
 
     def _loader(self, batches: int) -> DataLoader[Any]:
         data, config = self.config.data, self.config
@@ -204,9 +198,9 @@ class _Run:
             quarter_turns=data.quarter_turns,
             colour_jitter=data.colour_jitter,
         )
-        images = PairedImages(self.train_pairs, transform, self.in_channels, self.out_channels, config.seed)
+        images = self.material.train_set(transform, self.in_channels, self.out_channels, config.seed)
         order = BatchOrder(
-            len(images),
+            self.material.length,
             config.batch_size,
             self.trainer.state.progress.samples,
             batches,
@@ -225,58 +219,6 @@ class _Run:
             collate_fn=collate,
             generator=torch.Generator(),  # else each loader draws from the global random state, and a resume would differ
         )
-
-    def _translator(self, generator: nn.Module, progress: RunProgress) -> Translator:
-        """The weights in a bare network, run in fp32 as users run it, whatever the trained one is wrapped in."""
-        config = self.config
-        bare = skeleton(self.method.generator_config)
-        bare.load_state_dict(generator.state_dict(), assign=True)
-        origin = Training(
-            img2img=img2img.__version__,
-            data=str(config.data.path or f"{config.data.source} + {config.data.target}"),
-            updates=progress.update,
-            images=progress.samples,
-            ema=config.ema,
-            scores=progress.scores,
-        )
-        return Translator(
-            TranslatorConfig(
-                method=config.method.name,
-                generator=self.method.generator_config,
-                size=config.data.size,
-                resize=config.data.resize,
-                direction=config.data.direction,
-                derive=config.data.derive,
-                training=origin,
-            ),
-            bare.eval(),
-        )
-
-    def _save_newest(self, generator: nn.Module, progress: RunProgress) -> None:
-        on_main(self.accelerator, lambda: self._translator(generator, progress).save(self.folder / "newest"))
-
-    def _validate(self, generator: nn.Module, progress: RunProgress) -> dict[str, float | None]:
-        """Scores on all validation pairs, a picture of the first; the best by L1 is kept."""
-        translator = self._translator(generator, progress)
-        data, accelerator = self.config.data, self.accelerator
-        file = self.folder / "samples" / f"{progress.update:08d}.png"
-        pairs = self.validation_pairs or self.train_pairs
-        draw = partial(draw_samples, translator, pairs, data.size, data.resize, file)
-        on_main(accelerator, lambda: self.log.picture(progress.update, draw()))
-        if not self.validation_pairs:
-            return {}
-        process, processes = accelerator.process_index, accelerator.num_processes
-        scores = finite(validate(translator, self.validation_pairs, data.size, data.resize, process, processes))
-        text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
-        l1 = scores["l1"]
-        better = l1 is not None and (progress.best is None or l1 < progress.best)
-        self.log.say(f"update {progress.update}: validation {text}{' (best so far)' if better else ''}")
-        if better:
-            progress.best = l1
-            training = translator.config.training.model_copy(update={"scores": scores})
-            translator.config = translator.config.model_copy(update={"training": training})
-            on_main(accelerator, lambda: translator.save(self.folder / "best"))
-        return scores
 
 
 def _leave_group(_worker: int) -> None:

@@ -4,7 +4,7 @@ import os
 import warnings
 from collections.abc import Callable
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any, TypeVar, get_args
 
 import torch
 from accelerate import Accelerator, DistributedDataParallelKwargs
@@ -13,9 +13,9 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from img2img.config import RunConfig, read_config
-from img2img.data.folders import Pair, PairedFolder, Split, hold_out
-from img2img.errors import UsageError, UserError, listed
+from img2img.errors import UsageError, UserError
 from img2img.files import PARTIAL, recover, sweep
+from img2img.methods.base import Role
 
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
@@ -34,6 +34,8 @@ def resolved(config: RunConfig[Any]) -> RunConfig[Any]:
     paths = {name: path.resolve() for name in ("path", "source", "target") if (path := getattr(data, name))}
     if not paths:
         raise UsageError("which data? Give --data FOLDER.")
+    if not config.method.paired:
+        _refuse_what_needs_pairs(config)
     if data.derive and data.colour_jitter:
         raise UsageError("--data.colour-jitter changes the source alone, but --data.derive makes it from the target.")
     if config.mixed_precision == "fp16" and config.accumulation > 1:
@@ -41,6 +43,16 @@ def resolved(config: RunConfig[Any]) -> RunConfig[Any]:
     where = paths.get("path") or paths.get("source") or paths["target"]
     output = config.output or Path("checkpoints", f"{config.method.name}-{where.name}")
     return config.model_copy(update={"data": data.model_copy(update=paths), "output": output})
+
+
+def _refuse_what_needs_pairs(config: RunConfig[Any]) -> None:
+    name, data = config.method.name, config.data
+    if data.derive:
+        raise UsageError(f"--data.derive makes pairs, but {name} is for images without pairs; use pix2pix.")
+    if data.colour_jitter:
+        raise UsageError(f"--data.colour-jitter changes only sources, which {name} would learn to undo; leave it out.")
+    if name == "cyclegan" and data.direction == "BtoA":
+        raise UsageError("cyclegan learns both directions; leave --direction out, and give it to convert.")
 
 
 def resumed_config(run: Path) -> RunConfig[Any]:
@@ -71,8 +83,9 @@ def prepare_folder(folder: Path, resuming: bool) -> FileLock:
         lock.acquire()
         sweep(folder, of_all=True)
         sweep(folder / CHECKPOINTS, of_all=True)
-        for name in ("best", "newest"):
-            recover(folder / name)
+        for role in get_args(Role):
+            for name in ("best", "newest"):
+                recover(folder / role / name)
         return lock
     except Timeout:
         raise UsageError(f"{folder} is in use by another process that trains into it; stop that one first.") from None
@@ -100,25 +113,6 @@ def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
     if isinstance(outcome[0], UserError):
         raise outcome[0]
     return outcome[0]
-
-
-def choose_splits(splits: dict[Split, PairedFolder], holdout: float) -> tuple[list[Pair], list[Pair], str]:
-    """Training pairs, validation pairs, and which split the latter are: val, else held out of train, else test.
-
-    Raises:
-        UsageError: if there is no train split.
-    """
-    if "train" not in splits:
-        raise UsageError(f"there is no train split, only {listed(list(splits))}.")
-    train = splits["train"]
-    if "val" in splits and splits["val"].pairs:
-        return train.pairs, splits["val"].pairs, "val"
-    if holdout:
-        rest, held = hold_out(train, holdout)
-        return rest.pairs, held.pairs, "train, held out"
-    if "test" in splits and splits["test"].pairs:
-        return train.pairs, splits["test"].pairs, "test"
-    return train.pairs, [], ""
 
 
 def make_accelerator(device: torch.device, precision: str, accumulation: int) -> Accelerator:

@@ -17,7 +17,9 @@ from torch import nn
 
 from img2img.errors import UsageError
 from img2img.files import whole_folder, write_tensors
+from img2img.methods.base import Memory
 from img2img.training.ema import EMA
+from img2img.training.monitor import Monitor
 from img2img.training.setup import on_main
 
 PREFIX = "step-"
@@ -31,8 +33,8 @@ class Progress:
     """Optimizer updates done."""
     samples: int = 0
     """Training images seen by all processes."""
-    best: float | None = None
-    """The best validation score so far."""
+    best: dict[str, float] = field(default_factory=dict)
+    """The best validation score so far, for each translator."""
     scores: dict[str, float | None] = field(default_factory=dict)
     """The last validation."""
 
@@ -43,7 +45,10 @@ class RunState:
 
     networks: dict[str, nn.Module]
     optimizers: dict[str, Any]
-    ema: EMA | None
+    emas: dict[str, EMA]
+    """By the name of the network that is followed."""
+    memories: Mapping[str, Memory]
+    monitor: Monitor
     progress: Progress
 
 
@@ -62,14 +67,18 @@ def _write(folder: Path, state: RunState, scaler: dict[str, Any], random_states:
     with whole_folder(folder / f"{PREFIX}{state.progress.update:08d}") as new:
         for name, network in state.networks.items():
             write_tensors(new / f"{name}.safetensors", network.state_dict())
-        if state.ema:
-            write_tensors(new / "ema.safetensors", state.ema.network.state_dict())
+        for name, ema in state.emas.items():
+            write_tensors(new / f"{name}-ema.safetensors", ema.network.state_dict())
+        for name, memory in state.memories.items():
+            write_tensors(new / f"{name}.safetensors", memory.state_dict())
         optimizers = {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()}
         try:
-            torch.save({"optimizers": optimizers, "scaler": scaler, "random": random_states}, new / "state.pt")
+            monitor = state.monitor.state_dict()
+            saved = {"optimizers": optimizers, "scaler": scaler, "monitor": monitor, "random": random_states}
+            torch.save(saved, new / "state.pt")
         except RuntimeError as error:  # how PyTorch says that a disk is full
             raise OSError(" ".join(str(error).split())[:200]) from None
-        progress = {**asdict(state.progress), "ema_updates": state.ema.updates if state.ema else 0}
+        progress = {**asdict(state.progress), "ema_updates": {name: ema.updates for name, ema in state.emas.items()}}
         (new / "progress.json").write_text(json.dumps(progress), encoding="utf-8")
     for older in checkpoints(folder)[:-keep]:
         shutil.rmtree(older, ignore_errors=True)
@@ -98,17 +107,20 @@ def load_checkpoint(path: Path, state: RunState, accelerator: Accelerator) -> bo
                     "Leave --size, --generator and --discriminator as the run has them."
                 )
             network.load_state_dict(weights)
-        if state.ema:
-            state.ema.network.load_state_dict(load_file(path / "ema.safetensors"))
+        for name, ema in state.emas.items():
+            ema.network.load_state_dict(load_file(path / f"{name}-ema.safetensors"))
+        for name, memory in state.memories.items():
+            memory.load_state_dict(load_file(path / f"{name}.safetensors"))
         saved = torch.load(path / "state.pt", map_location="cpu", weights_only=True)
         for name, optimizer in state.optimizers.items():
             optimizer.load_state_dict(saved["optimizers"][name])
+        state.monitor.load_state_dict(saved["monitor"])
         if accelerator.scaler and saved["scaler"]:
             accelerator.scaler.load_state_dict(saved["scaler"])
         progress = json.loads((path / "progress.json").read_text(encoding="utf-8"))
         updates = progress.pop("ema_updates")
-        if state.ema:
-            state.ema.updates = updates
+        for name, ema in state.emas.items():
+            ema.updates = updates[name]
         state.progress = Progress(**progress)
     except UsageError:
         raise

@@ -3,7 +3,7 @@
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -16,12 +16,15 @@ from accelerate.utils import broadcast, reduce
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from img2img.methods.base import Method, Phase
+from img2img.methods.base import Method, Outputs, Phase, Role
 from img2img.training.ema import EMA
 from img2img.training.logs import RunLog
-from img2img.training.monitor import assert_finite, assert_finite_weights
+from img2img.training.monitor import Monitor, assert_finite, assert_finite_weights
 from img2img.training.schedule import learning_rate_factor
 from img2img.training.state import Progress, RunState, load_checkpoint, save_checkpoint
+
+Generators = Mapping[Role, nn.Module]
+Translations = Mapping[Role, tuple[Tensor, Tensor]]
 
 ASK_EVERY = 5  # updates between two questions whether another process was interrupted
 
@@ -36,16 +39,18 @@ class Rhythm:
     validate_every: int
     keep_checkpoints: int
     decay: float
+    stop_when_wrong: bool = False
+    """Whether to stop, with everything saved, when the monitor says that something has gone wrong."""
 
 
 @dataclass(frozen=True)
 class Hooks:
     """What the trainer calls and doesn't know; every process calls them."""
 
-    validate: Callable[[nn.Module, Progress], dict[str, float | None]]
-    """Looks at the generator, keeps the best, and gives its scores."""
-    save_newest: Callable[[nn.Module, Progress], None]
-    """Saves the generator as a translator."""
+    validate: Callable[[Generators, Progress], dict[str, float | None]]
+    """Looks at the generators, keeps the best, and gives their scores."""
+    save_newest: Callable[[Generators, Progress], None]
+    """Saves the generators as translators."""
 
 
 class Trainer:
@@ -71,14 +76,15 @@ class Trainer:
         self.bare: dict[str, nn.Module] = {}
         for name, network in method.networks.items():
             self.bare[name] = network.to(memory_format=memory_format).to(accelerator.device).train()
-        ema = EMA(self.bare[method.generator], ema_decay) if ema_decay else None
+        followed = method.generators.values() if ema_decay else ()
+        emas = {name: EMA(self.bare[name], ema_decay) for name in followed}
         for name, network in self.bare.items():
             method.networks[name] = accelerator.prepare(network)
             if compile:
                 network.compile()
         self.wrapped = dict(method.networks)
         self.optimizers = {phase.name: accelerator.prepare(self._adam(phase)) for phase in method.phases}
-        self.state = RunState(self.bare, self.optimizers, ema, Progress())
+        self.state = RunState(self.bare, self.optimizers, emas, method.memories, Monitor(), Progress())
 
     def _adam(self, phase: Phase) -> torch.optim.Optimizer:
         parameters = [p for name in phase.trains for p in self.bare[name].parameters()]
@@ -86,9 +92,10 @@ class Trainer:
         return torch.optim.Adam(parameters, phase.lr, phase.betas, fused=fused)
 
     @property
-    def generator(self) -> nn.Module:
-        """What is saved and looked at: the moving average if there is one."""
-        return self.state.ema.network if self.state.ema else self.bare[self.method.generator]
+    def generators(self) -> Generators:
+        """What is saved and looked at: the moving averages if there are any."""
+        emas = {name: ema.network for name, ema in self.state.emas.items()}
+        return {role: emas.get(name, self.bare[name]) for role, name in self.method.generators.items()}
 
     def resume(self, checkpoint: Path) -> bool:
         """Goes on from a checkpoint; says whether the random states fit the number of processes."""
@@ -110,21 +117,22 @@ class Trainer:
         Raises:
             DivergedError: if a loss or a weight is no number any more; the last checkpoint stays.
         """
-        progress, meter = self.state.progress, Meter()
+        progress, meter, wrong = self.state.progress, Meter(), False
         batches: Iterator[Mapping[str, Tensor]] = iter(loader)
         with _interruptible() as interrupted:
             while progress.update < rhythm.total:
                 factor = learning_rate_factor(progress.update, rhythm.total, rhythm.decay)
                 self._update(batches, factor, meter)
                 log.advance(progress.update)
-                last, stop = progress.update == rhythm.total, self._any(interrupted(), progress.update)
+                last = progress.update == rhythm.total
+                stop = self._any(interrupted() or (wrong and rhythm.stop_when_wrong), progress.update)
 
                 def due(every: int, also: bool = last) -> bool:
                     return progress.update % every == 0 or also
 
                 if due(rhythm.log_every, last or stop):
                     epoch = progress.samples / len(loader.dataset)  # type: ignore[arg-type]  # ours has a length
-                    self._report(meter, log, epoch, factor)
+                    wrong |= self._report(meter, log, epoch, factor)
                     meter = Meter()
                 with meter.paused():
                     if due(rhythm.validate_every) or due(rhythm.checkpoint_every, last or stop):
@@ -132,11 +140,11 @@ class Trainer:
                         assert_finite_weights(self.bare.items(), progress.update)
                     if due(rhythm.validate_every):
                         self._share_buffers()
-                        progress.scores = hooks.validate(self.generator, progress)
+                        progress.scores = hooks.validate(self.generators, progress)
                         log.scores(progress.update, progress.scores)
                     if due(rhythm.checkpoint_every, last or stop):
                         save_checkpoint(folder, self.state, self.accelerator, rhythm.keep_checkpoints)
-                        hooks.save_newest(self.generator, progress)
+                        hooks.save_newest(self.generators, progress)
                 if stop and not last:
                     return False
         return True
@@ -150,33 +158,49 @@ class Trainer:
             if isinstance(batch, Exception):  # an image went bad since the check
                 raise batch
             batch = self._to_device(batch)
-            losses = self._backward(batch, factor)
+            losses, meter.translations = self._backward(batch, factor)
             synced = self.accelerator.sync_gradients
             images = len(next(iter(batch.values()))) * self.accelerator.num_processes
             progress.samples += images
             meter.add(losses, images)
         progress.update += 1
-        if self.state.ema:
-            self.state.ema.update(self.bare[self.method.generator])
+        for name, ema in self.state.emas.items():
+            ema.update(self.bare[name])
 
-    def _backward(self, batch: Mapping[str, Tensor], factor: float) -> dict[str, Tensor]:
-        """Forward, and each phase that is due: backward, and at the end of an accumulation its optimizer's step."""
-        accelerator, logged = self.accelerator, {}
-        with accelerator.accumulate(*self.wrapped.values()):
-            outputs = self.method.forward(batch)
+    def _backward(self, batch: Mapping[str, Tensor], factor: float) -> tuple[dict[str, Tensor], Translations]:
+        """Forward, and each phase that is due: backward, and at the end of an accumulation its optimizer's step.
+
+        Returns:
+            Losses and metrics; sources with what they were translated to.
+        """
+        update, logged = self.state.progress.update, {}
+        with self.accelerator.accumulate(*self.wrapped.values()):
+            outputs = self.method.forward(batch, update)
             for phase in self.method.phases:
-                if self.state.progress.update % phase.every:
+                if update % phase.every:
                     continue
                 optimizer = self.optimizers[phase.name]
                 for group in optimizer.param_groups:
                     group["lr"] = phase.lr * factor
                 with self.training_only(phase.trains):
-                    losses = phase.losses(batch, outputs)
-                    accelerator.backward(torch.stack(list(losses.values())).sum())
+                    for part in phase.parts:
+                        with ExitStack() as unsynced:  # gradients are averaged over processes with the last part's
+                            if part is not phase.parts[-1]:
+                                for name in phase.trains:
+                                    unsynced.enter_context(self.accelerator.no_sync(self.wrapped[name]))
+                            losses = part(batch, outputs)
+                            self.accelerator.backward(torch.stack(list(losses.values())).sum())
+                        logged.update({name: value.detach() for name, value in losses.items()})
+                        del losses
                 optimizer.step()
                 optimizer.zero_grad()
-                logged.update({name: value.detach() for name, value in losses.items()})
-        return logged
+        return logged | self._unscaled(outputs), outputs.translations
+
+    def _unscaled(self, outputs: Outputs) -> dict[str, Tensor]:
+        """The metrics; what was taken from gradients without the factors of fp16 and of accumulation."""
+        scaler = self.accelerator.scaler
+        scale = (scaler.get_scale() if scaler else 1.0) / self.accelerator.gradient_accumulation_steps
+        return {name: value / scale if name.endswith("gradient") else value for name, value in outputs.metrics.items()}
 
     @contextmanager
     def training_only(self, names: tuple[str, ...]) -> Iterator[None]:
@@ -202,8 +226,9 @@ class Trainer:
     def _share_buffers(self) -> None:
         """Running statistics differ between processes; all are judged by those of the first, which are saved."""
         if self.accelerator.num_processes > 1:
-            for buffer in self.generator.buffers():
-                broadcast(buffer)
+            for generator in self.generators.values():
+                for buffer in generator.buffers():
+                    broadcast(buffer)
 
     def _any(self, value: bool, update: int) -> bool:
         """Whether it holds in any process; several ask each other only now and then, for that makes them wait."""
@@ -213,13 +238,24 @@ class Trainer:
             return False
         return bool(reduce(torch.tensor([float(value)], device=self.accelerator.device), "sum").item())
 
-    def _report(self, meter: "Meter", log: RunLog, epoch: float, factor: float) -> None:
-        """Logs the mean losses since the last report, over all processes; stops if one of them is no number."""
-        means = self._means(meter)
-        assert_finite(means, self.state.progress.update)
+    def _report(self, meter: "Meter", log: RunLog, epoch: float, factor: float) -> bool:
+        """Logs the mean losses since the last report, over all processes; stops if one of them is no number.
+
+        Returns:
+            Whether the monitor has found something wrong; it looks in the main process.
+        """
+        update, means = self.state.progress.update, self._means(meter)
+        assert_finite(means, update)
         speed = meter.images / max(meter.seconds(), 1e-9)
+        values = {name: value.item() for name, value in means.items()}
         extra = {"epoch": epoch, "lr": self.method.phases[0].lr * factor, "images_per_second": speed}
-        log.losses(self.state.progress.update, {name: value.item() for name, value in means.items()}, extra)
+        if not self.accelerator.is_main_process:
+            return False
+        sentences, numbers = self.state.monitor.observe(update, values, meter.translations)
+        log.losses(update, values, extra | numbers)
+        for sentence in sentences:
+            log.warn(update, sentence)
+        return bool(sentences)
 
     def _means(self, meter: "Meter") -> dict[str, Tensor]:
         """The mean losses since the last report, over all processes: what is no number in one is none in all."""
@@ -231,11 +267,12 @@ class Trainer:
 
 
 class Meter:
-    """Sums of losses, images and seconds since the last report; the sums stay on the device."""
+    """Sums of losses, images and seconds since the last report, and the last translations; all stay on the device."""
 
     def __init__(self) -> None:
         self.sums: dict[str, Tensor] = {}
         self.counts: dict[str, int] = {}
+        self.translations: Translations = {}
         self.images = 0
         self.idle = 0.0
         self.started = time.perf_counter()

@@ -27,7 +27,7 @@ def batch() -> dict[str, torch.Tensor]:
 
 def test_the_defaults_are_the_papers() -> None:
     config = Pix2PixConfig()
-    assert (config.l1_weight, config.lr, config.betas, config.adversarial) == (100, 2e-4, (0.5, 0.999), "vanilla")
+    assert (config.l1_weight, config.lr, config.betas, config.adversarial) == (100, 2e-4, (0.5, 0.999), "nonsaturating")
     assert config.generator == UNetConfig() and config.discriminator == PatchGANConfig()
     assert [phase.name for phase in tiny().phases] == ["D", "G"], "D before G"
 
@@ -37,14 +37,16 @@ def test_losses_against_the_papers_equations() -> None:
     outputs = method.forward(data)
     discriminator = method.networks["discriminator"]
     real = discriminator(torch.cat([data["source"], data["target"]], 1))
-    fake = discriminator(torch.cat([data["source"], outputs["fake"]], 1))
+    fake = discriminator(torch.cat([data["source"], outputs.images["fake"]], 1))
     bce = F.binary_cross_entropy_with_logits
     d = method.discriminator_losses(data, outputs)
     assert d["D/real"].item() == pytest.approx(0.5 * bce(real, torch.ones_like(real)).item(), rel=1e-4)
     assert d["D/fake"].item() == pytest.approx(0.5 * bce(fake, torch.zeros_like(fake)).item(), rel=1e-4)
     g = method.generator_losses(data, outputs)
     assert g["G/adversarial"].item() == pytest.approx(bce(fake, torch.ones_like(fake)).item(), rel=1e-4)
-    assert g["G/l1"].item() == pytest.approx(100 * (outputs["fake"] - data["target"]).abs().mean().item(), rel=1e-5)
+    assert g["G/l1"].item() == pytest.approx(
+        100 * (outputs.images["fake"] - data["target"]).abs().mean().item(), rel=1e-5
+    )
 
 
 def test_the_discriminators_loss_sends_no_gradient_into_the_generator() -> None:
@@ -60,7 +62,7 @@ def test_without_adversarial_weight_only_l1_is_left() -> None:
     assert set(method.generator_losses(data, method.forward(data))) == {"G/l1"}
 
 
-@pytest.mark.parametrize("adversarial", ["vanilla", "lsgan", "hinge"])
+@pytest.mark.parametrize("adversarial", ["nonsaturating", "lsgan", "hinge"])
 @pytest.mark.parametrize("generator", [UNetConfig(channels=4), ResNetConfig(channels=4, blocks=1)])
 def test_training_lowers_the_l1_loss(adversarial: Any, generator: Any) -> None:
     torch.manual_seed(0)
@@ -70,7 +72,8 @@ def test_training_lowers_the_l1_loss(adversarial: Any, generator: Any) -> None:
     for _ in range(25):
         outputs = method.forward(data)
         for phase, optimizer in zip(method.phases, optimizers, strict=True):
-            losses = phase.losses(data, outputs)
+            (part,) = phase.parts
+            losses = part(data, outputs)
             method.networks["discriminator"].zero_grad()
             sum(losses.values()).backward()  # type: ignore[union-attr]
             optimizer.step()
@@ -87,5 +90,6 @@ def test_a_discriminator_too_deep_for_the_size_is_refused() -> None:
 def test_every_method_builds_from_its_defaults() -> None:
     for config in METHODS.values():
         method = config().build(3, 3, 256)
-        assert method.generator in method.networks
+        assert set(method.generators.values()) <= set(method.networks)
+        assert method.generators.keys() == method.generator_configs.keys()
         assert {name for phase in method.phases for name in phase.trains} == set(method.networks)

@@ -7,9 +7,18 @@ from torch import nn
 
 from img2img.errors import UsageError
 from img2img.networks import DISCRIMINATORS, GENERATORS, build_discriminator, build_generator, initialise
-from img2img.networks.blocks import InstanceNorm, has_bias, memory_format, norm_layer
+from img2img.networks.blocks import (
+    BlurPool,
+    BlurUpsample,
+    InstanceNorm,
+    has_bias,
+    memory_format,
+    norm_layer,
+    with_spectral_norm,
+)
 from img2img.networks.patchgan import PatchGANConfig, PixelGANConfig
-from img2img.networks.resnet import ResNetConfig
+from img2img.networks.projection import Projection
+from img2img.networks.resnet import ResNetConfig, depths
 from img2img.networks.unet import UNetConfig
 
 NORMS = ["batch", "instance", "group", "none"]
@@ -21,15 +30,18 @@ def generators() -> list[Any]:
         config(channels=4, norm=norm, upsampling=upsampling, **({"depth": 4} if kind == "unet" else {"blocks": 2}))
         for kind, (config, _) in GENERATORS.items()
         for norm in NORMS
-        for upsampling in ("transpose", "resize")
-    ]
+        for upsampling in ("transpose", "resize", "blur")
+    ] + [ResNetConfig(channels=4, blocks=2, norm=norm, downsampling="blur", upsampling="blur") for norm in NORMS]  # type: ignore[arg-type]
 
 
 def discriminators() -> list[Any]:
-    return [config(channels=4, norm=norm) for config, _ in DISCRIMINATORS.values() for norm in NORMS]
+    plain = [config(channels=4, norm=norm) for config, _ in DISCRIMINATORS.values() for norm in NORMS]
+    return [*plain, PatchGANConfig(channels=4, norm="instance", downsampling="blur")]
 
 
-@pytest.mark.parametrize("config", generators(), ids=lambda c: f"{c.kind}-{c.norm}-{c.upsampling}")
+@pytest.mark.parametrize(
+    "config", generators(), ids=lambda c: f"{c.kind}-{c.norm}-{c.upsampling}-{getattr(c, 'downsampling', '')}"
+)
 class TestGenerators:
     def test_shape_range_and_gradients(self, config: Any) -> None:
         network = build_generator(config.resolve(2, 5, 32))
@@ -64,7 +76,9 @@ class TestGenerators:
         assert torch.equal(network(source), copy(source))
 
 
-@pytest.mark.parametrize("config", discriminators(), ids=lambda c: f"{c.kind}-{c.norm}")
+@pytest.mark.parametrize(
+    "config", discriminators(), ids=lambda c: f"{c.kind}-{c.norm}-{getattr(c, 'downsampling', '')}"
+)
 def test_discriminators(config: Any) -> None:
     network = build_discriminator(config, 6)
     logits = network(torch.randn(2, 6, 33, 47))
@@ -180,3 +194,73 @@ def test_pixel_discriminators_judge_single_pixels() -> None:
     a, b = torch.randn(2, 1, 3, 4, 4)
     b[:, :, 1, 2] = a[:, :, 1, 2]
     assert torch.equal(network(a)[:, :, 1, 2], network(b)[:, :, 1, 2])
+
+
+def test_blur_pooling_is_the_binomial_filter_at_every_second_pixel() -> None:
+    x = torch.randn(2, 3, 7, 10)
+    padded = F.pad(x, (1, 1, 1, 1), "reflect")
+    rows = (padded[:, :, :-2] + 2 * padded[:, :, 1:-1] + padded[:, :, 2:]) / 4
+    both = (rows[..., :-2] + 2 * rows[..., 1:-1] + rows[..., 2:]) / 4
+    assert torch.allclose(BlurPool()(x), both[:, :, ::2, ::2], atol=1e-6)
+    half = BlurPool()(x.bfloat16())
+    assert half.dtype == torch.bfloat16 and torch.allclose(half.float(), both[:, :, ::2, ::2], atol=0.02)
+
+
+def test_blur_upsampling_is_the_binomial_filter_1331() -> None:
+    x = torch.randn(1, 1, 4, 5)
+    kernel = torch.tensor([1.0, 3, 3, 1]) / 4
+    spread = F.conv_transpose2d(F.pad(x, (1, 1, 1, 1), "replicate"), (kernel[:, None] * kernel)[None, None], stride=2)
+    assert torch.allclose(BlurUpsample()(x), spread[..., 3:-3, 3:-3], atol=1e-6)
+
+
+def test_the_looks_into_the_encoder_are_what_forward_computes() -> None:
+    for downsampling in ("stride", "blur"):
+        config = ResNetConfig(channels=4, blocks=6, downsampling=downsampling).resolve(3, 3, 32)  # type: ignore[arg-type]
+        network = build_generator(config).eval()
+        source = torch.randn(2, 3, 32, 32)
+        looks = depths(config)
+        places = [torch.randperm((32 // pixels) ** 2)[:9] for _, pixels in looks]
+        image, features = network(source, places)
+        assert torch.equal(image, network(source))
+        nothing, alone = network(source, places, decode=False)
+        assert nothing is None and all(torch.equal(a, b) for a, b in zip(features, alone, strict=True))
+        assert [each.shape for each in features] == [(2, 9, channels) for channels, _ in looks]
+        down: Any = network.down
+        first = down[0][0](network.stem(source))  # type: ignore[operator]
+        assert torch.allclose(features[1], first.flatten(2)[:, :, places[1]].transpose(1, 2), atol=1e-6)
+        assert torch.equal(features[0], source.flatten(2)[:, :, places[0]].transpose(1, 2))
+    with pytest.raises(UsageError, match="at least 5"):
+        depths(ResNetConfig(blocks=3).resolve(3, 3, 32))
+
+
+@pytest.mark.parametrize("config", [PatchGANConfig(channels=4, layers=2), PixelGANConfig(channels=4)])
+def test_spectral_norm_divides_by_the_largest_singular_value(config: Any) -> None:
+    torch.manual_seed(0)
+    network = with_spectral_norm(initialise(build_discriminator(config, 3), "normal", 0.5))
+    for _ in range(200):
+        network(torch.randn(1, 3, 16, 16))
+    network.eval()
+    layers = [layer for layer in network.modules() if isinstance(layer, nn.Conv2d)]
+    assert layers
+    for layer in layers:
+        assert torch.linalg.matrix_norm(layer.weight.flatten(1), 2).item() == pytest.approx(1, rel=1e-2)
+
+
+@pytest.mark.parametrize(("size", "blocks"), [(64, 6), (128, 6), (256, 9), (512, 9)])
+def test_the_blocks_follow_the_size(size: int, blocks: int) -> None:
+    assert ResNetConfig().resolve(3, 3, size).blocks == blocks
+    assert ResNetConfig(blocks=2).resolve(3, 3, size).blocks == 2
+
+
+def test_a_norm_that_was_chosen_is_kept_and_else_the_methods_is_taken() -> None:
+    assert ResNetConfig().resolve(3, 3, 64).norm == "instance"
+    assert ResNetConfig(norm="group").resolve(3, 3, 64, "batch").norm == "group"
+    assert UNetConfig().resolve(3, 3, 64, "instance").norm == "instance"
+    assert UNetConfig().resolve(3, 3, 64).norm == "batch"
+
+
+def test_projections_are_unit_vectors() -> None:
+    features = [torch.randn(2, 5, 3), torch.randn(2, 4, 8)]
+    projected = Projection([3, 8], 16)(features)
+    assert [each.shape for each in projected] == [(2, 5, 16), (2, 4, 16)]
+    assert all(torch.allclose(each.norm(dim=2), torch.ones(each.shape[:2])) for each in projected)

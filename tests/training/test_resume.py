@@ -57,17 +57,37 @@ def lines(run: Path) -> list[Any]:
     return [{k: v for k, v in line.items() if k != "images_per_second"} for line in log]
 
 
-@pytest.mark.parametrize("accumulation", [1, 2])
-def test_a_resumed_run_equals_an_uninterrupted_one(pairs: Path, tmp_path: Path, accumulation: int) -> None:
+UNPAIRED: dict[str, dict[str, Any]] = {
+    "cyclegan": {
+        "name": "cyclegan",
+        "pool": 3,
+        "augment": ("colour", "translation", "cutout"),
+        "r1": 1.0,
+        "r1_every": 2,
+    },
+    "fastcut": {"name": "fastcut"},
+    "cut": {"name": "cut", "adversarial": "wasserstein", "gradient_penalty": 10.0},
+}
+
+
+@pytest.mark.parametrize(
+    ("method", "accumulation"),
+    [("pix2pix", 1), ("pix2pix", 2), ("cyclegan", 1), ("cyclegan", 2), ("cut", 1), ("fastcut", 1)],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    pairs: Path, unpaired: Path, tmp_path: Path, method: str, accumulation: int
+) -> None:
     options: dict[str, Any] = {"ema": 0.9, "checkpoint_every": 3, "accumulation": accumulation, "batch_size": 2}
-    whole = train(tiny_config(pairs, tmp_path / "whole", METHOD, steps=8, **options), quiet=True)
+    data = pairs if method == "pix2pix" else unpaired
+    settings = UNPAIRED.get(method, METHOD)
+    whole = train(tiny_config(data, tmp_path / "whole", settings, steps=8, **options), quiet=True)
 
     class StopError(Exception):
         pass
 
-    from img2img.training import run as room
+    from img2img.training.portfolio import Portfolio
 
-    saved = room._Run._save_newest
+    saved = Portfolio.save_newest
 
     def stop(self: Any, generator: Any, progress: Any) -> None:
         saved(self, generator, progress)
@@ -75,9 +95,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(pairs: Path, tmp_path: Path, 
             raise StopError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(room._Run, "_save_newest", stop)
+        patch.setattr(Portfolio, "save_newest", stop)
         with pytest.raises(StopError):
-            train(tiny_config(pairs, tmp_path / "parts", METHOD, steps=8, **options), quiet=True)
+            train(tiny_config(data, tmp_path / "parts", settings, steps=8, **options), quiet=True)
     torch.manual_seed(999)  # a resume must not depend on what is there
     train(resume=tmp_path / "parts", quiet=True)
     assert_equal(whole, tmp_path / "parts")
@@ -122,11 +142,15 @@ def kill_when(process: subprocess.Popen[bytes], reached: Any) -> bool:
     return False
 
 
-@pytest.mark.parametrize(("processes", "workers"), [(1, 2), (2, 0)])
-def test_killed_while_training_and_while_saving(pairs: Path, tmp_path: Path, processes: int, workers: int) -> None:
+@pytest.mark.parametrize(("method", "processes", "workers"), [("pix2pix", 1, 2), ("pix2pix", 2, 0), ("cyclegan", 2, 1)])
+def test_killed_while_training_and_while_saving(
+    pairs: Path, unpaired: Path, tmp_path: Path, method: str, processes: int, workers: int
+) -> None:
     options: dict[str, Any] = {"steps": 60, "checkpoint_every": 2, "validate_every": 20, "workers": workers, "ema": 0.9}
+    data = pairs if method == "pix2pix" else unpaired
     for name in ("whole", "killed"):
-        write_config(tmp_path / f"{name}.yaml", tiny_config(pairs, tmp_path / name, METHOD, **options))
+        config = tiny_config(data, tmp_path / name, UNPAIRED.get(method, METHOD), **options)
+        write_config(tmp_path / f"{name}.yaml", config)
     finish(tmp_path / "whole", tmp_path / "whole.yaml", processes)
 
     run = tmp_path / "killed"

@@ -4,15 +4,16 @@ import json
 import os
 import signal
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import pytest
 import torch
 from conftest import tiny_config
 from torch import nn
 
+from img2img.config import DataConfig
 from img2img.images import read_image
-from img2img.methods.base import Phase
+from img2img.methods.base import Outputs, Phase
 from img2img.training import trainer as room
 from img2img.training.ema import EMA
 from img2img.training.monitor import DivergedError, assert_finite, assert_finite_weights
@@ -29,25 +30,27 @@ CPU = torch.device("cpu")
 class Toy:
     """Two linear networks that play against each other, with phases that a test can choose."""
 
-    generator = "generator"
+    generators: ClassVar[dict[Any, str]] = {"": "generator"}
+    generator_configs: ClassVar[dict[Any, Any]] = {}
+    memories: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, every: int = 1, d_lr: float = 0.1) -> None:
         torch.manual_seed(0)
         self.networks: dict[str, nn.Module] = {"generator": nn.Linear(2, 2), "discriminator": nn.Linear(2, 1)}
         self.phases = (
-            Phase("D", ("discriminator",), self.d, d_lr, (0.5, 0.9), every),
-            Phase("G", ("generator",), self.g, 0.1, (0.5, 0.9)),
+            Phase("D", ("discriminator",), (self.d,), d_lr, (0.5, 0.9), every),
+            Phase("G", ("generator",), (self.g,), 0.1, (0.5, 0.9)),
         )
 
-    def forward(self, batch: Any) -> Any:
-        return {"fake": self.networks["generator"](batch["source"])}
+    def forward(self, batch: Any, update: int) -> Outputs:
+        return Outputs(update, {"fake": self.networks["generator"](batch["source"])})
 
     def d(self, batch: Any, outputs: Any) -> Any:
-        return {"D/gap": self.networks["discriminator"](outputs["fake"].detach()).mean()}
+        return {"D/gap": self.networks["discriminator"](outputs.images["fake"].detach()).mean()}
 
     def g(self, batch: Any, outputs: Any) -> Any:
         assert not any(p.requires_grad for p in self.networks["discriminator"].parameters())
-        return {"G/gap": -self.networks["discriminator"](outputs["fake"]).mean()}
+        return {"G/gap": -self.networks["discriminator"](outputs.images["fake"]).mean()}
 
 
 def toy_trainer(accumulation: int = 1, **options: Any) -> tuple[Toy, Trainer]:
@@ -289,13 +292,14 @@ def test_settings_that_exclude_each_other(pairs: Path, tmp_path: Path) -> None:
 def test_held_out_pairs_come_before_a_test_split(pairs: Path) -> None:
     from conftest import write_pairs
 
-    from img2img.data.folders import find_pairs
-    from img2img.training.setup import choose_splits
+    from img2img.training.material import PairedMaterial
 
     write_pairs(pairs, 3, split="test", first=20)
-    splits = find_pairs(pairs)
-    assert choose_splits(splits, 0.5)[2] == "val"
-    del splits["val"]
-    train_pairs, held, where = choose_splits(splits, 0.5)
-    assert (len(train_pairs), len(held), where) == (3, 3, "train, held out")
-    assert choose_splits(splits, 0.0)[2] == "test"
+    material = PairedMaterial(DataConfig(path=pairs))
+    material.choose(0.5)
+    assert (material.length, material.trial("").split) == (6, "val")
+    del material.splits["val"]
+    material.choose(0.5)
+    assert (material.length, len(material.trial("").pairs), material.trial("").split) == (3, 3, "train, held out")
+    material.choose(0.0)
+    assert material.trial("").split == "test"

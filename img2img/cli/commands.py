@@ -1,0 +1,225 @@
+"""The commands but for training. Each parses its options, calls one function, and prints; what it needs is imported inside it."""
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from img2img.errors import UsageError
+
+
+def _run(function: Callable[..., int], name: str, arguments: list[str]) -> int:
+    import tyro
+
+    return tyro.cli(function, args=arguments, prog=f"img2img {name}", config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def convert(arguments: list[str]) -> int:
+    """`img2img convert`."""
+    from tyro.conf import Positional
+
+    from img2img.inference import convert as room
+    from img2img.translator import has_both_directions
+
+    def command(
+        source: Positional[Path],
+        target: Positional[Path],
+        model: Path,
+        direction: Literal["AtoB", "BtoA"] | None = None,
+        format: str | None = None,
+        overwrite: bool = False,
+        skip_existing: bool = False,
+        mode: Literal["eval", "paper"] | None = None,
+        seed: int = 0,
+        quality: int = 95,
+        device: str = "auto",
+        report: Path | None = None,
+    ) -> int:
+        """Translates a folder of images, with its sub-folders, or one file. Sizes, names, depth and alpha are kept.
+
+        Args:
+            source: A folder or a file.
+            target: A folder, or a file if the source is one.
+            model: A translator's or a run's folder.
+            direction: Which translator of a run that learned both ways; by default AtoB.
+            format: Write all outputs as png, jpg, webp, tif or bmp; by default as the input.
+            overwrite: Replace targets that exist.
+            skip_existing: Leave targets that exist, to go on with a conversion that was stopped.
+            mode: eval (running statistics, no dropout) or paper (batch statistics and dropout); by default the translator's.
+            seed: Of mode paper.
+            quality: Of JPEG and WebP, 1-100.
+            device: auto, cpu, cuda, cuda:1 or mps.
+            report: Write a JSON line per input to this file.
+        """
+        if overwrite and skip_existing:
+            raise UsageError("--overwrite and --skip-existing exclude each other.")
+        if direction is None and has_both_directions(model):
+            print("Translating AtoB; --direction BtoA is the other way.", file=sys.stderr)
+        existing: Any = "overwrite" if overwrite else "skip" if skip_existing else "fail"
+        outcome = room.convert(
+            model, source, target, direction=direction, format=format, existing=existing, mode=mode, seed=seed, quality=quality,
+            device=device, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+        if report:
+            outcome.write(report)
+        for line in outcome.complaints():
+            print(line, file=sys.stderr)
+        print(outcome.summary())
+        return 1 if outcome.failures else 0
+
+    return _run(command, "convert", arguments)
+
+
+def evaluate(arguments: list[str]) -> int:
+    """`img2img evaluate`."""
+    from tyro.conf import Positional
+
+    from img2img.inference import evaluate as room
+
+    def command(
+        folders: Annotated[tuple[Path, ...], Positional] = (),
+        model: Path | None = None,
+        data: Path | None = None,
+        split: Literal["train", "val", "test"] | None = None,
+        direction: Literal["AtoB", "BtoA"] | None = None,
+        size: int | None = None,
+        mode: Literal["eval", "paper"] | None = None,
+        seed: int = 0,
+        device: str = "auto",
+        json: Path | None = None,
+    ) -> int:
+        """Scores a translator on a paired data set (--model, --data), or one folder of images against another.
+
+        L1 is of values in [0, 1], PSNR in dB; PSNR and SSIM are scikit-image's.
+
+        Args:
+            folders: Instead of --model and --data: a folder of images and a folder of the truth, matched by stem.
+            model: A translator's or a run's folder.
+            data: The folder of a paired data set, in any layout that training takes.
+            split: By default val if there is one, else test, else train.
+            direction: By default the one that the translator was trained in; picks the translator of a run that learned both.
+            size: Scale the shorter side to so many pixels; by default images are taken at their own size.
+            mode: eval or paper; by default the translator's.
+            seed: Of mode paper.
+            device: auto, cpu, cuda, cuda:1 or mps.
+            json: Write all scores to this file.
+        """
+        progress = sys.stderr.isatty()
+        if folders:
+            if len(folders) != 2 or model or data:
+                raise UsageError("give two folders, or --model and --data.")
+            result = room.compare(*folders, progress=progress)
+        elif model is None or data is None:
+            raise UsageError("give --model and --data, or two folders of images.")
+        else:
+            result = room.evaluate(
+                model, data, split=split, direction=direction, size=size, mode=mode, seed=seed, device=device,
+                progress=progress,
+            )  # fmt: skip
+        if json:
+            result.write(json)
+        _print_scores(result)
+        for name, reason in list(result.failed.items())[:20]:
+            print(f"not scored: {name}: {reason}", file=sys.stderr)
+        return 1 if result.failed else 0
+
+    return _run(command, "evaluate", arguments)
+
+
+def _print_scores(result: Any) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    size = result.about.get("size")
+    table = Table(title=f"{len(result.images)} images at {f'{size} pixels' if size else 'their own size'}")
+    for heading in ("", "L1 in [0, 1] ↓", "PSNR in dB ↑", "SSIM ↑"):
+        table.add_column(heading, justify="right" if heading else "left")
+    rows = {"translation" if result.copy_input else "images": result.metrics, "copy of the input": result.copy_input}
+    for name, scores in rows.items():
+        if scores:
+            table.add_row(name, f"{scores['l1']:.4f}", f"{scores['psnr']:.2f}", f"{scores['ssim']:.4f}")
+    Console().print(table)
+
+
+def check(arguments: list[str]) -> int:
+    """`img2img check`."""
+    from tyro.conf import Positional
+
+    def command(
+        path: Annotated[Path | None, Positional] = None,
+        source: Path | None = None,
+        target: Path | None = None,
+        derive: Literal["gray", "edges", "lowres"] | None = None,
+        kind: Literal["auto", "paired", "unpaired"] = "auto",
+    ) -> int:
+        """Reads every image of a data set, paired or not, and says what can't work and what may surprise.
+
+        Args:
+            path: The data set's folder.
+            source: A folder of sources, with --target instead of a path.
+            target: A folder of targets.
+            derive: The sources would be derived from any folder of images: gray, edges or lowres.
+            kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; auto goes by the names of the files.
+        """
+        unpaired = kind == "unpaired" or (kind == "auto" and derive is None and _looks_unpaired(path, source, target))
+        report = _check_unpaired(path, source, target) if unpaired else _check_pairs(path, source, target, derive)
+        if unpaired and kind == "auto":
+            print("Most files have no partner of the same name, so this was checked as an unpaired set; --kind paired?")
+        if report.sizes:
+            print(f"{report.in_channels} → {report.out_channels} channels; sizes {report.sizes}")
+        for problem in report.problems:
+            print(f"{problem.level}: {problem.text}")
+        if not report.problems:
+            print("No problems were found.")
+        return 1 if report.errors else 0
+
+    return _run(command, "check", arguments)
+
+
+def _looks_unpaired(path: Path | None, source: Path | None, target: Path | None) -> bool:
+    from img2img.data.folders import find_pairs
+
+    splits = find_pairs(path, source=source, target=target)
+    train = splits.get("train") or next(iter(splits.values()))
+    return 2 * len(train.pairs) < len(train.unmatched)
+
+
+def _check_pairs(path: Path | None, source: Path | None, target: Path | None, derive: Any) -> Any:
+    from img2img.data.check import check_pairs
+    from img2img.data.folders import find_pairs
+
+    splits = find_pairs(path, source=source, target=target, derive=derive)
+    report = _watched(lambda started: check_pairs(splits, started))
+    for split, folder in splits.items():
+        print(f"{split}: {len(folder.pairs)} pairs from {folder.where}")
+    return report
+
+
+def _check_unpaired(path: Path | None, source: Path | None, target: Path | None) -> Any:
+    from img2img.data.check_unpaired import check_unpaired
+    from img2img.data.unpaired import find_unpaired
+
+    splits = find_unpaired(path, source=source, target=target)
+    report = _watched(lambda started: check_unpaired(splits, started))
+    for split, folder in splits.items():
+        print(f"{split}: {len(folder.sources)} and {len(folder.targets)} images, unpaired, from {folder.where}")
+    return report
+
+
+def _watched(work: Callable[[Callable[[int], Callable[[], None]]], Any]) -> Any:
+    from rich.progress import Progress
+
+    with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
+
+        def started(files: int) -> Callable[[], None]:
+            task = bar.add_task("reading", total=files)
+            return lambda: bar.advance(task)
+
+        return work(started)
+
+
+def demo(arguments: list[str]) -> int:
+    """`img2img demo`."""
+    from img2img import demo as room
+
+    return _run(room.demo, "demo", arguments)

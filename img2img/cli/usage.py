@@ -1,0 +1,30 @@
+"""What the commands are."""
+
+USAGE = """img2img: image-to-image translation
+
+usage: img2img COMMAND [OPTIONS]
+
+  demo                      draw a data set, train on it, convert the rest, write a page to look at
+  train METHOD --data PATH  train a translator on a folder of images; METHOD: {methods}
+  train --resume RUN        go on with a run that was stopped
+  convert SOURCE TARGET --model MODEL
+                            translate a folder or a file; --direction BtoA takes a cyclegan's other way
+  evaluate --model MODEL --data PATH
+                            PSNR, SSIM and L1 of a translator, or of two folders of images
+  check PATH                what is wrong with a data set, paired or not
+
+img2img COMMAND --help says more; for training, img2img train METHOD --help. MODEL is a translator's or a run's folder.
+Several processes: accelerate launch -m img2img train METHOD ..., with the same options.
+Exit codes: 0 all done, 1 something failed, 2 wrong usage or data, 130 stopped by Ctrl-C."""
+
+
+def method_names() -> list[str]:
+    """What can be trained."""
+    from img2img.methods import METHODS  # slow to import
+
+    return list(METHODS)
+
+
+def usage() -> str:
+    """The help that `img2img` alone prints."""
+    return USAGE.format(methods=" ".join(method_names()))

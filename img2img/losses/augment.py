@@ -1,0 +1,76 @@
+"""DiffAugment: what the discriminator sees is changed at random, real and generated alike, and differentiably."""
+
+from collections.abc import Sequence
+from typing import Literal
+
+import torch
+from torch import Tensor
+
+Augmentation = Literal["colour", "translation", "cutout"]
+
+
+def augment(images: Tensor, kinds: Sequence[Augmentation], given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+    """Changes each image of a batch at random (Zhao et al. 2020, §3.2).
+
+    ``colour``: brightness ±0.5 (of values in [-1, 1]), saturation × 0–2, contrast × 0.5–1.5. ``translation``: by up to ⅛
+    of each side, gray (0) comes in. ``cutout``: a square of half the sides becomes gray.
+
+    Args:
+        images: (B, C, H, W) in [-1, 1].
+        kinds: which changes, made in the order colour, translation, cutout.
+        given: (B, C', H, W), what the images are conditioned on: gets the same translation and cutout, and keeps its colours.
+
+    Returns:
+        The changed images and the changed `given`; both as they were without `kinds`.
+    """
+    if "colour" in kinds:
+        images = _colour(images)
+    if "translation" in kinds or "cutout" in kinds:
+        channels = images.shape[1]
+        both = images if given is None else torch.cat([images, given.to(images.dtype)], dim=1)
+        if "translation" in kinds:
+            both = _translate(both)
+        if "cutout" in kinds:
+            both = _cutout(both)
+        images, given = both[:, :channels], None if given is None else both[:, channels:]
+    return images, given
+
+
+def _colour(images: Tensor) -> Tensor:
+    def uniform() -> Tensor:
+        return torch.rand(len(images), 1, 1, 1, device=images.device, dtype=images.dtype)
+
+    images = images + (uniform() - 0.5)
+    gray = images.mean(dim=1, keepdim=True)
+    images = gray + (images - gray) * (2 * uniform())
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    return mean + (images - mean) * (0.5 + uniform())
+
+
+def _translate(images: Tensor) -> Tensor:
+    count, _, height, width = images.shape
+    rows = torch.arange(height, device=images.device) - _shift(count, height, images)  # (B, height)
+    columns = torch.arange(width, device=images.device) - _shift(count, width, images)  # (B, width)
+    inside = ((rows >= 0) & (rows < height))[:, None, :, None] & ((columns >= 0) & (columns < width))[:, None, None, :]
+    image = torch.arange(count, device=images.device)[:, None, None]
+    moved = images.permute(0, 2, 3, 1)[
+        image, rows.clamp(0, height - 1)[:, :, None], columns.clamp(0, width - 1)[:, None]
+    ]
+    return moved.permute(0, 3, 1, 2) * inside
+
+
+def _shift(count: int, side: int, images: Tensor) -> Tensor:
+    most = round(side / 8)
+    return torch.randint(-most, most + 1, (count, 1), device=images.device)
+
+
+def _cutout(images: Tensor) -> Tensor:
+    count, _, height, width = images.shape
+
+    def hidden(side: int) -> Tensor:
+        length = round(side / 2)
+        first = torch.randint(0, side + (1 - length % 2), (count, 1), device=images.device) - length // 2
+        places = torch.arange(side, device=images.device)
+        return (places >= first) & (places < first + length)  # (B, side)
+
+    return images * ~(hidden(height)[:, None, :, None] & hidden(width)[:, None, None, :])

@@ -1,0 +1,45 @@
+"""Gradient penalties of a discriminator."""
+
+from collections.abc import Callable
+
+import torch
+from torch import Tensor
+
+Critic = Callable[[Tensor], Tensor]
+
+
+def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, share: Tensor) -> Tensor:
+    """E (‖∇C(x̂)‖₂ - 1)² on x̂ between real and generated images (Gulrajani et al. 2017, eq. 3), without its weight λ.
+
+    A critic with many logits an image, a PatchGAN, has their mean as its value: it is what the Wasserstein loss averages.
+
+    Args:
+        critic: must compute in fp32 and be twice differentiable.
+        real: (B, C, H, W).
+        fake: (B, C, H, W); no gradient flows into it.
+        share: (B,) in [0, 1], how real each x̂ is: uniformly drawn in the paper.
+    """
+    weight = share.view(-1, 1, 1, 1)
+    between = torch.lerp(fake.detach().float(), real.detach().float(), weight)
+    return (_gradient(critic, between).flatten(1).norm(dim=1) - 1).square().mean()
+
+
+def r1(critic: Critic, real: Tensor) -> Tensor:
+    """½ E ‖∇C(x)‖₂² on real images (Mescheder et al. 2018, eq. 9), without its weight γ.
+
+    A critic with many logits an image has their mean as its value.
+
+    Args:
+        critic: must compute in fp32 and be twice differentiable.
+        real: (B, C, H, W).
+    """
+    return 0.5 * _gradient(critic, real.detach().float()).flatten(1).square().sum(1).mean()
+
+
+def _gradient(critic: Critic, images: Tensor) -> Tensor:
+    """The gradient (B, C, H, W) of each image's value, itself differentiable."""
+    images = images.requires_grad_(True)
+    with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+        values = critic(images).reshape(len(images), -1).mean(1)
+        (gradient,) = torch.autograd.grad(values.sum(), images, create_graph=True)
+    return gradient

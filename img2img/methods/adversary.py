@@ -1,0 +1,165 @@
+"""The adversarial part of every method: settings, and the discriminator's and generator's side of the game."""
+
+from typing import Annotated
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from img2img.errors import Strict, UsageError
+from img2img.losses import adversarial, regularisers
+from img2img.losses.adversarial import RELATIVISTIC, Adversarial
+from img2img.losses.augment import Augmentation, augment
+from img2img.methods.base import Losses, Outputs, merged
+from img2img.networks import DiscriminatorConfig, build_discriminator, initialise
+from img2img.networks.blocks import Initialisation, Norm, with_spectral_norm
+from img2img.networks.patchgan import PatchGANConfig
+
+Beta = Annotated[float, Field(ge=0, lt=1)]
+
+
+class AdversarialConfig(Strict):
+    """What all methods with a discriminator can be told."""
+
+    discriminator: DiscriminatorConfig = PatchGANConfig()
+    """The network that tells real from generated."""
+    adversarial: Adversarial = "nonsaturating"
+    """vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; lsgan: least squares; hinge; wasserstein; relativistic; relativistic-average."""
+    adversarial_weight: float = Field(1.0, ge=0)
+    """Weight of the adversarial loss in the generator's; 0 leaves it out."""
+    gradient_penalty: float = Field(0.0, ge=0)
+    """λ of WGAN-GP's gradient penalty; 10 in its paper, 0 for none. In fp32; not with batch norm."""
+    r1: float = Field(0.0, ge=0)
+    """γ of the R1 penalty, the gradient's square on real images; 0 for none. In fp32."""
+    r1_every: int = Field(16, ge=1)
+    """Updates between R1 penalties, each so many times as strong: lazy regularisation."""
+    augment: tuple[Augmentation, ...] = ()
+    """DiffAugment of what the discriminator sees, for little data: any of colour, translation, cutout."""
+    lr: float = Field(2e-4, gt=0)
+    """Adam's learning rate, for all networks."""
+    betas: tuple[Beta, Beta] = (0.5, 0.999)
+    """Adam's betas, for all networks."""
+    initialisation: Initialisation = "normal"
+    """How weights are drawn."""
+    initialisation_gain: float = Field(0.02, gt=0)
+    """Standard deviation of normal; gain of xavier and orthogonal."""
+
+
+class Adversary:
+    """A discriminator's side of the game and the generator's.
+
+    Args:
+        config: the settings.
+        in_channels: what the discriminator sees.
+        size: height and width of the training images in pixels.
+        norm: the method's, if none was chosen.
+
+    Raises:
+        UsageError: if the settings exclude each other, or the images are too small.
+    """
+
+    def __init__(self, config: AdversarialConfig, in_channels: int, size: int, norm: Norm) -> None:
+        self.config = config
+        self.network_config = network = config.discriminator.model_copy(
+            update={"norm": config.discriminator.norm or norm}
+        )
+        if size < network.min_size:
+            raise UsageError(
+                f"--size {size}: this PatchGAN needs {network.min_size} pixels; use fewer --discriminator.layers."
+            )
+        if config.gradient_penalty and network.norm == "batch":
+            raise UsageError(
+                "--gradient-penalty is about each image alone, which batch norm mixes; add --discriminator.norm instance."
+            )
+        self.in_channels = in_channels
+
+    def build(self) -> nn.Module:
+        """A fresh discriminator."""
+        config = self.network_config
+        network = build_discriminator(config, self.in_channels)
+        initialise(network, self.config.initialisation, self.config.initialisation_gain)
+        return with_spectral_norm(network) if config.spectral_norm else network
+
+    def discriminator_losses(
+        self,
+        network: nn.Module,
+        real: Tensor,
+        fake: Tensor,
+        outputs: Outputs,
+        name: str = "",
+        given: Tensor | None = None,
+    ) -> Losses:
+        """The discriminator's losses, halved as in pix2pix (§3.3) and CycleGAN (§7.1), which slows D down relative to G.
+
+        Args:
+            network: the discriminator.
+            real: (B, C, H, W).
+            fake: the same; no gradient flows into it.
+            outputs: gets the discriminator's accuracy.
+            name: begins the names of losses, if there are several discriminators.
+            given: (B, C', H, W), the condition of a conditional discriminator, seen beside both.
+        """
+        config, losses = self.config, {}
+        shown = [self._shown(each, given) for each in (fake.detach(), real)]
+        logits = dict(zip(("fake", "real"), merged(network, shown, self.network_config.norm), strict=True))
+        for term, value in adversarial.discriminator(logits["real"], logits["fake"], config.adversarial).items():
+            losses[f"D/{name}{term}"] = 0.5 * value
+        fooled = adversarial.accuracy(logits["real"].detach(), logits["fake"].detach(), config.adversarial)
+        outputs.metrics[f"D/{name}accuracy"] = fooled
+        critic = in_full_precision(network)
+        if config.gradient_penalty:
+            share = torch.rand(len(real), device=real.device)
+            penalty = regularisers.gradient_penalty(critic, shown[1], shown[0], share)
+            losses[f"D/{name}penalty"] = 0.5 * config.gradient_penalty * penalty
+        if config.r1 and outputs.update % config.r1_every == 0:
+            strength = config.r1 * config.r1_every
+            losses[f"D/{name}r1"] = 0.5 * strength * regularisers.r1(critic, shown[1])
+        return losses
+
+    def generator_loss(
+        self,
+        network: nn.Module,
+        real: Tensor,
+        fake: Tensor,
+        outputs: Outputs,
+        name: str = "",
+        given: Tensor | None = None,
+    ) -> Tensor:
+        """The generator's loss, weighted; its gradient at `fake` is noted when it flows back.
+
+        Args:
+            network: the discriminator, frozen.
+            real: (B, C, H, W), which only the relativistic kinds look at.
+            fake: the same.
+            outputs: gets the gradient's length.
+            name: begins the names of metrics, if there are several generators.
+            given: (B, C', H, W), the condition of a conditional discriminator.
+        """
+        config = self.config
+        judged = fake.view_as(fake)  # a node of its own: what flows through it comes from the discriminator alone
+
+        def note(gradient: Tensor) -> None:
+            of_each = gradient.detach().float().flatten(1).norm(dim=1)  # of the mean over the batch
+            outputs.metrics[f"G/{name}gradient"] = of_each.mean() * len(gradient)
+
+        if judged.requires_grad:
+            judged.register_hook(note)
+        logits = network(self._shown(judged, given))
+        others = None
+        if config.adversarial in RELATIVISTIC:
+            with torch.no_grad():
+                others = network(self._shown(real, given))
+        return config.adversarial_weight * adversarial.generator(logits, config.adversarial, others)
+
+    def _shown(self, images: Tensor, given: Tensor | None) -> Tensor:
+        """What the discriminator sees: images, changed at random if it is to be, beside their condition."""
+        if self.config.augment:
+            images, given = augment(images, self.config.augment, given)
+        return images if given is None else torch.cat([given, images.to(given.dtype)], dim=1)
+
+
+def in_full_precision(network: nn.Module) -> regularisers.Critic:
+    """The network without the trainer's mixed precision, for gradients of gradients."""
+    bare = network.module if isinstance(network, DistributedDataParallel) else network
+    return lambda images: type(bare).forward(bare, images)

@@ -1,0 +1,24 @@
+"""Generators that fit the data."""
+
+from typing import TypeVar
+
+from img2img.errors import UsageError
+from img2img.networks import ResNetConfig, UNetConfig
+from img2img.networks.blocks import Norm
+
+G = TypeVar("G", UNetConfig, ResNetConfig, UNetConfig | ResNetConfig)
+
+
+def fitting(config: G, in_channels: int, out_channels: int, size: int, norm: Norm | None) -> G:
+    """A generator's config with all filled in that was left to the data and the method.
+
+    Raises:
+        UsageError: if images of `size` pixels don't fit, or channels were set that differ from the data's.
+    """
+    resolved = config.resolve(in_channels, out_channels, size, norm)
+    built = resolved.in_channels, resolved.out_channels
+    if built != (in_channels, out_channels):
+        raise UsageError(
+            f"a generator of {built[0]} → {built[1]} channels doesn't fit the data's {in_channels} → {out_channels}."
+        )
+    return resolved

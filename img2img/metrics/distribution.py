@@ -1,0 +1,177 @@
+"""How near a set of images is to another set, by the features that a network finds in them: KID and FID."""
+
+import tempfile
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from img2img.errors import UsageError
+from img2img.images import Array, over_white, to_8_bit, with_channels
+
+Features = Literal["auto", "inception", "random"]
+
+INCEPTION_URL = (
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+)
+INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
+INCEPTION_MB = 96
+SUBSETS = 50
+SUBSET = 100  # images in a subset of KID, or as many as there are
+FEWEST = 10  # images of a side, below which nothing is measured
+
+
+def inception_file() -> Path:
+    """Where the Inception weights are kept, whoever downloaded them."""
+    return Path(torch.hub.get_dir(), "checkpoints", INCEPTION_URL.rpartition("/")[2])
+
+
+def make_extractor(kind: Features, weights: Path | None, say: Callable[[str], None]) -> tuple[str, nn.Module]:
+    """The network whose features are compared.
+
+    Args:
+        kind: ``inception`` is FID's own; ``random`` a VGG-16 with random weights, a fair judge of images that are unlike
+            photographs (Naeem et al. 2020, §5) and always at hand, whose numbers compare only with its own;
+            ``auto`` is inception if its weights are at hand, else random.
+        weights: a file of Inception weights (.pth or .safetensors); by default PyTorch's cache, else they are downloaded.
+        say: is told what is downloaded.
+
+    Returns:
+        Its name, and a module from uint8 images (B, 3, H, W) to features (B, D).
+
+    Raises:
+        UsageError: if the weights are neither there nor to be had.
+    """
+    if kind == "random" or (kind == "auto" and weights is None and not inception_file().is_file()):
+        return "random", RandomVGG()
+    return "inception", _inception(weights or _downloaded(say))
+
+
+class RandomVGG(nn.Module):
+    """The convolutions of VGG-16 with He's random weights, the same ones everywhere, and the mean and deviation of its last two stages."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        generator = torch.Generator().manual_seed(0)
+        layers: list[nn.Module] = []
+        channels = 3
+        for width, count in ((64, 2), (128, 2), (256, 3), (512, 3)):
+            for _ in range(count):
+                with torch.device("meta"):
+                    convolution = nn.Conv2d(channels, width, 3, padding=1, bias=False)
+                scale = (2 / (9 * channels)) ** 0.5
+                drawn = torch.randn(convolution.weight.shape, generator=generator) * scale
+                convolution.weight = nn.Parameter(drawn, requires_grad=False)
+                layers += [convolution, nn.ReLU()]
+                channels = width
+            layers.append(nn.MaxPool2d(2))
+        self.layers = nn.Sequential(*layers).eval()
+
+    def forward(self, images: Tensor) -> Tensor:
+        """(B, 3, H, W) uint8 → (B, 1024)."""
+        x = images.float() / 127.5 - 1
+        x = F.interpolate(x, (64, 64), mode="bilinear", antialias=True, align_corners=False)
+        x = self.layers(x)
+        return torch.cat([x.mean((2, 3)), x.std((2, 3))], dim=1)
+
+
+@torch.no_grad()
+def features(extractor: nn.Module, images: Sequence[Array], device: torch.device) -> Tensor:
+    """The features (N, D), fp32 on the CPU, of images (H, W, C), uint8 or uint16 of any size."""
+    found = []
+    for image in images:
+        shown = with_channels(over_white(to_8_bit(image)), 3)
+        batch = torch.from_numpy(np.ascontiguousarray(shown.transpose(2, 0, 1)))[None].to(device)
+        done = extractor(batch)
+        found.append((done[0] if isinstance(done, tuple) else done).float().cpu())
+    return torch.cat(found) if found else torch.empty(0, 0)
+
+
+class _Given(nn.Module):
+    """Stands where torchmetrics wants a network: the features are there already."""
+
+    def __init__(self, num_features: int) -> None:
+        super().__init__()
+        self.num_features = num_features
+
+    def forward(self, found: Tensor) -> Tensor:
+        return found
+
+
+def distances(images: Tensor, truth: Tensor) -> dict[str, float]:
+    """KID and FID of features (N, D) against features (M, D), as torchmetrics computes them.
+
+    ``kid``: the unbiased kernel distance (Bińkowski et al. 2018, eq. 4), mean of subsets of up to 100 images, times 1; lower
+    is nearer, and about 0, or slightly below, for sets of one kind. ``fid``: the Fréchet distance (Heusel et al. 2017, eq. 6),
+    biased upwards on few images: compare it only between sets of one size.
+
+    Draws no random numbers from the global generator. Empty for sets of less than 10 images.
+    """
+    few = min(len(images), len(truth))
+    if few < FEWEST:
+        return {}
+    from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
+    from torchmetrics.image.kid import KernelInceptionDistance
+
+    kid = KernelInceptionDistance(_Given(images.shape[1]), subsets=SUBSETS, subset_size=min(SUBSET, few))
+    fid = FrechetInceptionDistance(_Given(images.shape[1]))
+    for metric in (kid, fid):
+        metric.update(truth, real=True)
+        metric.update(images, real=False)
+    with torch.random.fork_rng([]):
+        torch.manual_seed(0)
+        mean, _ = kid.compute()
+    return {"kid": mean.item(), "fid": fid.compute().item()}
+
+
+def _downloaded(say: Callable[[str], None]) -> Path:
+    file = inception_file()
+    if file.is_file():
+        return file
+    say(f"Downloading the Inception weights ({INCEPTION_MB} MB) from {INCEPTION_URL} to {file}.")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        torch.hub.download_url_to_file(INCEPTION_URL, str(file), hash_prefix=INCEPTION_SHA256, progress=False)
+    except (OSError, RuntimeError) as error:  # no network; a wrong checksum
+        raise UsageError(
+            f"the Inception weights can't be downloaded ({' '.join(str(error).split())}): give a file of them with "
+            "--feature-weights, or take --features random, which needs none."
+        ) from None
+    return file
+
+
+def _inception(weights: Path) -> nn.Module:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+
+    try:
+        state = _tensors(weights)
+        with _file_of(state) as safe, torch.random.fork_rng([]):
+            network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=safe)
+    except Exception as error:  # whatever a damaged file, or one of another network, makes PyTorch say
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"--feature-weights {weights}: these are no Inception weights ({reason}).") from None
+    return network
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    """The tensors of a file; runs no pickle."""
+    if file.suffix == ".safetensors":
+        from safetensors.torch import load_file
+
+        return load_file(file)
+    state = torch.load(file, map_location="cpu", weights_only=True)
+    return dict(state)
+
+
+@contextmanager
+def _file_of(state: dict[str, Tensor]) -> Iterator[str]:
+    """A file that we wrote ourselves, for torch-fidelity reads its file as a pickle."""
+    with tempfile.TemporaryDirectory() as folder:
+        file = Path(folder, "weights.pth")
+        torch.save(state, file)
+        yield str(file)

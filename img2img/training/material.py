@@ -1,0 +1,133 @@
+"""What a run trains on and is judged by: a paired or an unpaired data set."""
+
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from torch.utils.data import Dataset
+
+from img2img.config import DataConfig
+from img2img.data.check import DataReport, check_pairs
+from img2img.data.check_unpaired import check_unpaired
+from img2img.data.dataset import PairedImages
+from img2img.data.folders import Pair, find_pairs, hold_out
+from img2img.data.transforms import JointTransform
+from img2img.data.unpaired import UnpairedFolder, UnpairedImages, find_unpaired, hold_out_images
+from img2img.errors import UsageError, listed
+from img2img.methods.base import Role
+from img2img.training.validation import Trial
+
+Ticker = Callable[[int], Callable[[], None]]
+
+
+class Material(Protocol):
+    """The data of a run; `choose` comes after `check`."""
+
+    def check(self, progress: Ticker | None) -> DataReport:
+        """Reads every file and says what is wrong."""
+        ...
+
+    def choose(self, holdout: float) -> None:
+        """Divides it into what is trained on and what is validated on."""
+        ...
+
+    def train_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Dataset[Any]:
+        """The samples to train on."""
+        ...
+
+    def trial(self, role: Role) -> Trial:
+        """What a translator is tried on; without a validation split, what it was trained on, not to be scored."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Samples of an epoch."""
+        ...
+
+    def described(self) -> str:
+        """What is trained on, for a person."""
+        ...
+
+
+class PairedMaterial:
+    """Pairs, for methods that learn from the truth."""
+
+    def __init__(self, data: DataConfig) -> None:
+        self.splits = find_pairs(
+            data.path, source=data.source, target=data.target, derive=data.derive, direction=data.direction
+        )
+
+    def check(self, progress: Ticker | None) -> DataReport:
+        return check_pairs(self.splits, progress)
+
+    def choose(self, holdout: float) -> None:
+        if "train" not in self.splits:
+            raise UsageError(f"there is no train split, only {listed(list(self.splits))}.")
+        train, name = self.splits["train"], ""
+        validation: list[Pair] = []
+        if "val" in self.splits and self.splits["val"].pairs:
+            validation, name = self.splits["val"].pairs, "val"
+        elif holdout:
+            train, held = hold_out(train, holdout)
+            validation, name = held.pairs, "train, held out"
+        elif "test" in self.splits and self.splits["test"].pairs:
+            validation, name = self.splits["test"].pairs, "test"
+        self.train, self.validation = train.pairs, Trial(validation, True, [pair.target for pair in validation], name)
+
+    def train_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> PairedImages:
+        return PairedImages(self.train, transform, in_channels, out_channels, seed)
+
+    def trial(self, role: Role) -> Trial:
+        return self.validation if self.validation.pairs else Trial(self.train, True, [], "")
+
+    @property
+    def length(self) -> int:
+        return len(self.train)
+
+    def described(self) -> str:
+        return f"{len(self.train)} pairs"
+
+
+class UnpairedMaterial:
+    """Two kinds of images, for methods that know no truth."""
+
+    def __init__(self, data: DataConfig) -> None:
+        self.splits = find_unpaired(data.path, source=data.source, target=data.target, direction=data.direction)
+
+    def check(self, progress: Ticker | None) -> DataReport:
+        return check_unpaired(self.splits, progress)
+
+    def choose(self, holdout: float) -> None:
+        if "train" not in self.splits:
+            raise UsageError(f"there is no train split, only {listed(list(self.splits))}.")
+        self.train, self.name = self.splits["train"], ""
+        self.validation: UnpairedFolder | None = None
+        if "val" in self.splits and _full(self.splits["val"]):
+            self.validation, self.name = self.splits["val"], "val"
+        elif holdout:
+            self.train, self.validation = hold_out_images(self.train, holdout)
+            self.name = "train, held out"
+        elif "test" in self.splits and _full(self.splits["test"]):
+            self.validation, self.name = self.splits["test"], "test"
+
+    def train_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> UnpairedImages:
+        train = self.train
+        return UnpairedImages(train.sources, train.targets, transform, in_channels, out_channels, seed)
+
+    def trial(self, role: Role) -> Trial:
+        folder = self.validation or self.train
+        sides = (folder.sources, folder.targets)
+        sources, targets = sides if role != "B2A" else sides[::-1]
+        partners = {p.source: p.target for p in folder.pairs} | {p.target: p.source for p in folder.pairs}
+        pairs = [Pair(file.stem, file, partners.get(file, file)) for file in sources]
+        return Trial(pairs, False, targets, self.name)
+
+    @property
+    def length(self) -> int:
+        return max(len(self.train.sources), len(self.train.targets))
+
+    def described(self) -> str:
+        return f"{len(self.train.sources)} source and {len(self.train.targets)} target images, unpaired"
+
+
+def _full(folder: UnpairedFolder) -> bool:
+    return bool(folder.sources and folder.targets)

@@ -1,0 +1,164 @@
+"""The translators of a run: made from its generators, validated, and kept as `best` and `newest`."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from accelerate import Accelerator
+from torch import nn
+
+import img2img
+from img2img.config import RunConfig
+from img2img.data.folders import Direction
+from img2img.errors import UsageError
+from img2img.methods.base import Role
+from img2img.metrics.distribution import make_extractor
+from img2img.networks import GeneratorConfig
+from img2img.training.logs import RunLog
+from img2img.training.material import Material
+from img2img.training.setup import on_main
+from img2img.training.state import Progress
+from img2img.training.trainer import Generators
+from img2img.training.validation import Judge
+from img2img.translator import Training, Translator, TranslatorConfig, skeleton
+
+DIRECTIONS: dict[Role, Direction] = {"A2B": "AtoB", "B2A": "BtoA"}
+FEATURE_NAMES = {"inception": "Inception", "random": "a network with random weights"}
+HIGHER_IS_BETTER = ("psnr", "ssim")
+Scores = dict[str, float | None]
+
+
+class Portfolio:
+    """Makes translators of a run's generators, looks at them, and saves them.
+
+    Args:
+        config: of the run.
+        architectures: of the generators.
+        material: the data, divided.
+        accelerator: which processes there are.
+        log: where to tell about it.
+
+    Raises:
+        UsageError: if what shall judge them can't be had.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig[Any],
+        architectures: Mapping[Role, GeneratorConfig],
+        material: Material,
+        accelerator: Accelerator,
+        log: RunLog,
+    ) -> None:
+        assert config.output is not None
+        self.config, self.architectures, self.accelerator, self.log = config, architectures, accelerator, log
+        self.folder = config.output
+        self.trials = {role: material.trial(role) for role in architectures}
+        self.validates = any(trial.split for trial in self.trials.values())
+        paired = config.method.paired
+        wanted = config.features if config.features != "auto" or not paired else "none"
+        self.judged_by, extractor = "none", None
+        if wanted != "none" and self.validates:
+            if accelerator.is_main_process:  # the others find what it has downloaded
+                self.judged_by, extractor = make_extractor(wanted, config.feature_weights, log.say)
+            accelerator.wait_for_everyone()
+            if extractor is None:
+                self.judged_by, extractor = make_extractor(wanted, config.feature_weights, log.say)
+        self.judge = Judge(
+            config.data.size, config.data.resize, extractor, accelerator.process_index, accelerator.num_processes
+        )
+        self.best_by: str = config.best if config.best != "auto" else "l1" if paired else "kid"
+        if self.best_by in ("kid", "fid") and extractor is None and self.validates:
+            raise UsageError(f"--best {self.best_by} needs features of images; leave --features none out.")
+
+    def described(self) -> str:
+        """How translators are validated, for a person."""
+        if not self.validates:
+            return (
+                "there is no val split, so nothing is validated; --data.holdout 0.1 keeps a tenth of the images aside"
+            )
+        trial = next(iter(self.trials.values()))
+        pairs = sum(trial.has_truth(pair) for pair in trial.pairs)
+        text = f"validated on {len(trial.pairs)} {'pairs' if trial.paired else 'sources'} of {trial.split}"
+        if pairs and not trial.paired:
+            text += f", {pairs} of which have a target of the same name and are scored as pairs, too"
+        if self.judged_by != "none":
+            text += f"; KID and FID by features of {FEATURE_NAMES[self.judged_by]}"
+        return f"{text}; best is chosen by {self.best_by}"
+
+    def save_newest(self, generators: Generators, progress: Progress) -> None:
+        """Saves all translators as `newest`."""
+        translators = self._translators(generators, progress)
+
+        def save() -> None:
+            for role, translator in translators.items():
+                translator.save(self._place(role, "newest"))
+
+        on_main(self.accelerator, save)
+
+    def validate(self, generators: Generators, progress: Progress) -> Scores:
+        """Draws a picture for each translator, scores it, keeps the best, and gives the scores."""
+        translators = self._translators(generators, progress)
+        found: Scores = {}
+        for role, translator in translators.items():
+            name = f"{progress.update:08d}{f'-{role}' if role else ''}.png"
+            file = self.folder / "samples" / name
+            draw = partial(self.judge.draw, translators, self.trials[role], role, file)
+            on_main(self.accelerator, lambda draw=draw, role=role: self.log.picture(progress.update, draw(), role))  # type: ignore[misc]
+            if not self.trials[role].split:
+                continue
+            scores = self.judge.score(translator, self.trials[role], role)
+            self._keep_if_best(role, translator, scores, progress)
+            found |= {f"{role}/{key}" if role else key: value for key, value in scores.items()}
+        return found
+
+    def _keep_if_best(self, role: Role, translator: Translator, scores: Scores, progress: Progress) -> None:
+        value = scores.get(self.best_by)
+        sign = -1.0 if self.best_by in HIGHER_IS_BETTER else 1.0
+        better = value is not None and (role not in progress.best or sign * value < sign * progress.best[role])
+        text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
+        missing = "" if value is not None else f"; no {self.best_by}, so no best is kept"
+        self.log.say(
+            f"update {progress.update}: validation {f'{role} ' if role else ''}{text}"
+            f"{' (best so far)' if better else missing}"
+        )
+        if better:
+            assert value is not None
+            progress.best[role] = value
+            training = translator.config.training.model_copy(update={"scores": scores})
+            translator.config = translator.config.model_copy(update={"training": training})
+            on_main(self.accelerator, lambda: translator.save(self._place(role, "best")))
+
+    def _place(self, role: Role, name: Literal["best", "newest"]) -> Path:
+        return self.folder / role / name
+
+    def _translators(self, generators: Generators, progress: Progress) -> dict[Role, Translator]:
+        return {role: self._translator(role, generator, progress) for role, generator in generators.items()}
+
+    def _translator(self, role: Role, generator: nn.Module, progress: Progress) -> Translator:
+        """The weights in a bare network, run in fp32 as users run it, whatever the trained one is wrapped in."""
+        config, architecture = self.config, self.architectures[role]
+        bare = skeleton(architecture)
+        bare.load_state_dict(generator.state_dict(), assign=True)
+        own = f"{role}/" if role else ""
+        origin = Training(
+            img2img=img2img.__version__,
+            data=str(config.data.path or f"{config.data.source} + {config.data.target}"),
+            updates=progress.update,
+            images=progress.samples,
+            ema=config.ema,
+            scores={name.removeprefix(own): value for name, value in progress.scores.items() if name.startswith(own)},
+        )
+        return Translator(
+            TranslatorConfig(
+                method=config.method.name,
+                generator=architecture,
+                size=config.data.size,
+                resize=config.data.resize,
+                direction=DIRECTIONS.get(role, config.data.direction),
+                derive=config.data.derive,
+                training=origin,
+            ),
+            bare.eval(),
+        )

@@ -1,0 +1,54 @@
+from typing import Any
+
+import pytest
+import torch
+
+from img2img.losses.augment import augment
+
+
+def test_nothing_is_changed_without_kinds() -> None:
+    images = torch.randn(2, 3, 16, 16)
+    same, given = augment(images, (), images)
+    assert same is images and given is images
+
+
+@pytest.mark.parametrize("kind", ["colour", "translation", "cutout"])
+def test_each_image_is_changed_on_its_own_and_differentiably(kind: Any) -> None:
+    torch.manual_seed(0)
+    one = (torch.rand(1, 3, 16, 16) * 2 - 1).expand(8, -1, -1, -1).clone().requires_grad_(True)
+    done, _ = augment(one, [kind])
+    assert done.shape == one.shape
+    assert len({each.detach().numpy().tobytes() for each in done}) > 4
+    done.sum().backward()
+    assert one.grad is not None and one.grad.abs().sum() > 0
+
+
+@pytest.mark.parametrize("kinds", [("translation",), ("cutout",), ("colour", "translation", "cutout")])
+def test_what_is_given_gets_the_same_geometry_and_keeps_its_colours(kinds: Any) -> None:
+    torch.manual_seed(1)
+    places = torch.arange(1.0, 257).view(1, 1, 16, 16).expand(6, 1, -1, -1)
+    geometry = tuple(kind for kind in kinds if kind != "colour")
+    torch.manual_seed(2)
+    images, given = augment(places.clone(), geometry, places.clone())
+    assert given is not None and torch.equal(images, given) and not torch.equal(images, places)
+    _, given = augment(torch.rand(6, 3, 16, 16), kinds, places.clone())
+    assert given is not None
+    values = set(given.unique().tolist())
+    assert values <= set(range(257)) and 0 in values
+
+
+def test_translations_reach_an_eighth_and_no_farther() -> None:
+    torch.manual_seed(0)
+    spot = torch.zeros(2000, 1, 16, 32)
+    spot[:, :, 8, 16] = 1
+    done, _ = augment(spot, ("translation",))
+    _, _, rows, columns = done.nonzero(as_tuple=True)
+    assert len(rows) == 2000
+    assert (rows.min(), rows.max(), columns.min(), columns.max()) == (6, 10, 12, 20)
+
+
+def test_the_cutout_is_at_most_half_of_each_side() -> None:
+    torch.manual_seed(0)
+    done, _ = augment(torch.ones(500, 1, 16, 16), ("cutout",))
+    hidden = (done == 0).sum((1, 2, 3))
+    assert hidden.max() == 64 and hidden.min() >= 16
