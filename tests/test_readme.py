@@ -7,12 +7,13 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_config, write_pairs
+from conftest import tiny_config, write_pairs, write_unpaired
 
 import img2img
 from img2img.cli import COMMANDS, main
 from img2img.cli.train import parse
 from img2img.config import run_type
+from img2img.methods import METHODS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -32,6 +33,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     """A folder with what the README's commands name."""
     folder = tmp_path_factory.mktemp("readme")
     data = write_pairs(write_pairs(folder / "my-data", 3), 2, split="val", first=3)
+    write_pairs(write_unpaired(folder / "my-unpaired", 24, 22), 2, split="test", first=200)
     for name in ("my-inputs", "photos"):
         (folder / name).symlink_to(data / "valA")
     (folder / "photo.png").symlink_to(data / "valA" / "3.png")
@@ -64,8 +66,9 @@ def test_options_in_the_text_exist() -> None:
     import io
 
     shown = io.StringIO()
-    with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
-        parse(run_type("pix2pix")(method={"name": "pix2pix"}), ["--help"], "pix2pix")
+    for method in METHODS:
+        with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+            parse(run_type(method)(method={"name": method}), ["--help"], method)
     for command in set(COMMANDS) - {"train"}:
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
             main([command, "--help"])

@@ -1,18 +1,22 @@
-"""Training steps/s and conversion images/s, ours against the plainest loop of the same networks.
+"""Training steps/s and conversion images/s, and the peak memory, ours against the plainest loop of the same networks.
 
     python tools/bench.py train --size 256 --batch-size 1
+    python tools/bench.py train --method cyclegan --generator resnet
     python tools/bench.py convert --size 256 --images 40
 
 Each measurement is a process of its own, ours and plain in turn, so that neither inherits the other's allocator, threads
-or heat; the medians and their ratio are printed as JSON.
+or heat; the medians and their ratio are printed as JSON. The memory is the largest resident set of the process on a CPU,
+the largest allocation on a GPU.
 """
 
 import json
+import resource
 import statistics
 import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,14 +29,14 @@ from img2img.config import RunConfig, run_type
 from img2img.images import read_image, to_array, to_tensor, write_image
 from img2img.machine import choose_device, choose_precision, tune_allocator
 from img2img.networks import GENERATORS, build_generator
-from img2img.networks.blocks import Norm, Upsampling, memory_format
+from img2img.networks.blocks import InstanceNorm, Norm, Upsampling, memory_format
 
 Side = Literal["ours", "plain"]
 
 
 def main(
     what: Annotated[Literal["train", "convert"], tyro.conf.Positional],
-    method: str = "pix2pix",
+    method: Literal["pix2pix", "cyclegan"] = "pix2pix",
     size: int = 256,
     batch_size: int = 1,
     generator: Literal["unet", "resnet"] = "unet",
@@ -41,6 +45,7 @@ def main(
     channels: int = 64,
     device: str = "auto",
     precision: Literal["auto", "no", "bf16", "fp16"] = "auto",
+    stock_norm: bool = False,
     repeats: int = 3,
     seconds: float = 10.0,
     images: int = 40,
@@ -60,6 +65,7 @@ def main(
         channels: Width of both networks.
         device: auto, cpu, cuda.
         precision: Of ours; plain is always fp32.
+        stock_norm: Plain uses PyTorch's own instance norm, as the papers' code does, instead of ours.
         repeats: Processes a side.
         seconds: Of measurement in each, after a warm-up.
         images: In the folder to convert.
@@ -89,11 +95,17 @@ def main(
         mixed_precision=precision,
     )
     if what == "train":
-        rate = _train_ours(config, seconds) if side == "ours" else _train_plain(config, seconds)
+        rate = _train_ours(config, seconds) if side == "ours" else _train_plain(config, seconds, stock_norm)
     else:
         with tempfile.TemporaryDirectory() as folder:
             rate = _convert(config, side, Path(folder), images)
-    print(json.dumps({"rate": rate}))
+    print(json.dumps({"rate": rate, "gigabytes": _peak_memory(choose_device(device))}))
+
+
+def _peak_memory(device: torch.device) -> float:
+    if device.type == "cuda":
+        return torch.cuda.max_memory_allocated(device) / 1e9
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024 / 1e9  # Linux counts in kilobytes
 
 
 def _about(*values: Any) -> dict[str, Any]:
@@ -102,16 +114,24 @@ def _about(*values: Any) -> dict[str, Any]:
 
 
 def _both(arguments: list[str], repeats: int) -> dict[str, Any]:
-    rates: dict[str, list[float]] = {"plain": [], "ours": []}
+    found: dict[str, dict[str, list[float]]] = {"plain": {}, "ours": {}}
     for _ in range(repeats):
-        for side, found in rates.items():
+        for side, measured in found.items():
             command = [sys.executable, __file__, *arguments, "--side", side]
             done = subprocess.run(command, capture_output=True, text=True)
             if done.returncode:
                 sys.exit(done.stderr)
-            found.append(json.loads(done.stdout.strip().splitlines()[-1])["rate"])
-    medians = {side: statistics.median(found) for side, found in rates.items()}
-    return {"images_per_second": medians, "all": rates, "ratio": medians["ours"] / medians["plain"]}
+            for name, value in json.loads(done.stdout.strip().splitlines()[-1]).items():
+                measured.setdefault(name, []).append(value)
+    rates = {side: statistics.median(measured["rate"]) for side, measured in found.items()}
+    memory = {side: statistics.median(measured["gigabytes"]) for side, measured in found.items()}
+    return {
+        "images_per_second": rates,
+        "all": {side: measured["rate"] for side, measured in found.items()},
+        "ratio": rates["ours"] / rates["plain"],
+        "peak_gigabytes": memory,
+        "memory_ratio": memory["ours"] / memory["plain"],
+    }
 
 
 def _timed(step: Any, images: int, seconds: float, device: torch.device) -> float:
@@ -124,7 +144,7 @@ def _timed(step: Any, images: int, seconds: float, device: torch.device) -> floa
             torch.cuda.synchronize()
         if number >= 3:
             times.append(time.perf_counter() - started)
-        if sum(times) > seconds and len(times) >= 5:
+        if sum(times) > seconds and len(times) >= 3:
             break
     return images / statistics.median(times)
 
@@ -154,13 +174,34 @@ def _train_ours(config: RunConfig[Any], seconds: float) -> float:
     return _timed(lambda: trainer._update(batches, 1.0, meter), config.batch_size, seconds, device)
 
 
-def _train_plain(config: RunConfig[Any], seconds: float) -> float:
+def _train_plain(config: RunConfig[Any], seconds: float, stock_norm: bool) -> float:
     """The loop that the papers' code runs: eager, fp32, NCHW, one loss after the other."""
     device = choose_device(config.device)
     method = config.method.build(3, 3, config.data.size)
-    generator, discriminator = (method.networks[name].to(device) for name in ("generator", "discriminator"))
-    optimizers = [torch.optim.Adam(n.parameters(), 2e-4, (0.5, 0.999)) for n in (generator, discriminator)]
+    if stock_norm:
+        for network in method.networks.values():
+            _use_stock_norm(network)
+    networks = {name: network.to(device) for name, network in method.networks.items()}
     batch = {name: value.to(device) for name, value in _batch(config).items()}
+    step = _pix2pix(networks, batch) if config.method.name == "pix2pix" else _cyclegan(networks, batch)
+    return _timed(step, config.batch_size, seconds, device)
+
+
+def _use_stock_norm(module: nn.Module) -> None:
+    for name, child in module.named_children():
+        if isinstance(child, InstanceNorm):
+            setattr(module, name, nn.InstanceNorm2d(0))
+        else:
+            _use_stock_norm(child)
+
+
+def _adam(*networks: nn.Module) -> torch.optim.Optimizer:
+    return torch.optim.Adam([p for network in networks for p in network.parameters()], 2e-4, (0.5, 0.999))
+
+
+def _pix2pix(networks: dict[str, nn.Module], batch: dict[str, torch.Tensor]) -> Callable[[], None]:
+    generator, discriminator = networks["generator"], networks["discriminator"]
+    optimizers = [_adam(generator), _adam(discriminator)]
     source, target = batch["source"], batch["target"]
     bce, l1 = nn.BCEWithLogitsLoss(), nn.L1Loss()
 
@@ -179,7 +220,46 @@ def _train_plain(config: RunConfig[Any], seconds: float) -> float:
         (judged(fake, 1.0) + 100 * l1(fake, target)).backward()
         optimizers[0].step()
 
-    return _timed(step, config.batch_size, seconds, device)
+    return step
+
+
+def _cyclegan(networks: dict[str, nn.Module], batch: dict[str, torch.Tensor]) -> Callable[[], None]:
+    g, f = networks["generator_A2B"], networks["generator_B2A"]
+    d_a, d_b = networks["discriminator_A"], networks["discriminator_B"]
+    optimizers = [_adam(g, f), _adam(d_a, d_b)]
+    a, b = batch["source"], batch["target"]
+    mse, l1 = nn.MSELoss(), nn.L1Loss()
+    pools: dict[str, list[torch.Tensor]] = {"a": [], "b": []}
+
+    def judged(network: nn.Module, image: torch.Tensor, truth: float) -> torch.Tensor:
+        logits = network(image)
+        return mse(logits, torch.full_like(logits, truth))
+
+    def pooled(name: str, image: torch.Tensor) -> torch.Tensor:
+        pool = pools[name]
+        pool.append(image.detach().clone())
+        return pool.pop(0) if len(pool) > 50 else image.detach()
+
+    def step() -> None:
+        fake_b = g(a)
+        back_a = f(fake_b)
+        fake_a = f(b)
+        back_b = g(fake_a)
+        for network in (d_a, d_b):
+            network.requires_grad_(False)
+        optimizers[0].zero_grad()
+        identity = 5 * l1(g(b), b) + 5 * l1(f(a), a)
+        cycle = 10 * l1(back_a, a) + 10 * l1(back_b, b)
+        (judged(d_b, fake_b, 1.0) + judged(d_a, fake_a, 1.0) + cycle + identity).backward()
+        optimizers[0].step()
+        for network in (d_a, d_b):
+            network.requires_grad_(True)
+        optimizers[1].zero_grad()
+        for network, real, name, fake in ((d_a, a, "a", fake_a), (d_b, b, "b", fake_b)):
+            (0.5 * (judged(network, real, 1.0) + judged(network, pooled(name, fake), 0.0))).backward()
+        optimizers[1].step()
+
+    return step
 
 
 def _convert(config: RunConfig[Any], side: Side, folder: Path, images: int) -> float:

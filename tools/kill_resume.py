@@ -2,6 +2,7 @@
 
     python tools/kill_resume.py --data DIR --workers 2
     python tools/kill_resume.py --data DIR --processes 2
+    python tools/kill_resume.py --data DIR --method cyclegan --processes 2
 
 Prints where it was killed, and whether every tensor of the last checkpoints is equal, bit for bit.
 """
@@ -23,12 +24,20 @@ from safetensors.torch import load_file
 
 
 def main(
-    data: Path, processes: int = 1, workers: int = 0, steps: int = 60, size: int = 64, channels: int = 16, seed: int = 0
+    data: Path,
+    method: str = "pix2pix",
+    processes: int = 1,
+    workers: int = 0,
+    steps: int = 60,
+    size: int = 64,
+    channels: int = 16,
+    seed: int = 0,
 ) -> int:
     """Trains twice, and compares.
 
     Args:
-        data: A paired data set.
+        data: A data set that suits the method.
+        method: What to train.
         processes: How many train together.
         workers: Loading processes in each.
         steps: Optimizer updates.
@@ -43,7 +52,7 @@ def main(
             f"--size {size} --steps {steps} --workers {workers} --generator.channels {channels} --ema 0.9 --device cpu"
         )
         options += f" --discriminator.channels {channels} --checkpoint-every 3 --validate-every {steps} --data {data}"
-        start = ["train", "pix2pix", *options.split(), "--output"]
+        start = ["train", method, *options.split(), "--output"]
         _launch([*start, str(whole)], processes).wait()
         command = [*start, str(killed)]
         for kill in range(5):
@@ -57,7 +66,11 @@ def main(
             command = ["train", "--resume", str(killed)]
         _launch(command, processes).wait()
         differing = _differences(_last(whole), _last(killed))
-    print(json.dumps({"processes": processes, "workers": workers, "updates": steps, "differing": differing}))
+    print(
+        json.dumps(
+            {"method": method, "processes": processes, "workers": workers, "updates": steps, "differing": differing}
+        )
+    )
     return 1 if differing else 0
 
 
@@ -103,6 +116,7 @@ def _tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
     for phase, optimizer in state["optimizers"].items():
         for index, values in optimizer["state"].items():
             found |= {f"{phase}.{index}.{name}": value for name, value in values.items()}
+    found["monitor"] = torch.tensor(list(repr(state["monitor"]).encode()))
     return found | {f"random.{rank}": each["torch"] for rank, each in enumerate(state["random"])}
 
 

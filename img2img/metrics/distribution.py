@@ -1,6 +1,7 @@
 """How near a set of images is to another set, by the features that a network finds in them: KID and FID."""
 
 import tempfile
+import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -31,8 +32,10 @@ def inception_file() -> Path:
     return Path(torch.hub.get_dir(), "checkpoints", INCEPTION_URL.rpartition("/")[2])
 
 
-def make_extractor(kind: Features, weights: Path | None, say: Callable[[str], None]) -> tuple[str, nn.Module]:
-    """The network whose features are compared.
+def choose_features(
+    kind: Features, weights: Path | None, say: Callable[[str], None]
+) -> tuple[Literal["inception", "random"], Path | None]:
+    """Which network's features are compared, and where its weights are.
 
     Args:
         kind: ``inception`` is FID's own; ``random`` a VGG-16 with random weights, a fair judge of images that are unlike
@@ -41,15 +44,24 @@ def make_extractor(kind: Features, weights: Path | None, say: Callable[[str], No
         weights: a file of Inception weights (.pth or .safetensors); by default PyTorch's cache, else they are downloaded.
         say: is told what is downloaded.
 
-    Returns:
-        Its name, and a module from uint8 images (B, 3, H, W) to features (B, D).
-
     Raises:
-        UsageError: if the weights are neither there nor to be had.
+        UsageError: if the weights are not to be had.
     """
     if kind == "random" or (kind == "auto" and weights is None and not inception_file().is_file()):
-        return "random", RandomVGG()
-    return "inception", _inception(weights or _downloaded(say))
+        return "random", None
+    return "inception", weights or _downloaded(say)
+
+
+def make_extractor(kind: Literal["inception", "random"], weights: Path | None) -> nn.Module:
+    """A module from uint8 images (B, 3, H, W) to features (B, D), as `choose_features` chose.
+
+    Raises:
+        UsageError: if the file holds no Inception weights.
+    """
+    if kind == "random":
+        return RandomVGG()
+    assert weights is not None
+    return _inception(weights)
 
 
 class RandomVGG(nn.Module):
@@ -118,7 +130,9 @@ def distances(images: Tensor, truth: Tensor) -> dict[str, float]:
     from torchmetrics.image.fid import FrechetInceptionDistance  # slow to import
     from torchmetrics.image.kid import KernelInceptionDistance
 
-    kid = KernelInceptionDistance(_Given(images.shape[1]), subsets=SUBSETS, subset_size=min(SUBSET, few))
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # that features are kept in memory, which is meant
+        kid = KernelInceptionDistance(_Given(images.shape[1]), subsets=SUBSETS, subset_size=min(SUBSET, few))
     fid = FrechetInceptionDistance(_Given(images.shape[1]))
     for metric in (kid, fid):
         metric.update(truth, real=True)

@@ -13,7 +13,7 @@ from img2img.config import RunConfig
 from img2img.data.folders import Direction
 from img2img.errors import UsageError
 from img2img.methods.base import Role
-from img2img.metrics.distribution import make_extractor
+from img2img.metrics.distribution import choose_features, make_extractor
 from img2img.networks import GeneratorConfig
 from img2img.training.logs import RunLog
 from img2img.training.material import Material
@@ -60,11 +60,8 @@ class Portfolio:
         wanted = config.features if config.features != "auto" or not paired else "none"
         self.judged_by, extractor = "none", None
         if wanted != "none" and self.validates:
-            if accelerator.is_main_process:  # the others find what it has downloaded
-                self.judged_by, extractor = make_extractor(wanted, config.feature_weights, log.say)
-            accelerator.wait_for_everyone()
-            if extractor is None:
-                self.judged_by, extractor = make_extractor(wanted, config.feature_weights, log.say)
+            chosen = on_main(accelerator, lambda: choose_features(wanted, config.feature_weights, log.say))
+            self.judged_by, extractor = chosen[0], make_extractor(*chosen)
         self.judge = Judge(
             config.data.size, config.data.resize, extractor, accelerator.process_index, accelerator.num_processes
         )
