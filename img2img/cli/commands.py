@@ -85,22 +85,26 @@ def evaluate(arguments: list[str]) -> int:
         size: int | None = None,
         mode: Literal["eval", "paper"] | None = None,
         seed: int = 0,
+        features: Literal["auto", "inception", "random"] | None = None,
+        feature_weights: Path | None = None,
         device: str = "auto",
         json: Path | None = None,
     ) -> int:
-        """Scores a translator on a paired data set (--model, --data), or one folder of images against another.
+        """Scores a translator on a data set (--model, --data), or one folder of images against another.
 
-        L1 is of values in [0, 1], PSNR in dB; PSNR and SSIM are scikit-image's.
+        L1 is of values in [0, 1], PSNR in dB; PSNR and SSIM are scikit-image's, KID and FID torchmetrics'.
 
         Args:
             folders: Instead of --model and --data: a folder of images and a folder of the truth, matched by stem.
             model: A translator's or a run's folder.
-            data: The folder of a paired data set, in any layout that training takes.
+            data: The folder of a data set, in any layout that training takes; one without pairs needs --features.
             split: By default val if there is one, else test, else train.
             direction: By default the one that the translator was trained in; picks the translator of a run that learned both.
             size: Scale the shorter side to so many pixels; by default images are taken at their own size.
             mode: eval or paper; by default the translator's.
             seed: Of mode paper.
+            features: Compare translations and targets as sets, too (KID, FID): inception, FID's network; random, one with random weights; auto, inception if its weights are at hand.
+            feature_weights: A file of Inception weights (.pth or .safetensors); by default PyTorch's cache, else they are downloaded.
             device: auto, cpu, cuda, cuda:1 or mps.
             json: Write all scores to this file.
         """
@@ -113,8 +117,8 @@ def evaluate(arguments: list[str]) -> int:
             raise UsageError("give --model and --data, or two folders of images.")
         else:
             result = room.evaluate(
-                model, data, split=split, direction=direction, size=size, mode=mode, seed=seed, device=device,
-                progress=progress,
+                model, data, split=split, direction=direction, size=size, mode=mode, seed=seed, features=features,
+                feature_weights=feature_weights, device=device, progress=progress,
             )  # fmt: skip
         if json:
             result.write(json)
@@ -130,15 +134,32 @@ def _print_scores(result: Any) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from img2img.metrics.distribution import FEATURE_NAMES
+
     size = result.about.get("size")
-    table = Table(title=f"{len(result.images)} images at {f'{size} pixels' if size else 'their own size'}")
-    for heading in ("", "L1 in [0, 1] ↓", "PSNR in dB ↑", "SSIM ↑"):
-        table.add_column(heading, justify="right" if heading else "left")
+    table = Table(title=f"{result.about['count']} images at {f'{size} pixels' if size else 'their own size'}")
+    table.add_column("")
+    shown = {name: form for name, form in SCORES.items() if name in result.metrics}
+    for heading, _ in shown.values():
+        table.add_column(heading, justify="right")
     rows = {"translation" if result.copy_input else "images": result.metrics, "copy of the input": result.copy_input}
-    for name, scores in rows.items():
+    for row, scores in rows.items():
         if scores:
-            table.add_row(name, f"{scores['l1']:.4f}", f"{scores['psnr']:.2f}", f"{scores['ssim']:.4f}")
+            table.add_row(
+                row, *(form.format(scores[name]) if name in scores else "" for name, (_, form) in shown.items())
+            )
     Console().print(table)
+    if "features" in result.about:
+        print(f"KID and FID by features of {FEATURE_NAMES[result.about['features']]}.")
+
+
+SCORES = {
+    "l1": ("L1 in [0, 1] ↓", "{:.4f}"),
+    "psnr": ("PSNR in dB ↑", "{:.2f}"),
+    "ssim": ("SSIM ↑", "{:.4f}"),
+    "kid": ("KID ↓", "{:.5f}"),
+    "fid": ("FID ↓", "{:.2f}"),
+}
 
 
 def check(arguments: list[str]) -> int:

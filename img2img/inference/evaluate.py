@@ -1,19 +1,26 @@
 """How good a translator is on a paired split, or how near one folder of images is to another."""
 
 import json
+import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
+import torch
 from rich.progress import track
+from torch import Tensor
 
 from img2img.data.dataset import validation_pair
 from img2img.data.folders import Direction, Pair, Split, find_pairs, match, no_pairs_sentence
+from img2img.data.unpaired import find_unpaired
 from img2img.errors import UsageError, UserError
 from img2img.files import write_whole
-from img2img.images import read_image
+from img2img.images import Array, read_image
 from img2img.machine import choose_device, tune_allocator
+from img2img.metrics.distribution import Features, choose_features, distances, make_extractor
+from img2img.metrics.distribution import features as features_of
 from img2img.metrics.paired import Scores, finite, mean, score
 from img2img.translator import Mode, Translator, has_both_directions, load
 
@@ -22,9 +29,9 @@ from img2img.translator import Mode, Translator, has_both_directions, load
 class Evaluation:
     """Scores, their mean, and what could not be scored."""
 
-    metrics: Scores
-    """The means: L1 of values in [0, 1], PSNR in dB, SSIM."""
-    copy_input: Scores | None
+    metrics: dict[str, float]
+    """The means of pairs: L1 of values in [0, 1], PSNR in dB, SSIM; with features, KID and FID of all."""
+    copy_input: dict[str, float] | None
     """The same for the sources taken as they are: what a translator has to beat. None for two folders."""
     images: dict[str, Scores]
     """By name."""
@@ -39,7 +46,6 @@ class Evaluation:
             "metrics": finite(self.metrics),
             "copy_input": finite(self.copy_input) if self.copy_input else None,
             **self.about,
-            "count": len(self.images),
             "failed": self.failed,
             "images": {name: finite(scores) for name, scores in self.images.items()},
         }
@@ -55,19 +61,24 @@ def evaluate(
     size: int | None = None,
     mode: Mode | None = None,
     seed: int = 0,
+    features: Features | None = None,
+    feature_weights: Path | None = None,
     device: str = "auto",
     progress: bool = False,
 ) -> Evaluation:
-    """Scores a translator on a paired data set, at the images' own size unless `size` is given.
+    """Scores a translator on a data set, at the images' own size unless `size` is given.
 
     Args:
         translator: one that is loaded, or the folder of one, or of a run.
-        data: the data set's folder, in any layout that training takes.
+        data: the data set's folder, in any layout that training takes; without pairs, `features` are needed.
         split: train, val or test; by default val if there is one, else test, else train.
         direction: by default the one that the translator was trained in; picks the translator of a run that learned both.
         size: scale the pairs' shorter side to so many pixels, as in training.
         mode: ``eval`` or ``paper``; by default the translator's own.
         seed: of mode ``paper``.
+        features: compare translations and targets as sets, too (KID and FID), by the features that
+            `metrics.distribution.choose_features` names.
+        feature_weights: a file of Inception weights.
         device: where to run.
         progress: whether to show a progress bar.
 
@@ -85,18 +96,57 @@ def evaluate(
     chosen = split or next(name for name in ("val", "test", "train") if name in splits)
     if chosen not in get_args(Split) or chosen not in splits:
         raise UsageError(f"{data} has no split {chosen}; it has {', '.join(splits)}.")
-    folder = splits[chosen]
-    if not folder.pairs:
-        raise UsageError(no_pairs_sentence(folder))
+    pairs, targets = splits[chosen].pairs, [pair.target for pair in splits[chosen].pairs]
+    if not pairs:
+        if features is None:
+            raise UsageError(f"{no_pairs_sentence(splits[chosen])} --features auto compares the two sides as sets.")
+        sides = find_unpaired(Path(data), direction=direction or config.direction)[chosen]
+        pairs, targets = [Pair(file.stem, file, file) for file in sides.sources], sides.targets
+    sets = _Sets(features, feature_weights, translator.device) if features else None
+    paired = bool(splits[chosen].pairs)
+    read = partial(validation_pair, size=size, resize=config.resize, out_channels=translator.out_channels)
 
-    def both(pair: Pair) -> tuple[Scores, Scores | None]:
-        source, target = validation_pair(pair, size, config.resize, translator.in_channels, translator.out_channels)
-        copied = score(source, target) if _comparable(source.shape[2], target.shape[2]) else None
-        return score(translator(source, mode=mode, seed=seed), target), copied
+    def both(pair: Pair) -> tuple[Scores | None, Scores | None]:
+        source, target = read(pair, in_channels=translator.in_channels)
+        done = translator(source, mode=mode, seed=seed)
+        if sets:
+            sets.add(done, source, target if paired else None)
+        copied = score(source, target) if paired and _comparable(source.shape[2], target.shape[2]) else None
+        return score(done, target) if paired else None, copied
 
-    named = {pair.name: pair for pair in folder.pairs}
     about = {"data": str(data), "split": chosen, "direction": direction or config.direction, "size": size}
-    return _collect(named, both, about, progress)
+    named = {pair.name if paired else str(pair.source): pair for pair in pairs}
+    evaluation = _collect(named, both, about, progress)
+    if sets:
+        if not paired:
+            for file in targets:
+                sets.truth.append(sets.look(read(Pair(file.stem, file, file), in_channels=translator.out_channels)[1]))
+        evaluation.about["features"] = sets.kind
+        evaluation.metrics |= sets.distances(sets.images)
+        evaluation.copy_input = (evaluation.copy_input or {}) | sets.distances(sets.copies)
+    return evaluation
+
+
+class _Sets:
+    """Features of translations, of their sources, and of the targets."""
+
+    def __init__(self, kind: Features, weights: Path | None, device: torch.device) -> None:
+        self.kind, file = choose_features(kind, weights, lambda text: print(text, file=sys.stderr))
+        self.extractor, self.device = make_extractor(self.kind, file).to(device), device
+        self.images: list[Tensor] = []
+        self.copies: list[Tensor] = []
+        self.truth: list[Tensor] = []
+
+    def look(self, image: Array) -> Tensor:
+        return features_of(self.extractor, [image], self.device)
+
+    def add(self, image: Array, source: Array, target: Array | None) -> None:
+        self.images.append(self.look(image))
+        self.copies.append(self.look(source))
+        self.truth += [] if target is None else [self.look(target)]
+
+    def distances(self, found: list[Tensor]) -> dict[str, float]:
+        return distances(torch.cat(found), torch.cat(self.truth)) if found and self.truth else {}
 
 
 def compare(images: Path | str, truth: Path | str, *, progress: bool = False) -> Evaluation:
@@ -126,7 +176,7 @@ def compare(images: Path | str, truth: Path | str, *, progress: bool = False) ->
 
 def _collect(
     pairs: dict[str, Pair],
-    measure: Callable[[Pair], tuple[Scores, Scores | None]],
+    measure: Callable[[Pair], tuple[Scores | None, Scores | None]],
     about: dict[str, Any],
     progress: bool,
 ) -> Evaluation:
@@ -135,14 +185,26 @@ def _collect(
     failed: dict[str, str] = {}
     for name, pair in _watched(pairs, progress):
         try:
-            images[name], copied = measure(pair)
+            scores, copied = measure(pair)
         except UserError as error:
             failed[name] = str(error)
             continue
+        images |= {name: scores} if scores else {}
         copies += [copied] if copied else []
-    if not images:
+    if len(failed) == len(pairs):
         raise UsageError(f"nothing could be scored: {next(iter(failed.values()))}")
-    return Evaluation(mean(list(images.values())), mean(copies) if copies else None, images, failed, about)
+    return Evaluation(
+        _plain(list(images.values())),
+        _plain(copies) or None,
+        images,
+        failed,
+        {**about, "count": len(pairs) - len(failed)},
+    )
+
+
+def _plain(scores: list[Scores]) -> dict[str, float]:
+    found = mean(scores)
+    return {"l1": found["l1"], "psnr": found["psnr"], "ssim": found["ssim"]} if scores else {}
 
 
 def _watched(pairs: dict[str, Pair], progress: bool) -> Iterator[tuple[str, Pair]]:

@@ -22,6 +22,7 @@ INCEPTION_URL = (
 )
 INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 INCEPTION_MB = 96
+FEATURE_NAMES = {"inception": "Inception", "random": "a network with random weights"}
 SUBSETS = 50
 SUBSET = 100  # images in a subset of KID, or as many as there are
 FEWEST = 10  # images of a side, below which nothing is measured

@@ -64,6 +64,6 @@ def mean(scores: Sequence[Scores]) -> Scores:
     }
 
 
-def finite(scores: Scores) -> dict[str, float | None]:
+def finite(scores: Scores | dict[str, float]) -> dict[str, float | None]:
     """For JSON, which has no infinity: None where a score is infinite or undefined."""
     return {name: float(value) if math.isfinite(value) else None for name, value in scores.items()}  # type: ignore[arg-type]

@@ -13,7 +13,7 @@ from img2img.config import RunConfig
 from img2img.data.folders import Direction
 from img2img.errors import UsageError
 from img2img.methods.base import Role
-from img2img.metrics.distribution import choose_features, make_extractor
+from img2img.metrics.distribution import FEATURE_NAMES, choose_features, make_extractor
 from img2img.networks import GeneratorConfig
 from img2img.training.logs import RunLog
 from img2img.training.material import Material
@@ -24,7 +24,6 @@ from img2img.training.validation import Judge
 from img2img.translator import Training, Translator, TranslatorConfig, skeleton
 
 DIRECTIONS: dict[Role, Direction] = {"A2B": "AtoB", "B2A": "BtoA"}
-FEATURE_NAMES = {"inception": "Inception", "random": "a network with random weights"}
 HIGHER_IS_BETTER = ("psnr", "ssim")
 Scores = dict[str, float | None]
 

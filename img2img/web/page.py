@@ -4,12 +4,11 @@ import base64
 import html
 import json
 from collections import defaultdict
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from img2img.files import write_whole
-from img2img.metrics.paired import Scores
 
 WIDTH, HEIGHT, MARGIN = 420, 170, 34  # of a curve, in pixels
 
@@ -22,7 +21,7 @@ class Page:
     """Files of input, output and truth."""
     log: Path
     """The run's log.jsonl."""
-    rows: dict[str, Scores]
+    rows: Mapping[str, Mapping[str, float]]
     """Scores by what was scored."""
     seconds: float
     """How long all of it took."""

@@ -3,10 +3,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture, write_pairs
+import torch
+from conftest import picture, write_pairs, write_unpaired
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import img2img
+from img2img.cli import main
 from img2img.errors import UsageError
 from img2img.images import read_image, write_image
 from img2img.inference.evaluate import compare, evaluate
@@ -54,6 +56,33 @@ def test_files_that_cannot_be_scored_are_named(tmp_path: Path) -> None:
     assert len(result.failed) == 3 and "different sizes" in result.failed["b"]
     result.write(tmp_path / "scores.json")
     assert json.loads((tmp_path / "scores.json").read_text())["metrics"]["psnr"] is None, "JSON has no infinity"
+
+
+def test_sets_without_pairs_are_compared_as_a_whole(
+    trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data = write_unpaired(tmp_path / "data", 12, 14)
+    with pytest.raises(UsageError, match="--features auto compares"):
+        evaluate(trained, data)
+    result = evaluate(trained, data, features="random")
+    assert set(result.metrics) == {"kid", "fid"} and result.copy_input is not None
+    assert set(result.copy_input) == {"kid", "fid"} and not result.images
+    assert result.about["count"] == 12 and result.about["features"] == "random"
+    assert main(["evaluate", "--model", str(trained), "--data", str(data), "--features", "random"]) == 0
+    shown = capsys.readouterr().out
+    assert f"{result.metrics['kid']:.5f}" in shown and "random weights" in shown and "PSNR" not in shown
+    from img2img.metrics.distribution import RandomVGG, distances, features
+
+    img2img.convert(trained, data / "trainA", tmp_path / "out")
+    folders = [[read_image(file) for file in sorted(f.iterdir())] for f in (tmp_path / "out", data / "trainB")]
+    sets = [features(RandomVGG(), images, torch.device("cpu")) for images in folders]
+    assert distances(*sets) == pytest.approx(result.metrics, rel=1e-3, abs=1e-4)
+
+
+def test_pairs_may_be_compared_as_sets_too(trained: Path, tmp_path: Path) -> None:
+    data = write_pairs(tmp_path / "data", 11, split="test")
+    result = evaluate(trained, data, features="random")
+    assert set(result.metrics) == {"l1", "psnr", "ssim", "kid", "fid"} == set(result.copy_input or {})
 
 
 def test_nothing_to_evaluate_is_said(trained: Path, tmp_path: Path) -> None:

@@ -17,6 +17,10 @@ DISCRIMINATOR = {"kind": "patch", "channels": 4, "layers": 1, "norm": "instance"
 METHODS: dict[str, dict[str, Any]] = {
     "pix2pix": {"generator": {"kind": "unet", "channels": 4, "depth": 2, "norm": "instance", "dropout": 0.0}},
     "cyclegan": {"name": "cyclegan", "pool": 3},
+    "cut": {
+        "name": "cut",
+        "initialisation_gain": 1.0,
+    },  # 256 patches are all places of 16×16 pixels, however they are drawn
 }
 
 
@@ -25,7 +29,7 @@ def newest(run: Path) -> dict[str, torch.Tensor]:
     return {f"{f.stem}/{name}": t for f in checkpoint.glob("*.safetensors") for name, t in load_file(f).items()}
 
 
-@pytest.mark.parametrize(("method", "accumulation"), [("pix2pix", 1), ("pix2pix", 2), ("cyclegan", 1)])
+@pytest.mark.parametrize(("method", "accumulation"), [("pix2pix", 1), ("pix2pix", 2), ("cyclegan", 1), ("cut", 1)])
 def test_two_processes_equal_one_with_twice_the_batch(
     pairs: Path, unpaired: Path, tmp_path: Path, method: str, accumulation: int
 ) -> None:
