@@ -186,6 +186,8 @@ def check(arguments: list[str]) -> int:
         report = _check_unpaired(path, source, target) if unpaired else _check_pairs(path, source, target, derive)
         if unpaired and kind == "auto":
             print("Most files have no partner of the same name, so this was checked as an unpaired set; --kind paired?")
+        if not unpaired and kind == "auto" and derive is None:
+            print("(As a set without pairs, for cyclegan, cut and fastcut: --kind unpaired.)")
         if report.sizes:
             print(f"{report.in_channels} → {report.out_channels} channels; sizes {report.sizes}")
         for problem in report.problems:

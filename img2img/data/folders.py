@@ -144,12 +144,21 @@ def _splits(make: Callable[[Split], PairedFolder | None]) -> dict[Split, PairedF
 
 
 def explicit_sides(source: Path, target: Path) -> dict[Split, tuple[Path, Path]]:
-    """The splits of two folders: their sub-folders train, val and test, else the folders themselves as train."""
+    """The splits of two folders: their sub-folders train, val and test, else the folders themselves as train.
+
+    Raises:
+        UsageError: if only one of them has such sub-folders.
+    """
     found: dict[Split, tuple[Path, Path]] = {
         split: (source / split, target / split)
         for split in SPLITS
         if (source / split).is_dir() and (target / split).is_dir()
     }
+    for one, other in ((source, target), (target, source)):
+        if not found and (one / "train").is_dir():
+            raise UsageError(
+                f"{one} has a sub-folder train, and {other} has none; give {one / 'train'}, or make them alike."
+            )
     return found or {"train": (source, target)}
 
 

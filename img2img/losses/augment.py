@@ -60,7 +60,7 @@ def _translate(images: Tensor) -> Tensor:
 
 
 def _shift(count: int, side: int, images: Tensor) -> Tensor:
-    most = round(side / 8)
+    most = int(side / 8 + 0.5)
     return torch.randint(-most, most + 1, (count, 1), device=images.device)
 
 
@@ -68,7 +68,7 @@ def _cutout(images: Tensor) -> Tensor:
     count, _, height, width = images.shape
 
     def hidden(side: int) -> Tensor:
-        length = round(side / 2)
+        length = int(side / 2 + 0.5)
         first = torch.randint(0, side + (1 - length % 2), (count, 1), device=images.device) - length // 2
         places = torch.arange(side, device=images.device)
         return (places >= first) & (places < first + length)  # (B, side)

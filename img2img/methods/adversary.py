@@ -25,13 +25,13 @@ class AdversarialConfig(Strict):
     discriminator: DiscriminatorConfig = PatchGANConfig()
     """The network that tells real from generated."""
     adversarial: Adversarial = "nonsaturating"
-    """vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; lsgan: least squares; hinge; wasserstein; relativistic; relativistic-average."""
+    """vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; lsgan: least squares; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
     adversarial_weight: float = Field(1.0, ge=0)
     """Weight of the adversarial loss in the generator's; 0 leaves it out."""
     gradient_penalty: float = Field(0.0, ge=0)
     """λ of WGAN-GP's gradient penalty; 10 in its paper, 0 for none. In fp32; not with batch norm."""
     r1: float = Field(0.0, ge=0)
-    """γ of the R1 penalty, the gradient's square on real images; 0 for none. In fp32."""
+    """γ of the R1 penalty, the gradient's square on real images; 0 for none. In fp32; not with batch norm."""
     r1_every: int = Field(16, ge=1)
     """Updates between R1 penalties, each so many times as strong: lazy regularisation."""
     augment: tuple[Augmentation, ...] = ()
@@ -68,9 +68,15 @@ class Adversary:
             raise UsageError(
                 f"--size {size}: this PatchGAN needs {network.min_size} pixels; use fewer --discriminator.layers."
             )
-        if config.gradient_penalty and network.norm == "batch":
+        for option, value in (("--gradient-penalty", config.gradient_penalty), ("--r1", config.r1)):
+            if value and network.norm == "batch":
+                raise UsageError(
+                    f"{option} is about each image alone, but batch norm mixes them; add --discriminator.norm instance."
+                )
+        if config.adversarial == "wasserstein" and not (config.gradient_penalty or network.spectral_norm):
             raise UsageError(
-                "--gradient-penalty is about each image alone, which batch norm mixes; add --discriminator.norm instance."
+                "--adversarial wasserstein needs a critic that is held: add --gradient-penalty 10, or "
+                "--discriminator.spectral-norm."
             )
         self.in_channels = in_channels
 

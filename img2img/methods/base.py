@@ -14,6 +14,8 @@ Batch = Mapping[str, Tensor]
 Losses = dict[str, Tensor]
 Role = Literal["", "A2B", "B2A"]
 """Which translator of a run: the only one, or one of the two directions."""
+Translations = dict[Role, tuple[Tensor, Tensor, Tensor]]
+"""Sources, what they were translated to, and real targets, which needn't belong to them; all detached."""
 
 
 @dataclass
@@ -26,8 +28,8 @@ class Outputs:
     """Made once, used by several phases."""
     metrics: dict[str, Tensor] = field(default_factory=dict)
     """Numbers that are logged and watched like losses, but not minimised."""
-    translations: dict[Role, tuple[Tensor, Tensor]] = field(default_factory=dict)
-    """Sources and what they were translated to, detached, for the monitor."""
+    translations: Translations = field(default_factory=dict)
+    """What the monitor looks at."""
 
 
 @dataclass(frozen=True)

@@ -32,7 +32,7 @@ class CUTConfig(AdversarialConfig):
     discriminator: PatchGANConfig = PatchGANConfig(downsampling="blur")
     """The network that tells real from generated."""
     adversarial: Adversarial = "lsgan"
-    """lsgan: least squares, as in the paper; vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average."""
+    """lsgan: least squares, as in the paper; vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
     nce_weight: float = Field(1.0, ge=0)
     """λ_X of eq. 5: weight of the contrastive loss."""
     identity_nce: bool = True
@@ -89,6 +89,8 @@ class CUT:
                 f"{config.name} compares source and target by one encoder, so both need the same channels, not {in_channels} "
                 f"and {out_channels}: set --data.in-channels and --data.out-channels alike, or use cyclegan --identity-weight 0."
             )
+        if not config.nce_weight and not config.adversarial_weight:
+            raise UsageError("--nce-weight 0 and --adversarial-weight 0 together leave the generator nothing to learn.")
         resolved = fitting(config.generator, in_channels, out_channels, size, "instance")
         self.generator_configs: dict[Role, ResNetConfig] = {"": resolved}
         self.depths = depths(resolved)
@@ -131,7 +133,9 @@ class CUT:
         shared |= {f"place_{number}": each for number, each in enumerate(mirrored if flip else places)}
         fake = image[: len(source)]
         seen = fake.detach().flip(3) if flip else fake.detach()
-        return Outputs(update, {"image": image, "fake": fake, **shared}, translations={"": (source, seen)})
+        return Outputs(
+            update, {"image": image, "fake": fake, **shared}, translations={"": (source, seen, batch["target"])}
+        )
 
     def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """The discriminator's side of eq. 1."""

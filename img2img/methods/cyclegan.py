@@ -31,7 +31,7 @@ class CycleGANConfig(AdversarialConfig):
     generator: GeneratorConfig = ResNetConfig()
     """Both networks that translate."""
     adversarial: Adversarial = "lsgan"
-    """lsgan: least squares, as in the paper; vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average."""
+    """lsgan: least squares, as in the paper; vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
     cycle_weight: float = Field(10.0, ge=0)
     """λ of eq. 3: weight of the L1 distance to the source after there and back."""
     identity_weight: float = Field(0.5, ge=0)
@@ -83,7 +83,10 @@ class CycleGAN:
         for side, adversary in self.adversaries.items():
             self.networks[f"discriminator_{side}"] = adversary.build()
         seeds = torch.randint(2**31, (2,)).tolist()
-        self.pools = {side: ImagePool(config.pool, seed) for side, seed in zip(channels, seeds, strict=True)}
+        self.pools = {
+            side: ImagePool(config.pool, seed, (count, size, size))
+            for (side, count), seed in zip(channels.items(), seeds, strict=True)
+        }
         self.memories: dict[str, Memory] = {f"pool_{side}": pool for side, pool in self.pools.items()}
         there_and_back = partial(self.generator_losses, side="A"), partial(self.generator_losses, side="B")
         both = "discriminator_A", "discriminator_B"
@@ -105,7 +108,7 @@ class CycleGAN:
         norm = self.generator_configs[role].norm
         fake, *same = merged(there, [source, target] if identity else [source], norm)
         outputs.images[f"fake_{other}"] = fake.detach()
-        outputs.translations[role] = source, fake.detach()
+        outputs.translations[role] = source, fake.detach(), target
         cycle = self.config.cycle_weight
         losses = {f"G/{side}_cycle": cycle * _l1(back(fake), source)}
         if self.config.adversarial_weight:

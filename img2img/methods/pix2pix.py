@@ -64,7 +64,7 @@ class Pix2Pix:
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
         """The translation, which both phases use."""
         fake = self.networks["generator"](batch["source"])
-        return Outputs(update, {"fake": fake}, translations={"": (batch["source"], fake.detach())})
+        return Outputs(update, {"fake": fake}, translations={"": (batch["source"], fake.detach(), batch["target"])})
 
     def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """Eq. 1, on real and generated pairs."""

@@ -5,6 +5,8 @@ import torch
 from torch import Tensor
 from torch.distributed import all_gather, get_rank, get_world_size, is_initialized
 
+from img2img.errors import UsageError
+
 
 class ImagePool:
     """Gives the discriminator now a new translation, now one of the last (Shrivastava et al. 2017, §2.3; Zhu et al. 2017, §4).
@@ -16,10 +18,11 @@ class ImagePool:
     Args:
         size: images held; 0 for no pool.
         seed: of the choices, which are a function of it and of the number of images seen.
+        shape: of an image, (C, H, W).
     """
 
-    def __init__(self, size: int, seed: int) -> None:
-        self.size, self.seed, self.count = size, seed, 0
+    def __init__(self, size: int, seed: int, shape: tuple[int, int, int]) -> None:
+        self.size, self.seed, self.count, self.shape = size, seed, 0, shape
         self.images: list[Tensor] = []
 
     def query(self, images: Tensor) -> Tensor:
@@ -49,7 +52,16 @@ class ImagePool:
         return {"images": images, "count": torch.tensor(self.count), "seed": torch.tensor(self.seed)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Undoes `state_dict`."""
+        """Undoes `state_dict`.
+
+        Raises:
+            UsageError: if its images are of another shape.
+        """
+        shape = tuple(state["images"].shape[1:])
+        if shape and shape != self.shape:
+            raise UsageError(
+                f"the run's image pool holds images of {shape[2]} pixels, not {self.shape[2]}; leave --size as it was."
+            )
         self.images = list(state["images"])[: self.size]
         self.count, self.seed = int(state["count"]), int(state["seed"])
 
@@ -58,6 +70,6 @@ def gathered(images: Tensor) -> Tensor:
     """The images of all processes, in the order of samples: (B, …) → (processes × B, …)."""
     if not is_initialized() or get_world_size() == 1:
         return images
-    everyones = [torch.empty_like(images) for _ in range(get_world_size())]
+    everyones = [torch.empty_like(images, memory_format=torch.contiguous_format) for _ in range(get_world_size())]
     all_gather(everyones, images.contiguous())
     return torch.cat(everyones)

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -36,7 +36,7 @@ def inception_file() -> Path:
 def choose_features(
     kind: Features, weights: Path | None, say: Callable[[str], None]
 ) -> tuple[Literal["inception", "random"], Path | None]:
-    """Which network's features are compared, and where its weights are.
+    """Which network's features are compared, and where its weights are; downloads them if they are wanted and not there.
 
     Args:
         kind: ``inception`` is FID's own; ``random`` a VGG-16 with random weights, a fair judge of images that are unlike
@@ -50,6 +50,8 @@ def choose_features(
     """
     if kind == "random" or (kind == "auto" and weights is None and not inception_file().is_file()):
         return "random", None
+    if weights is not None and not weights.is_file():
+        raise UsageError(f"--feature-weights {weights}: there is no such file.")
     return "inception", weights or _downloaded(say)
 
 
@@ -133,14 +135,17 @@ def distances(images: Tensor, truth: Tensor) -> dict[str, float]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that features are kept in memory, which is meant
-        kid = KernelInceptionDistance(_Given(images.shape[1]), subsets=SUBSETS, subset_size=min(SUBSET, few))
-    fid = FrechetInceptionDistance(_Given(images.shape[1]))
+        given = _Given(images.shape[1])
+        alone: Any = {"sync_on_compute": False}  # the features are those of all processes already
+        kid = KernelInceptionDistance(given, subsets=SUBSETS, subset_size=min(SUBSET, few), **alone)
+    fid = FrechetInceptionDistance(given, **alone)
     for metric in (kid, fid):
         metric.update(truth, real=True)
         metric.update(images, real=False)
-    with torch.random.fork_rng([]):
-        torch.manual_seed(0)
-        mean, _ = kid.compute()
+    state = torch.get_rng_state()
+    torch.default_generator.manual_seed(0)  # torch.manual_seed would reach GPUs, too
+    mean, _ = kid.compute()
+    torch.set_rng_state(state)
     return {"kid": mean.item(), "fid": fid.compute().item()}
 
 

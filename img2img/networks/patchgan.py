@@ -13,7 +13,7 @@ class PatchGANConfig(Strict):
     """What a PatchGAN is made of (Isola et al. 2017, §6.1.2)."""
 
     kind: Literal["patch"] = "patch"
-    """The network: patch, or pixel (a 1×1 PatchGAN)."""
+    """The network: patch; or pixel (a 1×1 PatchGAN), where the method allows it."""
     layers: int = Field(3, ge=1, le=8)
     """Convolutions with stride 2: 3 see 70×70 pixels, 1 sees 16×16."""
     channels: int = Field(64, ge=1)

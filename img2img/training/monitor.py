@@ -10,19 +10,23 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from img2img.errors import UserError
-from img2img.methods.base import Role
+from img2img.methods.base import Role, Translations
 
 REMEDY = "What was saved before stays; resume with a lower learning rate (--lr) or --mixed-precision no."
 
 PATIENCE = 200  # updates for which something must hold before it is said
 ALWAYS_RIGHT = 0.97  # the discriminator's accuracy
 NEVER_RIGHT = 0.52
+ONCE_RIGHT = 0.6  # a discriminator that never was has only not begun
 FADED = 0.1  # of the largest gradient that the generator ever got over PATIENCE updates
 REMEMBERED = 32  # translations that are compared with each other
 ENOUGH = 16
 THUMBNAIL = 8  # pixels a side
-COLLAPSED = 0.1  # the outputs' mean distance from each other, of that of the inputs
+COLLAPSED = (
+    0.1  # the outputs' mean distance from each other, of that of the inputs, or of the targets if they vary less
+)
 COPIED = 0.01  # mean difference between output and input, of values in [0, 1]
+COPIED_OF_TRUTH = 0.25  # the same, of the difference between target and input
 DISCRIMINATOR_OF: dict[Role, str] = {"": "", "A2B": "B_", "B2A": "A_"}
 
 
@@ -38,10 +42,12 @@ class _Watched:
     """(update, the discriminator's accuracy, the gradient it gave the generator)."""
     strongest: float = 0.0
     """The largest mean gradient over PATIENCE updates."""
-    thumbnails: deque[tuple[Tensor, Tensor]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    """Sources and translations."""
-    changes: deque[float] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
-    """How far translations were from their sources."""
+    most_right: float = 0.0
+    """The discriminator's largest mean accuracy over PATIENCE updates."""
+    thumbnails: deque[tuple[Tensor, Tensor, Tensor]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    """Sources, translations, targets."""
+    changes: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    """How far translations were from their sources, and targets."""
     said: set[str] = field(default_factory=set)
     """What holds, and was said."""
 
@@ -57,6 +63,7 @@ class Monitor:
         return {
             role: {
                 "strongest": w.strongest,
+                "most_right": w.most_right,
                 "said": sorted(w.said),
                 "history": list(w.history),
                 "thumbnails": list(w.thumbnails),
@@ -69,36 +76,39 @@ class Monitor:
         """Undoes `state_dict`."""
         self.watched = {}
         for role, saved in state.items():
-            watched = self.watched[role] = _Watched(strongest=saved["strongest"], said=set(saved["said"]))
+            watched = self.watched[role] = _Watched(said=set(saved["said"]))
+            watched.strongest, watched.most_right = saved["strongest"], saved["most_right"]
             for name in ("history", "thumbnails", "changes"):
                 getattr(watched, name).extend(saved[name])
 
     def observe(
-        self, update: int, means: Mapping[str, float], translations: Mapping[Role, tuple[Tensor, Tensor]]
+        self, update: int, means: Mapping[str, float], translations: Translations
     ) -> tuple[list[str], dict[str, float]]:
         """Looks at one line of the log.
 
         Args:
             update: optimizer updates done.
             means: losses and metrics since the last line, by name.
-            translations: the last batch's sources and translations (B, C, H, W) in [-1, 1].
+            translations: the last batch's sources, translations and targets (B, C, H, W) in [-1, 1].
 
         Returns:
             What has begun to be wrong since the last call, a sentence each; and, once enough translations were seen,
-            ``variety`` (the outputs' mean distance from each other, divided by that of the inputs) and ``change`` (the mean
+            ``variety`` (the outputs' mean distance from each other, divided by that of the inputs or, if it is less, of the
+            targets) and ``change`` (the mean
             difference between output and input, of values in [0, 1]) for the log.
         """
         sentences: list[str] = []
         numbers: dict[str, float] = {}
-        for role, (source, fake) in translations.items():
+        for role, (source, fake, target) in translations.items():
             watched = self.watched.setdefault(role, _Watched())
             found = self._game(watched, update, role, means)
-            _remember(watched, source, fake)
+            _remember(watched, source, fake, target)
             if len(watched.thumbnails) >= ENOUGH:
                 suffix = f"_{role}" if role else ""
-                variety, change = _variety(watched), _mean(watched.changes)
+                variety, change = _variety(watched), _mean(change for change, _ in watched.changes)
                 numbers[f"monitor/variety{suffix}"] = variety
-                found |= _outputs(variety, change)
+                copied = min(COPIED, COPIED_OF_TRUTH * _mean(truth for _, truth in watched.changes))
+                found |= _outputs(variety, change, copied)
                 if len(watched.changes) >= ENOUGH:
                     numbers[f"monitor/change{suffix}"] = change
             where = f" ({role})" if role else ""
@@ -120,45 +130,48 @@ class Monitor:
         while len(history) > 1 and update - history[1][0] >= PATIENCE:
             history.popleft()
         faint, right = _mean(g for _, _, g in history), _mean(a for _, a, _ in history)
-        watched.strongest = max(watched.strongest, faint)
+        watched.strongest, watched.most_right = max(watched.strongest, faint), max(watched.most_right, right)
         if min(a for _, a, _ in history) > ALWAYS_RIGHT and faint < FADED * watched.strongest:
             return {
                 "discriminator": f"the discriminator has won: it is right on {right:.0%} of what it sees, and the gradient that "
                 f"it gives the generator has faded to {faint / watched.strongest:.0%} of what it was. Try --augment colour "
-                "translation cutout, --r1 1, fewer --discriminator.channels, or --adversarial lsgan or hinge."
+                "translation cutout, --r1 1 (with --discriminator.norm instance), fewer --discriminator.channels, or --adversarial "
+                "lsgan or hinge."
             }
-        if right < NEVER_RIGHT:
+        if right < NEVER_RIGHT and watched.most_right > ONCE_RIGHT:
             return {
-                "generator": f"the generator has won: the discriminator is right on {right:.0%} of what it sees, as by tossing a "
+                "generator": f"the generator has won: the discriminator, once right on {watched.most_right:.0%}, is right on {right:.0%} of what it sees, as by tossing a "
                 "coin, and teaches nothing. Try more --discriminator.channels or --discriminator.layers, or a weaker "
                 "regularisation of it."
             }
         return {}
 
 
-def _remember(watched: _Watched, source: Tensor, fake: Tensor) -> None:
-    small = [F.adaptive_avg_pool2d(each.detach().float(), THUMBNAIL).cpu() for each in (source, fake)]
+def _remember(watched: _Watched, source: Tensor, fake: Tensor, target: Tensor) -> None:
+    small = [F.adaptive_avg_pool2d(each.detach().float(), THUMBNAIL).cpu() for each in (source, fake, target)]
     watched.thumbnails.extend(zip(*small, strict=True))
     if source.shape == fake.shape:
-        watched.changes.append((source.float() - fake.float()).abs().mean().item() / 2)
+        changes = [(source.float() - other.float()).abs().mean().item() / 2 for other in (fake, target)]
+        watched.changes.append((changes[0], changes[1]))
 
 
 def _variety(watched: _Watched) -> float:
-    distances = []
+    distances: list[float] = []
     for side in zip(*watched.thumbnails, strict=True):
         flat = torch.stack(side).flatten(1)
         distances.append(torch.pdist(flat, p=1).mean().item() / flat.shape[1])
-    return distances[1] / distances[0] if distances[0] > 1e-3 else 1.0
+    expected = min(distances[0], distances[2])
+    return distances[1] / expected if expected > 1e-3 else 1.0
 
 
-def _outputs(variety: float, change: float) -> dict[str, str]:
+def _outputs(variety: float, change: float, copied: float) -> dict[str, str]:
     found = {}
     if variety < COLLAPSED:
         found["collapse"] = (
-            f"the outputs hardly vary any more: they differ from each other {variety:.0%} as much as the inputs do (mode "
-            "collapse). Try a lower --lr, --r1 1, or a larger weight of what ties the output to the input."
+            f"the outputs hardly vary any more: they differ from each other {variety:.0%} as much as the inputs or the "
+            "targets do (mode collapse). Try a lower --lr, --r1 1, or a larger weight of what ties the output to the input."
         )
-    if change < COPIED:
+    if change < copied:
         found["copy"] = (
             f"the output copies the input: they differ by {change:.1%} on average. Train longer, or try a smaller weight of "
             "what ties the output to the input, or a larger --adversarial-weight."

@@ -1,5 +1,6 @@
 """The translators of a run: made from its generators, validated, and kept as `best` and `newest`."""
 
+import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -11,7 +12,6 @@ from torch import nn
 import img2img
 from img2img.config import RunConfig
 from img2img.data.folders import Direction
-from img2img.errors import UsageError
 from img2img.methods.base import Role
 from img2img.metrics.distribution import FEATURE_NAMES, choose_features, make_extractor
 from img2img.networks import GeneratorConfig
@@ -36,7 +36,6 @@ class Portfolio:
         architectures: of the generators.
         material: the data, divided.
         accelerator: which processes there are.
-        log: where to tell about it.
 
     Raises:
         UsageError: if what shall judge them can't be had.
@@ -48,25 +47,24 @@ class Portfolio:
         architectures: Mapping[Role, GeneratorConfig],
         material: Material,
         accelerator: Accelerator,
-        log: RunLog,
     ) -> None:
         assert config.output is not None
-        self.config, self.architectures, self.accelerator, self.log = config, architectures, accelerator, log
+        self.config, self.architectures, self.accelerator = config, architectures, accelerator
         self.folder = config.output
         self.trials = {role: material.trial(role) for role in architectures}
         self.validates = any(trial.split for trial in self.trials.values())
-        paired = config.method.paired
-        wanted = config.features if config.features != "auto" or not paired else "none"
-        self.judged_by, extractor = "none", None
+        paired, self.judged_by, extractor = config.method.paired, "none", None
+        wanted = config.features
+        if wanted == "auto" and paired and config.best not in ("kid", "fid") and not config.feature_weights:
+            wanted = "none"
         if wanted != "none" and self.validates:
-            chosen = on_main(accelerator, lambda: choose_features(wanted, config.feature_weights, log.say))
-            self.judged_by, extractor = chosen[0], make_extractor(*chosen)
-        self.judge = Judge(
-            config.data.size, config.data.resize, extractor, accelerator.process_index, accelerator.num_processes
-        )
-        self.best_by: str = config.best if config.best != "auto" else "l1" if paired else "kid"
-        if self.best_by in ("kid", "fid") and extractor is None and self.validates:
-            raise UsageError(f"--best {self.best_by} needs features of images; leave --features none out.")
+            weights = config.feature_weights
+            self.judged_by = on_main(accelerator, lambda: choose_features(wanted, weights, _announce)[0])
+            extractor = make_extractor(*choose_features(self.judged_by, weights, _announce))
+        self.judge = Judge(config.data.size, config.data.resize, extractor, accelerator)
+        self.best_by: str = config.best
+        if config.best == "auto":
+            self.best_by = "kid" if extractor is not None and not paired else "l1"
 
     def described(self) -> str:
         """How translators are validated, for a person."""
@@ -83,6 +81,11 @@ class Portfolio:
             text += f"; KID and FID by features of {FEATURE_NAMES[self.judged_by]}"
         return f"{text}; best is chosen by {self.best_by}"
 
+    @property
+    def measure(self) -> str:
+        """What `best` is chosen by, in so many words that equal ones can be compared."""
+        return f"{self.best_by} ({self.judged_by})" if self.best_by in ("kid", "fid") else self.best_by
+
     def save_newest(self, generators: Generators, progress: Progress) -> None:
         """Saves all translators as `newest`."""
         translators = self._translators(generators, progress)
@@ -93,29 +96,33 @@ class Portfolio:
 
         on_main(self.accelerator, save)
 
-    def validate(self, generators: Generators, progress: Progress) -> Scores:
+    def validate(self, log: RunLog, generators: Generators, progress: Progress) -> Scores:
         """Draws a picture for each translator, scores it, keeps the best, and gives the scores."""
+        if progress.best_by != self.measure:  # scores of another kind can't be compared with
+            progress.best, progress.best_by = {}, self.measure
         translators = self._translators(generators, progress)
         found: Scores = {}
         for role, translator in translators.items():
             name = f"{progress.update:08d}{f'-{role}' if role else ''}.png"
             file = self.folder / "samples" / name
             draw = partial(self.judge.draw, translators, self.trials[role], role, file)
-            on_main(self.accelerator, lambda draw=draw, role=role: self.log.picture(progress.update, draw(), role))  # type: ignore[misc]
+            on_main(self.accelerator, lambda draw=draw, role=role: log.picture(progress.update, draw(), role))  # type: ignore[misc]
             if not self.trials[role].split:
                 continue
             scores = self.judge.score(translator, self.trials[role], role)
-            self._keep_if_best(role, translator, scores, progress)
+            self._keep_if_best(log, role, translator, scores, progress)
             found |= {f"{role}/{key}" if role else key: value for key, value in scores.items()}
         return found
 
-    def _keep_if_best(self, role: Role, translator: Translator, scores: Scores, progress: Progress) -> None:
+    def _keep_if_best(
+        self, log: RunLog, role: Role, translator: Translator, scores: Scores, progress: Progress
+    ) -> None:
         value = scores.get(self.best_by)
         sign = -1.0 if self.best_by in HIGHER_IS_BETTER else 1.0
         better = value is not None and (role not in progress.best or sign * value < sign * progress.best[role])
         text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
         missing = "" if value is not None else f"; no {self.best_by}, so no best is kept"
-        self.log.say(
+        log.say(
             f"update {progress.update}: validation {f'{role} ' if role else ''}{text}"
             f"{' (best so far)' if better else missing}"
         )
@@ -158,3 +165,8 @@ class Portfolio:
             ),
             bare.eval(),
         )
+
+
+def _announce(text: str) -> None:
+    """Nothing is downloaded without saying so, also where all else is quiet."""
+    print(text, file=sys.stderr)

@@ -76,6 +76,7 @@ class _Run:
         torch.manual_seed(config.seed)
         size = config.data.size
         self.method = self.config.method.build(self.in_channels, self.out_channels, size)
+        self.portfolio = Portfolio(config, self.method.generator_configs, self.material, self.accelerator)
         self.memory_format = memory_format(self.method.networks.values(), device, precision)
         if config.channels_last != "auto":
             self.memory_format = torch.channels_last if config.channels_last == "yes" else torch.contiguous_format
@@ -121,7 +122,6 @@ class _Run:
         total = total_updates(config.steps, config.epochs, length, global_batch, progress.update, progress.samples)
         main = accelerator.is_main_process
         with RunLog(self.folder, progress.update, total, main, self.quiet) as log:
-            self.portfolio = Portfolio(config, self.method.generator_configs, self.material, accelerator, log)
             if progress.update < total:  # else nothing is trained with these settings
                 on_main(accelerator, lambda: write_config(self.folder / CONFIG, config))
             self._introduce(log, total, global_batch)
@@ -131,7 +131,7 @@ class _Run:
                 log.say(longer if finished else f"Going on from update {progress.update} of {total}.")
                 if not same_processes:
                     log.say("The number of processes has changed, so random numbers go on differently.")
-            hooks = Hooks(self.portfolio.validate, self.portfolio.save_newest)
+            hooks = Hooks(partial(self.portfolio.validate, log), self.portfolio.save_newest)
             if saved:
                 self.portfolio.save_newest(trainer.generators, progress)  # a kill may have come before the translators
             loader = self._loader((total - progress.update) * config.accumulation)

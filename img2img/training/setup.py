@@ -36,13 +36,24 @@ def resolved(config: RunConfig[Any]) -> RunConfig[Any]:
         raise UsageError("which data? Give --data FOLDER.")
     if not config.method.paired:
         _refuse_what_needs_pairs(config)
+    _check_judges(config)
     if data.derive and data.colour_jitter:
         raise UsageError("--data.colour-jitter changes the source alone, but --data.derive makes it from the target.")
     if config.mixed_precision == "fp16" and config.accumulation > 1:
         raise UsageError("--mixed-precision fp16 and --accumulation exclude each other; use bf16.")
     where = paths.get("path") or paths.get("source") or paths["target"]
     output = config.output or Path("checkpoints", f"{config.method.name}-{where.name}")
-    return config.model_copy(update={"data": data.model_copy(update=paths), "output": output})
+    weights = config.feature_weights and config.feature_weights.resolve()
+    return config.model_copy(
+        update={"data": data.model_copy(update=paths), "output": output, "feature_weights": weights}
+    )
+
+
+def _check_judges(config: RunConfig[Any]) -> None:
+    if config.best in ("kid", "fid") and config.features == "none":
+        raise UsageError(f"--best {config.best} compares features; leave --features none out.")
+    if config.feature_weights and config.features in ("random", "none"):
+        raise UsageError(f"--feature-weights are Inception's, but --features is {config.features}; leave one out.")
 
 
 def _refuse_what_needs_pairs(config: RunConfig[Any]) -> None:
@@ -81,9 +92,9 @@ def prepare_folder(folder: Path, resuming: bool) -> FileLock:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK, timeout=0)
         lock.acquire()
-        sweep(folder, of_all=True)
         sweep(folder / CHECKPOINTS, of_all=True)
         for role in get_args(Role):
+            sweep(folder / role, of_all=True)
             for name in ("best", "newest"):
                 recover(folder / role / name)
         return lock

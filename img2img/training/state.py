@@ -35,6 +35,8 @@ class Progress:
     """Training images seen by all processes."""
     best: dict[str, float] = field(default_factory=dict)
     """The best validation score so far, for each translator."""
+    best_by: str = ""
+    """What these scores are."""
     scores: dict[str, float | None] = field(default_factory=dict)
     """The last validation."""
 

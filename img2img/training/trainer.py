@@ -1,5 +1,6 @@
 """The loop. Knows Accelerate, and no method."""
 
+import math
 import signal
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -16,7 +17,7 @@ from accelerate.utils import broadcast, reduce
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from img2img.methods.base import Method, Outputs, Phase, Role
+from img2img.methods.base import Method, Phase, Role, Translations
 from img2img.training.ema import EMA
 from img2img.training.logs import RunLog
 from img2img.training.monitor import Monitor, assert_finite, assert_finite_weights
@@ -24,7 +25,6 @@ from img2img.training.schedule import learning_rate_factor
 from img2img.training.state import Progress, RunState, load_checkpoint, save_checkpoint
 
 Generators = Mapping[Role, nn.Module]
-Translations = Mapping[Role, tuple[Tensor, Tensor]]
 
 ASK_EVERY = 5  # updates between two questions whether another process was interrupted
 
@@ -136,7 +136,7 @@ class Trainer:
                     meter = Meter()
                 with meter.paused():
                     if due(rhythm.validate_every) or due(rhythm.checkpoint_every, last or stop):
-                        assert_finite(self._means(meter), progress.update)
+                        assert_finite(_without_gradients(self._means(meter)), progress.update)
                         assert_finite_weights(self.bare.items(), progress.update)
                     if due(rhythm.validate_every):
                         self._share_buffers()
@@ -189,18 +189,20 @@ class Trainer:
                                 for name in phase.trains:
                                     unsynced.enter_context(self.accelerator.no_sync(self.wrapped[name]))
                             losses = part(batch, outputs)
+                            scale, before = self._gradient_scale(), set(outputs.metrics)
                             self.accelerator.backward(torch.stack(list(losses.values())).sum())
+                        for name in outputs.metrics.keys() - before:  # those that are noted on the way back
+                            outputs.metrics[name] = outputs.metrics[name] / scale
                         logged.update({name: value.detach() for name, value in losses.items()})
                         del losses
                 optimizer.step()
                 optimizer.zero_grad()
-        return logged | self._unscaled(outputs), outputs.translations
+        return logged | outputs.metrics, outputs.translations
 
-    def _unscaled(self, outputs: Outputs) -> dict[str, Tensor]:
-        """The metrics; what was taken from gradients without the factors of fp16 and of accumulation."""
+    def _gradient_scale(self) -> float:
+        """By how much gradients are larger on the way back than those of the losses: for fp16, and for accumulation."""
         scaler = self.accelerator.scaler
-        scale = (scaler.get_scale() if scaler else 1.0) / self.accelerator.gradient_accumulation_steps
-        return {name: value / scale if name.endswith("gradient") else value for name, value in outputs.metrics.items()}
+        return (scaler.get_scale() if scaler else 1.0) / self.accelerator.gradient_accumulation_steps
 
     @contextmanager
     def training_only(self, names: tuple[str, ...]) -> Iterator[None]:
@@ -245,9 +247,9 @@ class Trainer:
             Whether the monitor has found something wrong; it looks in the main process.
         """
         update, means = self.state.progress.update, self._means(meter)
-        assert_finite(means, update)
+        assert_finite(_without_gradients(means), update)
         speed = meter.images / max(meter.seconds(), 1e-9)
-        values = {name: value.item() for name, value in means.items()}
+        values = {name: number for name, value in means.items() if math.isfinite(number := value.item())}
         extra = {"epoch": epoch, "lr": self.method.phases[0].lr * factor, "images_per_second": speed}
         if not self.accelerator.is_main_process:
             return False
@@ -264,6 +266,11 @@ class Trainer:
             return means
         values = reduce(torch.stack([means[name].float() for name in sorted(means)]), "mean")
         return dict(zip(sorted(means), values, strict=True))
+
+
+def _without_gradients(means: dict[str, Tensor]) -> dict[str, Tensor]:
+    """A gradient may overflow in fp16 without harm: the scaler skips that step."""
+    return {name: value for name, value in means.items() if not name.endswith("gradient")}
 
 
 class Meter:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
@@ -17,6 +18,7 @@ from img2img.images import Array, grid, write_image
 from img2img.methods.base import Role
 from img2img.metrics.distribution import distances, features
 from img2img.metrics.paired import Scores, finite, mean, score
+from img2img.training.setup import on_main
 from img2img.translator import Translator
 
 ROWS = 6
@@ -49,15 +51,13 @@ class Judge:
         size: the training size, to which images are scaled as in training but neither cropped nor flipped.
         resize: as in training.
         extractor: whose features tell how near the translations are to the targets as a whole; None: not measured.
-        process: which share of the images is this process's.
-        processes: of how many.
+        accelerator: which share of the images is this process's.
     """
 
     size: int
     resize: Resize
     extractor: nn.Module | None
-    process: int = 0
-    processes: int = 1
+    accelerator: Accelerator
     truths: dict[Role, Tensor] = field(default_factory=dict)
     """The targets' features, found once."""
 
@@ -70,7 +70,7 @@ class Judge:
             UserError: in every process, if an image can't be read.
         """
         outcomes: list[tuple[Scores | None, Tensor | None] | UserError] = []
-        for pair in trial.pairs[self.process :: self.processes]:
+        for pair in trial.pairs[self.accelerator.process_index :: self.accelerator.num_processes]:
             try:
                 source, target = self._pair(pair, translator.in_channels, translator.out_channels)
                 done = translator(source)
@@ -82,13 +82,14 @@ class Judge:
         paired = [scores for scores, _ in gathered if scores is not None]
         found: dict[str, float | None] = {**finite(mean(paired))} if paired else {}
         if self.extractor is not None:
-            found |= distances(torch.cat([each for _, each in gathered]), self._truth(translator, trial, role))
+            images, truth = torch.cat([each for _, each in gathered]), self._truth(translator, trial, role)
+            found |= finite(on_main(self.accelerator, lambda: distances(images, truth)))
         return found
 
     def _truth(self, translator: Translator, trial: Trial, role: Role) -> Tensor:
         if role not in self.truths:
             outcomes: list[Tensor | UserError | None] = []
-            for file in trial.targets[self.process :: self.processes]:
+            for file in trial.targets[self.accelerator.process_index :: self.accelerator.num_processes]:
                 try:
                     image = self._pair(Pair(file.stem, file, file), translator.out_channels, translator.out_channels)[1]
                     outcomes.append(self._features([image], translator.device))

@@ -47,6 +47,15 @@ def test_two_explicit_folders_with_splits(tmp_path: Path) -> None:
     assert {name: (len(f.sources), len(f.targets)) for name, f in found.items()} == {"train": (4, 5), "test": (2, 3)}
 
 
+def test_test_images_do_not_slip_into_training(tmp_path: Path) -> None:
+    side(tmp_path / "s" / "train", 2)
+    side(tmp_path / "s" / "test", 2, first=5)
+    side(tmp_path / "t", 2, first=9)
+    for source, target in (("s", "t"), ("t", "s")):
+        with pytest.raises(UsageError, match="has a sub-folder train"):
+            find_unpaired(None, source=tmp_path / source, target=tmp_path / target)
+
+
 def test_what_is_no_unpaired_set_is_said(tmp_path: Path) -> None:
     side(tmp_path / "some" / "photos", 2)
     with pytest.raises(UsageError, match="no two folders of images"):

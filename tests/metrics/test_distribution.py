@@ -58,6 +58,21 @@ def test_sets_of_one_kind_are_near_and_no_random_numbers_are_drawn() -> None:
     assert torch.equal(state, torch.get_rng_state())
 
 
+def test_several_processes_count_each_image_once(tmp_path: Path) -> None:
+    """torchmetrics would gather the features of all processes, though each has all of them."""
+    torch.manual_seed(0)
+    sets = list(torch.randn(2, 30, 4))
+    torch.save((sets, distances(*sets)), tmp_path / "expected.pt")
+    torch.multiprocessing.spawn(_in_a_process, (tmp_path,), 2)
+
+
+def _in_a_process(rank: int, folder: Path) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    sets, expected = torch.load(folder / "expected.pt", weights_only=True)
+    assert distances(*sets) == pytest.approx(expected)
+    torch.distributed.destroy_process_group()
+
+
 def test_too_few_images_are_not_measured() -> None:
     assert distances(torch.randn(9, 4), torch.randn(50, 4)) == {}
 

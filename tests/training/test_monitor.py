@@ -25,7 +25,7 @@ def run(updates: int, every: int = 20, role: Any = "", **functions: Any) -> list
             f"D/{side}accuracy": functions.get("accuracy", lambda _: 0.8)(update),
             f"G/{prefix}gradient": functions.get("gradient", lambda _: 1.0)(update),
         }
-        sentences, _ = monitor.observe(update, means, {role: (source, fake)})
+        sentences, _ = monitor.observe(update, means, {role: (source, fake, -source)})
         said += [(update, sentence) for sentence in sentences]
     return said
 
@@ -69,7 +69,7 @@ def test_inputs_that_do_not_vary_are_no_collapse() -> None:
     monitor = Monitor()
     same = torch.rand(1, 3, 16, 16)
     for update in range(20, 2000, 20):
-        assert monitor.observe(update, {}, {"": (same, same * -1)})[0] == []
+        assert monitor.observe(update, {}, {"": (same, same * -1, torch.rand(1, 3, 16, 16))})[0] == []
 
 
 def test_copies_of_the_input() -> None:
@@ -78,8 +78,27 @@ def test_copies_of_the_input() -> None:
     assert run(1000, fake=lambda source, _: source[:, :1]) == [], "between different channels nothing can be a copy"
 
 
+def test_a_discriminator_that_has_not_begun_is_no_victory_of_the_generator() -> None:
+    assert run(3000, accuracy=lambda _: 0.5) == []
+
+
+def test_outputs_need_not_vary_more_than_the_targets() -> None:
+    monitor, random = Monitor(), torch.Generator().manual_seed(0)
+    for update in range(20, 2000, 20):
+        source, target = (torch.rand(1, 3, 16, 16, generator=random) for _ in range(2))
+        few = 0.05 * target
+        assert monitor.observe(update, {}, {"": (source, 0.05 * source, few)})[0] == []
+
+
+def test_where_targets_are_near_the_sources_outputs_may_be_so_too() -> None:
+    monitor, random = Monitor(), torch.Generator().manual_seed(0)
+    for update in range(20, 2000, 20):
+        source = torch.rand(1, 3, 16, 16, generator=random)
+        assert monitor.observe(update, {}, {"": (source, source + 0.008, source + 0.01)})[0] == []
+
+
 def test_what_ended_and_comes_again_is_said_again() -> None:
-    said = run(3000, accuracy=lambda u: 0.5 if u < 600 or u > 2000 else 0.8)
+    said = run(3000, accuracy=lambda u: 0.5 if 600 < u < 1200 or u > 2000 else 0.8)
     assert len(said) == 2
 
 
@@ -88,7 +107,7 @@ def test_its_state_goes_on_where_it_was() -> None:
     random = torch.Generator().manual_seed(0)
 
     def step(watcher: Monitor, update: int, source: torch.Tensor) -> Any:
-        return watcher.observe(update, {"D/accuracy": 0.5, "G/gradient": 1.0}, {"": (source, source + 0.001)})
+        return watcher.observe(update, {"D/accuracy": 0.5, "G/gradient": 1.0}, {"": (source, source + 0.001, -source)})
 
     images = [torch.rand(2, 3, 8, 8, generator=random) for _ in range(60)]
     for update, image in enumerate(images[:10]):

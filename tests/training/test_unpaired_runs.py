@@ -98,6 +98,46 @@ def test_one_sided_methods_leave_one_translator(unpaired: Path, tmp_path: Path, 
     assert (run / "samples" / "00000004.png").exists()
 
 
+def test_a_best_of_another_kind_is_not_compared_with(unpaired: Path, tmp_path: Path) -> None:
+    write_pairs(unpaired, 8, split="test", first=300)
+    config = tiny_config(unpaired, tmp_path / "run", {"name": "cut"}, steps=1)
+    run = train(config, quiet=True)
+
+    def best() -> tuple[str, dict[str, float]]:
+        newest = sorted((run / "checkpoints").iterdir())[-1]
+        progress = json.loads((newest / "progress.json").read_text())
+        return progress["best_by"], progress["best"]
+
+    by, values = best()
+    assert by == "kid (random)" and values[""] > 0
+    train(config.model_copy(update={"steps": 2, "best": "ssim"}), resume=run, quiet=True)
+    by, values = best()
+    assert by == "ssim" and img2img.load(run / "best").config.training.updates == 2
+    train(config.model_copy(update={"steps": 3, "features": "none"}), resume=run, quiet=True)
+    assert best()[0] == "l1", "without features, what is left"
+
+
+def test_kid_can_be_asked_for_with_pairs_too(pairs: Path, tmp_path: Path) -> None:
+    write_pairs(pairs, 10, split="val", first=6)
+    run = train(tiny_config(pairs, tmp_path / "run", best="kid"), quiet=True)
+    assert "kid" in img2img.load(run / "best").config.training.scores
+
+
+def test_another_size_cannot_go_on_with_the_pools(unpaired: Path, tmp_path: Path) -> None:
+    config = tiny_config(unpaired, tmp_path / "run", {"name": "cyclegan"}, steps=2)
+    run = train(config, quiet=True)
+    larger = config.model_copy(update={"steps": 4, "data": config.data.model_copy(update={"size": 32})})
+    with pytest.raises(UsageError, match="leave --size as it was"):
+        train(larger, resume=run, quiet=True)
+
+
+def test_what_a_kill_left_half_saved_is_removed(unpaired: Path, tmp_path: Path) -> None:
+    run = train(tiny_config(unpaired, tmp_path / "run", {"name": "cyclegan"}, steps=2), quiet=True)
+    (run / "A2B" / ".partial-elsewhere-1-newest-x").mkdir()
+    train(resume=run, quiet=True)
+    assert not list((run / "A2B").glob(".partial*"))
+
+
 def test_without_a_test_side_nothing_is_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_unpaired(tmp_path / "data")
     run = train(tiny_config(data, tmp_path / "run", {"name": "cyclegan"}))
@@ -118,7 +158,10 @@ def test_without_a_test_side_nothing_is_scored(tmp_path: Path, capsys: pytest.Ca
         ({"name": "cyclegan"}, {"data": {"in_channels": 1}}, "--identity-weight 0"),
         ({"name": "cut"}, {"data": {"in_channels": 1}}, "same channels"),
         ({"name": "fastcut", "generator": {"kind": "resnet", "channels": 4, "blocks": 2}}, {}, "at least 5"),
-        ({"name": "cyclegan"}, {"features": "none"}, "--features none"),
+        ({"name": "cyclegan"}, {"features": "none", "best": "kid"}, "leave --features none out"),
+        ({"name": "cut", "adversarial": "wasserstein"}, {}, "--gradient-penalty 10"),
+        ({"name": "cut", "nce_weight": 0, "adversarial_weight": 0}, {}, "nothing to learn"),
+        ({"name": "cyclegan"}, {"features": "random", "feature_weights": Path("w.pth")}, "leave one out"),
         (
             {
                 "name": "cyclegan",
@@ -136,16 +179,17 @@ def test_what_cannot_work_is_said_before_training(
 ) -> None:
     with pytest.raises(UsageError, match=words):
         train(tiny_config(unpaired, tmp_path / "run", method, **values), quiet=True)
-    assert not (tmp_path / "run" / "config.yaml").exists()
+    assert not (tmp_path / "run").exists(), "the corrected command must work"
 
 
 @pytest.mark.parametrize(
     "settings",
-    [
-        {"adversarial": kind}
-        for kind in ("vanilla", "nonsaturating", "hinge", "wasserstein", "relativistic", "relativistic-average")
+    [{"adversarial": kind} for kind in ("vanilla", "nonsaturating", "hinge", "relativistic", "relativistic-average")]
+    + [
+        {"r1": 10.0, "r1_every": 2},
+        {"gradient_penalty": 10.0, "adversarial": "wasserstein"},
+        {"augment": ("colour", "translation", "cutout")},
     ]
-    + [{"r1": 10.0, "r1_every": 2}, {"gradient_penalty": 10.0}, {"augment": ("colour", "translation", "cutout")}]
     + [{"discriminator": {"kind": "patch", "channels": 4, "layers": 1, "spectral_norm": True}}],
 )
 @pytest.mark.parametrize("method", ["pix2pix", "cyclegan", "fastcut"])
