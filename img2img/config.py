@@ -26,7 +26,7 @@ class DataConfig(Strict):
     source: Path | None = None
     """A folder of sources, with `--data.target` instead of `--data`; may have sub-folders train, val, test."""
     target: Path | None = None
-    """A folder of targets of the same names."""
+    """A folder of targets; for pairs, of the same names."""
     derive: Derivation | None = None
     """Make the sources from a folder of images: gray (colourisation), edges (Canny), lowres (a quarter of the resolution)."""
     direction: Annotated[Direction, arg(name="direction", prefix_name=False)] = "AtoB"
@@ -48,7 +48,7 @@ class DataConfig(Strict):
     colour_jitter: float = Field(0.0, ge=0, le=1)
     """Strength of random brightness, contrast, saturation and hue of the source alone."""
     holdout: float = Field(0.0, ge=0, lt=1)
-    """Without a val split: the share of the training pairs kept aside for validation."""
+    """Without a val split: the share of the training images kept aside for validation."""
     in_channels: int | None = Field(None, ge=1, le=4)
     """Channels of the source, 1 gray to 4 RGB with alpha; by default what most files have."""
     out_channels: int | None = Field(None, ge=1, le=4)
@@ -65,7 +65,7 @@ class RunConfig(Strict, Generic[M]):
     output: Path | None = None
     """The run's folder; by default checkpoints/METHOD-DATA."""
     epochs: float = Field(200, gt=0)
-    """How often to see every training image."""
+    """How often to see every training image, or without pairs every one of the larger side."""
     steps: int | None = Field(None, ge=1)
     """How many optimizer updates, instead of epochs."""
     batch_size: int = Field(1, ge=1)

@@ -217,7 +217,9 @@ def find_translator(path: Path, direction: Literal["AtoB", "BtoA"] | None = None
     Raises:
         UsageError: if there is none.
     """
-    way = path / {None: "A2B", "AtoB": "A2B", "BtoA": "B2A"}[direction]
+    if direction not in (None, "AtoB", "BtoA"):
+        raise UsageError(f"direction {direction!r}: there are AtoB and BtoA.")
+    way = path / ("B2A" if direction == "BtoA" else "A2B")
     for folder in (path, path / "best", path / "newest", way / "best", way / "newest"):
         for place in (folder, older(folder)):  # the older one is there only while it is being replaced
             if (place / CONFIG_FILE).is_file():

@@ -137,7 +137,8 @@ def _print_scores(result: Any) -> None:
     from img2img.metrics.distribution import FEATURE_NAMES
 
     size = result.about.get("size")
-    table = Table(title=f"{result.about['count']} images at {f'{size} pixels' if size else 'their own size'}")
+    way = f", {result.about['direction']}" if "direction" in result.about else ""
+    table = Table(title=f"{result.about['count']} images at {f'{size} pixels' if size else 'their own size'}{way}")
     table.add_column("")
     shown = {name: form for name, form in SCORES.items() if name in result.metrics}
     for heading, _ in shown.values():
@@ -185,7 +186,7 @@ def check(arguments: list[str]) -> int:
         unpaired = kind == "unpaired" or (kind == "auto" and derive is None and _looks_unpaired(path, source, target))
         report = _check_unpaired(path, source, target) if unpaired else _check_pairs(path, source, target, derive)
         if unpaired and kind == "auto":
-            print("Most files have no partner of the same name, so this was checked as an unpaired set; --kind paired?")
+            print("(Most files have no partner of the same name; --kind paired would say which.)")
         if not unpaired and kind == "auto" and derive is None:
             print("(As a set without pairs, for cyclegan, cut and fastcut: --kind unpaired.)")
         if report.sizes:

@@ -144,6 +144,10 @@ def _sizes(pairs: list[Pair], facts: dict[Path, ImageFacts]) -> Iterator[Problem
             name, a, b = found[0].name, facts[found[0].source], facts[found[0].target]
             example = f"{name}: {a.width}×{a.height} and {b.width}×{b.height}"
             yield Problem("warning", f"the images of {len(found)} pairs {what} ({example}).")
+    same = [p for p in pairs if p.source != p.target and facts[p.source].digest == facts[p.target].digest]
+    if same:
+        names = listed([pair.name for pair in same], 3)
+        yield Problem("warning", f"source and target of {len(same)} pairs are the same image: {names}.")
     tiny = [pair for pair in pairs if min(_shape(facts[pair.target])) < SMALL]
     if tiny:
         yield Problem(

@@ -5,7 +5,7 @@ from collections import defaultdict
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
-from img2img.data.check import SMALL, DataReport, ImageFacts, Problem, common_channels, counted, read_facts
+from img2img.data.check import KINDS, SMALL, DataReport, ImageFacts, Problem, common_channels, counted, read_facts
 from img2img.data.folders import Split
 from img2img.data.unpaired import UnpairedFolder
 from img2img.errors import listed
@@ -44,6 +44,15 @@ def check_unpaired(
         report.in_channels, report.out_channels = (
             common_channels(side, each, report.problems) for side, each in sides.items()
         )
+        if report.in_channels != report.out_channels:
+            kinds = KINDS[report.in_channels], KINDS[report.out_channels]
+            report.problems.append(
+                Problem(
+                    "warning",
+                    f"the sources are {kinds[0]} and the targets {kinds[1]}: cyclegan then needs --identity-weight 0, cut and "
+                    "fastcut need --data.in-channels and --data.out-channels alike.",
+                )
+            )
         shown = [counted(f"{each.width}×{each.height}" for each in side) for side in sides.values()]
         report.sizes = shown[0] if shown[0] == shown[1] else f"{shown[0]} → {shown[1]}"
     return report

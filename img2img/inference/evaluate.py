@@ -19,7 +19,7 @@ from img2img.errors import UsageError, UserError
 from img2img.files import write_whole
 from img2img.images import Array, read_image
 from img2img.machine import choose_device, tune_allocator
-from img2img.metrics.distribution import Features, choose_features, distances, make_extractor
+from img2img.metrics.distribution import FEWEST, Features, choose_features, distances, make_extractor
 from img2img.metrics.distribution import features as features_of
 from img2img.metrics.paired import Scores, finite, mean, score
 from img2img.translator import Mode, Translator, has_both_directions, load
@@ -123,6 +123,9 @@ def evaluate(
                 sets.truth.append(sets.look(read(Pair(file.stem, file, file), in_channels=translator.out_channels)[1]))
         evaluation.about["features"] = sets.kind
         evaluation.metrics |= sets.distances(sets.images)
+        if "kid" not in evaluation.metrics:
+            counts = f"{len(sets.images)} and {len(sets.truth)}"
+            raise UsageError(f"KID and FID need at least {FEWEST} images a side, but there are {counts}.")
         evaluation.copy_input = (evaluation.copy_input or {}) | sets.distances(sets.copies)
     return evaluation
 

@@ -168,7 +168,10 @@ def depths(config: ResNetConfig) -> list[tuple[int, int]]:
     """
     assert config.in_channels and config.blocks is not None
     if config.blocks <= max(LOOK_AT_BLOCKS):
-        raise UsageError(f"--generator.blocks {config.blocks}: at least {max(LOOK_AT_BLOCKS) + 1} are looked into.")
+        raise UsageError(
+            f"--generator.blocks {config.blocks}: cut and fastcut compare patches at the first and fifth residual block, so "
+            f"at least {max(LOOK_AT_BLOCKS) + 1} are needed."
+        )
     width, coarse = config.channels, 2 if config.downsampling == "stride" else 1  # blurring comes after the convolution
     return [(config.in_channels, 1), (2 * width, coarse), (4 * width, 2 * coarse), (4 * width, 4), (4 * width, 4)]
 

@@ -12,8 +12,9 @@ from torch import nn
 import img2img
 from img2img.config import RunConfig
 from img2img.data.folders import Direction
+from img2img.errors import UsageError
 from img2img.methods.base import Role
-from img2img.metrics.distribution import FEATURE_NAMES, choose_features, make_extractor
+from img2img.metrics.distribution import FEATURE_NAMES, FEWEST, choose_features, make_extractor
 from img2img.networks import GeneratorConfig
 from img2img.training.logs import RunLog
 from img2img.training.material import Material
@@ -54,17 +55,28 @@ class Portfolio:
         self.trials = {role: material.trial(role) for role in architectures}
         self.validates = any(trial.split for trial in self.trials.values())
         paired, self.judged_by, extractor = config.method.paired, "none", None
+        self.few = min((len(side) for t in self.trials.values() for side in (t.pairs, t.targets)), default=0)
         wanted = config.features
         if wanted == "auto" and paired and config.best not in ("kid", "fid") and not config.feature_weights:
             wanted = "none"
-        if wanted != "none" and self.validates:
+        if wanted != "none" and self.validates and self.few >= FEWEST:
             weights = config.feature_weights
             self.judged_by = on_main(accelerator, lambda: choose_features(wanted, weights, _announce)[0])
             extractor = make_extractor(*choose_features(self.judged_by, weights, _announce))
         self.judge = Judge(config.data.size, config.data.resize, extractor, accelerator)
-        self.best_by: str = config.best
-        if config.best == "auto":
-            self.best_by = "kid" if extractor is not None and not paired else "l1"
+        self.best_by = self._best_by(extractor is not None)
+
+    def _best_by(self, has_features: bool) -> str:
+        """The score by which `best` is chosen; none if there will be no score."""
+        chosen, sets = self.config.best, ("kid", "fid")
+        known = all(any(trial.has_truth(pair) for pair in trial.pairs) for trial in self.trials.values())
+        if chosen == "auto":
+            return "kid" if has_features and not self.config.method.paired else "l1" if known else "none"
+        if self.validates and chosen in sets and not has_features:
+            raise UsageError(f"--best {chosen} needs {FEWEST} validation images a side, but there are {self.few}.")
+        if self.validates and chosen not in sets and not known:
+            raise UsageError(f"--best {chosen} needs pairs to validate on, of equal names; there are none, so use kid.")
+        return chosen
 
     def described(self) -> str:
         """How translators are validated, for a person."""
@@ -77,9 +89,11 @@ class Portfolio:
         text = f"validated on {len(trial.pairs)} {'pairs' if trial.paired else 'sources'} of {trial.split}"
         if pairs and not trial.paired:
             text += f", {pairs} of which have a target of the same name and are scored as pairs, too"
+        if self.few < FEWEST and self.config.features != "none" and not self.config.method.paired:
+            text += f"; too few for KID and FID, which need {FEWEST} images a side"
         if self.judged_by != "none":
             text += f"; KID and FID by features of {FEATURE_NAMES[self.judged_by]}"
-        return f"{text}; best is chosen by {self.best_by}"
+        return f"{text}; {'no best is kept' if self.best_by == 'none' else f'best is chosen by {self.best_by}'}"
 
     @property
     def measure(self) -> str:
@@ -121,11 +135,9 @@ class Portfolio:
         sign = -1.0 if self.best_by in HIGHER_IS_BETTER else 1.0
         better = value is not None and (role not in progress.best or sign * value < sign * progress.best[role])
         text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
-        missing = "" if value is not None else f"; no {self.best_by}, so no best is kept"
-        log.say(
-            f"update {progress.update}: validation {f'{role} ' if role else ''}{text}"
-            f"{' (best so far)' if better else missing}"
-        )
+        if text:
+            best = " (best so far)" if better else ""
+            log.say(f"update {progress.update}: validation {f'{role} ' if role else ''}{text}{best}")
         if better:
             assert value is not None
             progress.best[role] = value

@@ -52,6 +52,8 @@ def resolved(config: RunConfig[Any]) -> RunConfig[Any]:
 def _check_judges(config: RunConfig[Any]) -> None:
     if config.best in ("kid", "fid") and config.features == "none":
         raise UsageError(f"--best {config.best} compares features; leave --features none out.")
+    if config.feature_weights and not config.feature_weights.is_file():
+        raise UsageError(f"--feature-weights {config.feature_weights}: there is no such file.")
     if config.feature_weights and config.features in ("random", "none"):
         raise UsageError(f"--feature-weights are Inception's, but --features is {config.features}; leave one out.")
 

@@ -128,7 +128,9 @@ def load_checkpoint(path: Path, state: RunState, accelerator: Accelerator) -> bo
         raise
     except Exception as error:  # every part has its own way to say that it doesn't fit
         reason = " ".join(str(error).split())[:300]
-        raise UsageError(f"{path} can't be resumed with these settings ({type(error).__name__}: {reason}).") from None
+        raise UsageError(
+            f"{path} can't be resumed with these settings, or is of another version of img2img ({type(error).__name__}: {reason})."
+        ) from None
     if len(saved["random"]) != accelerator.num_processes:
         return False
     set_random_state(saved["random"][accelerator.process_index])

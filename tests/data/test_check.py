@@ -88,3 +88,8 @@ def test_derived_sources_have_one_channel(tmp_path: Path) -> None:
     for derive, channels in (("gray", 1), ("edges", 1), ("lowres", 3)):
         report = check_pairs(find_pairs(data / "trainB", derive=derive))  # type: ignore[arg-type]
         assert (report.in_channels, report.out_channels) == (channels, 3)
+
+
+def test_pairs_of_one_image_are_noticed(pairs: Path) -> None:
+    (pairs / "trainB" / "1.png").write_bytes((pairs / "trainA" / "1.png").read_bytes())
+    assert any("of 1 pairs are the same image: 1." in text for text in check_pairs(find_pairs(pairs)).warnings)

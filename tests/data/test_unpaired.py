@@ -178,3 +178,12 @@ class TestCheck:
         report = check_unpaired(find_unpaired(tmp_path))
         assert len(report.errors) == 1 and "bad.png" in report.errors[0]
         assert any("channels are mixed" in text for text in report.warnings)
+
+    def test_sides_of_different_channels_are_said_with_what_they_need(self, tmp_path: Path) -> None:
+        write_unpaired(tmp_path, 25, 25)
+        for file in (tmp_path / "trainA").iterdir():
+            write_image(file, picture(16, 16, 1, seed=hash(file.name) % 1000))
+        warnings = check_unpaired(find_unpaired(tmp_path)).warnings
+        assert any(
+            "sources are gray and the targets RGB" in text and "--identity-weight 0" in text for text in warnings
+        )

@@ -79,6 +79,11 @@ def test_sets_without_pairs_are_compared_as_a_whole(
     assert distances(*sets) == pytest.approx(result.metrics, rel=1e-3, abs=1e-4)
 
 
+def test_too_few_images_for_sets_are_said(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="at least 10 images a side, but there are 12 and 3"):
+        evaluate(trained, write_unpaired(tmp_path / "data", 12, 3), features="random")
+
+
 def test_pairs_may_be_compared_as_sets_too(trained: Path, tmp_path: Path) -> None:
     data = write_pairs(tmp_path / "data", 11, split="test")
     result = evaluate(trained, data, features="random")

@@ -41,6 +41,8 @@ def test_both_directions_are_saved_and_found(both_ways: Path) -> None:
     assert img2img.load(both_ways).config.direction == "AtoB"
     with pytest.raises(UsageError, match="translates AtoB only"):
         img2img.load(both_ways / "A2B", direction="BtoA")
+    with pytest.raises(UsageError, match="there are AtoB and BtoA"):
+        img2img.load(both_ways, direction="there")  # type: ignore[arg-type]
 
 
 def test_each_direction_has_its_own_scores_and_best(both_ways: Path) -> None:
@@ -147,6 +149,8 @@ def test_without_a_test_side_nothing_is_scored(tmp_path: Path, capsys: pytest.Ca
     held = train(tiny_config(data, tmp_path / "held", {"name": "cyclegan"}, data={"holdout": 0.2}), quiet=True)
     log = [json.loads(line) for line in (held / "log.jsonl").read_text().splitlines()]
     assert not any(name.startswith("val/") for line in log for name in line), "one image a side is too few for KID"
+    with pytest.raises(UsageError, match="--best l1 needs pairs"):
+        train(tiny_config(data, tmp_path / "l1", {"name": "cut"}, data={"holdout": 0.2}, best="l1"), quiet=True)
 
 
 @pytest.mark.parametrize(
@@ -159,9 +163,10 @@ def test_without_a_test_side_nothing_is_scored(tmp_path: Path, capsys: pytest.Ca
         ({"name": "cut"}, {"data": {"in_channels": 1}}, "same channels"),
         ({"name": "fastcut", "generator": {"kind": "resnet", "channels": 4, "blocks": 2}}, {}, "at least 5"),
         ({"name": "cyclegan"}, {"features": "none", "best": "kid"}, "leave --features none out"),
+        ({"name": "cyclegan"}, {"best": "kid"}, "needs 10 validation images a side, but there are 4"),
         ({"name": "cut", "adversarial": "wasserstein"}, {}, "--gradient-penalty 10"),
         ({"name": "cut", "nce_weight": 0, "adversarial_weight": 0}, {}, "nothing to learn"),
-        ({"name": "cyclegan"}, {"features": "random", "feature_weights": Path("w.pth")}, "leave one out"),
+        ({"name": "cyclegan"}, {"features": "random", "feature_weights": Path(__file__)}, "leave one out"),
         (
             {
                 "name": "cyclegan",
@@ -226,7 +231,11 @@ class TestCheck:
         data = write_unpaired(tmp_path / "data", 24, 21)
         assert main(["check", str(data)]) == 0
         shown = capsys.readouterr().out
-        assert "train: 24 and 21 images, unpaired" in shown and "No problems" in shown and "--kind paired?" in shown
+        assert (
+            "train: 24 and 21 images, unpaired" in shown
+            and "No problems" in shown
+            and "--kind paired would say which" in shown
+        )
         assert main(["check", str(data), "--kind", "paired"]) == 1
 
     def test_a_paired_set_can_be_checked_as_unpaired(self, pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
