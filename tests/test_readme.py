@@ -33,7 +33,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     """A folder with what the README's commands name."""
     folder = tmp_path_factory.mktemp("readme")
     data = write_pairs(write_pairs(folder / "my-data", 3), 2, split="val", first=3)
-    write_pairs(write_unpaired(folder / "my-unpaired", 24, 22), 2, split="test", first=200)
+    write_pairs(write_unpaired(folder / "my-unpaired", 24, 22), 10, split="test", first=200)
     for name in ("my-inputs", "photos"):
         (folder / name).symlink_to(data / "valA")
     (folder / "photo.png").symlink_to(data / "valA" / "3.png")

@@ -11,7 +11,7 @@ from img2img.errors import UsageError
 from img2img.losses.adversarial import Adversarial
 from img2img.losses.contrastive import patch_nce
 from img2img.methods.adversary import AdversarialConfig, Adversary
-from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role, independent
+from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role
 from img2img.methods.generators import fitting
 from img2img.networks import ResNet, ResNetConfig, initialise
 from img2img.networks.blocks import Initialisation
@@ -33,7 +33,7 @@ class CUTConfig(AdversarialConfig):
     """The network that tells real from generated."""
     adversarial: Adversarial = "lsgan"
     """lsgan: least squares, as in the paper; vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
-    nce_weight: float = Field(1.0, ge=0)
+    nce_weight: float = Field(1.0, gt=0)
     """λ_X of eq. 5: weight of the contrastive loss."""
     identity_nce: bool = True
     """Compare the target's patches, too, with those of its own translation: λ_Y of eq. 5; each loss then counts half."""
@@ -59,7 +59,7 @@ class FastCUTConfig(CUTConfig):
     defaults: ClassVar[dict[str, Any]] = {"epochs": 200, "decay": 0.25}
 
     name: Annotated[Literal["fastcut"], tyro.conf.Suppress] = "fastcut"  # type: ignore[assignment]
-    nce_weight: float = Field(10.0, ge=0)
+    nce_weight: float = Field(10.0, gt=0)
     """λ_X of eq. 5: weight of the contrastive loss."""
     identity_nce: bool = False
     """Compare the target's patches, too, with those of its own translation: λ_Y of eq. 5; each loss then counts half."""
@@ -89,8 +89,6 @@ class CUT:
                 f"{config.name} compares source and target by one encoder, so both need the same channels, not {in_channels} "
                 f"and {out_channels}: set --data.in-channels and --data.out-channels alike, or use cyclegan --identity-weight 0."
             )
-        if not config.nce_weight and not config.adversarial_weight:
-            raise UsageError("--nce-weight 0 and --adversarial-weight 0 together leave the generator nothing to learn.")
         resolved = fitting(config.generator, in_channels, out_channels, size, "instance")
         self.generator_configs: dict[Role, ResNetConfig] = {"": resolved}
         self.depths = depths(resolved)
@@ -106,36 +104,19 @@ class CUT:
             "projection": projection,
         }
         self.memories: dict[str, Memory] = {}
+        parts = (self.generator_losses, self.identity_losses) if config.identity_nce else (self.generator_losses,)
         self.phases = (
             Phase("D", ("discriminator",), (self.discriminator_losses,), config.lr, config.betas),
-            Phase("G", ("generator", "projection"), (self.generator_losses,), config.lr, config.betas),
+            Phase("G", ("generator", "projection"), parts, config.lr, config.betas),
         )
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
-        """The translation, and on the way the source's features, which only a mirrored source needs again."""
+        """The translation, with what the contrastive loss needs of the source."""
         source = batch["source"]
-        sides = [source, batch["target"]] if self.config.identity_nce else [source]
-        flip = self.config.flip_equivariance and bool(torch.rand(()) < 0.5)
-        height, width = source.shape[2:]
-        places, mirrored = self._places(height, width, source.device)
-        images, keys = [], []
-        for group in [torch.cat(sides)] if independent(self.generator_configs[""].norm) else sides:
-            if flip:
-                images.append(self.networks["generator"](group.flip(3)))
-                with torch.no_grad():
-                    keys.append(self.networks["generator"](group, places, decode=False)[1])
-            else:
-                image, features = self.networks["generator"](group, places)
-                images.append(image)
-                keys.append([each.detach() for each in features])
-        image = torch.cat(images)
-        shared = {f"key_{number}": torch.cat(parts) for number, parts in enumerate(zip(*keys, strict=True))}
-        shared |= {f"place_{number}": each for number, each in enumerate(mirrored if flip else places)}
-        fake = image[: len(source)]
+        fake, keys, places, flip = self._translate(source)
+        images = {"fake": fake, **_numbered("key", keys), **_numbered("place", places)}
         seen = fake.detach().flip(3) if flip else fake.detach()
-        return Outputs(
-            update, {"image": image, "fake": fake, **shared}, translations={"": (source, seen, batch["target"])}
-        )
+        return Outputs(update, images, translations={"": (source, seen, batch["target"])})
 
     def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """The discriminator's side of eq. 1."""
@@ -143,37 +124,54 @@ class CUT:
         return self.adversary.discriminator_losses(network, batch["target"], fake, outputs)
 
     def generator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
-        """Eq. 5: fool the discriminator, and keep what stands at each place."""
+        """Eq. 5 without its last term: fool the discriminator, and keep what stands at each place."""
         config, images = self.config, outputs.images
         losses: Losses = {}
+        fake = images.pop("fake")  # nobody needs it afterwards, and its activations are large
+        places, keys = (self._each(name, images) for name in ("place", "key"))
+        share = 0.5 if config.identity_nce else 1.0
+        losses["G/nce"] = config.nce_weight * share * self._nce(fake, places, keys)
         if config.adversarial_weight:
             network = self.networks["discriminator"]
-            losses["G/adversarial"] = self.adversary.generator_loss(network, batch["target"], images["fake"], outputs)
-        if config.nce_weight:
-            own, identity = self._nce(images)
-            share = 1.0 if identity is None else 0.5
-            losses["G/nce"] = config.nce_weight * share * own
-            if identity is not None:
-                losses["G/nce_identity"] = config.nce_weight * share * identity
+            losses["G/adversarial"] = self.adversary.generator_loss(network, batch["target"], fake, outputs)
         return losses
 
-    def _nce(self, images: dict[str, Tensor]) -> tuple[Tensor, Tensor | None]:
-        """PatchNCE averaged over depths (eq. 4), for the source's translation and, if there is one, the target's."""
-        counted = range(len(self.depths))
-        groups = [images["image"]]
-        if self.config.identity_nce and not independent(self.generator_configs[""].norm):
-            groups = list(images["image"].chunk(2))
-        places = [images[f"place_{number}"] for number in counted]
-        found = [self.networks["generator"](group, places, decode=False)[1] for group in groups]
-        queries = self.networks["projection"]([torch.cat(parts) for parts in zip(*found, strict=True)])
+    def identity_losses(self, batch: Batch, outputs: Outputs) -> Losses:
+        """The last term of eq. 5: what is translated to the target's domain already keeps what stands at each place.
+
+        A part of its own, so that both translations' activations are never held at once.
+        """
+        same, keys, places, _ = self._translate(batch["target"])
+        return {"G/nce_identity": self.config.nce_weight * 0.5 * self._nce(same, places, keys)}
+
+    def _translate(self, image: Tensor) -> tuple[Tensor, list[Tensor], list[Tensor], bool]:
+        """The translation, and on the way the image's own features, which only a mirrored image needs again.
+
+        Returns:
+            The translation, of the mirrored image if `flip`; at each depth the features at the places drawn, (B, P, channels);
+            where these places are in the translation; flip.
+        """
+        flip = self.config.flip_equivariance and bool(torch.rand(()) < 0.5)
+        places, mirrored = self._places(image.shape[2], image.shape[3], image.device)
+        if not flip:
+            translation, keys = self.networks["generator"](image, places)
+            return translation, keys, places, False
+        translation = self.networks["generator"](image.flip(3))
         with torch.no_grad():
-            keys = self.networks["projection"]([images[f"key_{number}"] for number in counted])
-        sides = []
-        for part in range(2 if self.config.identity_nce else 1):
-            own = slice(part * len(images["fake"]), (part + 1) * len(images["fake"]))
-            pairs = zip(queries, keys, strict=True)
-            sides.append(torch.stack([patch_nce(q[own], k[own], self.config.temperature) for q, k in pairs]).mean())
-        return sides[0], sides[1] if len(sides) == 2 else None
+            keys = self.networks["generator"](image, places, decode=False)[1]
+        return translation, keys, mirrored, True
+
+    def _nce(self, image: Tensor, places: list[Tensor], keys: list[Tensor]) -> Tensor:
+        """PatchNCE averaged over depths (eq. 4)."""
+        head = self.networks["projection"]
+        queries = head(self.networks["generator"](image, places, decode=False)[1])
+        with torch.no_grad():
+            keys = head([key.detach() for key in keys])
+        losses = [patch_nce(q, k, self.config.temperature) for q, k in zip(queries, keys, strict=True)]
+        return torch.stack(losses).mean()
+
+    def _each(self, name: str, images: dict[str, Tensor]) -> list[Tensor]:
+        return [images[f"{name}_{number}"] for number in range(len(self.depths))]
 
     def _places(self, height: int, width: int, device: torch.device) -> tuple[list[Tensor], list[Tensor]]:
         """At each depth the positions to compare, (P,) row by row; and where they are in a mirrored image."""
@@ -185,3 +183,7 @@ class CUT:
             places.append(chosen)
             mirrored.append(chosen - chosen % columns + (columns - 1 - chosen % columns))
         return places, mirrored
+
+
+def _numbered(name: str, values: list[Tensor]) -> dict[str, Tensor]:
+    return {f"{name}_{number}": value for number, value in enumerate(values)}

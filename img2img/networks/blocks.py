@@ -1,12 +1,13 @@
 """The pieces that several networks are made of: normalisation, upsampling, initialisation."""
 
 from collections.abc import Iterable
-from typing import Literal
+from typing import Any, Literal, cast
 
 import torch
 import torch.nn.functional as F
 from kornia.filters.kernels import get_pascal_kernel_2d
 from torch import Tensor, nn
+from torch.nn.grad import conv2d_input
 from torch.nn.utils import parametrizations
 
 Norm = Literal["batch", "instance", "group", "none"]
@@ -66,14 +67,31 @@ def memory_format(networks: Iterable[nn.Module], device: torch.device, precision
     return torch.channels_last
 
 
+class ReflectionPad(nn.Module):
+    """Reflection padding that stays in bf16 under autocast, which for PyTorch's own on a CPU takes fp32: half the memory.
+
+    Args:
+        pixels: added on each of the four sides.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, H + 2 pixels, W + 2 pixels); H and W larger than pixels."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.pad(x, (self.pixels,) * 4, "reflect")
+
+
 class ResizeConv(nn.Sequential):
     """Doubling by nearest-neighbour resizing and a 3×3 convolution: no checkerboard (Odena et al. 2016)."""
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool) -> None:
-        super().__init__(
-            nn.Upsample(scale_factor=2, mode="nearest"),
-            nn.Conv2d(in_channels, out_channels, 3, padding=1, padding_mode="reflect", bias=bias),
-        )
+        super().__init__()
+        self.add_module("0", nn.Upsample(scale_factor=2, mode="nearest"))
+        self.add_module("padding", ReflectionPad(1))
+        self.add_module("1", nn.Conv2d(in_channels, out_channels, 3, bias=bias))
 
 
 class BlurPool(nn.Module):
@@ -87,12 +105,29 @@ class BlurPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, ceil(H / 2), ceil(W / 2)); H and W of at least 2."""
-        padded = F.pad(x, (1, 1, 1, 1), "reflect")
+        padded = ReflectionPad(1)(x)
         with torch.autocast(x.device.type, enabled=False):
-            if x.device.type == "cpu":  # where a depthwise convolution is three times slower in bf16
-                padded = padded.float()
-            kernel = self.kernel.to(padded.dtype).expand(x.shape[1], 1, 3, 3)
-            return F.conv2d(padded, kernel, stride=2, groups=x.shape[1]).to(x.dtype)
+            return cast(Tensor, _Blur.apply(padded, self.kernel))
+
+
+class _Blur(torch.autograd.Function):
+    """The convolution of `BlurPool`, which is linear and has no weights: unlike the stock one it holds nothing for its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, kernel: Tensor) -> Tensor:
+        # on a CPU in fp32: there a depthwise convolution is three times slower in bf16
+        ctx.computed_in = torch.float32 if padded.device.type == "cpu" else padded.dtype
+        ctx.shape = padded.shape
+        ctx.save_for_backward(kernel)
+        weight = kernel.to(ctx.computed_in).expand(padded.shape[1], 1, -1, -1)
+        return F.conv2d(padded.to(ctx.computed_in), weight, stride=2, groups=padded.shape[1]).to(padded.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,), (kernel,), channels = gradients, ctx.saved_tensors, ctx.shape[1]
+        weight = kernel.to(ctx.computed_in).expand(channels, 1, -1, -1)
+        found = conv2d_input(ctx.shape, weight, gradient.to(ctx.computed_in), stride=2, groups=channels)
+        return found.to(gradient.dtype), None
 
 
 class BlurUpsample(nn.Upsample):

@@ -23,4 +23,5 @@ class Projection(nn.Module):
     def forward(self, features: Sequence[Tensor]) -> list[Tensor]:
         """For each depth (B, P, width) → (B, P, channels), each vector of length 1."""
         projected = [head(each) for head, each in zip(self.heads, features, strict=True)]
-        return [F.normalize(each.float(), dim=2) for each in projected]
+        # the usual epsilon of 1e-12 makes gradients of 1e12 where no hidden unit is active
+        return [F.normalize(each.float(), dim=2, eps=1e-7) for each in projected]

@@ -13,6 +13,7 @@ from img2img.networks.blocks import (
     BlurUpsample,
     Downsampling,
     Norm,
+    ReflectionPad,
     ResizeConv,
     Upsampling,
     has_bias,
@@ -67,12 +68,12 @@ class ResidualBlock(nn.Module):
     def __init__(self, channels: int, norm: Norm, dropout: float) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            nn.ReflectionPad2d(1),
+            ReflectionPad(1),
             nn.Conv2d(channels, channels, 3, bias=has_bias(norm)),
             norm_layer(norm, channels),
             nn.ReLU(),
             *([nn.Dropout(dropout)] if dropout else []),
-            nn.ReflectionPad2d(1),
+            ReflectionPad(1),
             nn.Conv2d(channels, channels, 3, bias=has_bias(norm)),
             norm_layer(norm, channels),
         )
@@ -97,7 +98,7 @@ class ResNet(nn.Module):
         assert config.in_channels and config.out_channels and config.norm and config.blocks is not None
         width, norm = config.channels, config.norm
         self.stem = nn.Sequential(
-            nn.ReflectionPad2d(3),
+            ReflectionPad(3),
             nn.Conv2d(config.in_channels, width, 7, bias=has_bias(norm)),
             norm_layer(norm, width),
             nn.ReLU(),
@@ -123,7 +124,7 @@ class ResNet(nn.Module):
                 for c in (4 * width, 2 * width)
             )
         )
-        self.head = nn.Sequential(nn.ReflectionPad2d(3), nn.Conv2d(width, config.out_channels, 7), nn.Tanh())
+        self.head = nn.Sequential(ReflectionPad(3), nn.Conv2d(width, config.out_channels, 7), nn.Tanh())
 
     def forward(self, source: Tensor, at: Sequence[Tensor] | None = None, decode: bool = True) -> Any:
         """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1].

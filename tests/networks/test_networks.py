@@ -11,6 +11,8 @@ from img2img.networks.blocks import (
     BlurPool,
     BlurUpsample,
     InstanceNorm,
+    ReflectionPad,
+    ResizeConv,
     has_bias,
     memory_format,
     norm_layer,
@@ -204,6 +206,27 @@ def test_blur_pooling_is_the_binomial_filter_at_every_second_pixel() -> None:
     assert torch.allclose(BlurPool()(x), both[:, :, ::2, ::2], atol=1e-6)
     half = BlurPool()(x.bfloat16())
     assert half.dtype == torch.bfloat16 and torch.allclose(half.float(), both[:, :, ::2, ::2], atol=0.02)
+
+
+def test_blur_pooling_has_first_and_second_derivatives() -> None:
+    x = torch.randn(1, 2, 5, 6, requires_grad=True)
+    assert torch.autograd.gradcheck(lambda x: BlurPool()(x) ** 3, x, eps=1e-2, atol=2e-2, rtol=2e-2)  # in fp32
+    assert torch.autograd.gradgradcheck(lambda x: BlurPool()(x) ** 3, x, eps=1e-2, atol=5e-2, rtol=5e-2)
+
+
+def test_padding_by_reflection_stays_in_bf16() -> None:
+    x = torch.randn(1, 2, 5, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert ReflectionPad(2)(x.bfloat16()).dtype == torch.bfloat16
+    assert torch.equal(ReflectionPad(2)(x), F.pad(x, (2, 2, 2, 2), "reflect"))
+
+
+def test_resizing_convolutions_keep_their_names_in_translators_saved_before() -> None:
+    x, up = torch.randn(1, 2, 4, 4), ResizeConv(2, 3, True)
+    assert set(up.state_dict()) == {"1.weight", "1.bias"}
+    plain = nn.Conv2d(2, 3, 3, padding=1, padding_mode="reflect")
+    plain.load_state_dict({name[2:]: value for name, value in up.state_dict().items()})
+    assert torch.allclose(up(x), plain(F.interpolate(x, scale_factor=2, mode="nearest")), atol=1e-6)
 
 
 def test_blur_upsampling_is_the_binomial_filter_1331() -> None:

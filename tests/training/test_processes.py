@@ -20,6 +20,7 @@ METHODS: dict[str, dict[str, Any]] = {
     "cut": {
         "name": "cut",
         "initialisation_gain": 1.0,
+        "projection_channels": 32,  # so many that no patch leaves all of them inactive, where gradients are huge
     },  # 256 patches are all places of 16×16 pixels, however they are drawn
 }
 
