@@ -155,8 +155,9 @@ def _batch(config: RunConfig[Any]) -> dict[str, torch.Tensor]:
 
 
 def _train_ours(config: RunConfig[Any], seconds: float) -> float:
+    from img2img.training.meter import Meter
     from img2img.training.setup import make_accelerator
-    from img2img.training.trainer import Meter, Trainer
+    from img2img.training.trainer import Trainer
 
     tune_allocator()
     device = choose_device(config.device)

@@ -117,7 +117,10 @@ def _tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
         for index, values in optimizer["state"].items():
             found |= {f"{phase}.{index}.{name}": value for name, value in values.items()}
     found["monitor"] = torch.tensor(list(repr(state["monitor"]).encode()))
-    return found | {f"random.{rank}": each["torch"] for rank, each in enumerate(state["random"])}
+    for rank, own in enumerate(state["processes"]):
+        found |= {f"sum.{rank}.{name}": value for name, value in own["meter"]["sums"].items()}
+        found[f"random.{rank}"] = own["random"]["torch"]
+    return found
 
 
 def _differences(one: Path, other: Path) -> list[str]:

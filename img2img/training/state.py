@@ -19,6 +19,7 @@ from img2img.errors import UsageError
 from img2img.files import whole_folder, write_tensors
 from img2img.methods.base import Memory
 from img2img.training.ema import EMA
+from img2img.training.meter import Meter
 from img2img.training.monitor import Monitor
 from img2img.training.setup import on_main
 
@@ -51,6 +52,7 @@ class RunState:
     """By the name of the network that is followed."""
     memories: Mapping[str, Memory]
     monitor: Monitor
+    meter: Meter
     progress: Progress
 
 
@@ -60,12 +62,12 @@ def save_checkpoint(folder: Path, state: RunState, accelerator: Accelerator, kee
     Raises:
         UserError: if it can't be written; older checkpoints stay then.
     """
-    random_states = gather_object([random_state()])
+    own = gather_object([{"random": random_state(), "meter": state.meter.state_dict()}])
     scaler = accelerator.scaler.state_dict() if accelerator.scaler else {}
-    on_main(accelerator, lambda: _write(folder, state, scaler, random_states, keep))
+    on_main(accelerator, lambda: _write(folder, state, scaler, own, keep))
 
 
-def _write(folder: Path, state: RunState, scaler: dict[str, Any], random_states: list[Any], keep: int) -> None:
+def _write(folder: Path, state: RunState, scaler: dict[str, Any], own: list[Any], keep: int) -> None:
     with whole_folder(folder / f"{PREFIX}{state.progress.update:08d}") as new:
         for name, network in state.networks.items():
             write_tensors(new / f"{name}.safetensors", network.state_dict())
@@ -76,7 +78,7 @@ def _write(folder: Path, state: RunState, scaler: dict[str, Any], random_states:
         optimizers = {name: optimizer.state_dict() for name, optimizer in state.optimizers.items()}
         try:
             monitor = state.monitor.state_dict()
-            saved = {"optimizers": optimizers, "scaler": scaler, "monitor": monitor, "random": random_states}
+            saved = {"optimizers": optimizers, "scaler": scaler, "monitor": monitor, "processes": own}
             torch.save(saved, new / "state.pt")
         except RuntimeError as error:  # how PyTorch says that a disk is full
             raise OSError(" ".join(str(error).split())[:200]) from None
@@ -131,9 +133,11 @@ def load_checkpoint(path: Path, state: RunState, accelerator: Accelerator) -> bo
         raise UsageError(
             f"{path} can't be resumed with these settings, or is of another version of img2img ({type(error).__name__}: {reason})."
         ) from None
-    if len(saved["random"]) != accelerator.num_processes:
+    if len(saved["processes"]) != accelerator.num_processes:
         return False
-    set_random_state(saved["random"][accelerator.process_index])
+    own = saved["processes"][accelerator.process_index]
+    state.meter.load_state_dict(own["meter"], accelerator.device)
+    set_random_state(own["random"])
     return True
 
 

@@ -2,7 +2,6 @@
 
 import math
 import signal
-import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
@@ -20,6 +19,7 @@ from torch.utils.data import DataLoader
 from img2img.methods.base import Method, Phase, Role, Translations
 from img2img.training.ema import EMA
 from img2img.training.logs import RunLog
+from img2img.training.meter import Meter
 from img2img.training.monitor import Monitor, assert_finite, assert_finite_weights
 from img2img.training.schedule import learning_rate_factor
 from img2img.training.state import Progress, RunState, load_checkpoint, save_checkpoint
@@ -84,7 +84,7 @@ class Trainer:
                 network.compile()
         self.wrapped = dict(method.networks)
         self.optimizers = {phase.name: accelerator.prepare(self._adam(phase)) for phase in method.phases}
-        self.state = RunState(self.bare, self.optimizers, emas, method.memories, Monitor(), Progress())
+        self.state = RunState(self.bare, self.optimizers, emas, method.memories, Monitor(), Meter(), Progress())
 
     def _adam(self, phase: Phase) -> torch.optim.Optimizer:
         parameters = [p for name in phase.trains for p in self.bare[name].parameters()]
@@ -117,7 +117,8 @@ class Trainer:
         Raises:
             DivergedError: if a loss or a weight is no number any more; the last checkpoint stays.
         """
-        progress, meter, wrong = self.state.progress, Meter(), False
+        progress, meter, wrong = self.state.progress, self.state.meter, False
+        meter.start()
         batches: Iterator[Mapping[str, Tensor]] = iter(loader)
         with _interruptible() as interrupted:
             while progress.update < rhythm.total:
@@ -130,10 +131,10 @@ class Trainer:
                 def due(every: int, also: bool = last) -> bool:
                     return progress.update % every == 0 or also
 
-                if due(rhythm.log_every, last or stop):
+                if due(rhythm.log_every):
                     epoch = progress.samples / len(loader.dataset)  # type: ignore[arg-type]  # ours has a length
                     wrong |= self._report(meter, log, epoch, factor)
-                    meter = Meter()
+                    meter.start_anew()
                 with meter.paused():
                     if due(rhythm.validate_every) or due(rhythm.checkpoint_every, last or stop):
                         assert_finite(_without_gradients(self._means(meter)), progress.update)
@@ -149,7 +150,7 @@ class Trainer:
                     return False
         return True
 
-    def _update(self, batches: Iterator[Mapping[str, Tensor]], factor: float, meter: "Meter") -> None:
+    def _update(self, batches: Iterator[Mapping[str, Tensor]], factor: float, meter: Meter) -> None:
         """One optimizer update: as many batches as are accumulated for it."""
         progress = self.state.progress
         synced = False
@@ -240,7 +241,7 @@ class Trainer:
             return False
         return bool(reduce(torch.tensor([float(value)], device=self.accelerator.device), "sum").item())
 
-    def _report(self, meter: "Meter", log: RunLog, epoch: float, factor: float) -> bool:
+    def _report(self, meter: Meter, log: RunLog, epoch: float, factor: float) -> bool:
         """Logs the mean losses since the last report, over all processes; stops if one of them is no number.
 
         Returns:
@@ -259,7 +260,7 @@ class Trainer:
             log.warn(update, sentence)
         return bool(sentences)
 
-    def _means(self, meter: "Meter") -> dict[str, Tensor]:
+    def _means(self, meter: Meter) -> dict[str, Tensor]:
         """The mean losses since the last report, over all processes: what is no number in one is none in all."""
         means = meter.means()
         if self.accelerator.num_processes == 1 or not means:
@@ -271,40 +272,6 @@ class Trainer:
 def _without_gradients(means: dict[str, Tensor]) -> dict[str, Tensor]:
     """A gradient may overflow in fp16 without harm: the scaler skips that step."""
     return {name: value for name, value in means.items() if not name.endswith("gradient")}
-
-
-class Meter:
-    """Sums of losses, images and seconds since the last report, and the last translations; all stay on the device."""
-
-    def __init__(self) -> None:
-        self.sums: dict[str, Tensor] = {}
-        self.counts: dict[str, int] = {}
-        self.translations: Translations = {}
-        self.images = 0
-        self.idle = 0.0
-        self.started = time.perf_counter()
-
-    def add(self, losses: dict[str, Tensor], images: int) -> None:
-        """Takes in one batch."""
-        self.images += images
-        for name, value in losses.items():
-            self.sums[name] = self.sums[name] + value if name in self.sums else value
-            self.counts[name] = self.counts.get(name, 0) + 1
-
-    def means(self) -> dict[str, Tensor]:
-        """The mean of each loss over the batches that had it, by name."""
-        return {name: self.sums[name] / self.counts[name] for name in sorted(self.sums)}
-
-    def seconds(self) -> float:
-        """Seconds of training since the start, without pauses."""
-        return time.perf_counter() - self.started - self.idle
-
-    @contextmanager
-    def paused(self) -> Iterator[None]:
-        """Time in here doesn't count."""
-        before = time.perf_counter()
-        yield
-        self.idle += time.perf_counter() - before
 
 
 @contextmanager

@@ -38,8 +38,9 @@ def final_state(run: Path) -> dict[str, Any]:
     for name, optimizer in saved["optimizers"].items():
         for index, values in optimizer["state"].items():
             state |= {f"{name}/{index}/{key}": value for key, value in values.items()}
-    state["random"] = torch.cat([each["torch"] for each in saved["random"]])
-    state["processes"] = len(saved["random"])
+    state["random"] = torch.cat([each["random"]["torch"] for each in saved["processes"]])
+    state["processes"] = len(saved["processes"])
+    state["watched"] = repr(saved["monitor"]) + repr([each["meter"] for each in saved["processes"]])
     progress = json.loads((newest / "progress.json").read_text())
     return {**state, "progress": progress}
 
@@ -78,6 +79,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     pairs: Path, unpaired: Path, tmp_path: Path, method: str, accumulation: int
 ) -> None:
     options: dict[str, Any] = {"ema": 0.9, "checkpoint_every": 3, "accumulation": accumulation, "batch_size": 2}
+    options["log_every"] = 4  # the run is stopped between two lines of the log
     data = pairs if method == "pix2pix" else unpaired
     settings = UNPAIRED.get(method, METHOD)
     whole = train(tiny_config(data, tmp_path / "whole", settings, steps=8, **options), quiet=True)
@@ -200,7 +202,7 @@ def test_a_checkpoint_that_runs_code_is_refused(pairs: Path, tmp_path: Path) -> 
         def __reduce__(self) -> Any:
             return (os.system, (f"touch {tmp_path / 'owned'}",))
 
-    torch.save({"optimizers": Evil(), "scaler": {}, "random": []}, checkpoints(run / "checkpoints")[-1] / "state.pt")
+    torch.save({"optimizers": Evil(), "scaler": {}, "processes": []}, checkpoints(run / "checkpoints")[-1] / "state.pt")
     with pytest.raises(UsageError, match="can't be resumed"):
         train(resume=run, quiet=True)
     assert not (tmp_path / "owned").exists()

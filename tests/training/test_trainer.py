@@ -16,6 +16,7 @@ from img2img.images import read_image
 from img2img.methods.base import Outputs, Phase
 from img2img.training import trainer as room
 from img2img.training.ema import EMA
+from img2img.training.meter import Meter
 from img2img.training.monitor import DivergedError, assert_finite, assert_finite_weights
 from img2img.training.run import _Run, train
 from img2img.training.schedule import learning_rate_factor, total_updates
@@ -85,7 +86,7 @@ def test_accumulated_batches_equal_one_large_batch() -> None:
 
 def test_every_counts_updates_and_not_micro_batches() -> None:
     _, trainer = toy_trainer(accumulation=2, every=3)
-    meter = room.Meter()
+    meter = Meter()
     batches = iter([{"source": torch.randn(4, 2)} for _ in range(12)])
     for _ in range(6):
         trainer._update(batches, 1.0, meter)
