@@ -3,8 +3,10 @@
 import ctypes
 import os
 import sys
+from pathlib import Path
 from typing import Literal
 
+import psutil
 import torch
 
 from img2img.errors import UsageError
@@ -51,6 +53,19 @@ def choose_device(device: str) -> torch.device:
     if chosen.type == "cuda" and (chosen.index or 0) >= torch.cuda.device_count():
         raise UsageError(f"--device {device}: there are {torch.cuda.device_count()} GPUs, counted from 0.")
     return chosen
+
+
+def memory_at_hand(device: torch.device) -> int:
+    """Bytes that are free on a device; of a CPU, without swap, and within the container's limit."""
+    if device.type == "cuda":
+        return int(torch.cuda.mem_get_info(device)[0])
+    free = int(psutil.virtual_memory().available)
+    group = Path("/sys/fs/cgroup")
+    try:
+        limit, used = ((group / f"memory.{name}").read_text().strip() for name in ("max", "current"))
+        return free if limit == "max" else max(0, min(free, int(limit) - int(used)))
+    except (OSError, ValueError):  # no container, or another kind
+        return free
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Literal["no", "bf16", "fp16"]:

@@ -17,10 +17,16 @@ from torch import Tensor, nn
 from img2img.errors import Strict, UsageError, UserError, explain, listed
 from img2img.files import older, whole_folder, write_tensors
 from img2img.images import Array, ImageError, from_pil, split_alpha, to_array, to_pil, to_tensor, with_channels
+from img2img.machine import memory_at_hand
 from img2img.networks import GeneratorConfig, build_generator
+from img2img.strips import Budget, run
 
 Mode = Literal["eval", "paper"]
 ImageLike = TypeVar("ImageLike", Image.Image, Array, Tensor)
+
+STRIP = 512  # at most so many pixels squared in a strip
+STORED_IN_MEMORY = 10**9  # bytes of an image's intermediate results in RAM; more are in a file
+BYTES_PER_PIXEL = 2500  # that a network of 64 channels needs at most, measured
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "generator.safetensors"
 
@@ -92,7 +98,9 @@ class Translator:
         self.generator.to(device)
         return self
 
-    def __call__(self, image: ImageLike, *, mode: Mode | None = None, seed: int = 0) -> ImageLike:
+    def __call__(
+        self, image: ImageLike, *, mode: Mode | None = None, seed: int = 0, tile: int | None = None
+    ) -> ImageLike:
         """Translates an image, or a batch of tensors.
 
         Args:
@@ -102,59 +110,76 @@ class Translator:
                 A tensor must have the network's channels.
             mode: overrides the config's; ``paper`` translates one image at a time, as its statistics are the image's own.
             seed: of the dropout in mode ``paper``.
+            tile: images of more than so many pixels squared are computed in strips, with the whole image's result (see
+                `img2img.strips`); 0 for never. By default such as don't fit into the memory at hand.
 
         Returns:
             The same kind, height and width, with the network's `out_channels` (and the carried alpha). 16-bit stays 16-bit.
 
         Raises:
             UsageError: for another kind, or channels that don't fit.
-            ImageError: if the memory is too small for it.
+            ImageError: if memory or disk are too small for it.
         """
         if mode not in (None, *get_args(Mode)):
             raise UsageError(f"mode {mode!r}: there are {' and '.join(get_args(Mode))}.")
         try:
             with _test_time(self.generator, mode or self.config.mode, seed):
                 if isinstance(image, Image.Image):
-                    return to_pil(self._array(from_pil(image)))
+                    return to_pil(self._array(from_pil(image), tile))
                 if isinstance(image, np.ndarray):
-                    return self._array(image)
+                    return self._array(image, tile)
                 if isinstance(image, Tensor):
-                    return self._tensor(image, mode or self.config.mode)
+                    return self._tensor(image, mode or self.config.mode, tile)
         except (RuntimeError, MemoryError) as error:  # PyTorch has no one type for it
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
             raise ImageError("not enough memory to translate an image of this size.") from None
         raise UsageError(f"a translator takes a PIL image, an array or a tensor, not {type(image).__name__}.")
 
-    def _array(self, image: Array) -> Array:
+    def _array(self, image: Array, tile: int | None) -> Array:
         if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
             raise UsageError(f"an array must be (H, W) or (H, W, C), uint8 or uint16, not {image.shape} {image.dtype}.")
         array = image if image.ndim == 3 else image[..., None]
         alpha = split_alpha(array)[1] if self.in_channels in (1, 3) else None  # the network sees it over white
-        source = to_tensor(with_channels(array, self.in_channels))[None].to(self.device)
-        done = to_array(self._padded(source)[0], image.dtype)
+        source = to_tensor(with_channels(array, self.in_channels))[None]
+        done = to_array(self._padded(source, tile)[0], image.dtype)
         if alpha is not None and self.out_channels in (1, 3):
             done = np.concatenate([done, alpha], axis=2)
         return done[..., 0] if image.ndim == 2 and done.shape[2] == 1 else done
 
-    def _tensor(self, image: Tensor, mode: Mode) -> Tensor:
+    def _tensor(self, image: Tensor, mode: Mode, tile: int | None) -> Tensor:
         if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != self.in_channels:
             raise UsageError(
                 f"a tensor must be float (B, {self.in_channels}, H, W) in [-1, 1], not {tuple(image.shape)} {image.dtype}."
             )
         batch = image if image.ndim == 4 else image[None]
-        source = batch.to(self.device, torch.float32)
+        source = batch.to(torch.float32)
         parts = source.split(1) if mode == "paper" else (source,)
-        done = torch.cat([self._padded(part) for part in parts]).to(image.device, image.dtype)
+        done = torch.cat([self._padded(part, tile) for part in parts]).to(image.device, image.dtype)
         return done if image.ndim == 4 else done[0]
 
-    def _padded(self, source: Tensor) -> Tensor:
+    def _padded(self, source: Tensor, tile: int | None) -> Tensor:
         """Pads (B, C, H, W) by reflection to a size that the network takes, and crops its output back."""
         height, width = source.shape[-2:]
         multiple: Any = self.generator.size_multiple
         smallest: Any = self.generator.min_size
         wanted = [max(smallest, -(-side // multiple) * multiple) for side in (height, width)]
-        return self.generator(pad_to(source, *wanted))[..., :height, :width].float()
+        padded = pad_to(source, *wanted)
+        if self.fits(wanted[0], wanted[1], tile, len(source)):
+            done = self.generator(padded.to(self.device))
+        else:
+            side = min(tile or STRIP, STRIP)
+            budget = Budget(side**2 * self.config.generator.channels, STORED_IN_MEMORY)
+            done = torch.cat([run(self.generator, image, budget) for image in padded.split(1)])
+        return done[..., :height, :width].float()
+
+    def fits(self, height: int, width: int, tile: int | None = None, batch: int = 1) -> bool:
+        """Whether images of this size are computed at once, and not in strips; `tile` as of `__call__`."""
+        pixels = height * width
+        if tile is not None:
+            return tile == 0 or pixels <= tile**2
+        needed = BYTES_PER_PIXEL * self.config.generator.channels // 64 * pixels * batch
+        return pixels <= STRIP**2 or needed < memory_at_hand(self.device) // 2
 
     def save(self, folder: Path | str) -> None:
         """Writes the translator's folder, whole or not at all; it takes the place of an older one.

@@ -15,7 +15,7 @@ LEVELS = [
     {"files", "machine"},
     {"images"},
     {"networks", "losses", "data", "metrics"},
-    {"methods"},
+    {"methods", "strips"},
     {"config"},
     {"translator"},
     {"training", "inference", "interop", "web"},

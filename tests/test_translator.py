@@ -230,3 +230,16 @@ def test_padding_reflects_however_small_the_image(size: tuple[int, int]) -> None
     )
     if min(size) > 1 or size == (1, 1):
         assert np.array_equal(padded[0, 0].numpy(), expected)
+
+
+@pytest.mark.parametrize("mode", ["eval", "paper"])
+def test_a_large_image_is_computed_in_strips_with_the_same_result(mode: Any) -> None:
+    translator = make(dropout=0.0)
+    image = np.random.default_rng(0).integers(0, 256, (70, 45, 4), np.uint8)
+    whole, strips = (translator(image, mode=mode, tile=tile).astype(int) for tile in (0, 16))
+    assert abs(whole - strips).max() <= 1 and (whole != whole[0, 0]).any()
+    assert translator.fits(512, 512) and not translator.fits(10**6, 10**6)
+    assert translator.fits(16, 16, 16) and not translator.fits(17, 16, 16) and translator.fits(10**6, 10**6, 0)
+    batch = torch.randn(2, 3, 40, 40).tanh()
+    a, b = (translator(batch, mode=mode, tile=tile) for tile in (0, 16))
+    assert torch.allclose(a, b, atol=1e-4)

@@ -28,15 +28,15 @@ class InstanceNorm(nn.Module):
 
     def __init__(self, epsilon: float = 1e-5) -> None:
         super().__init__()
-        self.epsilon = epsilon
+        self.eps = epsilon
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → the same shape, each channel of each image with mean 0 and variance 1."""
         if x.shape[2:].numel() == 1:  # stock norms refuse a single pixel, whose normalised value is 0
             return x * 0
         if x.device.type == "cpu":
-            return F.group_norm(x, x.shape[1], eps=self.epsilon)
-        return F.instance_norm(x, eps=self.epsilon)
+            return F.group_norm(x, x.shape[1], eps=self.eps)
+        return F.instance_norm(x, eps=self.eps)
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
@@ -105,8 +105,11 @@ class BlurPool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """(B, C, H, W) → (B, C, ceil(H / 2), ceil(W / 2)); H and W of at least 2."""
-        padded = ReflectionPad(1)(x)
-        with torch.autocast(x.device.type, enabled=False):
+        return self.blur(ReflectionPad(1)(x))
+
+    def blur(self, padded: Tensor) -> Tensor:
+        """Of an image that is padded by 1 already: (B, C, H, W) → (B, C, (H - 1) // 2, (W - 1) // 2)."""
+        with torch.autocast(padded.device.type, enabled=False):
             return cast(Tensor, _Blur.apply(padded, self.kernel))
 
 

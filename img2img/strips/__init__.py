@@ -1,0 +1,209 @@
+"""Running a network over an image that is too large for the memory: strip by strip, with the result of the whole image.
+
+The network is traced into a graph of layers. Each layer can say what any rows of its output are from some rows of its input, so that
+a strip needs only its own rows and a few beside them. Where a layer must know the whole image (a norm's mean and variance), or
+several layers read the same tensor, the tensor is computed once, strip by strip, and stored outside the device: in RAM, and beyond a
+limit in a file. So nothing is approximated: there are no seams, and every norm sees the whole image.
+"""
+
+import operator
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx, nn
+
+from img2img.networks.blocks import BlurPool, InstanceNorm, ReflectionPad
+from img2img.strips.layers import (
+    Blurred,
+    Convolved,
+    Doubled,
+    NotInStripsError,
+    Pointwise,
+    Reflected,
+    Rows,
+    Stored,
+    Transposed,
+)
+from img2img.strips.store import Store
+
+NORMS = (InstanceNorm, nn.BatchNorm2d, nn.GroupNorm)
+OF_A_PIXEL = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.Dropout)
+LAYERS: dict[type[nn.Module], Callable[[Rows, Any], Rows]] = {
+    nn.Conv2d: Convolved,
+    nn.ConvTranspose2d: Transposed,
+    nn.Upsample: Doubled,
+    BlurPool: Blurred,
+    ReflectionPad: lambda source, layer: Reflected(source, layer.pixels),
+}
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How much is held at once."""
+
+    elements: int
+    """Numbers in one strip of one layer's output, about; a handful of such strips are alive at a time."""
+    in_memory: int
+    """Bytes of stored tensors in RAM; what goes beyond is stored in files."""
+
+
+@torch.no_grad()
+def run(
+    network: nn.Module, source: Tensor, budget: Budget, progress: Callable[[int, int], None] | None = None
+) -> Tensor:
+    """What `network(source)` is, in bounded memory.
+
+    Args:
+        network: its layers are those of `LAYERS`, `NORMS`, `OF_A_PIXEL`, sums, and concatenations of channels. Norms that take the
+            batch's statistics and dropout work as they stand, in training or evaluation mode.
+        source: (1, C, H, W), on any device; strips are taken to the network's.
+        budget: how much is held at once.
+        progress: called with the number of tensors that are computed, and of all, after each.
+
+    Returns:
+        (1, C', H', W'), on the CPU.
+
+    Raises:
+        NotInStripsError: if the network has other layers, or can't be traced.
+        UserError: if the disk has no space for what is stored.
+    """
+    graph = _trace(network)
+    weight = next(network.parameters())
+    store = Store(budget.in_memory)
+    last_use = {each: node for node in graph.nodes for each in node.all_input_nodes}
+    to_store = [node for node in graph.nodes if _must_be_stored(network, node)]
+    known: dict[fx.Node, Rows] = {}
+    for node in graph.nodes:
+        if node.op == "output":
+            (last,) = known.values()
+            assert isinstance(last, Stored)
+            return last.tensor
+        inputs = [known[each] for each in node.all_input_nodes]
+        if node.op == "placeholder":
+            found: Rows = Stored(source.to(weight.dtype), weight.device)
+        else:
+            found = _layer(network, node, inputs)
+        del inputs
+        if node in to_store:
+            found = _stored(found, store, budget, weight, _is_measured(network, node))
+            if progress:
+                progress(to_store.index(node) + 1, len(to_store))
+        known[node] = found
+        for each in node.all_input_nodes:
+            if last_use[each] is node:
+                del known[each]  # what was stored for it is free as soon as nothing is computed from it
+    raise AssertionError("a graph ends with its output")
+
+
+class _Tracer(fx.Tracer):
+    def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
+        return isinstance(m, (*LAYERS, *NORMS, *OF_A_PIXEL)) or super().is_leaf_module(m, module_qualified_name)
+
+
+class _Plain(nn.Module):
+    """Calls a network with its image alone, so that other arguments have their defaults."""
+
+    def __init__(self, network: nn.Module) -> None:
+        super().__init__()
+        self.network = network
+
+    def forward(self, source: Tensor) -> Any:
+        return self.network(source)
+
+
+def _trace(network: nn.Module) -> fx.Graph:
+    try:
+        return _Tracer().trace(_Plain(network))
+    except Exception as error:  # whatever a network does with its input's values
+        raise NotInStripsError(f"a forward pass that can't be traced ({error})") from None
+
+
+def _module(network: nn.Module, node: fx.Node) -> nn.Module | None:
+    return network.get_submodule(str(node.target).removeprefix("network.")) if node.op == "call_module" else None
+
+
+def _must_be_stored(network: nn.Module, node: fx.Node) -> bool:
+    """What several layers read, what a norm measures, what is random, and the end."""
+    if node.op in ("output", "placeholder"):
+        return False
+    layer = _module(network, node)
+    random = isinstance(layer, nn.Dropout) and layer.training
+    last = any(user.op == "output" for user in node.users)
+    return len(node.users) > 1 or _is_measured(network, node) or random or last
+
+
+def _is_measured(network: nn.Module, node: fx.Node) -> bool:
+    readers = [_module(network, user) for user in node.users]
+    return any(isinstance(reader, NORMS) and _measures(reader) for reader in readers)
+
+
+def _measures(norm: nn.Module) -> bool:
+    """Whether a norm takes its mean and variance from the image."""
+    return not isinstance(norm, nn.BatchNorm2d) or norm.training or norm.running_mean is None
+
+
+def _layer(network: nn.Module, node: fx.Node, inputs: list[Rows]) -> Rows:
+    layer = _module(network, node)
+    if isinstance(layer, NORMS) and _measures(layer):
+        return _normalised(inputs[0], layer)
+    if isinstance(layer, (*OF_A_PIXEL, nn.BatchNorm2d)):
+        return Pointwise(layer, inputs[0])
+    for kind, make in LAYERS.items():
+        if isinstance(layer, kind):
+            return make(inputs[0], layer)
+    if node.target in (operator.add, torch.add) and len(inputs) == 2 and len(node.args) == 2:
+        return Pointwise(torch.add, *inputs)
+    if node.target is torch.cat and (node.kwargs.get("dim", 0) if len(node.args) < 2 else node.args[1]) == 1:
+        return Pointwise(_beside, *inputs, channels=sum(each.channels for each in inputs))
+    raise NotInStripsError(f"{type(layer).__name__ if layer else node.target}")
+
+
+def _beside(*parts: Tensor) -> Tensor:
+    return torch.cat(parts, dim=1)
+
+
+def _stored(rows: Rows, store: Store, budget: Budget, weight: Tensor, measured: bool) -> Stored:
+    """Computes a tensor strip by strip, with the mean and variance of each channel if they are wanted."""
+    tensor = store.new((1, rows.channels, rows.height, rows.width), weight.dtype)
+    height = max(1, budget.elements // (rows.channels * rows.width))
+    mean = torch.zeros(rows.channels, dtype=torch.float64, device=weight.device)
+    spread, count = torch.zeros_like(mean), 0
+    for first in range(0, rows.height, height):
+        last = min(first + height, rows.height)
+        strip = rows.rows(first, last)
+        tensor[:, :, first:last] = strip
+        if not measured:
+            continue
+        variance, average = torch.var_mean(strip.float(), dim=(0, 2, 3), correction=0)
+        new = (last - first) * rows.width
+        apart = average.double() - mean  # merged by Chan et al. 1979
+        mean += apart * new / (count + new)
+        spread += variance.double() * new + apart**2 * count * new / (count + new)
+        count += new
+    return _Measured(tensor, weight.device, mean, spread / count) if measured else Stored(tensor, weight.device)
+
+
+class _Measured(Stored):
+    """A stored tensor, with the mean and variance of each channel, (C,) in float64."""
+
+    def __init__(self, tensor: Tensor, device: torch.device, mean: Tensor, variance: Tensor) -> None:
+        super().__init__(tensor, device)
+        self.mean, self.variance = mean, variance
+
+
+def _normalised(source: Rows, norm: nn.Module) -> Rows:
+    assert isinstance(source, _Measured)
+    mean, variance, channels = source.mean, source.variance, source.channels
+    values: Any = norm
+    weight, bias, epsilon = getattr(values, "weight", None), getattr(values, "bias", None), values.eps
+    if isinstance(norm, nn.GroupNorm):
+        means, squares = (each.view(norm.num_groups, -1).mean(1, keepdim=True) for each in (mean, variance + mean**2))
+        mean, variance = (
+            each.expand(-1, channels // norm.num_groups).flatten() for each in (means, squares - means**2)
+        )
+    scale = (variance + epsilon).rsqrt() * (1 if weight is None else weight.double())
+    shift = torch.zeros_like(mean) if bias is None else bias.double()
+    average, factor, offset = (each.float().view(-1, 1, 1) for each in (mean, scale, shift))
+    return Pointwise(lambda strip: (strip.float() - average).mul_(factor).add_(offset).to(strip.dtype), source)

@@ -1,0 +1,124 @@
+"""Strips give the whole image's result."""
+
+import gc
+import tempfile
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+from img2img.errors import UserError
+from img2img.networks import ResNetConfig, build_generator, initialise
+from img2img.networks.unet import UNetConfig
+from img2img.strips import Budget, NotInStripsError, run
+from img2img.strips import store as room
+
+SMALL = {"channels": 4, "blocks": 2}
+CONFIGS = [
+    ResNetConfig(**SMALL),
+    ResNetConfig(**SMALL, downsampling="blur", upsampling="blur"),
+    ResNetConfig(**SMALL, upsampling="resize", norm="batch", dropout=0.5),
+    ResNetConfig(**SMALL, norm="group"),
+    UNetConfig(channels=4, depth=3),
+    UNetConfig(channels=4, depth=2, upsampling="resize", norm="instance"),
+    UNetConfig(channels=4, depth=2, upsampling="blur", norm="group"),
+]
+
+
+def network_of(config: Any) -> nn.Module:
+    torch.manual_seed(0)
+    network = initialise(build_generator(config.resolve(3, 2, 32)), "xavier", 1.0).eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+    return network
+
+
+@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.kind}-{config.upsampling}-{config.norm}")
+@pytest.mark.parametrize("elements", [1, 700, 10**9])
+def test_strips_give_the_result_of_the_whole_image(config: Any, elements: int) -> None:
+    network, image = network_of(config), torch.randn(1, 3, 40, 24).tanh()
+    image[:, :, 20:] *= 0.1  # the norms' statistics differ from strip to strip
+    steps: list[tuple[int, int]] = []
+    done = run(network, image, Budget(elements, 0 if elements == 1 else 10**9), lambda *step: steps.append(step))
+    with torch.no_grad():
+        assert torch.allclose(done, network(image), atol=1e-4)
+    assert steps[-1][0] == steps[-1][1] == len(steps)
+
+
+@pytest.mark.parametrize("config", [ResNetConfig(**SMALL, norm="batch"), UNetConfig(channels=4, depth=3)])
+def test_the_batchs_own_statistics_are_the_whole_images(config: Any) -> None:
+    network, image = network_of(config), torch.randn(1, 3, 40, 24)
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            layer.training, layer.track_running_stats = True, False
+    with torch.no_grad():
+        assert torch.allclose(run(network, image, Budget(500, 10**9)), network(image), atol=1e-4)
+
+
+def test_dropout_draws_each_value_once() -> None:
+    class Twice(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.drop, self.near, self.far = nn.Dropout(0.5), nn.Conv2d(1, 1, 1), nn.Conv2d(1, 1, 5, padding=2)
+            for layer in (self.near, self.far):
+                nn.init.dirac_(layer.weight)
+                nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+
+        def forward(self, x: Tensor) -> Tensor:
+            x = self.drop(x)
+            return self.near(x) + self.far(x)
+
+    done = run(Twice().train(), torch.ones(1, 1, 30, 8), Budget(16, 10**9))
+    assert set(done.unique().tolist()) == {0.0, 4.0}, "both branches see the same drops, also across strips"
+
+
+def test_bf16_stays_bf16() -> None:
+    network = network_of(CONFIGS[0]).bfloat16()
+    image = torch.randn(1, 3, 40, 24).tanh()
+    done = run(network, image, Budget(700, 10**9))
+    assert done.dtype == torch.bfloat16
+    with torch.no_grad():
+        assert (done - network(image.bfloat16())).abs().mean() < 0.02
+
+
+def test_what_needs_the_whole_image_is_named() -> None:
+    class Global(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.layers = nn.Sequential(nn.Conv2d(3, 3, 1), nn.AdaptiveAvgPool2d(1))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers(x)
+
+    class Undecided(Global):
+        def forward(self, x: Tensor) -> Tensor:
+            return x if x.mean() > 0 else -x
+
+    image = torch.randn(1, 3, 8, 8)
+    with pytest.raises(NotInStripsError, match="AdaptiveAvgPool2d"):
+        run(Global(), image, Budget(10, 10))
+    with pytest.raises(NotInStripsError, match="traced"):
+        run(Undecided(), image, Budget(10, 10))
+
+
+def test_the_store_goes_to_a_file_beyond_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
+    sizes: list[int] = []
+    in_file = room._in_file
+    monkeypatch.setattr(room, "_in_file", lambda size: (sizes.append(size), in_file(size))[1])
+    store = room.Store(100)
+    small, large = store.new((5, 5), torch.float32), store.new((6,), torch.bfloat16)
+    assert large.fill_(2).tolist() == [2] * 6 and small.shape == (5, 5) and sizes == [12]
+    assert not any(tmp_path.iterdir()), "nothing is left behind, however the process ends"
+    del small
+    gc.collect()
+    store.new((5, 5), torch.float32)
+    assert sizes == [12], "there is space in RAM again"
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
+    with pytest.raises(UserError, match="set TMPDIR"):
+        store.new((10, 10), torch.float32)
