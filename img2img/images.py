@@ -60,6 +60,17 @@ def read_image(path: Path) -> Array:
     return _upright(65535 - array if inverted else array, orientation)
 
 
+def pixels_of(path: Path) -> int:
+    """Height times width by the file's header; 0 if it can't be read."""
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            with Image.open(path) as image:
+                return image.width * image.height
+    except Exception:  # as in read_image, which says what is wrong
+        return 0
+
+
 def from_pil(image: Image.Image) -> Array:
     """A Pillow image as an array (H, W, C) by the rules of `read_image`, orientation left as it is."""
     mode = image.mode
@@ -193,16 +204,19 @@ def with_channels(array: Array, channels: int) -> Array:
 
 def to_tensor(array: Array) -> Tensor:
     """(H, W, C) uint8, uint16, or float in [0, 1] → (C, H, W) float32 in [-1, 1]."""
-    scale = 2 / peak(array.dtype)
     planes = np.ascontiguousarray(array.transpose(2, 0, 1)).astype(np.float32)
-    return torch.from_numpy(planes).mul_(scale).sub_(1)
+    planes *= np.float32(2 / peak(array.dtype))  # with NumPy, for it runs in threads beside the network
+    planes -= 1
+    return torch.from_numpy(planes)
 
 
 def to_array(tensor: Tensor, dtype: Any = np.uint8) -> Array:
     """(C, H, W) in [-1, 1] → (H, W, C), uint8 or uint16, rounded; values beyond the range are clipped."""
     white = peak(np.dtype(dtype))
-    scaled = tensor.detach().to("cpu", torch.float32).clamp(-1, 1).add(1).mul(white / 2).round()
-    return scaled.permute(1, 2, 0).numpy().astype(dtype)
+    scaled = np.clip(tensor.detach().to("cpu", torch.float32).numpy(), -1, 1)
+    scaled += 1
+    scaled *= np.float32(white / 2)
+    return np.rint(scaled, out=scaled).transpose(1, 2, 0).astype(dtype)
 
 
 def grid(columns: Sequence[Tensor]) -> Array:

@@ -1,4 +1,4 @@
-"""What the machine at hand is good at: device, precision, memory format, allocator. Measured with tools/bench.py."""
+"""What the machine at hand is good at: device, precision, memory format, allocator. Measured with tools/bench_train.py."""
 
 import ctypes
 import os

@@ -85,6 +85,7 @@ class Translator:
         assert config.generator.in_channels and config.generator.out_channels
         self.config = config
         self.generator = generator
+        self.memory_format = torch.contiguous_format
         self.in_channels: int = config.generator.in_channels
         self.out_channels: int = config.generator.out_channels
 
@@ -139,13 +140,19 @@ class Translator:
     def _array(self, image: Array, tile: int | None) -> Array:
         if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
             raise UsageError(f"an array must be (H, W) or (H, W, C), uint8 or uint16, not {image.shape} {image.dtype}.")
-        array = image if image.ndim == 3 else image[..., None]
-        alpha = split_alpha(array)[1] if self.in_channels in (1, 3) else None  # the network sees it over white
-        source = to_tensor(with_channels(array, self.in_channels))[None]
-        done = to_array(self._padded(source, tile)[0], image.dtype)
-        if alpha is not None and self.out_channels in (1, 3):
-            done = np.concatenate([done, alpha], axis=2)
+        source, alpha = self.prepare(image if image.ndim == 3 else image[..., None])
+        done = self.finish(self._padded(source[None], tile)[0], alpha, image.dtype)
         return done[..., 0] if image.ndim == 2 and done.shape[2] == 1 else done
+
+    def prepare(self, array: Array) -> tuple[Tensor, Array | None]:
+        """An array (H, W, C) as what the network sees, (in_channels, H, W) in [-1, 1], and the alpha to be carried, (H, W, 1)."""
+        alpha = split_alpha(array)[1] if self.in_channels in (1, 3) and self.out_channels in (1, 3) else None
+        return to_tensor(with_channels(array, self.in_channels)), alpha  # what is transparent it sees over white
+
+    def finish(self, done: Tensor, alpha: Array | None, dtype: Any) -> Array:
+        """What came out, (out_channels, H, W) in [-1, 1], as an array (H, W, C), uint8 or uint16, with the carried alpha."""
+        array = to_array(done, dtype)
+        return array if alpha is None else np.concatenate([array, alpha], axis=2)
 
     def _tensor(self, image: Tensor, mode: Mode, tile: int | None) -> Tensor:
         if not image.is_floating_point() or image.ndim not in (3, 4) or image.shape[-3] != self.in_channels:
@@ -166,7 +173,8 @@ class Translator:
         wanted = [max(smallest, -(-side // multiple) * multiple) for side in (height, width)]
         padded = pad_to(source, *wanted)
         if self.fits(wanted[0], wanted[1], tile, len(source)):
-            done = self.generator(padded.to(self.device))
+            weight = next(self.generator.parameters())
+            done = self.generator(padded.to(weight.device, weight.dtype, memory_format=self.memory_format))
         else:
             side = min(tile or STRIP, STRIP)
             budget = Budget(side**2 * self.config.generator.channels, STORED_IN_MEMORY)

@@ -32,6 +32,10 @@ def convert(arguments: list[str]) -> int:
         mode: Literal["eval", "paper"] | None = None,
         seed: int = 0,
         quality: int = 95,
+        dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+        batch_size: int | None = None,
+        tile: int | None = None,
+        compile: bool = False,
         device: str = "auto",
         report: Path | None = None,
     ) -> int:
@@ -48,6 +52,10 @@ def convert(arguments: list[str]) -> int:
             mode: eval (running statistics, no dropout) or paper (batch statistics and dropout); by default the translator's.
             seed: Of mode paper.
             quality: Of JPEG and WebP, 1-100.
+            dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32.
+            batch_size: Images of equal size that the network gets at once; by default as many as pay.
+            tile: Compute images of more than so many pixels squared in strips, with the same result; by default such as don't fit into the memory; 0: never.
+            compile: torch.compile the network, which pays for thousands of images.
             device: auto, cpu, cuda, cuda:1 or mps.
             report: Write a JSON line per input to this file.
         """
@@ -58,11 +66,11 @@ def convert(arguments: list[str]) -> int:
         existing: Any = "overwrite" if overwrite else "skip" if skip_existing else "fail"
         outcome = room.convert(
             model, source, target, direction=direction, format=format, existing=existing, mode=mode, seed=seed, quality=quality,
-            device=device, progress=sys.stderr.isatty(),
+            dtype=dtype, batch_size=batch_size, tile=tile, compile=compile, device=device, progress=sys.stderr.isatty(),
         )  # fmt: skip
         if report:
             outcome.write(report)
-        for line in outcome.complaints():
+        for line in [*([outcome.note] if outcome.note else []), *outcome.complaints()]:
             print(line, file=sys.stderr)
         print(outcome.summary())
         return 1 if outcome.failures else 0

@@ -10,7 +10,7 @@ from conftest import picture
 import img2img
 from img2img.errors import UsageError
 from img2img.files import HOST
-from img2img.images import read_image, write_image
+from img2img.images import Array, read_image, write_image
 from img2img.inference.convert import Report
 from img2img.translator import Translator
 
@@ -22,6 +22,12 @@ def translator(trained: Path) -> Translator:
 
 def names(folder: Path) -> list[str]:
     return sorted(file.relative_to(folder).as_posix() for file in folder.rglob("*") if file.is_file())
+
+
+def assert_near(image: Array, truth: Array) -> None:
+    """Equal up to rounding: convert's network is folded, and laid out for speed."""
+    assert image.shape == truth.shape and image.dtype == truth.dtype
+    assert abs(image.astype(int) - truth.astype(int)).max() <= (1 if image.dtype == np.uint8 else 8)
 
 
 def statuses(report: Report) -> dict[str, str]:
@@ -39,21 +45,21 @@ def test_a_folder_keeps_its_structure_names_and_sizes(translator: Translator, tm
     for name, image in inputs.items():
         write_image(tmp_path / "in" / name, image)
     (tmp_path / "in" / "notes.txt").write_text("")
-    report = img2img.convert(translator, tmp_path / "in", tmp_path / "out")
+    report = img2img.convert(translator, tmp_path / "in", tmp_path / "out", dtype="fp32")
     assert names(tmp_path / "out") == sorted(inputs)
     assert report.count("done") == 5 and report.ignored == 1
     for name, image in inputs.items():
         done = read_image(tmp_path / "out" / name)
         assert done.shape[:2] == image.shape[:2] and done.dtype == image.dtype
         if not name.endswith("jpg"):
-            assert np.array_equal(done, translator(image))
+            assert_near(done, translator(image))
 
 
 def test_one_file(translator: Translator, tmp_path: Path) -> None:
     image = picture(10, 12)
     write_image(tmp_path / "a.png", image)
-    img2img.convert(translator, tmp_path / "a.png", tmp_path / "new" / "b.bmp")
-    assert np.array_equal(read_image(tmp_path / "new" / "b.bmp"), translator(image))
+    img2img.convert(translator, tmp_path / "a.png", tmp_path / "new" / "b.bmp", dtype="fp32")
+    assert_near(read_image(tmp_path / "new" / "b.bmp"), translator(image))
     img2img.convert(translator, tmp_path / "a.png", tmp_path / "new")
     assert names(tmp_path / "new") == ["a.png", "b.bmp"]
 

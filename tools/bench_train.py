@@ -1,8 +1,7 @@
-"""Training steps/s and conversion images/s, and the peak memory, ours against the plainest loop of the same networks.
+"""Training images/s and peak memory, ours against the plainest loop of the same networks.
 
-    python tools/bench.py train --size 256 --batch-size 1
-    python tools/bench.py train --method cyclegan --generator resnet
-    python tools/bench.py convert --size 256 --images 40
+    python tools/bench_train.py --size 256 --batch-size 1
+    python tools/bench_train.py --method cyclegan --generator resnet
 
 Each measurement is a process of its own, ours and plain in turn, so that neither inherits the other's allocator, threads
 or heat; the medians and their ratio are printed as JSON. The memory is the largest resident set of the process on a CPU,
@@ -14,28 +13,23 @@ import resource
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
-import numpy as np
 import torch
 import tyro
 from torch import nn
 
 from img2img.config import RunConfig, run_type
-from img2img.images import read_image, to_array, to_tensor, write_image
 from img2img.machine import choose_device, choose_precision, tune_allocator
-from img2img.networks import GENERATORS, build_generator
 from img2img.networks.blocks import InstanceNorm, Norm, Upsampling, memory_format
 
 Side = Literal["ours", "plain"]
 
 
 def main(
-    what: Annotated[Literal["train", "convert"], tyro.conf.Positional],
     method: Literal["pix2pix", "cyclegan"] = "pix2pix",
     size: int = 256,
     batch_size: int = 1,
@@ -48,17 +42,15 @@ def main(
     stock_norm: bool = False,
     repeats: int = 3,
     seconds: float = 10.0,
-    images: int = 40,
     json_file: Annotated[Path | None, tyro.conf.arg(name="json")] = None,
     side: Side | None = None,
 ) -> None:
     """Measures, and prints JSON.
 
     Args:
-        what: train: steps of a method on random images in memory; convert: a folder of JPEGs made by the tool.
         method: What to train.
         size: Height and width in pixels.
-        batch_size: Images a step; for conversion 1 on both sides.
+        batch_size: Images a step.
         generator: The network.
         norm: In generator and discriminator; by default the network's own.
         upsampling: In the generator.
@@ -68,15 +60,12 @@ def main(
         stock_norm: Plain uses PyTorch's own instance norm, as the papers' code does, instead of ours.
         repeats: Processes a side.
         seconds: Of measurement in each, after a warm-up.
-        images: In the folder to convert.
         json_file: Write the result there, too.
         side: Measure only this side, in this process.
     """
     if side is None:
         result = _both(sys.argv[1:], repeats)
-        text = json.dumps(
-            {"what": what, **_about(method, size, batch_size, generator, norm, channels, device), **result}, indent=1
-        )
+        text = json.dumps({**_about(method, size, batch_size, generator, norm, channels, device), **result}, indent=1)
         print(text)
         if json_file:
             json_file.write_text(text + "\n")
@@ -94,11 +83,7 @@ def main(
         device=device,
         mixed_precision=precision,
     )
-    if what == "train":
-        rate = _train_ours(config, seconds) if side == "ours" else _train_plain(config, seconds, stock_norm)
-    else:
-        with tempfile.TemporaryDirectory() as folder:
-            rate = _convert(config, side, Path(folder), images)
+    rate = _ours(config, seconds) if side == "ours" else _plain(config, seconds, stock_norm)
     print(json.dumps({"rate": rate, "gigabytes": _peak_memory(choose_device(device))}))
 
 
@@ -154,7 +139,7 @@ def _batch(config: RunConfig[Any]) -> dict[str, torch.Tensor]:
     return {"source": torch.randn(shape).tanh(), "target": torch.randn(shape).tanh()}
 
 
-def _train_ours(config: RunConfig[Any], seconds: float) -> float:
+def _ours(config: RunConfig[Any], seconds: float) -> float:
     from img2img.training.meter import Meter
     from img2img.training.setup import make_accelerator
     from img2img.training.trainer import Trainer
@@ -175,7 +160,7 @@ def _train_ours(config: RunConfig[Any], seconds: float) -> float:
     return _timed(lambda: trainer._update(batches, 1.0, meter), config.batch_size, seconds, device)
 
 
-def _train_plain(config: RunConfig[Any], seconds: float, stock_norm: bool) -> float:
+def _plain(config: RunConfig[Any], seconds: float, stock_norm: bool) -> float:
     """The loop that the papers' code runs: eager, fp32, NCHW, one loss after the other."""
     device = choose_device(config.device)
     method = config.method.build(3, 3, config.data.size)
@@ -261,35 +246,6 @@ def _cyclegan(networks: dict[str, nn.Module], batch: dict[str, torch.Tensor]) ->
         optimizers[1].step()
 
     return step
-
-
-def _convert(config: RunConfig[Any], side: Side, folder: Path, images: int) -> float:
-    from img2img.inference.convert import convert
-    from img2img.translator import Training, Translator, TranslatorConfig
-
-    random = np.random.default_rng(0)
-    for number in range(images):
-        small = random.integers(0, 255, (8, 8, 3), dtype=np.uint8)
-        smooth = torch.nn.functional.interpolate(to_tensor(small)[None], size=config.data.size, mode="bicubic")[0]
-        write_image(folder / "in" / f"{number:04d}.jpg", to_array(smooth))
-    device = choose_device(config.device)
-    settings = config.method.generator.resolve(3, 3, config.data.size)
-    assert settings.kind in GENERATORS
-    generator = build_generator(settings).eval().to(device)
-    started = time.perf_counter()
-    if side == "ours":
-        about = TranslatorConfig(
-            method="bench", generator=settings, size=config.data.size, training=Training(img2img="0")
-        )
-        report = convert(Translator(about, generator), folder / "in", folder / "out", format="png")
-        assert report.count("done") == images
-    else:
-        (folder / "out").mkdir()
-        for file in sorted((folder / "in").iterdir()):
-            with torch.no_grad():
-                done = generator(to_tensor(read_image(file))[None].to(device))[0]
-            write_image(folder / "out" / f"{file.stem}.png", to_array(done))
-    return images / (time.perf_counter() - started)
 
 
 if __name__ == "__main__":

@@ -1,0 +1,158 @@
+"""Every image goes through once, in batches of its like, whatever happens to the others."""
+
+import threading
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from test_engine import CONFIGS, make
+
+from img2img.images import Array, ImageError
+from img2img.inference import pipeline as room
+from img2img.inference.engine import Engine
+from img2img.inference.pipeline import Pipeline
+from img2img.translator import Translator
+
+SIZES = [(16, 24), (16, 24), (20, 20), (16, 24), (8, 8), (20, 20), (16, 24), (16, 24)]
+
+
+class Folder:
+    """Images by number, in memory."""
+
+    def __init__(self, sizes: list[tuple[int, int]], deep: tuple[int, ...] = ()) -> None:
+        random = np.random.default_rng(0)
+        self.images: list[Any] = [
+            random.integers(0, 65536 if n in deep else 256, (*size, 3)).astype(np.uint16 if n in deep else np.uint8)
+            for n, size in enumerate(sizes)
+        ]
+        self.written: dict[int, Array] = {}
+        self.threads: set[str] = set()
+
+    def read(self, key: int) -> Array:
+        self.threads.add(threading.current_thread().name)
+        if self.images[key] is None:
+            raise ValueError("broken")
+        return self.images[key]  # type: ignore[no-any-return]
+
+    def write(self, key: int, image: Array) -> None:
+        assert key not in self.written
+        self.written[key] = image
+
+    def pixels(self, key: int) -> int:
+        return 0 if self.images[key] is None else self.images[key].shape[0] * self.images[key].shape[1]
+
+
+def through(folder: Folder, engine: Engine, **settings: Any) -> tuple[dict[int, Any], Pipeline[int]]:
+    line = Pipeline(engine, folder.read, folder.write, folder.pixels, **settings)
+    items = list(line.run(range(len(folder.images))))
+    assert len(items) == len(folder.images)
+    return {item.key: item for item in items}, line
+
+
+@pytest.fixture
+def engine() -> Engine:
+    return Engine(make(CONFIGS[0]), "eval", "fp32")
+
+
+def watch(monkeypatch: pytest.MonkeyPatch) -> list[tuple[int, ...]]:
+    """The shapes of the batches that translators get."""
+    shapes: list[tuple[int, ...]] = []
+    call = Translator.__call__
+
+    def spy(self: Translator, image: Any, **options: Any) -> Any:
+        shapes.append(tuple(image.shape))
+        return call(self, image, **options)
+
+    monkeypatch.setattr(Translator, "__call__", spy)
+    return shapes
+
+
+def test_images_of_one_size_share_a_batch(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, shapes = Folder(SIZES, deep=(3,)), watch(monkeypatch)
+    items, line = through(folder, engine, batch_size=2)
+    assert [shape[0] for shape in shapes] == [2, 2, 2, 1, 1]
+    assert not any(item.error for item in items.values()) and folder.written.keys() == set(range(8))
+    for key, image in enumerate(folder.images):
+        truth = engine.translator(image)
+        assert folder.written[key].dtype == image.dtype
+        assert abs(folder.written[key].astype(int) - truth.astype(int)).max() <= (8 if key == 3 else 1)
+        assert (items[key].height, items[key].width) == image.shape[:2]
+    assert line.times.network > 0 and line.times.total > 0
+    assert all(name.startswith("decode") for name in folder.threads)
+
+
+@pytest.mark.parametrize("waiting", [1, 2**25])
+def test_the_result_does_not_depend_on_the_batch(engine: Engine, monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
+    monkeypatch.setattr(room, "WAITING_PIXELS", waiting)
+    together, alone = Folder(SIZES), Folder(SIZES)
+    through(together, engine)
+    through(alone, engine, batch_size=1)
+    assert all(np.array_equal(together.written[key], alone.written[key]) for key in range(8))
+
+
+def test_what_fails_does_not_stop_the_others(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder = Folder(SIZES)
+    folder.images[1] = None
+    write = folder.write
+
+    def full(key: int, image: Array) -> None:
+        if key == 4:
+            raise OSError("the disk is full")
+        write(key, image)
+
+    monkeypatch.setattr(folder, "write", full)
+    items, _ = through(folder, engine)
+    assert {key for key, item in items.items() if item.error} == {1, 4}
+    assert str(items[1].error) == "broken" and "full" in str(items[4].error)
+    assert folder.written.keys() == {0, 2, 3, 5, 6, 7}
+
+
+def test_too_large_a_batch_is_done_one_by_one(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, call = Folder(SIZES), Translator.__call__
+
+    def small(self: Translator, image: Any, **options: Any) -> Any:
+        if len(image) > 1 or image.shape[2] == 20:
+            raise ImageError("not enough memory")
+        return call(self, image, **options)
+
+    monkeypatch.setattr(Translator, "__call__", small)
+    items, _ = through(folder, engine)
+    assert {key for key, item in items.items() if item.error} == {2, 5}
+    assert folder.written.keys() == {0, 1, 3, 4, 6, 7}
+
+
+def test_few_pixels_wait_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "WAITING_PIXELS", 2 * 16 * 24)
+    folder = Folder([(16, 24)] * 12)
+    started: set[int] = set()
+    most: list[int] = []
+    read, write = folder.read, folder.write
+    lock = threading.Lock()
+
+    def reading(key: int) -> Array:
+        with lock:
+            started.add(key)
+            most.append(len(started) - len(folder.written))
+        return read(key)
+
+    monkeypatch.setattr(folder, "read", reading)
+    monkeypatch.setattr(folder, "write", write)
+    through(folder, engine)
+    assert len(folder.written) == 12 and max(most) <= 2 + 2 * room.THREADS + 2 + 1
+
+
+def test_paper_mode_and_strips_take_one_image_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    shapes = watch(monkeypatch)
+    through(Folder([(16, 24)] * 4), Engine(make(CONFIGS[0]), "paper", "fp32"))
+    through(Folder([(40, 24)] * 4), Engine(make(CONFIGS[0]), "eval", "fp32"), tile=16)
+    assert [shape[0] for shape in shapes] == [1] * 8
+
+
+def test_an_interruption_ends_the_threads(engine: Engine) -> None:
+    folder = Folder([(16, 24)] * 40)
+    run = Pipeline(engine, folder.read, folder.write, folder.pixels, batch_size=1).run(range(40))
+    next(run)
+    run.close()  # type: ignore[attr-defined]
+    assert not any(thread.name.startswith(("decode", "encode")) for thread in threading.enumerate())
+    assert len(folder.written) < 40 and torch.is_grad_enabled()
