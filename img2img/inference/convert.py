@@ -160,11 +160,11 @@ def convert(
         raise UsageError(f"--batch-size {batch_size}: give at least 1.")
     if tile is not None and tile < 0:
         raise UsageError(f"--tile {tile}: give the side of a square in pixels, or 0 for never.")
-    _make_folders({job.target.parent for job in jobs})
     outcomes = {job: _existing(job, existing) for job in jobs}
     sample = _sample(translator, jobs) if dtype == "auto" else None
     engine = Engine(translator, mode or translator.config.mode, dtype, compile, sample)
     report.note = engine.note
+    _make_folders({job.target.parent for job in jobs})
     pipeline: Pipeline[_Job] = Pipeline(
         engine,
         lambda job: read_image(job.source),

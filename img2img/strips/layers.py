@@ -13,7 +13,13 @@ from img2img.networks.blocks import BlurPool
 
 
 class NotInStripsError(UserError):
-    """A network has a layer that needs the whole image at once."""
+    """A network has a layer that needs the whole image at once, or that isn't known here."""
+
+    def __init__(self, layer: str) -> None:
+        super().__init__(
+            f"this network can't be computed in strips because of {layer}; --tile 0 computes images at "
+            "once, if they fit into the memory."
+        )
 
 
 class Rows(ABC):

@@ -2,12 +2,14 @@ import json
 import os
 import subprocess
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from conftest import picture
 
 import img2img
+from img2img.cli import main
 from img2img.errors import UsageError
 from img2img.files import HOST
 from img2img.images import Array, read_image, write_image
@@ -145,3 +147,36 @@ def test_what_cannot_be_converted_at_all_is_said(translator: Translator, tmp_pat
     with pytest.raises(UsageError, match="--format"):
         img2img.convert(translator, tmp_path / "in", tmp_path / "out", format="gif")
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"batch_size": 0}, "--batch-size 0: give at least 1"),
+        ({"tile": -1}, "--tile -1"),
+        ({"dtype": "fp16"}, "--dtype fp16 needs a GPU"),
+    ],
+)
+def test_options_that_cannot_work_are_refused_before_anything_is_made(
+    translator: Translator, tmp_path: Path, options: Any, words: str
+) -> None:
+    write_image(tmp_path / "in" / "a.png", picture(8, 8))
+    with pytest.raises(UsageError, match=words):
+        img2img.convert(translator, tmp_path / "in", tmp_path / "out", **options)
+    assert not (tmp_path / "out").exists()
+
+
+def test_strips_batches_and_bf16_from_the_command_line(trained: Path, tmp_path: Path) -> None:
+    for number in range(5):
+        write_image(tmp_path / "in" / f"{number}.png", picture(40, 24, seed=number))
+    command = ["convert", str(tmp_path / "in"), "--model", str(trained)]
+    for name, options in {
+        "plain": ["--batch-size", "1", "--dtype", "fp32", "--tile", "0"],
+        "strips": ["--tile", "16", "--dtype", "fp32"],
+        "half": ["--dtype", "bf16", "--batch-size", "2"],
+    }.items():
+        assert main([*command[:2], str(tmp_path / name), *command[2:], *options]) == 0
+    for number in range(5):
+        plain, strips, half = (read_image(tmp_path / name / f"{number}.png") for name in ("plain", "strips", "half"))
+        assert_near(strips, plain)
+        assert abs(half.astype(int) - plain.astype(int)).mean() < 2
