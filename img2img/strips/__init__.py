@@ -6,7 +6,9 @@ several layers read the same tensor, the tensor is computed once, strip by strip
 limit in a file. So nothing is approximated: there are no seams, and every norm sees the whole image.
 """
 
+import math
 import operator
+import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
@@ -26,7 +28,7 @@ from img2img.strips.layers import (
     Stored,
     Transposed,
 )
-from img2img.strips.store import Store
+from img2img.strips.store import Store, tensor_in
 
 NORMS = (InstanceNorm, nn.BatchNorm2d, nn.GroupNorm)
 OF_A_PIXEL = (nn.ReLU, nn.LeakyReLU, nn.Tanh, nn.Sigmoid, nn.Identity, nn.Dropout)
@@ -166,7 +168,9 @@ def _beside(*parts: Tensor) -> Tensor:
 
 def _stored(rows: Rows, store: Store, budget: Budget, weight: Tensor, measured: bool) -> Stored:
     """Computes a tensor strip by strip, with the mean and variance of each channel if they are wanted."""
-    tensor = store.new((1, rows.channels, rows.height, rows.width), weight.dtype)
+    shape = (1, rows.channels, rows.height, rows.width)
+    buffer = store.lend(math.prod(shape) * weight.dtype.itemsize)
+    tensor = tensor_in(buffer, shape, weight.dtype)
     height = max(1, budget.elements // (rows.channels * rows.width))
     mean = torch.zeros(rows.channels, dtype=torch.float64, device=weight.device)
     spread, count = torch.zeros_like(mean), 0
@@ -182,7 +186,9 @@ def _stored(rows: Rows, store: Store, budget: Budget, weight: Tensor, measured: 
         mean += apart * new / (count + new)
         spread += variance.double() * new + apart**2 * count * new / (count + new)
         count += new
-    return _Measured(tensor, weight.device, mean, spread / count) if measured else Stored(tensor, weight.device)
+    found = _Measured(tensor, weight.device, mean, spread / count) if measured else Stored(tensor, weight.device)
+    weakref.finalize(found, store.give_back, buffer)  # as soon as nothing is computed from it any more
+    return found
 
 
 class _Measured(Stored):

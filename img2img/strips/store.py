@@ -3,8 +3,6 @@
 import math
 import os
 import tempfile
-import weakref
-from collections.abc import Callable
 from typing import Any
 
 import numpy as np
@@ -15,7 +13,9 @@ from img2img.errors import UserError
 
 
 class Store:
-    """Gives out tensors in RAM up to a limit, and beyond it in files without names, which vanish with the process.
+    """Lends buffers: in RAM up to a limit, and beyond it in files without names, which vanish with the process.
+
+    What is given back is lent again, for fresh pages cost the system more than the network costs the processor.
 
     Args:
         in_memory: bytes that may be in RAM at once.
@@ -23,22 +23,39 @@ class Store:
 
     def __init__(self, in_memory: int) -> None:
         self.in_memory = in_memory
-        self.held: list[Callable[[], Any]] = []  # weak references to what is in RAM
+        self.used = 0
+        self.free: list[Any] = []
 
-    def new(self, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-        """An empty tensor; its place is free again when nobody needs it any more.
+    def lend(self, size: int) -> Any:
+        """A buffer of at least so many bytes, of any content.
 
         Raises:
             UserError: if the disk is full.
         """
-        size = math.prod(shape) * dtype.itemsize
-        self.held = [each for each in self.held if each() is not None]
-        if sum(each().nbytes for each in self.held) + size <= self.in_memory:
-            array = np.empty(size, np.uint8)
-            self.held.append(weakref.ref(array))
-        else:
-            array = _in_file(size)
-        return torch.from_numpy(array).view(dtype).view(shape)
+        fitting = [buffer for buffer in self.free if size <= buffer.nbytes <= 2 * size]
+        if fitting:
+            best = min(fitting, key=lambda buffer: buffer.nbytes)
+            self.free = [buffer for buffer in self.free if buffer is not best]
+            return best
+        self._drop_free()
+        if self.used + size > self.in_memory:
+            return _in_file(size)
+        self.used += size
+        return np.empty(size, np.uint8)
+
+    def give_back(self, buffer: Any) -> None:
+        """Ends a loan."""
+        self.free.append(buffer)
+
+    def _drop_free(self) -> None:
+        """What is free, but doesn't fit, must not keep others out."""
+        self.used -= sum(buffer.nbytes for buffer in self.free if not isinstance(buffer, np.memmap))
+        self.free = []
+
+
+def tensor_in(buffer: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
+    """The beginning of a buffer as a tensor."""
+    return torch.from_numpy(buffer[: math.prod(shape) * dtype.itemsize]).view(dtype).view(shape)
 
 
 def _in_file(size: int) -> Any:

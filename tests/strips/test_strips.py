@@ -1,10 +1,10 @@
 """Strips give the whole image's result."""
 
-import gc
 import tempfile
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor, nn
@@ -108,17 +108,30 @@ def test_what_needs_the_whole_image_is_named() -> None:
 
 def test_the_store_goes_to_a_file_beyond_its_limit(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
-    sizes: list[int] = []
-    in_file = room._in_file
-    monkeypatch.setattr(room, "_in_file", lambda size: (sizes.append(size), in_file(size))[1])
     store = room.Store(100)
-    small, large = store.new((5, 5), torch.float32), store.new((6,), torch.bfloat16)
-    assert large.fill_(2).tolist() == [2] * 6 and small.shape == (5, 5) and sizes == [12]
+    small, large = store.lend(80), store.lend(24)
+    assert isinstance(large, np.memmap) and not isinstance(small, np.memmap)
+    assert room.tensor_in(large, (3, 2), torch.bfloat16).fill_(2).tolist() == [[2, 2]] * 3
     assert not any(tmp_path.iterdir()), "nothing is left behind, however the process ends"
-    del small
-    gc.collect()
-    store.new((5, 5), torch.float32)
-    assert sizes == [12], "there is space in RAM again"
+    store.give_back(small)
+    assert store.lend(41) is small, "what was given back is lent again"
+    store.give_back(small)
+    assert not isinstance(store.lend(30), np.memmap), "what is much too large makes space"
     monkeypatch.setattr(tempfile, "tempdir", str(tmp_path / "nowhere"))
     with pytest.raises(UserError, match="set TMPDIR"):
-        store.new((10, 10), torch.float32)
+        store.lend(100)
+
+
+def test_few_tensors_are_stored_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    lent: list[int] = []
+    lend = room.Store.lend
+
+    def counting(self: room.Store, size: int) -> Any:
+        if not any(size <= buffer.nbytes <= 2 * size for buffer in self.free):
+            lent.append(size)
+        return lend(self, size)
+
+    monkeypatch.setattr(room.Store, "lend", counting)
+    run(network_of(ResNetConfig(channels=4, blocks=6)), torch.randn(1, 3, 32, 32), Budget(10**6, 10**9))
+    of_blocks = [size for size in lent if size == 16 * 8 * 8 * 4]
+    assert len(of_blocks) <= 4, "six blocks share their buffers"
