@@ -8,12 +8,14 @@ import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import psutil
-from safetensors.torch import save
-from torch import Tensor
 
 from img2img.errors import UserError
+
+if TYPE_CHECKING:
+    from torch import Tensor  # slow to import, and processes that decode have no need of it
 
 PARTIAL = ".partial-"  # the names of what is not finished begin with this, the host and the process
 HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:64]
@@ -76,8 +78,10 @@ def whole_folder(path: Path) -> Iterator[Path]:
             shutil.rmtree(temporary, ignore_errors=True)
 
 
-def write_tensors(path: Path, tensors: Mapping[str, Tensor]) -> None:
+def write_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> None:
     """Writes a safetensors file of any tensors, taken to the CPU."""
+    from safetensors.torch import save
+
     path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
 
 

@@ -3,6 +3,7 @@
 import ctypes
 import os
 import sys
+from contextlib import suppress
 from pathlib import Path
 from typing import Literal
 
@@ -28,6 +29,13 @@ def tune_allocator() -> None:
         return
     mallopt(-1, 2**31 - 1)  # M_TRIM_THRESHOLD
     mallopt(-3, 2**30)  # M_MMAP_THRESHOLD
+
+
+def release_memory() -> None:
+    """Hands back what `tune_allocator` made glibc keep, after something large."""
+    if sys.platform == "linux":
+        with suppress(OSError, AttributeError):
+            ctypes.CDLL("libc.so.6").malloc_trim(0)
 
 
 def choose_device(device: str) -> torch.device:

@@ -17,16 +17,14 @@ from img2img.images import (
     SUFFIXES,
     ImageError,
     from_pil,
-    grid,
     over_white,
     read_image,
     to_8_bit,
-    to_array,
     to_pil,
-    to_tensor,
     with_channels,
     write_image,
 )
+from img2img.images.tensors import grid, to_array, to_tensor
 
 LOSSLESS = [".png", ".tif", ".tiff", ".bmp", ".PNG"]
 

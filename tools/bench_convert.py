@@ -26,7 +26,8 @@ import tyro
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
-from img2img.images import to_array, to_tensor, write_image
+from img2img.images import write_image
+from img2img.images.tensors import to_array, to_tensor
 from img2img.inference.convert import convert
 from img2img.inference.engine import TORCH, DType, Engine
 from img2img.machine import choose_device, tune_allocator
@@ -84,7 +85,7 @@ def main(
             report = convert(
                 translator, folder, output, format=format, dtype=dtype, batch_size=batch_size, existing="overwrite"
             )
-            assert report.count("done") == images, report.complaints()
+            assert report.count("done") == images, report.remarks()
             more = {name: round(value, 3) for name, value in vars(report.times).items()}
         rate = images / (time.perf_counter() - started)
     print(json.dumps({"rate": rate, "gigabytes": _peak_memory(translator.device), **more}))

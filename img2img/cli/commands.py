@@ -1,5 +1,6 @@
 """The commands but for training. Each parses its options, calls one function, and prints; what it needs is imported inside it."""
 
+import os
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -16,6 +17,10 @@ def _run(function: Callable[..., int], name: str, arguments: list[str]) -> int:
 
 def convert(arguments: list[str]) -> int:
     """`img2img convert`."""
+    if "-h" not in arguments and "--help" not in arguments:
+        from img2img.launch import ensure_processes
+
+        ensure_processes(["convert", *arguments])
     from tyro.conf import Positional
 
     from img2img.inference import convert as room
@@ -31,12 +36,20 @@ def convert(arguments: list[str]) -> int:
         skip_existing: bool = False,
         mode: Literal["eval", "paper"] | None = None,
         seed: int = 0,
+        size: int | None = None,
+        max_side: int | None = None,
+        frames: Literal["all", "first"] = "all",
+        metadata: bool = True,
         quality: int = 95,
         dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
         batch_size: int | None = None,
         tile: int | None = None,
         compile: bool = False,
         device: str = "auto",
+        max_pixels: int = 200_000_000,
+        timeout: float = 60.0,
+        file_memory: float = 4.0,
+        accept_truncated: bool = False,
         report: Path | None = None,
     ) -> int:
         """Translates a folder of images, with its sub-folders, or one file. Sizes, names, depth and alpha are kept.
@@ -46,31 +59,43 @@ def convert(arguments: list[str]) -> int:
             target: A folder, or a file if the source is one.
             model: A translator's or a run's folder.
             direction: Which translator of a run that learned both ways; by default AtoB.
-            format: Write all outputs as png, jpg, webp, tif or bmp; by default as the input.
+            format: Write all outputs as png, jpg, webp, tif, bmp, gif or npy; by default as the input.
             overwrite: Replace targets that exist.
             skip_existing: Leave targets that exist, to go on with a conversion that was stopped.
             mode: eval (running statistics, no dropout) or paper (batch statistics and dropout); by default the translator's.
             seed: Of mode paper.
+            size: Scale the shorter side to so many pixels first; the output has that size. By default images keep theirs.
+            max_side: Scale images whose longer side has more pixels down to it.
+            frames: Of animations (GIF, APNG, WebP) and TIFFs of several pages: all or first.
+            metadata: Keep EXIF (without orientation, which is applied) and DPI.
             quality: Of JPEG and WebP, 1-100.
             dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32.
             batch_size: Images of equal size that the network gets at once; by default as many as pay.
             tile: Compute images of more than so many pixels squared in strips, with the same result; by default such as don't fit into the memory; 0: never.
             compile: torch.compile the network, which pays for thousands of images.
             device: auto, cpu, cuda, cuda:1 or mps.
+            max_pixels: Refuse an image of more, all frames together, before it is decoded.
+            timeout: Give up a file that takes more seconds to decode.
+            file_memory: Give up a file that takes more GB to decode (on Linux).
+            accept_truncated: Convert files that end early; what is missing is gray or black.
             report: Write a JSON line per input to this file.
         """
         if overwrite and skip_existing:
             raise UsageError("--overwrite and --skip-existing exclude each other.")
-        if direction is None and has_both_directions(model):
+        if direction is None and has_both_directions(model) and os.environ.get("RANK", "0") == "0":
             print("Translating AtoB; --direction BtoA is the other way.", file=sys.stderr)
         existing: Any = "overwrite" if overwrite else "skip" if skip_existing else "fail"
         outcome = room.convert(
-            model, source, target, direction=direction, format=format, existing=existing, mode=mode, seed=seed, quality=quality,
-            dtype=dtype, batch_size=batch_size, tile=tile, compile=compile, device=device, progress=sys.stderr.isatty(),
+            model, source, target, direction=direction, format=format, existing=existing, mode=mode, seed=seed, size=size,
+            max_side=max_side, frames=frames, metadata=metadata, quality=quality, dtype=dtype, batch_size=batch_size, tile=tile,
+            compile=compile, device=device, max_pixels=max_pixels, timeout=timeout, file_memory=file_memory,
+            accept_truncated=accept_truncated, progress=sys.stderr.isatty(),
         )  # fmt: skip
+        if outcome.process:
+            return 1 if outcome.failures else 0  # the first of several processes speaks for all
         if report:
             outcome.write(report)
-        for line in [*([outcome.note] if outcome.note else []), *outcome.complaints()]:
+        for line in outcome.remarks():
             print(line, file=sys.stderr)
         print(outcome.summary())
         return 1 if outcome.failures else 0

@@ -18,7 +18,7 @@ def train(arguments: list[str]) -> int:
         raise UsageError(f"which method? img2img train METHOD --data PATH, with one of {', '.join(method_names())}.")
 
     if "-h" not in arguments and "--help" not in arguments:
-        from img2img.training.launch import ensure_processes
+        from img2img.launch import ensure_processes
 
         ensure_processes(["train", *arguments])
     from img2img.config import read_config, run_type

@@ -11,9 +11,10 @@ from torch.utils.data import Dataset
 
 from img2img.data.folders import Pair
 from img2img.data.sampler import Key
-from img2img.data.transforms import JointTransform, Resize, derive_source, resized, scaled
+from img2img.data.transforms import JointTransform, Resize, derive_source, scaled
 from img2img.errors import UserError
-from img2img.images import Array, ImageError, peak, read_image, to_tensor, with_channels
+from img2img.images import Array, ImageError, peak, read_image, resized, with_channels
+from img2img.images.tensors import to_tensor
 
 
 class Sample(TypedDict):

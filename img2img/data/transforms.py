@@ -10,7 +10,7 @@ import cv2
 import numpy as np
 
 from img2img.data.folders import Derivation
-from img2img.images import Array, peak, split_alpha, with_channels
+from img2img.images import Array, peak, resized, split_alpha, with_channels
 
 cv2.setNumThreads(0)  # the loader's workers are the parallelism
 
@@ -94,16 +94,6 @@ def scaled(shape: tuple[int, ...], size: int, resize: Resize) -> tuple[int, int]
         return size, size
     scale = size / min(height, width)
     return max(size, round(height * scale)), max(size, round(width * scale))
-
-
-def resized(image: Array, height: int, width: int) -> Array:
-    """Resizes (H, W, C) by area averaging when it shrinks, bicubic when it grows; the same image if nothing changes."""
-    if image.shape[:2] == (height, width):
-        return image
-    shrinks = height * width < image.shape[0] * image.shape[1]
-    done = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
-    done = done[..., None] if done.ndim == 2 else done
-    return done.clip(0, 1) if done.dtype == np.float32 else done
 
 
 def derive_source(target: Array, derive: Derivation) -> Array:

@@ -22,7 +22,8 @@ from img2img.data.folders import (
 from img2img.data.sampler import Key, permutation
 from img2img.data.transforms import JointTransform
 from img2img.errors import UsageError, UserError
-from img2img.images import SUFFIXES, read_image, to_tensor
+from img2img.images import SUFFIXES, read_image
+from img2img.images.tensors import to_tensor
 
 PARTNERS = 2**20  # apart from the run's seed, so that partners are drawn from another row of numbers than the order
 

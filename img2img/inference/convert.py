@@ -1,11 +1,9 @@
 """Folder to folder, or file to file: every image translated once, none lost, each accounted for."""
 
-import json
-import os
-from collections import Counter
+import warnings
 from collections.abc import Iterator
-from contextlib import suppress
-from dataclasses import asdict, dataclass, field
+from contextlib import contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -15,87 +13,18 @@ from rich.text import Text
 from torch import Tensor
 
 from img2img.data.folders import Direction
-from img2img.errors import UsageError, UserError, listed
-from img2img.files import sweep, write_whole
-from img2img.images import SUFFIXES, pixels_of, read_image, write_image
+from img2img.errors import UsageError, UserError
+from img2img.images import Picture, Rules, refuse_frames, write_picture
+from img2img.images.decoder import Decoders
 from img2img.inference.engine import DType, Engine
-from img2img.inference.pipeline import Item, Pipeline, Times
-from img2img.machine import choose_device, tune_allocator
-from img2img.translator import Mode, Translator, load
+from img2img.inference.pipeline import THREADS, Item, Pipeline
+from img2img.inference.plan import READ, Job, make_folders, plan
+from img2img.inference.report import Outcome, Report
+from img2img.inference.share import Share, take_share
+from img2img.machine import tune_allocator
+from img2img.translator import BlendedWarning, Mode, Translator, load
 
 Existing = Literal["fail", "skip", "overwrite"]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """What became of one input."""
-
-    source: str
-    target: str
-    status: Literal["done", "skipped", "failed"]
-    reason: str = ""
-    """Why, unless it is done."""
-    width: int = 0
-    height: int = 0
-    seconds: float = 0.0
-
-
-@dataclass
-class Report:
-    """What became of every input."""
-
-    outcomes: list[Outcome] = field(default_factory=list)
-    ignored: int = 0
-    """Files in the source folder that are no images."""
-    note: str = ""
-    """What should be known about the run."""
-    times: Times = field(default_factory=Times)
-    """Where the seconds went."""
-
-    def count(self, status: Literal["done", "skipped", "failed"]) -> int:
-        """How many inputs ended so."""
-        return Counter(outcome.status for outcome in self.outcomes)[status]
-
-    @property
-    def failures(self) -> list[Outcome]:
-        """The inputs that failed."""
-        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
-
-    def summary(self) -> str:
-        """The counts, for a person."""
-        counts = [
-            f"{self.count('done')} converted",
-            f"{self.count('skipped')} skipped",
-            f"{self.count('failed')} failed",
-        ]
-        return ", ".join(counts + ([f"{self.ignored} other files left alone"] if self.ignored else []))
-
-    def complaints(self, most: int = 20) -> list[str]:
-        """What failed, for a person: a line for each file, but one for all that failed for the same reason."""
-        alike: dict[str, list[str]] = {}
-        for failure in self.failures:
-            alike.setdefault(failure.reason, []).append(failure.source)
-        lines = []
-        for reason, sources in list(alike.items())[:most]:
-            where = "" if reason.startswith(sources[0]) else f"{listed(sources, 2)}: "
-            lines.append(f"failed: {where}{reason}")
-        return lines + ([f"(and {len(alike) - most} more; --report FILE lists all)"] if len(alike) > most else [])
-
-    def write(self, path: Path) -> None:
-        """One JSON line per input: source, target, status, and unless done the reason."""
-        lines = []
-        for outcome in self.outcomes:
-            values = asdict(outcome)
-            if outcome.status == "done":
-                del values["reason"]
-            lines.append(json.dumps(values, ensure_ascii=False) + "\n")
-        write_whole(path, "".join(lines).encode())
-
-
-@dataclass(frozen=True)
-class _Job:
-    source: Path
-    target: Path
 
 
 def convert(
@@ -108,17 +37,26 @@ def convert(
     existing: Existing = "fail",
     mode: Mode | None = None,
     seed: int = 0,
+    size: int | None = None,
+    max_side: int | None = None,
+    frames: Literal["all", "first"] = "all",
+    metadata: bool = True,
     quality: int = 95,
     dtype: DType = "auto",
     batch_size: int | None = None,
     tile: int | None = None,
     compile: bool = False,
     device: str = "auto",
+    max_pixels: int = 200_000_000,
+    timeout: float = 60.0,
+    file_memory: float = 4.0,
+    accept_truncated: bool = False,
     progress: bool = False,
 ) -> Report:
     """Translates a file or a folder of images, with its sub-folders; the outputs have the inputs' sizes and names.
 
-    Decoding and encoding run beside the network, and images of equal size share a batch.
+    Decoding, in processes of its own, and encoding run beside the network, and images of equal size share a batch. Under
+    `accelerate launch` the processes share the files, and each gets the report of all.
 
     Args:
         translator: one that is loaded, or the folder of one, or of a run.
@@ -129,6 +67,10 @@ def convert(
         existing: what to do with an input whose target exists: report it as failed, skip it, or overwrite the target.
         mode: ``eval`` or ``paper``; by default the translator's own.
         seed: of mode ``paper``.
+        size: scale the shorter side to so many pixels first; the output has that size.
+        max_side: scale images whose longer side has more pixels down to it.
+        frames: all frames of an animation and pages of a TIFF, or the first.
+        metadata: whether EXIF and DPI are kept.
         quality: of JPEG and WebP, 1–100.
         dtype: of weights and activations; ``auto`` is bf16 where the device computes in it, if the first image comes out
             within 40 dB of fp32's, else fp32.
@@ -137,59 +79,115 @@ def convert(
             default such as don't fit into the memory at hand.
         compile: whether to torch.compile the network, which pays for thousands of images.
         device: where to run; ``auto`` is the fastest there is. A translator that is loaded stays where it is.
+        max_pixels: an image of more, all frames together, is refused before it is decoded.
+        timeout: seconds that a file may take to be decoded.
+        file_memory: GB that a file may take while it is decoded (on Linux).
+        accept_truncated: whether files that end early are converted; what is missing is gray or black.
         progress: whether to show a progress bar.
 
     Returns:
         What became of each input. A bad file is reported, and the others are translated.
 
     Raises:
-        UsageError: if source, target or translator can't be used at all.
+        UsageError: if source, target, translator or options can't be used at all.
     """
     tune_allocator()
     source, target = Path(source), Path(target)
     suffix = f".{format.lower().lstrip('.')}" if format else None
-    if suffix and suffix not in SUFFIXES:
-        raise UsageError(f"--format {format}: use one of {', '.join(s[1:] for s in SUFFIXES)}.")
+    if suffix and suffix not in READ:
+        raise UsageError(f"--format {format}: use one of {', '.join(s[1:] for s in READ)}.")
     if not 1 <= quality <= 100:
         raise UsageError(f"--quality {quality}: give a number from 1 to 100.")
-    report = Report()
-    jobs = _plan(source, target, suffix, report)
-    if not isinstance(translator, Translator):
-        translator = load(translator, choose_device(device), direction=direction)
-    if batch_size is not None and batch_size < 1:
-        raise UsageError(f"--batch-size {batch_size}: give at least 1.")
     if tile is not None and tile < 0:
         raise UsageError(f"--tile {tile}: give the side of a square in pixels, or 0 for never.")
-    outcomes = {job: _existing(job, existing) for job in jobs}
-    sample = _sample(translator, jobs) if dtype == "auto" else None
-    engine = Engine(translator, mode or translator.config.mode, dtype, compile, sample)
-    report.note = engine.note
-    _make_folders({job.target.parent for job in jobs})
-    pipeline: Pipeline[_Job] = Pipeline(
-        engine,
-        lambda job: read_image(job.source),
-        lambda job, image: write_image(job.target, image, quality),
-        lambda job: pixels_of(job.source),
-        seed,
-        tile,
-        batch_size,
-    )
-    columns = *Progress.get_default_columns(), _Speed()
-    with Progress(*columns, transient=True, disable=not progress) as bar, torch.inference_mode():
-        task = bar.add_task("converting", total=len(jobs), completed=len(jobs) - list(outcomes.values()).count(None))
-        for item in pipeline.run(job for job in jobs if outcomes[job] is None):
-            outcomes[item.key] = _outcome(item)
-            bar.advance(task)
-    report.outcomes += [outcome for outcome in outcomes.values() if outcome]
+    for name, value in {"batch_size": batch_size, "size": size, "max_side": max_side, "max_pixels": max_pixels}.items():
+        if value is not None and value < 1:
+            raise UsageError(f"--{name.replace('_', '-')} {value}: give at least 1.")
+    if timeout <= 0 or file_memory < 1:
+        raise UsageError("--timeout takes a number above 0, in seconds; --file-memory at least 1, in GB.")
+    report = Report()
+    jobs = plan(source, target, suffix, report)
+    share, place = take_share(device)
+    report.process = share.index
+    rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
+    decoders = Decoders(
+        THREADS + 1, rules, int(file_memory * 2**30), timeout
+    )  # they start while the translator is loaded
+    try:
+        if not isinstance(translator, Translator):
+            translator = load(translator, place, direction=direction)
+        sample = _sample(translator, jobs, decoders) if dtype == "auto" else None
+        engine = Engine(translator, mode or translator.config.mode, dtype, compile, sample)
+        report.notes += [engine.note] if engine.note else []
+        make_folders({job.target.parent for job in jobs})
+        notes = {job: job.note for job in jobs if job.note}
+
+        def read(job: Job) -> Picture:
+            with decoders.one() as decoder:
+                picture = decoder.picture(job.source)
+            refuse_frames(job.target.suffix.lower(), len(picture.frames))
+            if picture.truncated:
+                notes[job] = "; ".join(filter(None, [job.note, "it ends early; what is missing is gray or black"]))
+            return picture if metadata else replace(picture, exif=b"", dpi=None)
+
+        def pixels(job: Job) -> int:
+            with decoders.one() as decoder:
+                return decoder.pixels(job.source)
+
+        def write(job: Job, picture: Picture) -> None:
+            write_picture(job.target, picture, quality)
+
+        pipeline = Pipeline(engine, read, write, pixels, seed, tile, batch_size)
+        done = _through(pipeline, share, jobs, existing, notes, report, progress)
+    finally:
+        decoders.close()
+    order = {str(job.source): place for place, job in enumerate(jobs)}
+    report.outcomes += sorted(share.gathered(done), key=lambda outcome: order[outcome.source])
     report.times = pipeline.times
     return report
 
 
-def _sample(translator: Translator, jobs: list[_Job]) -> Tensor | None:
+def _through(
+    pipeline: Pipeline[Job],
+    share: Share,
+    jobs: list[Job],
+    existing: Existing,
+    notes: dict[Job, str],
+    report: Report,
+    progress: bool,
+) -> list[Outcome]:
+    """Sends this process' share of the jobs through the pipeline."""
+    outcomes = {job: _existing(job, existing) for job in share.of(jobs)}
+    columns = *Progress.get_default_columns(), _Speed()
+    what = "converting" if share.count == 1 else f"converting a {share.count}th"
+    shown = progress and share.index == 0
+    with Progress(*columns, transient=True, disable=not shown) as bar, _blended(report), torch.inference_mode():
+        total, left = len(outcomes), list(outcomes.values()).count(None)
+        task = bar.add_task(what, total=total, completed=total - left)
+        for item in pipeline.run(job for job, outcome in outcomes.items() if outcome is None):
+            outcomes[item.key] = _outcome(item, pipeline.engine, notes.get(item.key, ""))
+            bar.advance(task)
+    return [outcome for outcome in outcomes.values() if outcome]
+
+
+@contextmanager
+def _blended(report: Report) -> Iterator[None]:
+    """Puts what a translator says of tiles that it had to blend into the report."""
+    with warnings.catch_warnings(record=True) as said:
+        warnings.simplefilter("once", BlendedWarning)
+        yield
+    for warning in said:
+        if issubclass(warning.category, BlendedWarning):
+            report.notes.append(str(warning.message))
+        else:
+            warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
+
+
+def _sample(translator: Translator, jobs: list[Job], decoders: Decoders) -> Tensor | None:
     """The first image that can be read, at most 512 pixels of it: whatever is skipped, so that a second run decides alike."""
     for job in jobs:
-        with suppress(Exception):
-            return translator.prepare(read_image(job.source))[0][None, :, :512, :512]
+        with suppress(Exception), decoders.one() as decoder:
+            return translator.prepare(decoder.picture(job.source).frames[0])[0][None, :, :512, :512]
     return None
 
 
@@ -200,82 +198,29 @@ class _Speed(ProgressColumn):
         return Text(f"{task.speed or 0:.3g} images/s", style="progress.data.speed")
 
 
-def _existing(job: _Job, existing: Existing) -> Outcome | None:
+def _existing(job: Job, existing: Existing) -> Outcome | None:
     """What becomes of an input whose target is there already."""
     names = str(job.source), str(job.target)
-    if existing == "overwrite" or not job.target.exists():
-        return None
+    try:
+        if existing == "overwrite" or not job.target.exists():
+            return None
+    except OSError as error:  # a name that is too long
+        return Outcome(*names, "failed", f"{job.target} can't be written: {error.strerror}")
     if existing == "skip":
         return Outcome(*names, "skipped", "the target exists")
     return Outcome(*names, "failed", "the target exists; --overwrite replaces it, --skip-existing leaves it")
 
 
-def _outcome(item: Item[_Job]) -> Outcome:
+def _outcome(item: Item[Job], engine: Engine, note: str) -> Outcome:
     names = str(item.key.source), str(item.key.target)
     if item.error is None:
-        seconds = round(item.decode + item.network + item.encode, 4)
-        return Outcome(*names, "done", "", item.width, item.height, seconds)
+        return Outcome(
+            *names, "done", "", note, item.width, item.height, item.frames, item.bits, engine.mode,
+            engine.dtype if item.bits == 8 or not engine.for_16_bits_too else "fp32",
+            round(item.decode + item.network + item.encode, 4),
+        )  # fmt: skip
     if isinstance(item.error, UserError):
         return Outcome(*names, "failed", str(item.error))
     if isinstance(item.error, MemoryError):
         return Outcome(*names, "failed", "not enough memory for this image")
     return Outcome(*names, "failed", f"{type(item.error).__name__}: {item.error}")
-
-
-def _plan(source: Path, target: Path, suffix: str | None, report: Report) -> list[_Job]:
-    """All inputs with their targets, in the order of their names."""
-    if not source.exists():
-        raise UsageError(f"{source} does not exist; give an image or a folder of images.")
-    if source.is_file():
-        if target.is_dir():
-            target = target / source.name
-        target = target.with_suffix(suffix) if suffix else target
-        if target.suffix.lower() not in SUFFIXES:
-            raise UsageError(
-                f"{target}: give a file that ends with one of {', '.join(SUFFIXES)}, or a folder that exists."
-            )
-        if target.exists() and target.resolve() == source.resolve():
-            raise UsageError(f"{target} is the source itself; give another target.")
-        return [_Job(source, target)]
-    if target.is_file():
-        raise UsageError(f"{target} is a file, but {source} is a folder; give a folder.")
-    if target.resolve() == source.resolve():
-        raise UsageError(f"{target} is the source folder itself; give another target.")
-    inputs = list(_inputs(source, target, report))
-    if not inputs:
-        raise UsageError(f"{source} holds no images (files that end with {', '.join(SUFFIXES)}).")
-    jobs, taken = [], set()
-    for file in inputs:
-        goal = target / file.relative_to(source)
-        if suffix and goal.with_suffix(suffix) in taken:
-            goal = goal.with_name(goal.name + suffix)  # a.jpg and a.png both become .png: the second is a.png.png
-        elif suffix:
-            goal = goal.with_suffix(suffix)
-        taken.add(goal)
-        jobs.append(_Job(file, goal))
-    return jobs
-
-
-def _make_folders(folders: set[Path]) -> None:
-    """Makes the folders of the outputs, and clears what a killed process left unfinished in them."""
-    for folder in folders:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder)
-        except OSError as error:
-            raise UsageError(f"{folder} can't be made: {error.strerror}.") from None
-
-
-def _inputs(source: Path, target: Path, report: Report) -> Iterator[Path]:
-    """The images below a folder, but for those below the target, and links that lead out of the folder."""
-    inside, outputs = source.resolve(), target.resolve()
-    for root, folders, names in os.walk(source):
-        folders[:] = sorted(name for name in folders if Path(root, name).resolve() != outputs)
-        for name in sorted(names):
-            file = Path(root, name)
-            if file.suffix.lower() not in SUFFIXES or name.startswith("."):
-                report.ignored += 1
-            elif file.is_symlink() and not file.resolve().is_relative_to(inside):
-                report.outcomes.append(Outcome(str(file), "", "skipped", "a link that leads out of the source folder"))
-            else:
-                yield file

@@ -1,4 +1,4 @@
-"""Decoding, the network and encoding at the same time; images of equal size share a batch."""
+"""Decoding, the network and encoding at the same time; images of equal size share a batch, whatever their files."""
 
 import time
 from collections import deque
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from img2img.errors import UserError
-from img2img.images import Array
+from img2img.images import Array, Picture
 from img2img.inference.engine import Engine
 
 Key = TypeVar("Key")
@@ -35,25 +35,46 @@ class Times:
     total: float = 0.0
 
 
-@dataclass
+@dataclass(eq=False)
 class Item(Generic[Key]):
-    """One image on its way."""
+    """One file on its way."""
 
     key: Key
-    image: Tensor | None = None
-    """What the network sees, (C, H, W), and then what came out."""
-    alpha: Array | None = None
-    """To be carried to the output, (H, W, 1)."""
-    dtype: Any = None
-    """Of the array that it was, and becomes."""
+    picture: Picture | None = None
+    """What it is, and then what it becomes."""
+    left: int = 0
+    """Frames that the network has not seen yet."""
+    done: list["Frame[Key]"] = field(default_factory=list)
+    """All its frames, in their order."""
     height: int = 0
     width: int = 0
+    frames: int = 0
+    bits: int = 0
+    """Of a channel, in memory."""
     decode: float = 0.0
     network: float = 0.0
-    """Its share of the batch's seconds."""
+    """Its share of the batches' seconds."""
     encode: float = 0.0
     error: Exception | None = None
     """Why it failed."""
+
+
+@dataclass(eq=False)
+class Frame(Generic[Key]):
+    """One image of a file."""
+
+    item: Item[Key]
+    image: Tensor
+    """What the network sees, (C, H, W), and then what came out."""
+    alpha: Array | None
+    """To be carried to the output, (H, W, 1)."""
+    dtype: Any
+    """Of the array that it was, and becomes."""
+
+    @property
+    def kind(self) -> tuple[int, int, Any]:
+        """What images of a batch have in common: height, width and depth."""
+        return *self.image.shape[1:], self.dtype
 
 
 @dataclass
@@ -62,8 +83,8 @@ class Pipeline(Generic[Key]):
 
     Args:
         engine: runs in the calling thread.
-        read: a key → array (H, W, C); called in other threads.
-        write: a key and the array that came out; called in other threads.
+        read: a key → picture; called in other threads.
+        write: a key and the picture with the frames that came out; called in other threads.
         pixels: of a key's image, about, before it is read: so many are decoded ahead as memory permits.
         seed: of mode ``paper``.
         tile: as of `Translator.__call__`.
@@ -71,8 +92,8 @@ class Pipeline(Generic[Key]):
     """
 
     engine: Engine
-    read: Callable[[Key], Array]
-    write: Callable[[Key, Array], None]
+    read: Callable[[Key], Picture]
+    write: Callable[[Key, Picture], None]
     pixels: Callable[[Key], int]
     seed: int = 0
     tile: int | None = None
@@ -84,10 +105,10 @@ class Pipeline(Generic[Key]):
         started, written = time.perf_counter(), deque[Future[Item[Key]]]()
         readers, writers = ThreadPoolExecutor(THREADS, "decode"), ThreadPoolExecutor(THREADS, "encode")
         try:
-            for batch in self._batches(keys, readers):
-                self._translate(batch)
-                written += [writers.submit(self._finish, item) for item in batch]
-                while written and (written[0].done() or len(written) > 2 * THREADS + len(batch)):
+            for work in self._batches(keys, readers):
+                ended = [work] if isinstance(work, Item) else self._translate(work)
+                written += [writers.submit(self._finish, item) for item in ended]
+                while written and (written[0].done() or len(written) > 2 * THREADS + len(ended)):
                     yield self._done(written)
             while written:
                 yield self._done(written)
@@ -101,34 +122,36 @@ class Pipeline(Generic[Key]):
         self.times.encode += item.encode
         return item
 
-    def _batches(self, keys: Iterable[Key], readers: ThreadPoolExecutor) -> Iterator[list[Item[Key]]]:
-        """Reads ahead, and gives out what has the same size: as soon as it is enough, or too much else is waiting."""
+    def _batches(self, keys: Iterable[Key], readers: ThreadPoolExecutor) -> Iterator[list[Frame[Key]] | Item[Key]]:
+        """Reads ahead, and gives out what has the same size: as soon as it is enough, or too much else is waiting.
+
+        What can't be read is given out as it is.
+        """
         reading: deque[tuple[int, Future[Item[Key]]]] = deque()
-        waiting: dict[tuple[int, int, Any], list[Item[Key]]] = {}  # by size and dtype, the longest waiting first
+        waiting: dict[tuple[int, int, Any], list[Frame[Key]]] = {}  # by kind, the longest waiting first
         coming = ((key, self.pixels(key)) for key in keys)
         following = next(coming, None)
         while following or reading or waiting:
             ahead = sum(pixels for pixels, _ in reading)
-            ahead += sum(height * width * len(items) for (height, width, _), items in waiting.items())
+            ahead += sum(height * width * len(frames) for (height, width, _), frames in waiting.items())
             while following and len(reading) < 2 * BATCH and (not ahead or ahead + following[1] <= WAITING_PIXELS):
                 reading.append((following[1], readers.submit(self._start, following[0])))
                 ahead += following[1]
                 following = next(coming, None)
-            kind = next(iter(waiting), None)  # if there is nothing to be read, or no space for it
-            if reading:
-                item = self._waited(reading.popleft()[1])
-                self.times.decode += item.decode
-                if item.error:
-                    yield [item]
-                    continue
-                kind = item.height, item.width, item.dtype
-                waiting.setdefault(kind, []).append(item)
-                if len(waiting[kind]) < self._enough(item.height, item.width):
-                    if sum(map(len, waiting.values())) < 2 * BATCH:
-                        continue
-                    kind = next(iter(waiting))
-            assert kind is not None
-            yield waiting.pop(kind)
+            if not reading:  # there is nothing to be read, or no space for it
+                yield waiting.pop(next(iter(waiting)))
+                continue
+            item = self._waited(reading.popleft()[1])
+            self.times.decode += item.decode
+            if item.error:
+                yield item
+                continue
+            for frame in list(item.done):
+                waiting.setdefault(frame.kind, []).append(frame)
+                if len(waiting[frame.kind]) >= self._enough(*frame.kind[:2]):
+                    yield waiting.pop(frame.kind)
+                elif sum(map(len, waiting.values())) >= 2 * BATCH:
+                    yield waiting.pop(next(iter(waiting)))
 
     def _enough(self, height: int, width: int) -> int:
         """How many images of a size go through the network at once."""
@@ -145,43 +168,50 @@ class Pipeline(Generic[Key]):
     def _start(self, key: Key) -> Item[Key]:
         item, before = Item(key), time.perf_counter()
         try:
-            array = self.read(key)
-            item.image, item.alpha = self.engine.translator.prepare(array)
-            item.dtype, (item.height, item.width) = array.dtype, array.shape[:2]
+            item.picture = self.read(key)
+            for array in item.picture.frames:
+                item.done.append(Frame(item, *self.engine.translator.prepare(array), array.dtype))
+            item.height, item.width = item.picture.frames[0].shape[:2]
+            item.bits = 8 * item.picture.frames[0].dtype.itemsize
+            item.frames = item.left = len(item.done)
+            item.picture.frames = []
         except Exception as error:  # whatever is wrong with a file must not stop the others
-            item.error = error
+            item.error, item.done, item.picture = error, [], None
         item.decode = time.perf_counter() - before
         return item
 
-    def _translate(self, batch: list[Item[Key]]) -> None:
-        """Puts what came out in the place of what went in; one by one if the memory is too small for all at once."""
-        images = [item.image for item in batch if item.image is not None]
-        if not images:
-            return
+    def _translate(self, batch: list[Frame[Key]]) -> list[Item[Key]]:
+        """Puts what came out in the place of what went in, and gives the files that are complete then.
+
+        If the memory is too small for all at once, they are done one by one.
+        """
         before = time.perf_counter()
         try:
             translator = self.engine.for_8_bits if batch[0].dtype == np.uint8 else self.engine.for_16_bits
-            done = translator(torch.stack(images), mode=self.engine.mode, seed=self.seed, tile=self.tile)
-            for item, image in zip(batch, done, strict=True):
-                item.image = image
+            images = torch.stack([frame.image for frame in batch])
+            done = translator(images, mode=self.engine.mode, seed=self.seed, tile=self.tile)
+            for frame, image in zip(batch, done, strict=True):
+                frame.image = image
         except UserError as error:
             if len(batch) > 1:
-                for item in batch:
-                    self._translate([item])
-                return
-            batch[0].error = error
+                return [item for frame in batch for item in self._translate([frame])]
+            batch[0].item.error = error
         seconds = time.perf_counter() - before
         self.times.network += seconds
-        for item in batch:
-            item.network = seconds / len(batch)
+        for frame in batch:
+            frame.item.network += seconds / len(batch)
+            frame.item.left -= 1
+        return [item for item in dict.fromkeys(frame.item for frame in batch) if not item.left]
 
     def _finish(self, item: Item[Key]) -> Item[Key]:
         before = time.perf_counter()
-        if item.error is None and item.image is not None:
+        if item.error is None and item.picture is not None:
             try:
-                self.write(item.key, self.engine.translator.finish(item.image, item.alpha, item.dtype))
+                finish = self.engine.translator.finish
+                item.picture.frames = [finish(frame.image, frame.alpha, frame.dtype) for frame in item.done]
+                self.write(item.key, item.picture)
             except Exception as error:  # as above
                 item.error = error
-        item.image = item.alpha = None
+        item.picture, item.done = None, []
         item.encode = time.perf_counter() - before
         return item

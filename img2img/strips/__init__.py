@@ -73,6 +73,7 @@ def run(
     """
     graph = _trace(network)
     weight = next(network.parameters())
+    _refuse(network, graph, source)
     store = Store(budget.in_memory)
     last_use = {each: node for node in graph.nodes for each in node.all_input_nodes}
     to_store = [node for node in graph.nodes if _must_be_stored(network, node)]
@@ -144,6 +145,20 @@ def _is_measured(network: nn.Module, node: fx.Node) -> bool:
 def _measures(norm: nn.Module) -> bool:
     """Whether a norm takes its mean and variance from the image."""
     return not isinstance(norm, nn.BatchNorm2d) or norm.training or norm.running_mean is None
+
+
+def _refuse(network: nn.Module, graph: fx.Graph, source: Tensor) -> None:
+    """Meets what can't be done in strips before anything is computed, by setting up all layers."""
+    known: dict[fx.Node, Rows] = {}
+    for node in graph.nodes:
+        inputs = [known[each] for each in node.all_input_nodes]
+        layer = _module(network, node)
+        if node.op == "placeholder":
+            known[node] = Stored(source, source.device)
+        elif isinstance(layer, NORMS):
+            known[node] = Pointwise(layer, inputs[0])
+        elif node.op != "output":
+            known[node] = _layer(network, node, inputs)
 
 
 def _layer(network: nn.Module, node: fx.Node, inputs: list[Rows]) -> Rows:

@@ -14,7 +14,8 @@ from img2img.data.dataset import PairedImages, validation_pair
 from img2img.data.folders import Pair
 from img2img.data.transforms import JointTransform, Resize
 from img2img.errors import UserError
-from img2img.images import Array, grid, write_image
+from img2img.images import Array, write_image
+from img2img.images.tensors import grid
 from img2img.methods.base import Role
 from img2img.metrics.distribution import distances, features
 from img2img.metrics.paired import Scores, finite, mean, score

@@ -8,9 +8,9 @@ from conftest import picture
 
 from img2img.data.dataset import PairedImages, read_pair, validation_pair
 from img2img.data.folders import Pair, find_pairs
-from img2img.data.transforms import JointTransform, derive_source, resized, scaled
+from img2img.data.transforms import JointTransform, derive_source, scaled
 from img2img.errors import UserError
-from img2img.images import write_image
+from img2img.images import resized, write_image
 
 
 def marked(size: int = 40) -> Any:

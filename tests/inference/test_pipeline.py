@@ -8,7 +8,7 @@ import pytest
 import torch
 from test_engine import CONFIGS, make
 
-from img2img.images import Array, ImageError
+from img2img.images import Array, ImageError, Picture
 from img2img.inference import pipeline as room
 from img2img.inference.engine import Engine
 from img2img.inference.pipeline import Pipeline
@@ -29,15 +29,15 @@ class Folder:
         self.written: dict[int, Array] = {}
         self.threads: set[str] = set()
 
-    def read(self, key: int) -> Array:
+    def read(self, key: int) -> Picture:
         self.threads.add(threading.current_thread().name)
         if self.images[key] is None:
             raise ValueError("broken")
-        return self.images[key]  # type: ignore[no-any-return]
+        return Picture([self.images[key]])
 
-    def write(self, key: int, image: Array) -> None:
+    def write(self, key: int, picture: Picture) -> None:
         assert key not in self.written
-        self.written[key] = image
+        (self.written[key],) = picture.frames
 
     def pixels(self, key: int) -> int:
         return 0 if self.images[key] is None else self.images[key].shape[0] * self.images[key].shape[1]
@@ -82,6 +82,37 @@ def test_images_of_one_size_share_a_batch(engine: Engine, monkeypatch: pytest.Mo
     assert all(name.startswith("decode") for name in folder.threads)
 
 
+def test_frames_of_a_file_come_back_together_and_share_batches_with_others(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, shapes = Folder([(16, 24)] * 3), watch(monkeypatch)
+    pages = [folder.images[0], np.zeros((8, 8, 3), np.uint8), folder.images[1]]
+    written: dict[int, list[Array]] = {}
+    monkeypatch.setattr(folder, "read", lambda key: Picture(list(pages) if key == 0 else [folder.images[2]], [5, 6, 7]))
+    monkeypatch.setattr(folder, "write", lambda key, picture: written.update({key: picture.frames}))
+    items, _ = through(folder, engine, batch_size=3)
+    assert [shape[0] for shape in shapes] == [3, 1, 1], "frames of one file, and other files'"
+    assert (items[0].frames, items[1].frames, items[0].left) == (3, 1, 0)
+    for done, page in zip(written[0], pages, strict=True):
+        assert abs(done.astype(int) - engine.translator(page).astype(int)).max() <= 1
+
+
+def test_a_frame_that_fails_takes_its_file_along(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    folder, call = Folder([(16, 24), (20, 20), (16, 24)]), Translator.__call__
+    monkeypatch.setattr(folder, "read", lambda key: Picture([folder.images[key], folder.images[0]]))
+
+    def small(self: Translator, image: Any, **options: Any) -> Any:
+        if image.shape[2] == 20:
+            raise ImageError("not enough memory")
+        return call(self, image, **options)
+
+    monkeypatch.setattr(Translator, "__call__", small)
+    written: set[int] = set()
+    monkeypatch.setattr(folder, "write", lambda key, picture: written.add(key))
+    items, _ = through(folder, engine)
+    assert isinstance(items[1].error, ImageError) and written == {0, 2}
+
+
 @pytest.mark.parametrize("waiting", [1, 2**25])
 def test_the_result_does_not_depend_on_the_batch(engine: Engine, monkeypatch: pytest.MonkeyPatch, waiting: int) -> None:
     monkeypatch.setattr(room, "WAITING_PIXELS", waiting)
@@ -96,10 +127,10 @@ def test_what_fails_does_not_stop_the_others(engine: Engine, monkeypatch: pytest
     folder.images[1] = None
     write = folder.write
 
-    def full(key: int, image: Array) -> None:
+    def full(key: int, picture: Picture) -> None:
         if key == 4:
             raise OSError("the disk is full")
-        write(key, image)
+        write(key, picture)
 
     monkeypatch.setattr(folder, "write", full)
     items, _ = through(folder, engine)
@@ -130,7 +161,7 @@ def test_few_pixels_wait_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch
     read, write = folder.read, folder.write
     lock = threading.Lock()
 
-    def reading(key: int) -> Array:
+    def reading(key: int) -> Picture:
         with lock:
             started.add(key)
             most.append(len(started) - len(folder.written))

@@ -17,7 +17,7 @@ def ensure_processes(arguments: Sequence[str]) -> None:
     """Replaces this process by torchrun with as many as were asked for, if Accelerate started only one.
 
     Without MPI, `accelerate launch --cpu --num_processes 2` (1.15) starts one process and says nothing: training would
-    go on alone, half as fast, with half the batch.
+    go on alone, half as fast, with half the batch. Each gets its share of the cores, where torchrun would give it one.
 
     Args:
         arguments: of `img2img`, to be repeated.
@@ -32,14 +32,14 @@ def ensure_processes(arguments: Sequence[str]) -> None:
     if machines > 1:
         raise UsageError(
             "accelerate launch starts only one process on a CPU. Start them on each machine with: "
-            "torchrun --nnodes N --nproc-per-node M --rdzv-endpoint HOST:PORT -m img2img train ..."
+            "torchrun --nnodes N --nproc-per-node M --rdzv-endpoint HOST:PORT -m img2img ..."
         )
     if count < 2:
         return
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    os.execve(
-        sys.executable, [*command, "-m", "img2img", *arguments], {**os.environ, "MASTER_ADDR": "", "MASTER_PORT": ""}
-    )
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (psutil.cpu_count() or 1) // count))
+    changed = {"MASTER_ADDR": "", "MASTER_PORT": "", "OMP_NUM_THREADS": threads}
+    os.execve(sys.executable, [*command, "-m", "img2img", *arguments], {**os.environ, **changed})
 
 
 def launched_alone(environment: Mapping[str, str]) -> bool:

@@ -1,0 +1,44 @@
+"""Files ↔ arrays ↔ tensors: decoding, encoding, orientation, alpha, bit depth, value range, metadata, grids.
+
+An image array is (H, W, C), uint8, uint16 or float in [0, 1], with C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
+An image tensor is (C, H, W), or (B, C, H, W), float32 in [-1, 1]. Only `tensors` imports torch, so that processes which
+decode start fast.
+"""
+
+from img2img.images.arrays import (
+    Array,
+    ImageError,
+    from_pil,
+    over_white,
+    peak,
+    resized,
+    split_alpha,
+    to_8_bit,
+    to_pil,
+    with_channels,
+)
+from img2img.images.reading import Picture, Rules, pixels_of, read_image, read_picture
+from img2img.images.writing import ARRAY_SUFFIX, SUFFIXES, refuse_frames, write_image, write_picture
+
+__all__ = [
+    "ARRAY_SUFFIX",
+    "SUFFIXES",
+    "Array",
+    "ImageError",
+    "Picture",
+    "Rules",
+    "from_pil",
+    "over_white",
+    "peak",
+    "pixels_of",
+    "read_image",
+    "read_picture",
+    "refuse_frames",
+    "resized",
+    "split_alpha",
+    "to_8_bit",
+    "to_pil",
+    "with_channels",
+    "write_image",
+    "write_picture",
+]

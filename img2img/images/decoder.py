@@ -1,0 +1,149 @@
+"""Decoding in processes of their own, which a file can crash, hang or bloat without harm to the others."""
+
+import json
+import os
+import subprocess
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from queue import SimpleQueue
+from typing import IO, Any
+
+import numpy as np
+
+import img2img
+from img2img.errors import UserError
+from img2img.images.arrays import ImageError
+from img2img.images.reading import Picture, Rules
+from img2img.images.worker import command
+
+MEMORY = 4 * 2**30
+TIMEOUT = 60.0
+
+
+class Decoder:
+    """A process that decodes one file after the other; a new one takes its place when a file has ended it.
+
+    Args:
+        rules: how files are read.
+        memory: bytes that a file may take while it is decoded, the process' own 0.3 GB counted (on Linux).
+        timeout: seconds that a file may take.
+    """
+
+    def __init__(self, rules: Rules, memory: int = MEMORY, timeout: float = TIMEOUT) -> None:
+        self.rules, self.memory, self.timeout = rules, memory, timeout
+        self.process: subprocess.Popen[bytes] | None = self._start()  # at once: it starts while others work
+
+    def pixels(self, path: Path) -> int:
+        """As `img2img.images.pixels_of`; 0 also if the file ends the process."""
+        with suppress(ImageError):
+            return int(self._ask("pixels", path, lambda values, _: values["pixels"]))
+        return 0
+
+    def picture(self, path: Path) -> Picture:
+        """As `img2img.images.read_picture`.
+
+        Raises:
+            ImageError: also if the file takes too long or too much memory, or crashes the process.
+        """
+        return self._ask("picture", path, _picture)
+
+    def _ask(self, task: str, path: Path, receive: Callable[[dict[str, Any], IO[bytes]], Any]) -> Any:
+        process = self.process or self._start()
+        self.process, late = process, threading.Event()
+        assert process.stdin and process.stdout
+
+        def stop() -> None:
+            late.set()
+            process.kill()
+
+        timer = threading.Timer(self.timeout, stop)
+        timer.start()
+        try:
+            process.stdin.write(json.dumps([task, str(path)]).encode() + b"\n")
+            process.stdin.flush()
+            values = json.loads(process.stdout.readline())
+            if "error" in values:
+                raise ImageError(values["error"])
+            return receive(values, process.stdout)
+        except (OSError, ValueError, EOFError) as error:
+            if isinstance(error, UserError):
+                raise
+            self.close()
+            if late.is_set():
+                raise ImageError(
+                    f"{path} takes longer than {self.timeout:g} s to decode; --timeout allows more."
+                ) from None
+            raise ImageError(f"{path} can't be decoded: it crashed the decoder.") from None
+        finally:
+            timer.cancel()
+
+    def _start(self) -> subprocess.Popen[bytes]:
+        root = str(Path(img2img.__file__).parent.parent)
+        paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
+        try:
+            return subprocess.Popen(
+                command(self.memory, self.rules), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
+            )  # fmt: skip
+        except OSError as error:
+            raise UserError(f"no process can be started to decode images: {error.strerror}.") from None
+
+    def close(self) -> None:
+        """Ends the process."""
+        process, self.process = self.process, None
+        if process is not None:
+            process.kill()
+            process.wait()
+            for pipe in (process.stdin, process.stdout):
+                with suppress(OSError):
+                    assert pipe is not None
+                    pipe.close()
+
+
+def _picture(values: dict[str, Any], file: IO[bytes]) -> Picture:
+    frames = []
+    for shape, dtype in values.pop("frames"):
+        frame = np.empty(shape, dtype)
+        left = memoryview(frame.data).cast("B")
+        while len(left):
+            count = file.readinto(left)  # type: ignore[attr-defined]
+            if not count:
+                raise EOFError
+            left = left[count:]
+        frames.append(frame)
+    exif, icc = (bytes.fromhex(values.pop(name)) for name in ("exif", "icc"))
+    dpi = values.pop("dpi")
+    return Picture(frames, exif=exif, icc=icc, dpi=tuple(dpi) if dpi else None, **values)
+
+
+class Decoders:
+    """Several, to be used by as many threads.
+
+    Args:
+        count: how many.
+        rules: how files are read.
+        memory: as of `Decoder`.
+        timeout: as of `Decoder`.
+    """
+
+    def __init__(self, count: int, rules: Rules, memory: int = MEMORY, timeout: float = TIMEOUT) -> None:
+        self.all = [Decoder(rules, memory, timeout) for _ in range(count)]
+        self.idle: SimpleQueue[Decoder] = SimpleQueue()
+        for decoder in self.all:
+            self.idle.put(decoder)
+
+    @contextmanager
+    def one(self) -> Iterator[Decoder]:
+        """One that nobody else uses meanwhile."""
+        decoder = self.idle.get()
+        try:
+            yield decoder
+        finally:
+            self.idle.put(decoder)
+
+    def close(self) -> None:
+        """Ends all processes."""
+        for decoder in self.all:
+            decoder.close()

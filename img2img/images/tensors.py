@@ -1,0 +1,42 @@
+"""Arrays ↔ tensors: (C, H, W), or (B, C, H, W), float32 in [-1, 1]; and grids for the eye."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from img2img.images.arrays import Array, peak
+
+
+def to_tensor(array: Array) -> Tensor:
+    """(H, W, C) uint8, uint16, or float in [0, 1] → (C, H, W) float32 in [-1, 1]."""
+    planes = np.ascontiguousarray(array.transpose(2, 0, 1)).astype(np.float32)
+    planes *= np.float32(2 / peak(array.dtype))  # with NumPy, for it runs in threads beside the network
+    planes -= 1
+    return torch.from_numpy(planes)
+
+
+def to_array(tensor: Tensor, dtype: Any = np.uint8) -> Array:
+    """(C, H, W) in [-1, 1] → (H, W, C), uint8 or uint16, rounded, or float in [0, 1]; values beyond the range are clipped."""
+    dtype = np.dtype(dtype)
+    scaled = np.clip(tensor.detach().to("cpu", torch.float32).numpy(), -1, 1)
+    scaled += 1
+    scaled *= np.float32(peak(dtype) / 2)
+    if np.issubdtype(dtype, np.integer):
+        np.rint(scaled, out=scaled)
+    return scaled.transpose(1, 2, 0).astype(dtype)
+
+
+def grid(columns: Sequence[Tensor]) -> Array:
+    """Images side by side for the eye: columns of (B, C, H, W) in [-1, 1] → one RGB array, B rows high."""
+    shown = [_shown(column.detach().to("cpu", torch.float32)) for column in columns]
+    cells = torch.stack(shown, dim=1).flatten(0, 1)  # (B * columns, 3, H, W)
+    return to_array(make_grid(cells, nrow=len(shown), padding=2, pad_value=1.0))
+
+
+def _shown(images: Tensor) -> Tensor:
+    """Any number of channels → 3 that can be looked at: gray repeated, else the first three."""
+    return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)

@@ -1,0 +1,81 @@
+"""The process in which files are decoded: `python -m img2img.images.worker MEMORY RULES`.
+
+It reads a JSON line a file, ``[task, path]``, and answers with a JSON line and then the bytes of the frames. It knows
+nothing of torch, so that it starts fast; and nobody unpickles anything.
+"""
+
+import json
+import os
+import sys
+from contextlib import suppress
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import numpy as np
+from PIL import Image
+
+from img2img.images.arrays import ImageError
+from img2img.images.reading import Picture, Rules, pixels_of, read_picture
+
+
+def answer(task: str, path: Path, rules: Rules, out: BinaryIO) -> None:
+    """Does one task, ``pixels`` or ``picture``, and writes its answer."""
+    if task == "pixels":
+        _write(out, {"pixels": pixels_of(path)})
+        return
+    try:
+        picture = read_picture(path, rules)
+        frames = [np.ascontiguousarray(frame) for frame in picture.frames]
+    except ImageError as error:
+        _write(out, {"error": str(error)})
+    except MemoryError:
+        _write(out, {"error": f"{path}: there is not enough memory for it."})
+    else:
+        _write(out, header(picture))
+        for frame in frames:
+            out.write(frame.data)
+        out.flush()
+
+
+def header(picture: Picture) -> dict[str, Any]:
+    """What belongs to a picture, for JSON: the frames' shapes and types, and all the rest."""
+    frames = [(frame.shape, frame.dtype.name) for frame in picture.frames]
+    rest = {name: value for name, value in vars(picture).items() if name not in ("frames", "exif", "icc")}
+    return {"frames": frames, "exif": picture.exif.hex(), "icc": picture.icc.hex(), **rest}
+
+
+def _write(out: BinaryIO, values: dict[str, Any]) -> None:
+    out.write(json.dumps(values).encode() + b"\n")
+    out.flush()
+
+
+def limit_memory(size: int) -> None:
+    """Makes what needs more bytes than this fail with a MemoryError, where the system can do so (Linux)."""
+    with suppress(ImportError, OSError, ValueError):
+        import resource
+
+        hard = resource.getrlimit(resource.RLIMIT_AS)[1]
+        resource.setrlimit(resource.RLIMIT_AS, (size, hard))
+
+
+def main() -> None:
+    """Answers until its input ends, as it does when the process that started it is gone."""
+    memory, rules = int(sys.argv[1]), Rules(**json.loads(sys.argv[2]))
+    out = os.fdopen(os.dup(1), "wb")
+    os.dup2(2, 1)  # what libraries print must not come between
+    Image.MAX_IMAGE_PIXELS = None  # rules.max_pixels takes its place
+    limit_memory(memory)
+    with suppress(BrokenPipeError, KeyboardInterrupt):
+        for line in sys.stdin.buffer:
+            task, path = json.loads(line)
+            answer(task, Path(path), rules, out)
+
+
+def command(memory: int, rules: Rules) -> list[str]:
+    """The command line of such a process."""
+    return [sys.executable, "-m", "img2img.images.worker", str(memory), json.dumps(asdict(rules))]
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,193 @@
+"""Arrays → files: the format that the suffix names, at the depth that it holds, with what belongs to the image."""
+
+import io
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+from PIL import Image
+
+from img2img.files import write_whole
+from img2img.images.arrays import (
+    Array,
+    ImageError,
+    over_white,
+    split_alpha,
+    to_8_bit,
+    to_16_bit,
+    to_pil,
+    with_channels,
+)
+from img2img.images.reading import Picture, reason
+
+SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
+ARRAY_SUFFIX = ".npy"
+PAGES = (".tif", ".tiff")
+MOVING = (".png", ".apng", ".webp", ".gif", *PAGES)  # formats that hold several frames
+DEEP = (".png", *PAGES)  # formats that hold 16 bits a channel
+OPAQUE = (".jpg", ".jpeg", ".bmp")  # formats that hold no alpha
+TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # of EXIF, which a TIFF of 16-bit colour can carry
+
+
+def write_image(path: Path, array: Array, quality: int = 95) -> None:
+    """Encodes an array to the format that the suffix names; the file appears whole or not at all.
+
+    Formats without 16 bits get 8; formats without alpha get the image over white.
+
+    Args:
+        path: ends with one of `SUFFIXES`, or .npy.
+        array: (H, W, C), uint8, uint16, or float in [0, 1].
+        quality: of JPEG and WebP, 1–100.
+
+    Raises:
+        ImageError: for a format that isn't known, or can't hold this image.
+    """
+    write_picture(path, Picture([array]), quality)
+
+
+def write_picture(path: Path, picture: Picture, quality: int = 95) -> None:
+    """As `write_image`, with frames and metadata.
+
+    A profile is written where it fits the colours. GIFs get up to 256 colours a frame.
+    """
+    suffix = path.suffix.lower()
+    if suffix not in (*SUFFIXES, ARRAY_SUFFIX):
+        raise ImageError(
+            f"{path}: {suffix or 'no ending'} is not a format to write; use one of {', '.join(SUFFIXES)}, {ARRAY_SUFFIX}."
+        )
+    try:
+        refuse_frames(suffix, len(picture.frames))
+        frames = [_held(suffix, frame, len(picture.frames)) for frame in picture.frames]
+        data = _encoded(suffix, frames, picture, quality)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+    except (OSError, ValueError, MemoryError, cv2.error, struct.error) as error:
+        raise ImageError(f"{path} can't be encoded: {reason(error)}.") from None
+    write_whole(path, data)
+
+
+def refuse_frames(suffix: str, frames: int) -> None:
+    """Raises an `ImageError` if a format can't hold so many frames."""
+    if frames > 1 and suffix not in MOVING:
+        raise ImageError(
+            f"it has {frames} frames, and {suffix} holds one; use --frames first, or --format png, webp, gif or tif."
+        )
+
+
+def _held(suffix: str, frame: Array, frames: int) -> Array:
+    """A frame with the depth and channels that a format can hold."""
+    if suffix == ARRAY_SUFFIX:
+        return frame
+    if np.issubdtype(frame.dtype, np.floating) and suffix not in PAGES:
+        frame = to_16_bit(frame)
+    if suffix not in DEEP or (suffix == ".png" and frames > 1):
+        frame = to_8_bit(frame)
+    return over_white(frame) if suffix in OPAQUE else frame
+
+
+def _encoded(suffix: str, frames: list[Array], picture: Picture, quality: int) -> bytes:
+    buffer = io.BytesIO()
+    if suffix == ARRAY_SUFFIX:
+        np.save(
+            buffer, frames[0][..., 0] if picture.flat and frames[0].shape[2] == 1 else frames[0], allow_pickle=False
+        )
+        return buffer.getvalue()
+    deep = any(frame.dtype != np.uint8 and frame.shape[2] > 1 for frame in frames)
+    icc = _fitting_profile(picture.icc, frames)
+    if deep and suffix in PAGES:
+        return _deep_tiff(frames, picture, icc)
+    if deep:
+        return _deep_png(frames[0], picture, icc)
+    images = [to_pil(frame) for frame in frames]
+    options: dict[str, Any] = {
+        ".png": {"compress_level": 1},
+        ".apng": {"compress_level": 1},
+        ".jpg": {"quality": quality, "subsampling": 0},
+        ".jpeg": {"quality": quality, "subsampling": 0},
+        ".webp": {"quality": quality},
+    }.get(suffix, {})
+    if icc and suffix not in (".bmp", ".gif"):
+        options["icc_profile"] = icc
+    if picture.exif and suffix not in (".bmp", ".gif"):
+        options["exif"] = picture.exif
+    if picture.dpi and suffix not in (".webp", ".gif"):
+        options["dpi"] = picture.dpi
+    if suffix == ".gif":
+        images = [_with_palette(image) for image in images]
+    if len(images) > 1:
+        options |= {"save_all": True, "append_images": images[1:]}
+        if suffix not in PAGES:
+            durations = picture.durations or [1000] * len(images)
+            options |= {"duration": durations, "loop": picture.loop}
+            options |= {".gif": {"disposal": 2, "optimize": False}, ".webp": {}}.get(
+                suffix, {"disposal": 0, "blend": 0}
+            )
+            if suffix == ".gif" and picture.loop == 1:
+                del options["loop"]  # no word of it means once
+    images[0].save(buffer, Image.registered_extensions()[suffix], **options)
+    return buffer.getvalue()
+
+
+def _with_palette(image: Image.Image) -> Image.Image:
+    """At most 256 colours, exact if there are no more; alpha becomes all or nothing."""
+    if image.mode == "LA":
+        image = image.convert("RGBA")
+    if image.mode != "RGBA":
+        return image if image.mode == "L" else image.quantize(256, Image.Quantize.MEDIANCUT)
+    alpha = image.getchannel("A").point(lambda value: 255 if value >= 128 else 0)
+    flat = image.convert("RGB").quantize(255, Image.Quantize.MEDIANCUT)
+    flat.paste(255, mask=alpha.point(lambda value: 255 - value))
+    flat.info["transparency"] = 255
+    return flat
+
+
+def _fitting_profile(icc: bytes, frames: list[Array]) -> bytes:
+    colours = {split_alpha(frame)[0].shape[2] for frame in frames}
+    return icc if colours == {{b"GRAY": 1, b"RGB ": 3}.get(icc[16:20])} else b""
+
+
+def _deep_png(array: Array, picture: Picture, icc: bytes) -> bytes:
+    """16-bit colour by OpenCV, with the metadata put between its first chunk and the others (PNG, §5.6)."""
+    if array.shape[2] == 2:
+        array = with_channels(array, 4)  # OpenCV writes no gray with alpha
+    order = [2, 1, 0] if array.shape[2] == 3 else [2, 1, 0, 3]
+    done, data = cv2.imencode(".png", np.ascontiguousarray(array[..., order]))
+    if not done:
+        raise ImageError("a 16-bit image can't be encoded as .png.")
+    png, chunks = data.tobytes(), b""
+    if icc:
+        chunks += _chunk(b"iCCP", b"ICC\0\0" + zlib.compress(icc))
+    if picture.dpi:
+        chunks += _chunk(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in picture.dpi), 1))
+    if picture.exif:
+        chunks += _chunk(b"eXIf", picture.exif.removeprefix(b"Exif\0\0"))
+    return png[:33] + chunks + png[33:]
+
+
+def _chunk(name: bytes, data: bytes) -> bytes:
+    return struct.pack(">I", len(data)) + name + data + struct.pack(">I", zlib.crc32(name + data))
+
+
+def _deep_tiff(frames: list[Array], picture: Picture, icc: bytes) -> bytes:
+    """Colour of 16 bits or floats, which Pillow can't write; of the EXIF data, texts are kept."""
+    import tifffile
+
+    exif = Image.Exif()
+    if picture.exif:
+        exif.load(picture.exif)
+    tags = [(tag, "s", 0, str(exif[tag]), True) for tag in TEXT_TAGS if tag in exif]
+    buffer = io.BytesIO()
+    with tifffile.TiffWriter(buffer) as writer:
+        for frame in frames:
+            frame = with_channels(frame, 4) if frame.shape[2] == 2 else frame  # OpenCV reads no gray with alpha
+            colour = frame.shape[2] >= 3
+            writer.write(
+                frame if colour else frame[..., 0], photometric="rgb" if colour else "minisblack", compression="zlib",
+                predictor=frame.dtype != np.float32, extrasamples=["unassalpha"] if frame.shape[2] == 4 else None,
+                resolution=picture.dpi, resolutionunit="INCH" if picture.dpi else None, iccprofile=icc or None,
+                extratags=tags, metadata=None, software=False, contiguous=False,
+            )  # fmt: skip
+    return buffer.getvalue()

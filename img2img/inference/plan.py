@@ -1,0 +1,122 @@
+"""Which files are converted, and what each becomes."""
+
+import os
+import stat
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from img2img.errors import UsageError
+from img2img.files import sweep
+from img2img.images import ARRAY_SUFFIX, SUFFIXES
+from img2img.inference.report import Outcome, Report
+
+READ = (*SUFFIXES, ARRAY_SUFFIX)
+
+
+@dataclass(frozen=True)
+class Job:
+    """One input and its output."""
+
+    source: Path
+    target: Path
+    note: str = ""
+    """If its name is not the one that one would expect."""
+
+
+def plan(source: Path, target: Path, suffix: str | None, report: Report) -> list[Job]:
+    """All inputs with their targets, in the order of their names; what can't be an input goes into the report.
+
+    Args:
+        source: a file or a folder.
+        target: a file or folder.
+        suffix: of all outputs; None for each input's own.
+        report: gets the links that are not followed, and what can't be read at all.
+
+    Raises:
+        UsageError: if source or target can't be used.
+    """
+    if not source.exists():
+        raise UsageError(f"{source} does not exist; give an image or a folder of images.")
+    if not source.is_dir():
+        return [_one(source, target, suffix)]
+    if target.is_file():
+        raise UsageError(f"{target} is a file, but {source} is a folder; give a folder.")
+    if _real(target) == _real(source):
+        raise UsageError(f"{target} is the source folder itself; give another target.")
+    jobs: list[Job] = []
+    taken: dict[Path, Path] = {}
+    for file in _inputs(source, target, report):
+        wanted = target / file.relative_to(source)
+        wanted = goal = wanted.with_suffix(suffix) if suffix else wanted
+        if goal in taken:  # a.jpg and a.png both become .png: the second is a.png.png
+            goal = wanted.with_name(f"{file.name}{suffix}")
+        while goal in taken:
+            goal = goal.with_name(f"{goal.name}{suffix}")
+        note = "" if goal == wanted else f"is {goal}, for {wanted} is what {taken[wanted]} becomes"
+        taken[goal] = file
+        jobs.append(Job(file, goal, note))
+    if not jobs and not report.failures:
+        raise UsageError(f"{source} holds no images (files that end with {', '.join(READ)}).")
+    return jobs
+
+
+def _one(source: Path, target: Path, suffix: str | None) -> Job:
+    if not source.is_file():
+        raise UsageError(f"{source} is neither a file nor a folder.")
+    if target.is_dir():
+        target = target / source.name
+    target = target.with_suffix(suffix) if suffix else target
+    if target.suffix.lower() not in READ:
+        raise UsageError(f"{target}: give a file that ends with one of {', '.join(READ)}, or a folder that exists.")
+    if target.exists() and _real(target) == _real(source):
+        raise UsageError(f"{target} is the source itself; give another target.")
+    return Job(source, target)
+
+
+def make_folders(folders: set[Path]) -> None:
+    """Makes the folders of the outputs, and clears what a killed process left unfinished in them."""
+    for folder in folders:
+        try:
+            folder.mkdir(parents=True, exist_ok=True)
+            sweep(folder)
+        except OSError as error:
+            raise UsageError(f"{folder} can't be made: {error.strerror}.") from None
+
+
+def _inputs(source: Path, target: Path, report: Report) -> Iterator[Path]:
+    """The images below a folder, but for those below the target, and links that lead out of the folder."""
+    inside, outputs = _real(source), _real(target)
+
+    def unlisted(error: OSError) -> None:
+        report.outcomes.append(Outcome(str(error.filename), "", "failed", f"can't be listed: {error.strerror}"))
+
+    for root, folders, names in os.walk(source, onerror=unlisted):
+        for name in sorted(folders):
+            link = Path(root, name)
+            if link.is_symlink():  # os.walk doesn't follow it, so that loops don't hang
+                report.outcomes.append(Outcome(str(link), "", "skipped", "a link to a folder, which is not followed"))
+        folders[:] = sorted(name for name in folders if _real(Path(root, name)) != outputs)
+        for name in sorted(names):
+            file = Path(root, name)
+            if file.suffix.lower() not in READ or name.startswith("."):
+                report.ignored += 1
+            elif refusal := _refusal(file, inside):
+                report.outcomes.append(Outcome(str(file), "", *refusal))  # type: ignore[arg-type]
+            else:
+                yield file
+
+
+def _refusal(file: Path, inside: Path) -> tuple[str, str] | None:
+    """Why a file is no input: it leads out of the source folder, or nowhere, or is none."""
+    if file.is_symlink() and not _real(file).is_relative_to(inside):
+        return "skipped", "a link that leads out of the source folder"
+    try:
+        regular = stat.S_ISREG(file.stat().st_mode)
+    except OSError as error:
+        return "failed", f"a link that leads nowhere ({error.strerror})"
+    return None if regular else ("failed", "no file, but a pipe, socket or device")
+
+
+def _real(path: Path) -> Path:
+    return Path(os.path.realpath(path))  # Path.resolve raises on loops of links

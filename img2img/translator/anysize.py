@@ -1,0 +1,118 @@
+"""A network on images of any size: padded to what it takes, at once if they fit, else in strips, else in tiles."""
+
+import warnings
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from img2img.machine import memory_at_hand, release_memory
+from img2img.strips import Budget, run
+from img2img.strips.layers import NotInStripsError
+
+STRIP = 512  # at most so many pixels squared in a strip
+STORED_IN_MEMORY = 10**9  # bytes of an image's intermediate results in RAM; more are in a file
+BYTES_PER_PIXEL = 2500  # that a network of 64 channels needs at most, measured
+
+
+class BlendedWarning(UserWarning):
+    """An image was computed in tiles that don't know each other."""
+
+
+@torch.no_grad()
+def translate(
+    generator: nn.Module, source: Tensor, tile: int | None, memory_format: torch.memory_format, channels: int
+) -> Tensor:
+    """(B, C, H, W) → (B, C', H, W), float32: pads by reflection to a size that the network takes, and crops its output back.
+
+    Args:
+        generator: has `size_multiple` and `min_size`.
+        source: in [-1, 1], on any device.
+        tile: as of `Translator.__call__`.
+        memory_format: of the network's input.
+        channels: of its first layer, by which the memory that it needs is guessed.
+    """
+    height, width = source.shape[-2:]
+    wanted = [whole(generator, side) for side in (height, width)]
+    padded = pad_to(source, *wanted)
+    if fits(generator, channels, wanted[0], wanted[1], tile, len(source)):
+        weight = next(generator.parameters())
+        done = generator(padded.to(weight.device, weight.dtype, memory_format=memory_format))
+    else:
+        done = torch.cat([_large(generator, image, min(tile or STRIP, STRIP), channels) for image in padded.split(1)])
+        release_memory()
+    return done[..., :height, :width].float()
+
+
+def fits(generator: nn.Module, channels: int, height: int, width: int, tile: int | None = None, batch: int = 1) -> bool:
+    """Whether images of this size are computed at once; `tile` as of `Translator.__call__`."""
+    pixels = height * width
+    if tile is not None:
+        return tile == 0 or pixels <= tile**2
+    needed = BYTES_PER_PIXEL * channels // 64 * pixels * batch
+    return pixels <= STRIP**2 or needed < memory_at_hand(next(generator.parameters()).device) // 2
+
+
+def whole(generator: nn.Module, side: int) -> int:
+    """The next height or width that a network takes."""
+    limits: Any = generator
+    return max(limits.min_size, -(-side // limits.size_multiple) * limits.size_multiple)
+
+
+def _large(generator: nn.Module, image: Tensor, side: int, channels: int) -> Tensor:
+    try:
+        return run(generator, image, Budget(side**2 * channels, STORED_IN_MEMORY))
+    except NotInStripsError as error:
+        warnings.warn(
+            f"Large images are computed in overlapping tiles of {side} pixels, which are blended into each other: {error}",
+            BlendedWarning,
+            stacklevel=4,
+        )
+        return blended(generator, image, whole(generator, side))
+
+
+def blended(generator: nn.Module, image: Tensor, side: int) -> Tensor:
+    """Overlapping tiles, each computed alone, averaged by weights that fall towards their edges.
+
+    Args:
+        generator: gives as many pixels as it gets.
+        image: (1, C, H, W), of a size that the network takes.
+        side: of a tile, of a size that the network takes; a quarter of it overlaps.
+    """
+    weight = next(generator.parameters())
+    tall, wide = (min(side, length) for length in image.shape[-2:])
+    total: Tensor | None = None
+    for top in _starts(image.shape[-2], tall):
+        for left in _starts(image.shape[-1], wide):
+            part = image[..., top : top + tall, left : left + wide].to(weight.device, weight.dtype)
+            done = generator(part).float().cpu()
+            if total is None:
+                total = torch.zeros(1, done.shape[1] + 1, *image.shape[-2:])
+            window = _window(tall)[:, None] * _window(wide)
+            total[:, :-1, top : top + tall, left : left + wide] += done * window
+            total[:, -1:, top : top + tall, left : left + wide] += window
+    assert total is not None
+    return total[:, :-1] / total[:, -1:]
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where tiles begin: the last ends with the image, and each overlaps the one before by a quarter or more."""
+    steps = -(-(length - side) // max(1, side * 3 // 4))
+    return [round(step * (length - side) / steps) for step in range(steps + 1)] if steps else [0]
+
+
+def _window(side: int) -> Tensor:
+    """Weights in (0, 1]: 1 in the middle, falling over a quarter of the tile at both ends."""
+    place = torch.arange(side) + 0.5
+    return (torch.minimum(place, side - place) / max(1, side // 4)).clamp(max=1)
+
+
+def pad_to(images: Tensor, height: int, width: int) -> Tensor:
+    """Pads (B, C, h, w) at the bottom and right to (B, C, height, width) by reflection, however small the images are."""
+    while images.shape[-2] < height or images.shape[-1] < width:
+        h, w = images.shape[-2:]
+        down, right = min(height - h, max(h - 1, 1)), min(width - w, max(w - 1, 1))  # reflection has one pixel less
+        images = F.pad(images, (0, right, 0, 0), "reflect" if w > 1 else "replicate")
+        images = F.pad(images, (0, 0, 0, down), "reflect" if h > 1 else "replicate")
+    return images

@@ -1,0 +1,52 @@
+"""What a translator is and how it came to be: its config.json."""
+
+from typing import Literal
+
+from pydantic import Field
+
+from img2img.errors import Strict
+from img2img.networks import GeneratorConfig
+
+Mode = Literal["eval", "paper"]
+
+
+class Training(Strict):
+    """How a translator came to be; for people, nothing depends on it."""
+
+    img2img: str
+    """Version of the toolkit."""
+    data: str = ""
+    """The data set."""
+    updates: int = 0
+    """Optimizer updates."""
+    images: int = 0
+    """Training images seen, repetitions counted."""
+    ema: float = 0.0
+    """Decay of the weights' moving average; 0: the weights as they were."""
+    scores: dict[str, float | None] = Field(default_factory=dict)
+    """On the validation split, when it was saved."""
+
+
+class TranslatorConfig(Strict):
+    """What a translator is: enough to rebuild and run it."""
+
+    format: Literal[1] = 1
+    """Version of this layout."""
+    method: str
+    """What it was trained with."""
+    generator: GeneratorConfig
+    """The architecture."""
+    mode: Mode = "eval"
+    """How it runs at test time. eval: running statistics, no dropout; paper: pix2pix's batch statistics and dropout."""
+    value_range: tuple[Literal[-1], Literal[1]] = (-1, 1)
+    """What black and white are for the network; there is no other yet."""
+    size: int
+    """Height and width of its training images in pixels; it translates any size."""
+    resize: Literal["short", "stretch", "none"] = "short"
+    """How its training images were scaled to that size."""
+    direction: Literal["AtoB", "BtoA"] = "AtoB"
+    """Which side of the data set was the source."""
+    derive: Literal["gray", "edges", "lowres"] | None = None
+    """How its sources were made, if they were."""
+    training: Training
+    """How it came to be."""

@@ -1,0 +1,82 @@
+"""Where translators lie, and how their weights are read."""
+
+from pathlib import Path
+from typing import Any, Literal
+
+import torch
+from pydantic import ValidationError
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from img2img.errors import UsageError, explain, listed
+from img2img.files import older
+from img2img.networks import build_generator
+from img2img.translator.config import TranslatorConfig
+
+CONFIG_FILE, WEIGHTS_FILE = "config.json", "generator.safetensors"
+
+
+def read_config(folder: Path) -> TranslatorConfig:
+    """What the translator in a folder is.
+
+    Raises:
+        UsageError: if its config can't be read.
+    """
+    try:
+        return TranslatorConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
+    except ValidationError as error:
+        raise UsageError(f"{folder / CONFIG_FILE}: {explain(error)}.") from None
+    except OSError as error:
+        raise UsageError(f"{folder / CONFIG_FILE} can't be read: {error.strerror}.") from None
+    except UsageError as error:
+        raise UsageError(f"{folder / CONFIG_FILE}: {error}") from None
+
+
+def find_translator(path: Path, direction: Literal["AtoB", "BtoA"] | None = None) -> Path:
+    """The translator's folder in `path`: itself, or in a run's folder `best`, else `newest`.
+
+    A run that learned both ways has these in `A2B` and `B2A`; without a direction A2B is taken.
+
+    Raises:
+        UsageError: if there is none.
+    """
+    if direction not in (None, "AtoB", "BtoA"):
+        raise UsageError(f"direction {direction!r}: there are AtoB and BtoA.")
+    way = path / ("B2A" if direction == "BtoA" else "A2B")
+    for folder in (path, path / "best", path / "newest", way / "best", way / "newest"):
+        for place in (folder, older(folder)):  # the older one is there only while it is being replaced
+            if (place / CONFIG_FILE).is_file():
+                return place
+    if not path.exists():
+        raise UsageError(f"{path}: there is no such folder; a model is the folder of a translator or of a run.")
+    raise UsageError(f"{path} is no translator (it has no {CONFIG_FILE}), nor a run that has saved one yet.")
+
+
+def has_both_directions(path: Path | str) -> bool:
+    """Whether `path` is a run that learned both ways."""
+    return all((Path(path) / way).is_dir() for way in ("A2B", "B2A"))
+
+
+def skeleton(config: Any) -> nn.Module:
+    """A generator without weights, to be filled by `load_state_dict(assign=True)`; draws no random numbers."""
+    with torch.device("meta"):
+        return build_generator(config)
+
+
+def load_weights(module: nn.Module, file: Path) -> None:
+    """Fills a module from a safetensors file, whose keys and shapes must be the module's own.
+
+    Raises:
+        UsageError: if the file is missing, damaged, or made for another architecture.
+    """
+    try:
+        weights = load_file(file)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UsageError(f"{file} can't be read: {error}.") from None
+    own = module.state_dict()
+    wrong = [name for name in {**own, **weights} if name not in own or name not in weights]
+    wrong += [name for name in own if name in weights and own[name].shape != weights[name].shape]
+    if wrong:
+        raise UsageError(f"{file} is of another architecture than its config says: {listed(wrong, 3)} don't fit.")
+    module.load_state_dict({name: tensor.to(own[name].dtype) for name, tensor in weights.items()}, assign=True)
