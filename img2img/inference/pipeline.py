@@ -188,7 +188,7 @@ class Pipeline(Generic[Key]):
         before = time.perf_counter()
         try:
             translator = self.engine.for_8_bits if batch[0].dtype == np.uint8 else self.engine.for_16_bits
-            images = torch.stack([frame.image for frame in batch])
+            images = torch.stack([frame.image for frame in batch]) if len(batch) > 1 else batch[0].image[None]
             done = translator(images, mode=self.engine.mode, seed=self.seed, tile=self.tile)
             for frame, image in zip(batch, done, strict=True):
                 frame.image = image

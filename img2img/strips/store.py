@@ -1,6 +1,7 @@
 """Where intermediate results are kept while a large image is worked through."""
 
 import math
+import mmap
 import os
 import tempfile
 from typing import Any
@@ -41,7 +42,7 @@ class Store:
         if self.used + size > self.in_memory:
             return _in_file(size)
         self.used += size
-        return np.empty(size, np.uint8)
+        return np.frombuffer(mmap.mmap(-1, size), np.uint8)  # not malloc's, which may keep what is freed
 
     def give_back(self, buffer: Any) -> None:
         """Ends a loan."""

@@ -1,6 +1,7 @@
 """A network on images of any size: padded to what it takes, at once if they fit, else in strips, else in tiles."""
 
 import warnings
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -12,7 +13,7 @@ from img2img.strips import Budget, run
 from img2img.strips.layers import NotInStripsError
 
 STRIP = 512  # at most so many pixels squared in a strip
-STORED_IN_MEMORY = 10**9  # bytes of an image's intermediate results in RAM; more are in a file
+STORED_IN_MEMORY = 5 * 10**8  # bytes of an image's intermediate results in RAM; more are in a file
 BYTES_PER_PIXEL = 2500  # that a network of 64 channels needs at most, measured
 
 
@@ -40,9 +41,14 @@ def translate(
         weight = next(generator.parameters())
         done = generator(padded.to(weight.device, weight.dtype, memory_format=memory_format))
     else:
-        done = torch.cat([_large(generator, image, min(tile or STRIP, STRIP), channels) for image in padded.split(1)])
+        done = joined([_large(generator, image, min(tile or STRIP, STRIP), channels) for image in padded.split(1)])
         release_memory()
     return done[..., :height, :width].float()
+
+
+def joined(parts: Sequence[Tensor]) -> Tensor:
+    """A batch of batches, without a copy if there is one: it may be large."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
 def fits(generator: nn.Module, channels: int, height: int, width: int, tile: int | None = None, batch: int = 1) -> bool:

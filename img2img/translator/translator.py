@@ -15,7 +15,7 @@ from img2img.errors import UsageError, UserError
 from img2img.files import whole_folder, write_tensors
 from img2img.images import Array, ImageError, from_pil, split_alpha, to_pil, with_channels
 from img2img.images.tensors import to_array, to_tensor
-from img2img.translator.anysize import fits, translate
+from img2img.translator.anysize import fits, joined, translate
 from img2img.translator.config import Mode, TranslatorConfig
 from img2img.translator.storage import (
     CONFIG_FILE,
@@ -170,7 +170,7 @@ class Translator:
         batch = image if image.ndim == 4 else image[None]
         source = batch.to(torch.float32)
         parts = source.split(1) if mode == "paper" else (source,)
-        done = torch.cat([self._translated(part, tile) for part in parts]).to(image.device, image.dtype)
+        done = joined([self._translated(part, tile) for part in parts]).to(image.device, image.dtype)
         return done if image.ndim == 4 else done[0]
 
     def _translated(self, source: Tensor, tile: int | None) -> Tensor:
