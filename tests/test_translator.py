@@ -14,7 +14,7 @@ from img2img.images import ImageError, over_white
 from img2img.networks import build_generator, initialise
 from img2img.networks.resnet import ResNetConfig
 from img2img.networks.unet import UNetConfig
-from img2img.translator import Training, Translator, TranslatorConfig, pad_to
+from img2img.translator import BlendedWarning, Training, Translator, TranslatorConfig, pad_to
 
 
 def make(kind: str = "unet", in_channels: int = 3, out_channels: int = 3, **settings: Any) -> Translator:
@@ -243,3 +243,63 @@ def test_a_large_image_is_computed_in_strips_with_the_same_result(mode: Any) -> 
     batch = torch.randn(2, 3, 40, 40).tanh()
     a, b = (translator(batch, mode=mode, tile=tile) for tile in (0, 16))
     assert torch.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["eval", "paper"])
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_images_in_memory_are_mapped_in_their_order(batch_size: int, mode: Any) -> None:
+    translator = make("unet")
+    arrays = [
+        picture(16, 24, seed=0),
+        picture(16, 24, 4, seed=1),
+        picture(9, 9, seed=2),
+        picture(16, 24, seed=3)[..., 0],
+    ]
+    images: list[Any] = [*arrays, Image.fromarray(picture(16, 24, seed=4)), torch.rand(3, 16, 24) * 2 - 1]
+    mapped = list(translator.map(iter(images), batch_size=batch_size, mode=mode, seed=3))
+    for done, image in zip(mapped, images, strict=True):
+        alone = translator(image, mode=mode, seed=3)
+        assert type(done) is type(image)
+        assert np.abs(np.asarray(done, np.float32) - np.asarray(alone, np.float32)).max() <= (
+            1 if image is not images[-1] else 1e-5
+        )
+
+
+def test_what_cannot_be_mapped_is_said() -> None:
+    translator = make()
+    with pytest.raises(UsageError, match="batch_size 0"):
+        next(translator.map([], batch_size=0))
+    with pytest.raises(UsageError, match=r"\(3, H, W\)"):
+        next(translator.map([torch.rand(1, 3, 16, 16)]))
+    with pytest.raises(UsageError, match="not str"):
+        next(translator.map(["a.png"]))  # type: ignore[type-var]
+
+
+class Global(torch.nn.Module):
+    """A network that strips can't compute: it adds the image's own mean, and blurs."""
+
+    size_multiple, min_size = 4, 8
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.blur, self.share = torch.nn.Conv2d(3, 3, 5, padding=2), share
+
+    def forward(self, source: torch.Tensor) -> torch.Tensor:
+        return self.blur(source) + self.share * source.mean(dim=(2, 3), keepdim=True)
+
+
+def test_what_cannot_be_done_in_strips_is_blended_from_tiles_with_a_sentence() -> None:
+    translator = make()
+    translator.generator = Global(0.0)
+    image = torch.rand(1, 3, 203, 150) * 2 - 1
+    whole = translator(image, tile=0)
+    with pytest.warns(BlendedWarning, match="overlapping tiles of 64 pixels.*mean"):
+        tiled = translator(image, tile=64)
+    assert tiled.shape == whole.shape
+    inner = (whole - tiled).abs()
+    assert inner.mean() < 0.01, "only where a tile's border is near do they differ"
+    smooth = torch.linspace(-1, 1, 203).view(1, 1, -1, 1).expand(1, 3, -1, 150)
+    translator.generator = Global(1.0)
+    with pytest.warns(BlendedWarning):
+        tones = translator(smooth, tile=64)[0, 0, 3:-3, 75]
+    assert (tones.diff().abs() < 0.1).all(), "tones shift, as each tile has its own mean, but there are no seams"

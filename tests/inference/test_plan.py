@@ -1,0 +1,126 @@
+"""Which files are converted, under which names."""
+
+import json
+import os
+from pathlib import Path
+
+import pytest
+from conftest import picture
+from identity import identity
+
+import img2img
+from img2img.images import read_image, write_image
+from img2img.inference.plan import plan
+from img2img.inference.report import Outcome, Report
+from img2img.inference.share import Share
+
+
+def touch(folder: Path, *names: str) -> None:
+    for name in names:
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text("")
+
+
+def planned(folder: Path, suffix: str | None = None) -> tuple[dict[str, str], Report]:
+    report = Report()
+    jobs = plan(folder / "in", folder / "out", suffix, report)
+    assert len({job.target for job in jobs}) == len(jobs)
+    return {str(j.source.relative_to(folder / "in")): str(j.target.relative_to(folder / "out")) for j in jobs}, report
+
+
+def test_two_inputs_that_would_land_on_one_name_are_both_kept(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.bmp", "a.jpg", "a.jpg.png", "A.JPG", "b.png", "sub/a.jpg")
+    names, _ = planned(tmp_path, ".png")
+    assert names == {
+        "A.JPG": "A.png",
+        "a.bmp": "a.png",
+        "a.jpg": "a.jpg.png",
+        "a.jpg.png": "a.jpg.png.png",
+        "b.png": "b.png",
+        "sub/a.jpg": "sub/a.png",
+    }
+    assert planned(tmp_path)[0] == {name: name for name in names}
+
+
+def test_another_name_is_told(tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.bmp", picture(8, 8, seed=1))
+    write_image(tmp_path / "in" / "a.jpg", picture(8, 8, seed=2))
+    report = img2img.convert(identity(), tmp_path / "in", tmp_path / "out", format="png")
+    assert [outcome.note != "" for outcome in report.outcomes] == [False, True]
+    (line,) = report.remarks()
+    assert line.startswith("note: ") and "a.jpg.png" in line and "a.bmp" in line
+
+
+def test_links_and_what_is_no_file(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a.png", "in/sub/b.png", "outside/c.png")
+    (tmp_path / "in" / "inner.png").symlink_to("a.png")
+    (tmp_path / "in" / "outer.png").symlink_to(tmp_path / "outside" / "c.png")
+    (tmp_path / "in" / "nowhere.png").symlink_to("gone.png")
+    (tmp_path / "in" / "ring.png").symlink_to("ring.png")
+    (tmp_path / "in" / "up").symlink_to(tmp_path / "in")
+    (tmp_path / "in" / "round").symlink_to("round")
+    os.mkfifo(tmp_path / "in" / "pipe.png")
+    names, report = planned(tmp_path)
+    assert set(names) == {"a.png", "inner.png", "sub/b.png"}
+    assert {Path(outcome.source).name: outcome.status for outcome in report.outcomes} == {
+        "outer.png": "skipped",
+        "nowhere.png": "failed",
+        "ring.png": "failed",
+        "up": "skipped",
+        "pipe.png": "failed",
+    }
+    assert report.ignored == 1, "a link to itself, of no image's name"
+
+
+def test_names_of_every_kind_are_converted(tmp_path: Path) -> None:
+    names = [
+        "with space.PNG",
+        "-n.png",
+        "ü漢字.png",
+        "n" * 246 + ".png",
+        "two\nlines.png",
+        "'quote\".png",
+        "no\udcffutf.png",
+    ]
+    for name in names:
+        write_image(tmp_path / "in" / name, picture(8, 8))
+    report = img2img.convert(identity(), tmp_path / "in", tmp_path / "out")
+    assert report.count("done") == len(names)
+    for name in names:
+        assert read_image(tmp_path / "out" / name).shape == (8, 8, 3)
+    report.write(tmp_path / "report.jsonl")
+    lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+    assert sorted(Path(line["source"]).name for line in lines) == sorted(names)
+
+
+def test_a_name_that_becomes_too_long_is_one_files_failure(tmp_path: Path) -> None:
+    for suffix in (".bmp", ".tif"):
+        write_image(tmp_path / "in" / ("n" * 251 + suffix), picture(8, 8))
+    report = img2img.convert(identity(), tmp_path / "in", tmp_path / "out", format="png")
+    assert [outcome.status for outcome in report.outcomes] == ["done", "failed"]
+    assert "too long" in report.failures[0].reason
+
+
+def test_shares_are_complete_and_disjoint() -> None:
+    things = list(range(11))
+    shares = [Share(index, 3).of(things) for index in range(3)]
+    assert (
+        sorted(thing for share in shares for thing in share) == things
+        and max(map(len, shares)) - min(map(len, shares)) <= 1
+    )
+    assert Share().of(things) == things and Share().gathered(things) == things
+
+
+def test_what_alike_is_said_once() -> None:
+    report = Report([Outcome(f"{n}.png", "", "failed", "the disk is full") for n in range(30)])
+    report.outcomes += [Outcome(f"{n}.jpg", "", "failed", f"{n}.jpg is bad") for n in range(30)]
+    lines = report.remarks(most=3)
+    assert lines[0] == "failed: 0.png, 1.png (+28 more): the disk is full"
+    assert lines[1:3] == ["failed: 0.jpg is bad", "failed: 1.jpg is bad"] and "28 more" in lines[3]
+
+
+@pytest.mark.parametrize("suffix", [".npy", ".gif"])
+def test_every_format_can_be_asked_for(tmp_path: Path, suffix: str) -> None:
+    write_image(tmp_path / "in" / "a.png", picture(8, 8))
+    img2img.convert(identity(), tmp_path / "in", tmp_path / "out", format=suffix)
+    assert [file.name for file in (tmp_path / "out").iterdir()] == [f"a{suffix}"]
