@@ -186,7 +186,7 @@ def _stored(rows: Rows, store: Store, budget: Budget, weight: Tensor, measured: 
     shape = (1, rows.channels, rows.height, rows.width)
     buffer = store.lend(math.prod(shape) * weight.dtype.itemsize)
     tensor = tensor_in(buffer, shape, weight.dtype)
-    height = max(1, budget.elements // (rows.channels * rows.width))
+    height = max(1, int(budget.elements / rows.row_size()))
     mean = torch.zeros(rows.channels, dtype=torch.float64, device=weight.device)
     spread, count = torch.zeros_like(mean), 0
     for first in range(0, rows.height, height):

@@ -28,6 +28,12 @@ class Rows(ABC):
     channels: int
     height: int
     width: int
+    sources: tuple["Rows", ...] = ()
+
+    def row_size(self) -> float:
+        """Numbers in a row, or in what has to be computed for a row, if that is more."""
+        behind = (source.row_size() * source.height / self.height for source in self.sources)
+        return max(self.channels * self.width, *behind, 0)
 
     @abstractmethod
     def rows(self, first: int, last: int) -> Tensor:
@@ -63,6 +69,7 @@ class Reflected(Rows):
 
     def __init__(self, source: Rows, pixels: int) -> None:
         self.source, self.pixels, self.channels = source, pixels, source.channels
+        self.sources = (source,)
         self.height, self.width = source.height + 2 * pixels, source.width + 2 * pixels
 
     def rows(self, first: int, last: int) -> Tensor:
@@ -82,6 +89,7 @@ class Convolved(Rows):
         if layer.padding_mode != "zeros" or isinstance(layer.padding, str) or layer.dilation != (1, 1):
             raise NotInStripsError(f"a convolution with padding {layer.padding_mode} {layer.padding}")
         self.source, self.layer, self.channels = source, layer, layer.out_channels
+        self.sources = (source,)
         (self.kernel, across), (self.stride, along) = layer.kernel_size, layer.stride
         self.padding, self.side = cast(tuple[int, int], layer.padding)
         self.height = (source.height + 2 * self.padding - self.kernel) // self.stride + 1
@@ -101,6 +109,7 @@ class Blurred(Rows):
 
     def __init__(self, source: Rows, layer: BlurPool) -> None:
         self.source, self.layer, self.channels = Reflected(source, 1), layer, source.channels
+        self.sources = (self.source,)
         self.height, self.width = (source.height + 1) // 2, (source.width + 1) // 2
 
     def rows(self, first: int, last: int) -> Tensor:
@@ -114,6 +123,7 @@ class Transposed(Rows):
         if layer.dilation != (1, 1) or max(layer.output_padding) > min(cast(tuple[int, int], layer.padding)):
             raise NotInStripsError("a transposed convolution with dilation, or more output padding than padding")
         self.source, self.layer, self.channels = source, layer, layer.out_channels
+        self.sources = (source,)
         (self.kernel, across), (self.stride, along) = layer.kernel_size, layer.stride
         self.padding, self.side = cast(tuple[int, int], layer.padding)
         below, self.beside = layer.output_padding
@@ -138,6 +148,7 @@ class Doubled(Rows):
         if layer.scale_factor not in (2, 2.0) or layer.mode not in ("nearest", "bilinear") or layer.align_corners:
             raise NotInStripsError(f"upsampling {layer.mode} by {layer.scale_factor}")
         self.source, self.layer, self.channels = source, layer, source.channels
+        self.sources = (source,)
         self.height, self.width = 2 * source.height, 2 * source.width
 
     def rows(self, first: int, last: int) -> Tensor:

@@ -14,6 +14,7 @@ from img2img.networks import ResNetConfig, build_generator, initialise
 from img2img.networks.unet import UNetConfig
 from img2img.strips import Budget, NotInStripsError, run
 from img2img.strips import store as room
+from img2img.strips.layers import Pointwise
 
 SMALL = {"channels": 4, "blocks": 2}
 CONFIGS = [
@@ -135,3 +136,18 @@ def test_few_tensors_are_stored_at_once(monkeypatch: pytest.MonkeyPatch) -> None
     run(network_of(ResNetConfig(channels=4, blocks=6)), torch.randn(1, 3, 32, 32), Budget(10**6, 10**9))
     of_blocks = [size for size in lent if size == 16 * 8 * 8 * 4]
     assert len(of_blocks) <= 4, "six blocks share their buffers"
+
+
+def test_strips_are_low_where_what_they_are_computed_from_is_large(monkeypatch: pytest.MonkeyPatch) -> None:
+    most: list[int] = []
+    rows = Pointwise.rows
+
+    def watching(self: Pointwise, first: int, last: int) -> Tensor:
+        done = rows(self, first, last)
+        most.append(done.numel())
+        return done
+
+    monkeypatch.setattr(Pointwise, "rows", watching)
+    network, limit = network_of(ResNetConfig(channels=8, blocks=1)), 8 * 64 * 4
+    run(network, torch.randn(1, 3, 64, 64), Budget(limit, 10**9))
+    assert max(most) <= limit + 8 * 64 * 8, "the last layer has 3 channels of 8, but reads 6 rows more than it makes"
