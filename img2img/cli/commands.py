@@ -67,7 +67,7 @@ def convert(arguments: list[str]) -> int:
             size: Scale the shorter side to so many pixels first; the output has that size. By default images keep theirs.
             max_side: Scale images whose longer side has more pixels down to it.
             frames: Of animations (GIF, APNG, WebP) and TIFFs of several pages: all or first.
-            metadata: Keep EXIF (without orientation, which is applied) and DPI.
+            metadata: Whether EXIF (without orientation, which is applied) and DPI are kept.
             quality: Of JPEG and WebP, 1-100.
             dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32.
             batch_size: Images of equal size that the network gets at once; by default as many as pay.

@@ -141,9 +141,6 @@ def _read_file(path: Path, rules: Rules) -> Picture:
     with opened as image:
         numbers = _frames(image, rules.first)
         _refuse_bombs(image.height, image.width, len(numbers), rules)
-        if image.format == "JPEG" and (rules.size or rules.max_side):
-            height, width = fitted_size(image.height, image.width, rules)
-            image.draft(None, (width, height))  # decodes at 1/2, 1/4 or 1/8, never below this
         try:
             return _read_frames(path, image, numbers, rules)
         except OSError:
@@ -159,12 +156,16 @@ def _read_frames(path: Path, image: Any, numbers: list[int], rules: Rules) -> Pi
     frames, durations = [], []
     for number in numbers:
         image.seek(number)
+        goal = fitted_size(image.height, image.width, rules)
+        if image.format == "JPEG" and goal != (image.height, image.width):
+            image.draft(None, goal[::-1])  # decodes at 1/2, 1/4 or 1/8, never below this
         deep = _deep_colour(image)
         inverted = image.mode == "I;16" and getattr(image, "tag_v2", {}).get(262) == 0  # white is zero
         image.load()  # finds what is damaged, also for OpenCV, which fills it in
         array = _decode_deep(path, deep, number) if deep else from_pil(image)
         orientation = image.getexif().get(ORIENTATION, 1)
-        frames.append(_fitted(_upright(65535 - array if inverted else array, orientation), rules))
+        fitting = resized_with_alpha(65535 - array if inverted else array, *goal)
+        frames.append(_upright(fitting, orientation))
         durations.append(round(image.info.get("duration", 0)))
     moving = image.format in ANIMATED and len(frames) > 1
     if moving:  # some of Pillow's frames have alpha, and others not
