@@ -73,13 +73,13 @@ class Reflected(Rows):
         self.height, self.width = source.height + 2 * pixels, source.width + 2 * pixels
 
     def rows(self, first: int, last: int) -> Tensor:
-        top = self.source.height - 1
-        wanted = [top - abs(top - abs(row - self.pixels)) for row in range(first, last)]
-        lowest, highest = min(wanted), max(wanted)
-        found = self.source.rows(lowest, highest + 1)
-        if wanted != list(range(lowest, highest + 1)):
-            found = found.index_select(2, torch.tensor([row - lowest for row in wanted], device=found.device))
-        return F.pad(found, (self.pixels, self.pixels, 0, 0), "reflect")
+        start, end, height = first - self.pixels, last - self.pixels, self.source.height
+        above, below = max(0, -start), max(0, end - height)  # rows that are reflected ones
+        lowest = min(max(start, 0), height - 1 - below)
+        found = self.source.rows(lowest, max(min(end, height), above + 1))
+        padded = F.pad(found, (self.pixels, self.pixels, above, below), "reflect")
+        begin = start - (lowest - above)
+        return padded[:, :, begin : begin + last - first]
 
 
 class Convolved(Rows):

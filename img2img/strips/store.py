@@ -54,9 +54,11 @@ class Store:
         self.free = []
 
 
-def tensor_in(buffer: Any, shape: tuple[int, ...], dtype: torch.dtype) -> Tensor:
-    """The beginning of a buffer as a tensor."""
-    return torch.from_numpy(buffer[: math.prod(shape) * dtype.itemsize]).view(dtype).view(shape)
+def tensor_in(buffer: Any, shape: tuple[int, int, int, int], dtype: torch.dtype) -> Tensor:
+    """The beginning of a buffer as a tensor (B, C, H, W) in channels-last layout: convolutions like it, and rows lie together."""
+    batch, channels, height, width = shape
+    flat = torch.from_numpy(buffer[: math.prod(shape) * dtype.itemsize]).view(dtype)
+    return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
 def _in_file(size: int) -> Any:
