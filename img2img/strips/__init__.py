@@ -196,9 +196,7 @@ def _stored(rows: Rows, store: Store, budget: Budget, weight: Tensor, measured: 
         tensor[:, :, first:last] = strip
         if not measured:
             continue
-        pixels = strip.permute(0, 2, 3, 1).reshape(-1, rows.channels).float()
-        average = pixels.mean(0)
-        variance = (pixels - average).square_().mean(0)  # torch.var_mean is several times as slow
+        average, variance = _statistics(strip)
         new = (last - first) * rows.width
         apart = average.double() - mean  # merged by Chan et al. 1979
         mean += apart * new / (count + new)
@@ -207,6 +205,16 @@ def _stored(rows: Rows, store: Store, budget: Budget, weight: Tensor, measured: 
     found = _Measured(tensor, weight.device, mean, spread / count) if measured else Stored(tensor, weight.device)
     weakref.finalize(found, store.give_back, buffer)  # as soon as nothing is computed from it any more
     return found
+
+
+def _statistics(strip: Tensor) -> tuple[Tensor, Tensor]:
+    """Mean and variance of each channel, (C,) in fp32."""
+    if strip.device.type not in ("cpu", "cuda"):
+        variance, mean = torch.var_mean(strip.float(), dim=(0, 2, 3), correction=0)
+        return mean, variance
+    unused = torch.zeros(2, strip.shape[1], device=strip.device)  # in fp32, which makes the sums fp32
+    mean, variance = torch.batch_norm_update_stats(strip, unused[0], unused[1], 0.0)  # several times as fast as var_mean
+    return mean, variance
 
 
 class _Measured(Stored):
