@@ -1,5 +1,6 @@
 """Files and folders that are whole or absent, also when the process is killed while it writes them."""
 
+import errno
 import os
 import platform
 import re
@@ -21,11 +22,16 @@ PARTIAL = ".partial-"  # the names of what is not finished begin with this, the 
 HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:64]
 
 
-def write_whole(path: Path, data: bytes) -> None:
-    """Writes a file beside its place, then renames it there; replaces an older one.
+def write_whole(path: Path, data: bytes, replace: bool = True) -> None:
+    """Writes a file beside its place, then renames it there.
+
+    Args:
+        path: of the file.
+        data: all that is in it.
+        replace: whether an older one may be replaced.
 
     Raises:
-        UserError: if it can't be written; nothing is left behind then.
+        UserError: if it can't be written, or may not be replaced; nothing is left behind then.
     """
     temporary: Path | None = None
     try:
@@ -36,12 +42,27 @@ def write_whole(path: Path, data: bytes) -> None:
             file.write(data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~_umask())  # mkstemp makes files that only their owner can read
-        temporary.replace(path)
+        temporary.chmod(0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
+        _put(temporary, path, replace)
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
+
+
+def _put(temporary: Path, path: Path, replace: bool) -> None:
+    """Gives a file its name."""
+    if not replace:
+        try:
+            os.link(temporary, path)  # unlike renaming, this fails if somebody was faster
+            temporary.unlink()
+            return
+        except FileExistsError:
+            raise
+        except OSError:  # a file system without links
+            if path.exists():
+                raise FileExistsError(errno.EEXIST, "it exists by now") from None
+    temporary.replace(path)
 
 
 @contextmanager
@@ -59,7 +80,7 @@ def whole_folder(path: Path) -> Iterator[Path]:
         path.parent.mkdir(parents=True, exist_ok=True)
         temporary = Path(tempfile.mkdtemp(prefix=f"{_prefix()}{path.name}-", dir=path.parent))
         yield temporary
-        temporary.chmod(0o777 & ~_umask())
+        temporary.chmod(0o777 & ~UMASK)
         for file in temporary.rglob("*"):
             if file.is_file():
                 _sync(file)
@@ -106,7 +127,9 @@ def sweep(folder: Path, of_all: bool = False) -> None:
     """
     for leftover in folder.glob(f"{PARTIAL}*"):
         owner = re.match(rf"{re.escape(PARTIAL)}(.*?)-(\d+)-", leftover.name)
-        alive = owner is not None and (owner[1] != HOST or psutil.pid_exists(int(owner[2])))
+        if owner is None:  # somebody else's, by chance of that name
+            continue
+        alive = owner[1] != HOST or psutil.pid_exists(int(owner[2]))
         if of_all or not alive:
             if leftover.is_dir():
                 shutil.rmtree(leftover, ignore_errors=True)
@@ -118,10 +141,13 @@ def _prefix() -> str:
     return f"{PARTIAL}{HOST}-{os.getpid()}-"
 
 
-def _umask() -> int:
+def _read_umask() -> int:
     mask = os.umask(0o022)
     os.umask(mask)
     return mask
+
+
+UMASK = _read_umask()  # once, for reading it is changing it, and there are threads
 
 
 def _sync(path: Path) -> None:

@@ -71,3 +71,11 @@ with whole_folder(pathlib.Path({str(tmp_path / "a")!r})) as new:
     sweep(tmp_path)
     assert (tmp_path / "a" / "file").read_text() == "one"
     assert [p.name for p in tmp_path.iterdir()] == ["a"]
+
+
+def test_what_is_not_ours_is_not_swept(tmp_path: Path) -> None:
+    (tmp_path / ".partial-mine" / "sub").mkdir(parents=True)
+    (tmp_path / ".partial-mine" / "sub" / "precious.txt").write_text("")
+    sweep(tmp_path)
+    sweep(tmp_path, of_all=True)
+    assert (tmp_path / ".partial-mine" / "sub" / "precious.txt").exists()

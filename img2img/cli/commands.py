@@ -2,6 +2,7 @@
 
 import os
 import sys
+import tempfile
 from collections.abc import Callable
 from pathlib import Path
 from typing import Annotated, Any, Literal
@@ -70,7 +71,7 @@ def convert(arguments: list[str]) -> int:
             metadata: Whether EXIF (without orientation, which is applied) and DPI are kept.
             quality: Of JPEG and WebP, 1-100.
             dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32.
-            batch_size: Images of equal size that the network gets at once; by default as many as pay.
+            batch_size: Images of equal size that the network gets at once, at most 64; by default as many as pay.
             tile: Compute images of more than so many pixels squared in strips, with the same result; by default such as don't fit into the memory; 0: never.
             compile: torch.compile the network, which pays for thousands of images.
             device: auto, cpu, cuda, cuda:1 or mps.
@@ -82,6 +83,8 @@ def convert(arguments: list[str]) -> int:
         """
         if overwrite and skip_existing:
             raise UsageError("--overwrite and --skip-existing exclude each other.")
+        if report:
+            _must_be_writable(report)
         if direction is None and has_both_directions(model) and os.environ.get("RANK", "0") == "0":
             print("Translating AtoB; --direction BtoA is the other way.", file=sys.stderr)
         existing: Any = "overwrite" if overwrite else "skip" if skip_existing else "fail"
@@ -92,15 +95,27 @@ def convert(arguments: list[str]) -> int:
             accept_truncated=accept_truncated, progress=sys.stderr.isatty(),
         )  # fmt: skip
         if outcome.process:
-            return 1 if outcome.failures else 0  # the first of several processes speaks for all
-        if report:
-            outcome.write(report)
+            return 0  # the first of several processes speaks for all; a launcher would end it if another failed
         for line in outcome.remarks():
             print(line, file=sys.stderr)
         print(outcome.summary())
+        if report:
+            outcome.write(report)
         return 1 if outcome.failures else 0
 
     return _run(command, "convert", arguments)
+
+
+def _must_be_writable(report: Path) -> None:
+    """Says before the work what would go wrong after it."""
+    try:
+        report.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=report.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"--report {report} can't be written: {error.strerror}.") from None
+    if report.is_dir():
+        raise UsageError(f"--report {report} is a folder; give a file.")
 
 
 def evaluate(arguments: list[str]) -> int:

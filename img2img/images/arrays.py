@@ -1,6 +1,7 @@
 """Image arrays: their kinds, alpha, depth, channels and size, and Pillow's modes."""
 
 import io
+from collections.abc import Callable
 from typing import Any
 
 import cv2
@@ -12,6 +13,7 @@ from img2img.errors import UserError
 
 Array = NDArray[Any]
 
+BAND = 2**22  # pixels that are computed at a time
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and OpenCV
 
 
@@ -30,7 +32,13 @@ def from_pil(image: Image.Image) -> Array:
     """
     mode = image.mode
     if mode.startswith("I;16"):
-        return np.asarray(image).astype(np.uint16)[..., None]
+        gray = np.asarray(image).astype(np.uint16)[..., None]
+        clear = image.info.get("transparency")
+        return (
+            np.concatenate([gray, np.where(gray == clear, 0, 65535).astype(np.uint16)], 2)
+            if isinstance(clear, int)
+            else gray
+        )
     if mode == "I":
         return within_16_bits(np.asarray(image))[..., None]
     if mode == "F":
@@ -38,8 +46,8 @@ def from_pil(image: Image.Image) -> Array:
     if mode == "P" or mode == "PA":
         transparent = mode == "PA" or "transparency" in image.info
         image = image.convert("RGBA" if transparent else "RGB")
-    elif mode in ("L", "RGB") and "transparency" in image.info:
-        image = image.convert("LA" if mode == "L" else "RGBA")
+    elif mode in ("1", "L", "RGB") and "transparency" in image.info:
+        image = image.convert("RGBA" if mode == "RGB" else "LA")
     elif mode in ("CMYK", "LAB"):
         image = _srgb(image)
     elif mode not in ("L", "LA", "RGB", "RGBA"):
@@ -121,6 +129,12 @@ def _as(values: Array, dtype: np.dtype[Any]) -> Array:
     return (np.rint(values) if np.issubdtype(dtype, np.integer) else values).astype(dtype)
 
 
+def _in_bands(function: Callable[[slice], Array], height: int, width: int) -> Array:
+    """What a function makes of all rows, some at a time: its intermediate results are several times as large as an image."""
+    rows = max(1, BAND // max(1, width))
+    return np.concatenate([function(slice(first, first + rows)) for first in range(0, height, rows)])
+
+
 def split_alpha(array: Array) -> tuple[Array, Array | None]:
     """(H, W, 2 or 4) → colour (H, W, 1 or 3) and alpha (H, W, 1); others have no alpha."""
     return (array[..., :-1], array[..., -1:]) if array.shape[2] in (2, 4) else (array, None)
@@ -132,8 +146,12 @@ def over_white(array: Array) -> Array:
     if alpha is None:
         return array
     white = peak(array.dtype)
-    share = alpha.astype(np.float64) / white
-    return _as(colour * share + white * (1 - share), array.dtype)
+
+    def composed(band: slice) -> Array:
+        share = alpha[band].astype(np.float64) / white
+        return _as(colour[band] * share + white * (1 - share), array.dtype)
+
+    return _in_bands(composed, array.shape[0], array.shape[1])
 
 
 def with_channels(array: Array, channels: int) -> Array:
@@ -152,7 +170,7 @@ def with_channels(array: Array, channels: int) -> Array:
         if array.shape[2] == 1 and channels == 3:
             return np.repeat(array, 3, axis=2)
         if array.shape[2] == 3 and channels == 1:
-            return _as(array @ np.array(LUMA), array.dtype)[..., None]
+            return _in_bands(lambda band: _as(array[band] @ np.array(LUMA), array.dtype)[..., None], *array.shape[:2])
     elif channels in (2, 4) and array.shape[2] < 5:
         colour, alpha = split_alpha(array)
         opaque = np.full((*array.shape[:2], 1), peak(array.dtype), array.dtype)

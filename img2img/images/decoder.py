@@ -20,6 +20,7 @@ from img2img.images.worker import command
 
 MEMORY = 4 * 2**30
 TIMEOUT = 60.0
+STARTING = 120.0  # seconds
 
 
 class Decoder:
@@ -33,13 +34,16 @@ class Decoder:
 
     def __init__(self, rules: Rules, memory: int = MEMORY, timeout: float = TIMEOUT) -> None:
         self.rules, self.memory, self.timeout = rules, memory, timeout
+        self.ready = False
         self.process: subprocess.Popen[bytes] | None = self._start()  # at once: it starts while others work
 
     def pixels(self, path: Path) -> int:
-        """As `img2img.images.pixels_of`; 0 also if the file ends the process."""
-        with suppress(ImageError):
-            return int(self._ask("pixels", path, lambda values, _: values["pixels"]))
-        return 0
+        """As `img2img.images.pixels_of`.
+
+        Raises:
+            ImageError: if the file takes too long or too much memory, or crashes the process.
+        """
+        return int(self._ask("pixels", path, lambda values, _: values["pixels"]))
 
     def picture(self, path: Path) -> Picture:
         """As `img2img.images.read_picture`.
@@ -50,8 +54,7 @@ class Decoder:
         return self._ask("picture", path, _picture)
 
     def _ask(self, task: str, path: Path, receive: Callable[[dict[str, Any], IO[bytes]], Any]) -> Any:
-        process = self.process or self._start()
-        self.process, late = process, threading.Event()
+        process, late = self._started(), threading.Event()
         assert process.stdin and process.stdout
 
         def stop() -> None:
@@ -76,15 +79,39 @@ class Decoder:
                     f"{path} takes longer than {self.timeout:g} s to decode; --timeout allows more."
                 ) from None
             raise ImageError(f"{path} can't be decoded: it crashed the decoder.") from None
+        except BaseException:  # whatever else: the rest of the answer must not be taken for the next one's
+            self.close()
+            raise
         finally:
             timer.cancel()
+
+    def _started(self) -> subprocess.Popen[bytes]:
+        """The process, ready; a new one if it has ended, or was ended, since the last file."""
+        if self.process is not None and self.process.poll() is not None:
+            self.close()
+        if self.process is None:
+            self.process = self._start()
+        if not self.ready:
+            assert self.process.stdout
+            timer = threading.Timer(STARTING, self.process.kill)
+            timer.start()
+            line = self.process.stdout.readline()
+            timer.cancel()
+            if not line:
+                self.close()
+                raise ImageError(
+                    f"the process that decodes images doesn't start within {STARTING:g} s and {self.memory / 2**30:.3g} GB "
+                    "(--file-memory)."
+                )
+            self.ready = True
+        return self.process
 
     def _start(self) -> subprocess.Popen[bytes]:
         root = str(Path(img2img.__file__).parent.parent)
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
         try:
             return subprocess.Popen(
-                command(self.memory, self.rules), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                command(self.memory, self.timeout, self.rules), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
             )  # fmt: skip
         except OSError as error:
@@ -92,7 +119,7 @@ class Decoder:
 
     def close(self) -> None:
         """Ends the process."""
-        process, self.process = self.process, None
+        process, self.process, self.ready = self.process, None, False
         if process is not None:
             process.kill()
             process.wait()

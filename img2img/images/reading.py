@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-import cv2
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -22,6 +21,8 @@ from img2img.images.arrays import (
     within_16_bits,
     within_unit,
 )
+from img2img.images.deep import decode_deep, deep_colour, float_pages
+from img2img.images.gif import gif_is_whole
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF")  # Pillow's others run programs, or are never meant
 ANIMATED = ("PNG", "WEBP", "GIF")
@@ -108,15 +109,17 @@ def read_picture(path: Path, rules: Rules | None = None) -> Picture:
         raise ImageError(f"{path} can't be read as an image: {reason(error)}.") from None
 
 
-def pixels_of(path: Path) -> int:
-    """Height times width times frames by the file's header; 0 if it can't be read."""
+def pixels_of(path: Path, rules: Rules | None = None) -> int:
+    """Height times width times frames of what will be read, by the file's header; 0 if it can't be read."""
+    rules = rules or Rules()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if path.suffix.lower() == ".npy":
-                return math.prod(np.load(path, mmap_mode="r", allow_pickle=False).shape[:2])
-            with Image.open(path, formats=FORMATS) as image:
-                return image.width * image.height * len(_frames(image, False))
+                height, width = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
+                return math.prod(fitted_size(height, width, rules))
+            with _opened(path) as image:
+                return math.prod(fitted_size(image.height, image.width, rules)) * len(_frames(image, rules.first))
     except Exception:  # as in read_picture, which says what is wrong
         return 0
 
@@ -130,23 +133,31 @@ def reason(error: BaseException) -> str:
     return (str(error).strip() or type(error).__name__).rstrip(".")
 
 
+@contextmanager
+def _opened(path: Path) -> Iterator[Any]:
+    """A Pillow image of a file that is open: of a path, Pillow maps TIFFs into memory, and then turned ones come out wrong."""
+    with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+        yield image
+
+
 def _read_file(path: Path, rules: Rules) -> Picture:
     try:
-        opened = Image.open(path, formats=FORMATS)
+        with _opened(path) as image:
+            numbers = _frames(image, rules.first)
+            _refuse_bombs([(image.height, image.width)] * len(numbers), rules)
+            try:
+                return _read_frames(path, image, numbers, rules)
+            except ImageError:
+                raise
+            except Exception:
+                if not rules.accept_truncated:
+                    raise
     except UnidentifiedImageError:
-        pages = _float_pages(path, rules)
+        pages = float_pages(path, rules.first, lambda sizes: _refuse_bombs(sizes, rules))
         if pages is None:
             raise
         return Picture([_fitted(page, rules) for page in pages])
-    with opened as image:
-        numbers = _frames(image, rules.first)
-        _refuse_bombs(image.height, image.width, len(numbers), rules)
-        try:
-            return _read_frames(path, image, numbers, rules)
-        except OSError:
-            if not rules.accept_truncated:
-                raise
-    with _truncated_files(), Image.open(path, formats=FORMATS) as image:
+    with _truncated_files(), _opened(path) as image:
         picture = _read_frames(path, image, numbers, rules)
         picture.truncated = True
         return picture
@@ -154,16 +165,26 @@ def _read_file(path: Path, rules: Rules) -> Picture:
 
 def _read_frames(path: Path, image: Any, numbers: list[int], rules: Rules) -> Picture:
     frames, durations = [], []
+    sizes: list[tuple[int, int]] = []
+    if (
+        image.format == "GIF"
+        and not rules.first
+        and not ImageFile.LOAD_TRUNCATED_IMAGES
+        and not gif_is_whole(path.read_bytes())
+    ):
+        raise OSError("image file is truncated")  # which Pillow doesn't notice between two frames
     for number in numbers:
         image.seek(number)
         goal = fitted_size(image.height, image.width, rules)
+        sizes.append(max((image.height, image.width), goal, key=math.prod))
+        _refuse_bombs(sizes, rules)
         if image.format == "JPEG" and goal != (image.height, image.width):
             image.draft(None, goal[::-1])  # decodes at 1/2, 1/4 or 1/8, never below this
-        deep = _deep_colour(image)
+        deep = deep_colour(image) if image.format == "TIFF" or len(numbers) == 1 else 0  # OpenCV reads no APNG's frames
         inverted = image.mode == "I;16" and getattr(image, "tag_v2", {}).get(262) == 0  # white is zero
         image.load()  # finds what is damaged, also for OpenCV, which fills it in
-        array = _decode_deep(path, deep, number) if deep else from_pil(image)
-        orientation = image.getexif().get(ORIENTATION, 1)
+        array = decode_deep(path, image, deep, number) if deep else from_pil(image)
+        orientation = _exif(image).get(ORIENTATION, 1)
         fitting = resized_with_alpha(65535 - array if inverted else array, *goal)
         frames.append(_upright(fitting, orientation))
         durations.append(round(image.info.get("duration", 0)))
@@ -179,7 +200,7 @@ def _read_frames(path: Path, image: Any, numbers: list[int], rules: Rules) -> Pi
         frames,
         durations if moving else [],
         int(image.info.get("loop", 1 if image.format == "GIF" else 0)),
-        _exif(image),
+        _kept_exif(image),
         icc if frames[0].shape[2] in colour and image.mode not in ("CMYK", "LAB") else b"",
         _dpi(image),
     )
@@ -194,10 +215,11 @@ def _frames(image: Any, first: bool) -> list[int]:
     return numbers[:1] if first else numbers
 
 
-def _refuse_bombs(height: int, width: int, frames: int, rules: Rules) -> None:
-    if height * width * frames > rules.max_pixels:
-        size = f"{width} × {height}" + (f" × {frames} frames" if frames > 1 else "")
-        millions, most = height * width * frames / 1e6, rules.max_pixels / 1e6
+def _refuse_bombs(sizes: list[tuple[int, int]], rules: Rules) -> None:
+    pixels = sum(map(math.prod, sizes))
+    if pixels > rules.max_pixels:
+        size = f"{sizes[0][1]} × {sizes[0][0]}" + (f" × {len(sizes)} frames" if len(sizes) > 1 else "")
+        millions, most = pixels / 1e6, rules.max_pixels / 1e6
         raise ImageError(
             f"it has {size} = {millions:.4g} million pixels, more than {most:.4g} million; --max-pixels allows more"
         )
@@ -226,16 +248,25 @@ def _truncated_files() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _exif(image: Any) -> bytes:
-    exif, kept = image.getexif(), Image.Exif()
-    for tag in KEPT_EXIF:
-        if tag in exif:
-            part = exif.get_ifd(tag) if tag in (34665, 34853) else exif[tag]
-            if part:
-                kept[tag] = part
+def _exif(image: Any) -> Image.Exif:
     try:
+        exif: Image.Exif = image.getexif()
+        return exif
+    except Exception:  # damaged; the image is what counts
+        return Image.Exif()
+
+
+def _kept_exif(image: Any) -> bytes:
+    try:
+        exif, kept = _exif(image), Image.Exif()
+        for tag in KEPT_EXIF:
+            part = exif.get_ifd(tag) if tag in (34665, 34853) else exif.get(tag)
+            if part:
+                kept[tag] = (
+                    part.encode("latin-1") if isinstance(part, str) else part
+                )  # Pillow's text, back to its bytes
         return kept.tobytes() if len(kept) else b""
-    except Exception:  # values that contradict their types; the image is what counts
+    except Exception:  # values that contradict their types
         return b""
 
 
@@ -244,7 +275,7 @@ def _dpi(image: Any) -> tuple[float, float] | None:
         horizontal, vertical = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):
         return None
-    usable = all(math.isfinite(value) and value > 0 for value in (horizontal, vertical))
+    usable = all(0 < value < 1e6 for value in (horizontal, vertical))
     return (horizontal, vertical) if usable else None
 
 
@@ -252,7 +283,9 @@ def _read_array(path: Path, rules: Rules) -> Picture:
     array = np.load(path, mmap_mode="r", allow_pickle=False)
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise ImageError(f"its shape is {array.shape}; an image is (H, W) or (H, W, C)")
-    _refuse_bombs(array.shape[0], array.shape[1], 1, rules)
+    height, width = array.shape[:2]
+    deep = max(1, math.prod(array.shape[2:]) // 4)  # more channels than an image file has count as more pixels
+    _refuse_bombs([max((height, width * deep), fitted_size(height, width, rules), key=math.prod)], rules)
     flat, values = array.ndim == 2, np.atleast_3d(np.asarray(array))
     if values.dtype == bool:
         values = values.astype(np.uint8) * np.uint8(255)
@@ -263,55 +296,6 @@ def _read_array(path: Path, rules: Rules) -> Picture:
     elif values.dtype != np.uint8:
         raise ImageError(f"its values are {values.dtype}; use integers or floats")
     return Picture([_fitted(np.ascontiguousarray(values), rules)], flat=flat)
-
-
-def _deep_colour(image: Any) -> int:
-    """The channels of a file that has several of 16 bits, which Pillow hides behind its 8-bit modes; else 0."""
-    if image.mode.startswith("I"):
-        return 0
-    channels = len(image.getbands())
-    if image.format == "PNG":
-        raw = str(getattr(image, "tile", ""))
-        return (2 if "LA;16B" in raw else channels) if ";16B" in raw else 0
-    return channels if image.format == "TIFF" and 16 in getattr(image, "tag_v2", {}).get(258, ()) else 0
-
-
-def _decode_deep(path: Path, channels: int, page: int) -> Array:
-    data = np.frombuffer(path.read_bytes(), np.uint8)
-    if page:
-        done, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page, page + 1))
-        array = pages[0] if done and pages else None
-    else:
-        array = cv2.imdecode(data, cv2.IMREAD_UNCHANGED)
-    if array is None:
-        raise ImageError("its 16-bit data can't be decoded")
-    array = _rgb_order(np.atleast_3d(array))
-    return array[..., [0, 3]] if array.shape[2] == 4 and channels == 2 else array
-
-
-def _float_pages(path: Path, rules: Rules) -> list[Array] | None:
-    """The pages of a TIFF of colours in floats, which Pillow doesn't know; None if it is none."""
-    import tifffile
-
-    try:
-        with tifffile.TiffFile(path) as file:
-            pages: list[Any] = list(file.pages)[: 1 if rules.first else None]
-            if not pages or any(page.dtype != np.float32 or page.samplesperpixel not in (3, 4) for page in pages):
-                return None
-            _refuse_bombs(pages[0].imagelength, pages[0].imagewidth, len(pages), rules)
-    except (tifffile.TiffFileError, ValueError) as error:
-        if isinstance(error, ImageError):
-            raise
-        return None
-    done, arrays = cv2.imdecodemulti(np.frombuffer(path.read_bytes(), np.uint8), cv2.IMREAD_UNCHANGED)
-    if not done:
-        raise ImageError("its floats can't be decoded")
-    return [within_unit(_rgb_order(array)) for array in arrays[: len(pages)]]
-
-
-def _rgb_order(array: Array) -> Array:
-    """OpenCV's BGR and BGRA to RGB and RGBA."""
-    return np.ascontiguousarray(array[..., {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(array.shape[2], slice(None))])
 
 
 def _upright(array: Array, orientation: int) -> Array:

@@ -1,28 +1,32 @@
-"""The process in which files are decoded: `python -m img2img.images.worker MEMORY RULES`.
+"""The process in which files are decoded: `python -m img2img.images.worker MEMORY TIMEOUT RULES`.
 
-It reads a JSON line a file, ``[task, path]``, and answers with a JSON line and then the bytes of the frames. It knows
+It says ``{}`` when it is ready. Then it reads a JSON line a file, ``[task, path]``, and answers with a JSON line and the bytes of the frames. It knows
 nothing of torch, so that it starts fast; and nobody unpickles anything.
 """
 
 import json
 import os
+import signal
 import sys
 from contextlib import suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from img2img.images.arrays import ImageError
 from img2img.images.reading import Picture, Rules, pixels_of, read_picture
 
+GRACE = 10.0  # seconds that the other side has to end it
+
 
 def answer(task: str, path: Path, rules: Rules, out: BinaryIO) -> None:
     """Does one task, ``pixels`` or ``picture``, and writes its answer."""
     if task == "pixels":
-        _write(out, {"pixels": pixels_of(path)})
+        _write(out, {"pixels": pixels_of(path, rules)})
         return
     try:
         picture = read_picture(path, rules)
@@ -52,7 +56,7 @@ def _write(out: BinaryIO, values: dict[str, Any]) -> None:
 
 def limit_memory(size: int) -> None:
     """Makes what needs more bytes than this fail with a MemoryError, where the system can do so (Linux)."""
-    with suppress(ImportError, OSError, ValueError):
+    with suppress(ImportError, OSError, ValueError, OverflowError):
         import resource
 
         hard = resource.getrlimit(resource.RLIMIT_AS)[1]
@@ -61,20 +65,30 @@ def limit_memory(size: int) -> None:
 
 def main() -> None:
     """Answers until its input ends, as it does when the process that started it is gone."""
-    memory, rules = int(sys.argv[1]), Rules(**json.loads(sys.argv[2]))
+    memory, timeout, rules = int(sys.argv[1]), float(sys.argv[2]), Rules(**json.loads(sys.argv[3]))
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not come between
     Image.MAX_IMAGE_PIXELS = None  # rules.max_pixels takes its place
+    cv2.setNumThreads(1)  # there are several such processes
     limit_memory(memory)
     with suppress(BrokenPipeError, KeyboardInterrupt):
+        _write(out, {})
         for line in sys.stdin.buffer:
             task, path = json.loads(line)
+            _end_after(timeout + GRACE)
             answer(task, Path(path), rules, out)
+            _end_after(0)
 
 
-def command(memory: int, rules: Rules) -> list[str]:
-    """The command line of such a process."""
-    return [sys.executable, "-m", "img2img.images.worker", str(memory), json.dumps(asdict(rules))]
+def _end_after(seconds: float) -> None:
+    """Ends this process then, if nobody else does because whoever started it is gone; 0 for never."""
+    if hasattr(signal, "setitimer"):
+        signal.setitimer(signal.ITIMER_REAL, seconds)
+
+
+def command(memory: int, timeout: float, rules: Rules) -> list[str]:
+    """The command line of such a process; it imports nothing from the current folder, which may be somebody's images."""
+    return [sys.executable, "-P", "-m", "img2img.images.worker", str(memory), str(timeout), json.dumps(asdict(rules))]
 
 
 if __name__ == "__main__":

@@ -48,8 +48,8 @@ def write_image(path: Path, array: Array, quality: int = 95) -> None:
     write_picture(path, Picture([array]), quality)
 
 
-def write_picture(path: Path, picture: Picture, quality: int = 95) -> None:
-    """As `write_image`, with frames and metadata.
+def write_picture(path: Path, picture: Picture, quality: int = 95, replace: bool = True) -> None:
+    """As `write_image`, with frames and metadata; `replace` as of `write_whole`.
 
     A profile is written where it fits the colours. GIFs get up to 256 colours a frame.
     """
@@ -59,18 +59,23 @@ def write_picture(path: Path, picture: Picture, quality: int = 95) -> None:
             f"{path}: {suffix or 'no ending'} is not a format to write; use one of {', '.join(SUFFIXES)}, {ARRAY_SUFFIX}."
         )
     try:
-        refuse_frames(suffix, len(picture.frames))
+        refuse_frames(suffix, picture)
         frames = [_held(suffix, frame, len(picture.frames)) for frame in picture.frames]
         data = _encoded(suffix, frames, picture, quality)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except (OSError, ValueError, MemoryError, cv2.error, struct.error) as error:
         raise ImageError(f"{path} can't be encoded: {reason(error)}.") from None
-    write_whole(path, data)
+    write_whole(path, data, replace)
 
 
-def refuse_frames(suffix: str, frames: int) -> None:
-    """Raises an `ImageError` if a format can't hold so many frames."""
+def refuse_frames(suffix: str, picture: Picture) -> None:
+    """Raises an `ImageError` if a format can't hold the frames of a picture."""
+    frames, sizes = len(picture.frames), {frame.shape[:2] for frame in picture.frames}
+    if len(sizes) > 1 and suffix in MOVING and suffix not in PAGES:
+        raise ImageError(
+            f"its {frames} pages have several sizes, which only tif can hold; use --frames first, or --format tif."
+        )
     if frames > 1 and suffix not in MOVING:
         raise ImageError(
             f"it has {frames} frames, and {suffix} holds one; use --frames first, or --format png, webp, gif or tif."
@@ -111,8 +116,12 @@ def _encoded(suffix: str, frames: list[Array], picture: Picture, quality: int) -
     }.get(suffix, {})
     if icc and suffix not in (".bmp", ".gif"):
         options["icc_profile"] = icc
-    if picture.exif and suffix not in (".bmp", ".gif"):
-        options["exif"] = picture.exif
+    if (
+        picture.exif
+        and suffix not in (".bmp", ".gif")
+        and (len(picture.exif) < 65000 or suffix not in (".jpg", ".jpeg"))
+    ):
+        options["exif"] = _texts_as_bytes(picture.exif) if suffix in PAGES else picture.exif
     if picture.dpi and suffix not in (".webp", ".gif"):
         options["dpi"] = picture.dpi
     if suffix == ".gif":
@@ -129,6 +138,16 @@ def _encoded(suffix: str, frames: list[Array], picture: Picture, quality: int) -
                 del options["loop"]  # no word of it means once
     images[0].save(buffer, Image.registered_extensions()[suffix], **options)
     return buffer.getvalue()
+
+
+def _texts_as_bytes(block: bytes) -> Image.Exif:
+    """EXIF data for Pillow's TIFFs, in which it would replace what is not ASCII."""
+    exif = Image.Exif()
+    exif.load(block)
+    for tag in TEXT_TAGS:
+        if isinstance(exif.get(tag), str):
+            exif[tag] = exif[tag].encode("latin-1", "replace")
+    return exif
 
 
 def _with_palette(image: Image.Image) -> Image.Image:
@@ -175,10 +194,8 @@ def _deep_tiff(frames: list[Array], picture: Picture, icc: bytes) -> bytes:
     """Colour of 16 bits or floats, which Pillow can't write; of the EXIF data, texts are kept."""
     import tifffile
 
-    exif = Image.Exif()
-    if picture.exif:
-        exif.load(picture.exif)
-    tags = [(tag, "s", 0, str(exif[tag]), True) for tag in TEXT_TAGS if tag in exif]
+    exif = _texts_as_bytes(picture.exif) if picture.exif else {}
+    tags = [(tag, "s", 0, exif[tag], True) for tag in TEXT_TAGS if isinstance(exif.get(tag), bytes)]
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         for frame in frames:

@@ -1,11 +1,11 @@
 """Folder to folder, or file to file: every image translated once, none lost, each accounted for."""
 
 import warnings
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from rich.progress import Progress, ProgressColumn, Task
@@ -25,6 +25,10 @@ from img2img.machine import tune_allocator
 from img2img.translator import BlendedWarning, Mode, Translator, load
 
 Existing = Literal["fail", "skip", "overwrite"]
+Frames = Literal["all", "first"]
+
+NEIGHBOURS = 64  # inputs, of which those of equal size share batches
+FIRST = 20  # inputs, of which one that can be read decides on bf16
 
 
 def convert(
@@ -39,7 +43,7 @@ def convert(
     seed: int = 0,
     size: int | None = None,
     max_side: int | None = None,
-    frames: Literal["all", "first"] = "all",
+    frames: Frames = "all",
     metadata: bool = True,
     quality: int = 95,
     dtype: DType = "auto",
@@ -74,7 +78,7 @@ def convert(
         quality: of JPEG and WebP, 1–100.
         dtype: of weights and activations; ``auto`` is bf16 where the device computes in it, if the first image comes out
             within 40 dB of fp32's, else fp32.
-        batch_size: images of equal size that the network gets at once; by default as many as pay.
+        batch_size: images of equal size that the network gets at once, at most 64; by default as many as pay.
         tile: images of more than so many pixels squared are computed in strips, with the same result; 0 for never. By
             default such as don't fit into the memory at hand.
         compile: whether to torch.compile the network, which pays for thousands of images.
@@ -92,6 +96,14 @@ def convert(
         UsageError: if source, target, translator or options can't be used at all.
     """
     tune_allocator()
+    for name, value, allowed in (
+        ("existing", existing, get_args(Existing)),
+        ("frames", frames, get_args(Frames)),
+        ("mode", mode or "eval", get_args(Mode)),
+        ("dtype", dtype, get_args(DType)),
+    ):
+        if value not in allowed:
+            raise UsageError(f"{name} {value!r}: there are {', '.join(allowed)}.")
     source, target = Path(source), Path(target)
     suffix = f".{format.lower().lstrip('.')}" if format else None
     if suffix and suffix not in READ:
@@ -100,15 +112,25 @@ def convert(
         raise UsageError(f"--quality {quality}: give a number from 1 to 100.")
     if tile is not None and tile < 0:
         raise UsageError(f"--tile {tile}: give the side of a square in pixels, or 0 for never.")
-    for name, value in {"batch_size": batch_size, "size": size, "max_side": max_side, "max_pixels": max_pixels}.items():
-        if value is not None and value < 1:
-            raise UsageError(f"--{name.replace('_', '-')} {value}: give at least 1.")
-    if timeout <= 0 or file_memory < 1:
+    for option, number in {
+        "batch-size": batch_size,
+        "size": size,
+        "max-side": max_side,
+        "max-pixels": max_pixels,
+    }.items():
+        if number is not None and number < 1:
+            raise UsageError(f"--{option} {number}: give at least 1.")
+    if batch_size is not None and batch_size > NEIGHBOURS:
+        raise UsageError(f"--batch-size {batch_size}: give at most {NEIGHBOURS}; more is no faster.")
+    if not (0 < timeout < 1e6 and 1 <= file_memory < 1e6):
         raise UsageError("--timeout takes a number above 0, in seconds; --file-memory at least 1, in GB.")
+    if isinstance(translator, Translator) and direction not in (None, translator.config.direction):
+        raise UsageError(f"direction {direction}: this translator is for {translator.config.direction}.")
     report = Report()
     jobs = plan(source, target, suffix, report)
     share, place = take_share(device)
     report.process = share.index
+    known: dict[Job, UserError] = {}  # what is wrong with inputs that were tried before
     rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
     decoders = Decoders(
         THREADS + 1, rules, int(file_memory * 2**30), timeout
@@ -116,33 +138,42 @@ def convert(
     try:
         if not isinstance(translator, Translator):
             translator = load(translator, place, direction=direction)
-        sample = _sample(translator, jobs, decoders) if dtype == "auto" else None
+        sample = _sample(translator, jobs, decoders, known) if dtype == "auto" else None
         engine = Engine(translator, mode or translator.config.mode, dtype, compile, sample)
         report.notes += [engine.note] if engine.note else []
-        make_folders({job.target.parent for job in jobs})
+        make_folders(target if source.is_dir() else target.parent, {job.target.parent for job in jobs})
         notes = {job: job.note for job in jobs if job.note}
 
         def read(job: Job) -> Picture:
+            if job in known:
+                raise known[job]
             with decoders.one() as decoder:
                 picture = decoder.picture(job.source)
-            refuse_frames(job.target.suffix.lower(), len(picture.frames))
+            refuse_frames(job.target.suffix.lower(), picture)
             if picture.truncated:
                 notes[job] = "; ".join(filter(None, [job.note, "it ends early; what is missing is gray or black"]))
             return picture if metadata else replace(picture, exif=b"", dpi=None)
 
         def pixels(job: Job) -> int:
-            with decoders.one() as decoder:
-                return decoder.pixels(job.source)
+            try:
+                with decoders.one() as decoder:
+                    return 0 if job in known else decoder.pixels(job.source)
+            except UserError as error:
+                known[job] = error
+                return 0
 
         def write(job: Job, picture: Picture) -> None:
-            write_picture(job.target, picture, quality)
+            write_picture(job.target, picture, quality, existing == "overwrite")
 
-        pipeline = Pipeline(engine, read, write, pixels, seed, tile, batch_size)
-        done = _through(pipeline, share, jobs, existing, notes, report, progress)
+        lists = share.of(jobs, NEIGHBOURS)
+        outcomes = {job: _existing(job, existing) for jobs in lists for job in jobs}
+        skipped = {job for job, outcome in outcomes.items() if outcome}
+        pipeline = Pipeline(engine, read, write, pixels, lambda job: job not in skipped, seed, tile, batch_size)
+        done = _through(pipeline, share, lists, outcomes, notes, report, progress)
     finally:
         decoders.close()
     order = {str(job.source): place for place, job in enumerate(jobs)}
-    report.outcomes += sorted(share.gathered(done), key=lambda outcome: order[outcome.source])
+    report.outcomes += sorted(share.gathered(done), key=lambda outcome: order.get(outcome.source, len(order)))
     report.times = pipeline.times
     return report
 
@@ -150,21 +181,20 @@ def convert(
 def _through(
     pipeline: Pipeline[Job],
     share: Share,
-    jobs: list[Job],
-    existing: Existing,
+    lists: list[Sequence[Job]],
+    outcomes: dict[Job, Outcome | None],
     notes: dict[Job, str],
     report: Report,
     progress: bool,
 ) -> list[Outcome]:
     """Sends this process' share of the jobs through the pipeline."""
-    outcomes = {job: _existing(job, existing) for job in share.of(jobs)}
     columns = *Progress.get_default_columns(), _Speed()
     what = "converting" if share.count == 1 else f"converting a {share.count}th"
     shown = progress and share.index == 0
     with Progress(*columns, transient=True, disable=not shown) as bar, _blended(report), torch.inference_mode():
         total, left = len(outcomes), list(outcomes.values()).count(None)
         task = bar.add_task(what, total=total, completed=total - left)
-        for item in pipeline.run(job for job, outcome in outcomes.items() if outcome is None):
+        for item in pipeline.run(lists):
             outcomes[item.key] = _outcome(item, pipeline.engine, notes.get(item.key, ""))
             bar.advance(task)
     return [outcome for outcome in outcomes.values() if outcome]
@@ -183,11 +213,14 @@ def _blended(report: Report) -> Iterator[None]:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
 
 
-def _sample(translator: Translator, jobs: list[Job], decoders: Decoders) -> Tensor | None:
+def _sample(translator: Translator, jobs: list[Job], decoders: Decoders, known: dict[Job, UserError]) -> Tensor | None:
     """The first image that can be read, at most 512 pixels of it: whatever is skipped, so that a second run decides alike."""
-    for job in jobs:
-        with suppress(Exception), decoders.one() as decoder:
-            return translator.prepare(decoder.picture(job.source).frames[0])[0][None, :, :512, :512]
+    for job in jobs[:FIRST]:
+        try:
+            with decoders.one() as decoder:
+                return translator.prepare(decoder.picture(job.source).frames[0])[0][None, :, :512, :512]
+        except UserError as error:
+            known[job] = error
     return None
 
 

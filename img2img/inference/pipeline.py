@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from img2img.errors import UserError
 from img2img.images import Array, Picture
 from img2img.inference.engine import Engine
 
@@ -81,11 +80,15 @@ class Frame(Generic[Key]):
 class Pipeline(Generic[Key]):
     """Sends images through a translator.
 
+    Which images share a batch depends on the lists of keys alone, also when only some of a list are wanted: in another batch, a
+    processor may round differently.
+
     Args:
         engine: runs in the calling thread.
         read: a key → picture; called in other threads.
         write: a key and the picture with the frames that came out; called in other threads.
         pixels: of a key's image, about, before it is read: so many are decoded ahead as memory permits.
+        wanted: whether a key's picture is to be written; the others only fill their places in batches.
         seed: of mode ``paper``.
         tile: as of `Translator.__call__`.
         batch_size: images of equal size that the network gets at once; by default as many as pay.
@@ -95,18 +98,20 @@ class Pipeline(Generic[Key]):
     read: Callable[[Key], Picture]
     write: Callable[[Key, Picture], None]
     pixels: Callable[[Key], int]
+    wanted: Callable[[Key], bool] = lambda _: True
     seed: int = 0
     tile: int | None = None
     batch_size: int | None = None
     times: Times = field(default_factory=Times)
 
-    def run(self, keys: Iterable[Key]) -> Iterator[Item[Key]]:
-        """Every key, as soon as it is done or has failed. Which images share a batch depends on their order only."""
+    def run(self, lists: Iterable[Sequence[Key]]) -> Iterator[Item[Key]]:
+        """Every key that is wanted, as soon as it is done or has failed; images of different lists share no batch."""
         started, written = time.perf_counter(), deque[Future[Item[Key]]]()
         readers, writers = ThreadPoolExecutor(THREADS, "decode"), ThreadPoolExecutor(THREADS, "encode")
         try:
-            for work in self._batches(keys, readers):
+            for work in self._batches(lists, readers):
                 ended = [work] if isinstance(work, Item) else self._translate(work)
+                ended = [item for item in ended if self.wanted(item.key)]
                 written += [writers.submit(self._finish, item) for item in ended]
                 while written and (written[0].done() or len(written) > 2 * THREADS + len(ended)):
                     yield self._done(written)
@@ -122,26 +127,29 @@ class Pipeline(Generic[Key]):
         self.times.encode += item.encode
         return item
 
-    def _batches(self, keys: Iterable[Key], readers: ThreadPoolExecutor) -> Iterator[list[Frame[Key]] | Item[Key]]:
+    def _batches(
+        self, lists: Iterable[Sequence[Key]], readers: ThreadPoolExecutor
+    ) -> Iterator[list[Frame[Key]] | Item[Key]]:
         """Reads ahead, and gives out what has the same size: as soon as it is enough, or too much else is waiting.
 
         What can't be read is given out as it is.
         """
-        reading: deque[tuple[int, Future[Item[Key]]]] = deque()
+        reading: deque[tuple[int, int, Future[Item[Key]]]] = deque()
         waiting: dict[tuple[int, int, Any], list[Frame[Key]]] = {}  # by kind, the longest waiting first
-        coming = ((key, self.pixels(key)) for key in keys)
-        following = next(coming, None)
+        coming = ((number, self.pixels(key), key) for number, keys in enumerate(self._needed(lists)) for key in keys)
+        following, current = next(coming, None), 0
         while following or reading or waiting:
-            ahead = sum(pixels for pixels, _ in reading)
+            ahead = sum(pixels for _, pixels, _ in reading)
             ahead += sum(height * width * len(frames) for (height, width, _), frames in waiting.items())
             while following and len(reading) < 2 * BATCH and (not ahead or ahead + following[1] <= WAITING_PIXELS):
-                reading.append((following[1], readers.submit(self._start, following[0])))
+                reading.append((*following[:2], readers.submit(self._start, following[2])))
                 ahead += following[1]
                 following = next(coming, None)
-            if not reading:  # there is nothing to be read, or no space for it
+            if waiting and (not reading or reading[0][0] != current):  # no more of this list, or no space for it
                 yield waiting.pop(next(iter(waiting)))
                 continue
-            item = self._waited(reading.popleft()[1])
+            current, _, future = reading.popleft()
+            item = self._waited(future)
             self.times.decode += item.decode
             if item.error:
                 yield item
@@ -152,6 +160,10 @@ class Pipeline(Generic[Key]):
                     yield waiting.pop(frame.kind)
                 elif sum(map(len, waiting.values())) >= 2 * BATCH:
                     yield waiting.pop(next(iter(waiting)))
+
+    def _needed(self, lists: Iterable[Sequence[Key]]) -> Iterator[Sequence[Key]]:
+        """The lists of which anything is wanted; of others' batches nothing is."""
+        return (keys for keys in lists if any(map(self.wanted, keys)))
 
     def _enough(self, height: int, width: int) -> int:
         """How many images of a size go through the network at once."""
@@ -186,13 +198,15 @@ class Pipeline(Generic[Key]):
         If the memory is too small for all at once, they are done one by one.
         """
         before = time.perf_counter()
+        if not any(self.wanted(frame.item.key) for frame in batch):
+            return []
         try:
             translator = self.engine.for_8_bits if batch[0].dtype == np.uint8 else self.engine.for_16_bits
             images = torch.stack([frame.image for frame in batch]) if len(batch) > 1 else batch[0].image[None]
             done = translator(images, mode=self.engine.mode, seed=self.seed, tile=self.tile)
             for frame, image in zip(batch, done, strict=True):
                 frame.image = image
-        except UserError as error:
+        except Exception as error:  # as above
             if len(batch) > 1:
                 return [item for frame in batch for item in self._translate([frame])]
             batch[0].item.error = error

@@ -36,6 +36,11 @@ def plan(source: Path, target: Path, suffix: str | None, report: Report) -> list
     Raises:
         UsageError: if source or target can't be used.
     """
+    for path in (source, target):
+        try:
+            path.exists()
+        except OSError as error:  # a name that is too long
+            raise UsageError(f"{path}: {error.strerror}.") from None
     if not source.exists():
         raise UsageError(f"{source} does not exist; give an image or a folder of images.")
     if not source.is_dir():
@@ -56,6 +61,12 @@ def plan(source: Path, target: Path, suffix: str | None, report: Report) -> list
         note = "" if goal == wanted else f"is {goal}, for {wanted} is what {taken[wanted]} becomes"
         taken[goal] = file
         jobs.append(Job(file, goal, note))
+    sources = {_real(job.source) for job in jobs}
+    for job in jobs:
+        if _real(job.target) in sources:
+            raise UsageError(
+                f"{job.target} is an input, which what {job.source} becomes would replace; give another target."
+            )
     if not jobs and not report.failures:
         raise UsageError(f"{source} holds no images (files that end with {', '.join(READ)}).")
     return jobs
@@ -66,7 +77,8 @@ def _one(source: Path, target: Path, suffix: str | None) -> Job:
         raise UsageError(f"{source} is neither a file nor a folder.")
     if target.is_dir():
         target = target / source.name
-    target = target.with_suffix(suffix) if suffix else target
+    if suffix and target.suffix.lower() != suffix:
+        target = target.with_suffix(suffix) if target.suffix.lower() in READ else target.with_name(target.name + suffix)
     if target.suffix.lower() not in READ:
         raise UsageError(f"{target}: give a file that ends with one of {', '.join(READ)}, or a folder that exists.")
     if target.exists() and _real(target) == _real(source):
@@ -74,14 +86,19 @@ def _one(source: Path, target: Path, suffix: str | None) -> Job:
     return Job(source, target)
 
 
-def make_folders(folders: set[Path]) -> None:
-    """Makes the folders of the outputs, and clears what a killed process left unfinished in them."""
-    for folder in folders:
+def make_folders(target: Path, folders: set[Path]) -> None:
+    """Makes the folders of the outputs, and clears what a killed process left unfinished in them.
+
+    Raises:
+        UsageError: if the target can't be made; what is wrong with others, their images' outcomes say.
+    """
+    for folder in [target, *folders]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
             sweep(folder)
         except OSError as error:
-            raise UsageError(f"{folder} can't be made: {error.strerror}.") from None
+            if folder == target:
+                raise UsageError(f"{folder} can't be made: {error.strerror}.") from None
 
 
 def _inputs(source: Path, target: Path, report: Report) -> Iterator[Path]:
@@ -94,9 +111,10 @@ def _inputs(source: Path, target: Path, report: Report) -> Iterator[Path]:
     for root, folders, names in os.walk(source, onerror=unlisted):
         for name in sorted(folders):
             link = Path(root, name)
-            if link.is_symlink():  # os.walk doesn't follow it, so that loops don't hang
+            if link.is_symlink() and name[0] != ".":  # os.walk doesn't follow it, so that loops don't hang
                 report.outcomes.append(Outcome(str(link), "", "skipped", "a link to a folder, which is not followed"))
-        folders[:] = sorted(name for name in folders if _real(Path(root, name)) != outputs)
+        report.ignored += sum(name.startswith(".") for name in folders)
+        folders[:] = sorted(name for name in folders if name[0] != "." and _real(Path(root, name)) != outputs)
         for name in sorted(names):
             file = Path(root, name)
             if file.suffix.lower() not in READ or name.startswith("."):

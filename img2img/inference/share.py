@@ -22,9 +22,11 @@ class Share:
     index: int = 0
     count: int = 1
 
-    def of(self, things: Sequence[Thing]) -> list[Thing]:
-        """Every count-th, so that neighbours, which are alike, are shared out: together they are all, and none twice."""
-        return list(things[self.index :: self.count])
+    def of(self, things: Sequence[Thing], most: int) -> list[Sequence[Thing]]:
+        """Lists of at most so many neighbours; of all processes together they are all, and none twice."""
+        length = max(1, min(most, -(-len(things) // self.count)))
+        lists = [things[first : first + length] for first in range(0, len(things), length)]
+        return lists[self.index :: self.count]
 
     def gathered(self, things: list[Thing]) -> list[Thing]:
         """Those of all processes, for each of them; waits for the last."""

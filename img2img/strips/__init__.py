@@ -213,7 +213,9 @@ def _statistics(strip: Tensor) -> tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(strip.float(), dim=(0, 2, 3), correction=0)
         return mean, variance
     unused = torch.zeros(2, strip.shape[1], device=strip.device)  # in fp32, which makes the sums fp32
-    mean, variance = torch.batch_norm_update_stats(strip, unused[0], unused[1], 0.0)  # several times as fast as var_mean
+    mean, variance = torch.batch_norm_update_stats(
+        strip, unused[0], unused[1], 0.0
+    )  # several times as fast as var_mean
     return mean, variance
 
 

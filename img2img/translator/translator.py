@@ -104,7 +104,7 @@ class Translator:
 
         Args:
             images: each as of `__call__`, tensors (C, H, W); kinds and sizes may differ.
-            batch_size: images that are taken at once; the results don't depend on it.
+            batch_size: images that are taken at once; the results depend on it by rounding only.
             mode: as of `__call__`.
             seed: as of `__call__`; each image is translated as if it were alone.
             tile: as of `__call__`.

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from conftest import picture
 
 import img2img
@@ -13,6 +14,7 @@ from img2img.cli import main
 from img2img.errors import UsageError
 from img2img.files import HOST
 from img2img.images import Array, read_image, write_image
+from img2img.inference import convert as room
 from img2img.inference.report import Report
 from img2img.translator import Translator
 
@@ -180,3 +182,80 @@ def test_strips_batches_and_bf16_from_the_command_line(trained: Path, tmp_path: 
         plain, strips, half = (read_image(tmp_path / name / f"{number}.png") for name in ("plain", "strips", "half"))
         assert_near(strips, plain)
         assert abs(half.astype(int) - plain.astype(int)).mean() < 2
+
+
+def test_an_image_that_is_made_again_has_the_same_bytes(translator: Translator, tmp_path: Path) -> None:
+    torch.set_num_threads(2)
+    try:
+        for number in range(11):
+            write_image(tmp_path / "in" / f"{number:02}.png", picture(64, 64 + 8 * (number % 2), seed=number))
+        img2img.convert(translator, tmp_path / "in", tmp_path / "out")
+        whole = {name: (tmp_path / "out" / name).read_bytes() for name in names(tmp_path / "out")}
+        for missing in (["03.png"], ["00.png", "10.png"]):
+            for name in missing:
+                (tmp_path / "out" / name).unlink()
+            report = img2img.convert(translator, tmp_path / "in", tmp_path / "out", existing="skip")
+            assert report.count("done") == len(missing)
+            assert {name: (tmp_path / "out" / name).read_bytes() for name in names(tmp_path / "out")} == whole
+    finally:
+        torch.set_num_threads(1)
+
+
+def test_what_appears_during_the_run_is_not_overwritten(
+    translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "in" / "a.png", picture(8, 8))
+    write = room.write_picture
+
+    def late(path: Path, *rest: Any) -> None:
+        path.write_bytes(b"somebody was faster")
+        write(path, *rest)
+
+    monkeypatch.setattr(room, "write_picture", late)
+    report = img2img.convert(translator, tmp_path / "in", tmp_path / "out")
+    assert statuses(report) == {"a.png": "failed"} and "exist" in report.failures[0].reason
+    assert (tmp_path / "out" / "a.png").read_bytes() == b"somebody was faster"
+    assert names(tmp_path / "out") == ["a.png"]
+
+
+def test_an_error_of_the_network_is_one_files_failure(
+    translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for number, width in enumerate((8, 12, 8)):
+        write_image(tmp_path / "in" / f"{number}.png", picture(8, width))
+    call = Translator.__call__
+
+    def failing(self: Translator, image: Any, **options: Any) -> Any:
+        if image.shape[-1] == 12:
+            raise RuntimeError("the device is gone")
+        return call(self, image, **options)
+
+    monkeypatch.setattr(Translator, "__call__", failing)
+    report = img2img.convert(translator, tmp_path / "in", tmp_path / "out", dtype="fp32")
+    assert statuses(report) == {"0.png": "done", "1.png": "failed", "2.png": "done"}
+    assert "the device is gone" in report.failures[0].reason
+
+
+def test_modules_beside_the_images_are_not_run(
+    translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_image(tmp_path / "in" / "a.png", picture(8, 8))
+    for name in ("cv2", "json", "queue", "numpy"):
+        (tmp_path / "in" / f"{name}.py").write_text("open('was_run', 'w')")
+    monkeypatch.chdir(tmp_path / "in")
+    assert img2img.convert(translator, ".", tmp_path / "out").count("done") == 1
+    assert not (tmp_path / "in" / "was_run").exists()
+
+
+@pytest.mark.parametrize("name", ["existing", "frames", "mode", "dtype"])
+def test_choices_that_are_none_are_refused(translator: Translator, tmp_path: Path, name: str) -> None:
+    options: Any = {name: "some"}
+    with pytest.raises(UsageError, match=f"{name} 'some'"):
+        img2img.convert(translator, tmp_path, tmp_path / "out", **options)
+
+
+def test_a_report_that_cannot_be_written_is_said_before_the_work(trained: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.png", picture(8, 8))
+    command = ["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(trained), "--report"]
+    assert main([*command, str(tmp_path)]) == 2 and main([*command, "/proc/nowhere/report.jsonl"]) == 2
+    assert not (tmp_path / "out").exists()

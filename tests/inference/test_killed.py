@@ -25,7 +25,7 @@ def fill(folder: Path, count: int) -> None:
 
 def start(folder: Path, model: Path, target: str, *launcher: str) -> subprocess.Popen[bytes]:
     arguments = ["convert", str(folder / "in"), str(folder / target), "--model", str(model), "--device", "cpu"]
-    arguments += ["--skip-existing", "--report", str(folder / f"{target}.jsonl"), "--batch-size", "1"]
+    arguments += ["--skip-existing", "--report", str(folder / f"{target}.jsonl")]
     command = [sys.executable, "-m", *launcher, "img2img", *arguments]
     return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, start_new_session=True)
 

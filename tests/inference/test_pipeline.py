@@ -45,7 +45,7 @@ class Folder:
 
 def through(folder: Folder, engine: Engine, **settings: Any) -> tuple[dict[int, Any], Pipeline[int]]:
     line = Pipeline(engine, folder.read, folder.write, folder.pixels, **settings)
-    items = list(line.run(range(len(folder.images))))
+    items = list(line.run([range(len(folder.images))]))
     assert len(items) == len(folder.images)
     return {item.key: item for item in items}, line
 
@@ -182,7 +182,7 @@ def test_paper_mode_and_strips_take_one_image_at_a_time(monkeypatch: pytest.Monk
 
 def test_an_interruption_ends_the_threads(engine: Engine) -> None:
     folder = Folder([(16, 24)] * 40)
-    run = Pipeline(engine, folder.read, folder.write, folder.pixels, batch_size=1).run(range(40))
+    run = Pipeline(engine, folder.read, folder.write, folder.pixels, batch_size=1).run([range(40)])
     next(run)
     run.close()  # type: ignore[attr-defined]
     assert not any(thread.name.startswith(("decode", "encode")) for thread in threading.enumerate())

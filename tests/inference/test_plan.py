@@ -9,6 +9,7 @@ from conftest import picture
 from identity import identity
 
 import img2img
+from img2img.errors import UsageError
 from img2img.images import read_image, write_image
 from img2img.inference.plan import plan
 from img2img.inference.report import Outcome, Report
@@ -103,12 +104,13 @@ def test_a_name_that_becomes_too_long_is_one_files_failure(tmp_path: Path) -> No
 
 def test_shares_are_complete_and_disjoint() -> None:
     things = list(range(11))
-    shares = [Share(index, 3).of(things) for index in range(3)]
-    assert (
-        sorted(thing for share in shares for thing in share) == things
-        and max(map(len, shares)) - min(map(len, shares)) <= 1
-    )
-    assert Share().of(things) == things and Share().gathered(things) == things
+    for most, lengths in ((64, [4, 4, 3]), (2, [2, 2, 2, 2, 2, 1])):
+        shares = [Share(index, 3).of(things, most) for index in range(3)]
+        lists = [each for share in shares for each in share]
+        assert sorted(thing for each in lists for thing in each) == things
+        assert sorted(map(len, lists), reverse=True) == lengths
+        assert max(map(len, shares)) - min(map(len, shares)) <= 1
+    assert Share().of(things, 64) == [things] and Share().gathered(things) == things and Share().of([], 64) == []
 
 
 def test_what_alike_is_said_once() -> None:
@@ -124,3 +126,41 @@ def test_every_format_can_be_asked_for(tmp_path: Path, suffix: str) -> None:
     write_image(tmp_path / "in" / "a.png", picture(8, 8))
     img2img.convert(identity(), tmp_path / "in", tmp_path / "out", format=suffix)
     assert [file.name for file in (tmp_path / "out").iterdir()] == [f"a{suffix}"]
+
+
+def test_an_output_never_takes_an_inputs_place(tmp_path: Path) -> None:
+    for name in ("x/a.png", "x/x/a.png"):
+        write_image(tmp_path / name, picture(8, 8))
+    before = (tmp_path / "x" / "a.png").read_bytes()
+    with pytest.raises(UsageError, match="is an input"):
+        img2img.convert(identity(), tmp_path / "x", tmp_path, existing="overwrite")
+    assert (tmp_path / "x" / "a.png").read_bytes() == before
+
+
+def test_hidden_folders_and_files_are_left_alone(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.png", ".b.png", ".thumbnails/a.png")
+    names, report = planned(tmp_path)
+    assert set(names) == {"a.png"} and report.ignored == 2
+
+
+def test_a_folder_that_cannot_be_made_fails_its_images_only(tmp_path: Path) -> None:
+    for name in ("a.png", "s/b.png"):
+        write_image(tmp_path / "in" / name, picture(8, 8))
+    touch(tmp_path / "out", "s")
+    report = img2img.convert(identity(), tmp_path / "in", tmp_path / "out")
+    assert {Path(each.source).name: each.status for each in report.outcomes} == {"a.png": "done", "b.png": "failed"}
+
+
+def test_names_that_are_too_long_are_a_sentence(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="too long"):
+        img2img.convert(identity(), tmp_path / ("n" * 300 + ".png"), tmp_path / "out")
+    write_image(tmp_path / "in" / "a.png", picture(8, 8))
+    with pytest.raises(UsageError, match="too long"):
+        img2img.convert(identity(), tmp_path / "in", tmp_path / ("n" * 300))
+
+
+def test_a_name_with_a_dot_keeps_it(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", picture(8, 8))
+    img2img.convert(identity(), tmp_path / "a.png", tmp_path / "out.v2", format="png")
+    img2img.convert(identity(), tmp_path / "a.png", tmp_path / "b.jpg", format="png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "out.v2.png"]
