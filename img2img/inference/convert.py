@@ -96,32 +96,14 @@ def convert(
         UsageError: if source, target, translator or options can't be used at all.
     """
     tune_allocator()
-    for name, value, allowed in (
-        ("existing", existing, get_args(Existing)),
-        ("frames", frames, get_args(Frames)),
-        ("mode", mode or "eval", get_args(Mode)),
-        ("dtype", dtype, get_args(DType)),
-    ):
-        if value not in allowed:
-            raise UsageError(f"{name} {value!r}: there are {', '.join(allowed)}.")
     source, target = Path(source), Path(target)
     suffix = f".{format.lower().lstrip('.')}" if format else None
-    if suffix and suffix not in READ:
-        raise UsageError(f"--format {format}: use one of {', '.join(s[1:] for s in READ)}.")
+    _refuse_words(suffix, {"existing": existing, "frames": frames, "mode": mode or "eval", "dtype": dtype})
+    _refuse_numbers({"batch-size": batch_size, "size": size, "max-side": max_side, "max-pixels": max_pixels})
     if not 1 <= quality <= 100:
         raise UsageError(f"--quality {quality}: give a number from 1 to 100.")
     if tile is not None and tile < 0:
         raise UsageError(f"--tile {tile}: give the side of a square in pixels, or 0 for never.")
-    for option, number in {
-        "batch-size": batch_size,
-        "size": size,
-        "max-side": max_side,
-        "max-pixels": max_pixels,
-    }.items():
-        if number is not None and number < 1:
-            raise UsageError(f"--{option} {number}: give at least 1.")
-    if batch_size is not None and batch_size > NEIGHBOURS:
-        raise UsageError(f"--batch-size {batch_size}: give at most {NEIGHBOURS}; more is no faster.")
     if not (0 < timeout < 1e6 and 1 <= file_memory < 1e6):
         raise UsageError("--timeout takes a number above 0, in seconds; --file-memory at least 1, in GB.")
     if isinstance(translator, Translator) and direction not in (None, translator.config.direction):
@@ -132,9 +114,7 @@ def convert(
     report.process = share.index
     known: dict[Job, UserError] = {}  # what is wrong with inputs that were tried before
     rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
-    decoders = Decoders(
-        THREADS + 1, rules, int(file_memory * 2**30), timeout
-    )  # they start while the translator is loaded
+    decoders = Decoders(THREADS + 1, rules, int(file_memory * 2**30), timeout)  # they start while others load
     try:
         if not isinstance(translator, Translator):
             translator = load(translator, place, direction=direction)
@@ -166,7 +146,7 @@ def convert(
             write_picture(job.target, picture, quality, existing == "overwrite")
 
         lists = share.of(jobs, NEIGHBOURS)
-        outcomes = {job: _existing(job, existing) for jobs in lists for job in jobs}
+        outcomes = {job: _existing(job, existing) for neighbours in lists for job in neighbours}
         skipped = {job for job, outcome in outcomes.items() if outcome}
         pipeline = Pipeline(engine, read, write, pixels, lambda job: job not in skipped, seed, tile, batch_size)
         done = _through(pipeline, share, lists, outcomes, notes, report, progress)
@@ -176,6 +156,22 @@ def convert(
     report.outcomes += sorted(share.gathered(done), key=lambda outcome: order.get(outcome.source, len(order)))
     report.times = pipeline.times
     return report
+
+
+def _refuse_words(suffix: str | None, given: dict[str, str]) -> None:
+    if suffix and suffix not in READ:
+        raise UsageError(f"--format {suffix[1:]}: use one of {', '.join(s[1:] for s in READ)}.")
+    for (name, word), kind in zip(given.items(), (Existing, Frames, Mode, DType), strict=True):
+        if word not in get_args(kind):
+            raise UsageError(f"{name} {word!r}: there are {', '.join(get_args(kind))}.")
+
+
+def _refuse_numbers(given: dict[str, int | None]) -> None:
+    for name, number in given.items():
+        if number is not None and number < 1:
+            raise UsageError(f"--{name} {number}: give at least 1.")
+    if (given["batch-size"] or 1) > NEIGHBOURS:
+        raise UsageError(f"--batch-size {given['batch-size']}: give at most {NEIGHBOURS}; more is no faster.")
 
 
 def _through(
@@ -249,7 +245,7 @@ def _outcome(item: Item[Job], engine: Engine, note: str) -> Outcome:
     if item.error is None:
         return Outcome(
             *names, "done", "", note, item.width, item.height, item.frames, item.bits, engine.mode,
-            engine.dtype if item.bits == 8 or not engine.for_16_bits_too else "fp32",
+            engine.dtype if item.bits == 8 or engine.for_16_bits_too else "fp32",
             round(item.decode + item.network + item.encode, 4),
         )  # fmt: skip
     if isinstance(item.error, UserError):

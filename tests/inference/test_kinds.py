@@ -258,6 +258,16 @@ def test_transparent_pixels_lend_no_colour_when_an_image_shrinks(tmp_path: Path)
     assert (done[done[..., 3] > 0][:, 2] >= 254).all() and 0 < done[0, 3, 3] < 255
 
 
+def test_a_report_says_in_which_type_was_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("img2img.inference.engine.choose_precision", lambda *_: "bf16")
+    write_image(tmp_path / "in" / "a.png", picture(16, 16))
+    write_image(tmp_path / "in" / "b.png", picture(16, 16, dtype=np.uint16))
+    report = img2img.convert(identity(), tmp_path / "in", tmp_path / "out")
+    assert [(each.bits, each.dtype) for each in report.outcomes] == [(8, "bf16"), (16, "fp32")]
+    report = img2img.convert(identity(), tmp_path / "in", tmp_path / "half", dtype="bf16")
+    assert [each.dtype for each in report.outcomes] == ["bf16", "bf16"]
+
+
 def test_a_report_says_what_came_out(tmp_path: Path) -> None:
     write_picture(tmp_path / "in" / "a.gif", Picture(frames_of(2), [50] * 2))
     converted(tmp_path).write(tmp_path / "report.jsonl")
