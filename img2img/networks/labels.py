@@ -1,0 +1,58 @@
+"""Label and instance maps as networks take them: one-hot planes, the edges of instances, and means over instances."""
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def one_hot(labels: Tensor, count: int) -> Tensor:
+    """(B, H, W) of integers → (B, count, H, W), float32: 1 in the plane of each pixel's label, 0 in the others.
+
+    Pixels of any other value, such as the one that stands for "ignore", are 0 in all planes; nothing can assert on a GPU.
+    """
+    planes = torch.arange(count, device=labels.device).view(1, -1, 1, 1)
+    return (labels[:, None] == planes).float()
+
+
+def instance_edges(instances: Tensor) -> Tensor:
+    """(B, H, W) of identities → (B, 1, H, W), float32: 1 where one of the 4 neighbours has another identity (Wang et al. 2018, §3.3)."""
+    edges = torch.zeros_like(instances, dtype=torch.bool)
+    across, down = instances[:, :, 1:] != instances[:, :, :-1], instances[:, 1:] != instances[:, :-1]
+    edges[:, :, 1:] |= across
+    edges[:, :, :-1] |= across
+    edges[:, 1:] |= down
+    edges[:, :-1] |= down
+    return edges[:, None].float()
+
+
+def instance_means(features: Tensor, instances: Tensor) -> Tensor:
+    """Gives every pixel the mean of the features over its instance (Wang et al. 2018, §3.4: instance-wise average pooling).
+
+    Args:
+        features: (B, C, H, W).
+        instances: (B, h, w) of any integers; resized by nearest neighbour if they are of another size.
+
+    Returns:
+        (B, C, H, W), in the features' type; the sums are in fp32.
+    """
+    batch, channels, height, width = features.shape
+    if instances.shape[1:] != (height, width):
+        instances = F.interpolate(instances[:, None].double(), (height, width), mode="nearest")[:, 0]
+    which, count = _numbered(instances.long())
+    values = features.permute(0, 2, 3, 1).reshape(-1, channels).float()
+    sums = values.new_zeros(count, channels).index_add_(0, which, values)
+    sizes = torch.bincount(which, minlength=count).clamp(min=1)
+    means = (sums / sizes[:, None]).t().contiguous().index_select(1, which)  # (C, B·H·W)
+    return means.view(channels, batch, height, width).transpose(0, 1).to(features.dtype)
+
+
+def _numbered(instances: Tensor) -> tuple[Tensor, int]:
+    """For each pixel of a batch the number of its instance, those of two images being two; and how many numbers there are."""
+    lowest = instances.min()
+    span = int(instances.max() - lowest) + 1
+    image = torch.arange(len(instances), device=instances.device).view(-1, 1, 1)
+    which = (image * span + (instances - lowest)).flatten()
+    if span * len(instances) <= which.numel():
+        return which, span * len(instances)
+    distinct, which = torch.unique(which, return_inverse=True)  # slower, but identities may be large
+    return which, len(distinct)
