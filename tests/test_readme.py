@@ -14,6 +14,7 @@ from img2img.cli import COMMANDS, main
 from img2img.cli.train import parse
 from img2img.config import run_type
 from img2img.methods import METHODS
+from img2img.networks import GENERATORS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -69,6 +70,9 @@ def test_options_in_the_text_exist() -> None:
     for method in METHODS:
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
             parse(run_type(method)(method={"name": method}), ["--help"], method)
+    for kind in GENERATORS:
+        with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+            main(["train", "pix2pix", "--generator.kind", kind, "--help"])
     for command in set(COMMANDS) - {"train"}:
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
             main([command, "--help"])

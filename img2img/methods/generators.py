@@ -3,10 +3,10 @@
 from typing import TypeVar
 
 from img2img.errors import UsageError
-from img2img.networks import ResNetConfig, UNetConfig
+from img2img.networks import AnyGenerator, ResNetConfig, UNetConfig
 from img2img.networks.blocks import Norm
 
-G = TypeVar("G", UNetConfig, ResNetConfig, UNetConfig | ResNetConfig)
+G = TypeVar("G", UNetConfig, ResNetConfig, AnyGenerator)
 
 
 def fitting(config: G, in_channels: int, out_channels: int, size: int, norm: Norm | None) -> G:

@@ -7,15 +7,18 @@ from torch import nn
 
 from img2img.networks.blocks import Norm, initialise
 from img2img.networks.patchgan import PatchGAN, PatchGANConfig, PixelGAN, PixelGANConfig
+from img2img.networks.pix2pixhd import Pix2PixHD, Pix2PixHDConfig
 from img2img.networks.resnet import ResNet, ResNetConfig
 from img2img.networks.unet import UNet, UNetConfig
 
-GeneratorConfig = Annotated[UNetConfig | ResNetConfig, Field(discriminator="kind")]
+AnyGenerator = UNetConfig | ResNetConfig | Pix2PixHDConfig
+GeneratorConfig = Annotated[AnyGenerator, Field(discriminator="kind")]
 DiscriminatorConfig = Annotated[PatchGANConfig | PixelGANConfig, Field(discriminator="kind")]
 
-GENERATORS: dict[str, tuple[type[UNetConfig | ResNetConfig], type[nn.Module]]] = {
+GENERATORS: dict[str, tuple[type[AnyGenerator], type[nn.Module]]] = {
     "unet": (UNetConfig, UNet),
     "resnet": (ResNetConfig, ResNet),
+    "pix2pixhd": (Pix2PixHDConfig, Pix2PixHD),
 }
 DISCRIMINATORS: dict[str, tuple[type[PatchGANConfig | PixelGANConfig], type[nn.Module]]] = {
     "patch": (PatchGANConfig, PatchGAN),
@@ -23,9 +26,9 @@ DISCRIMINATORS: dict[str, tuple[type[PatchGANConfig | PixelGANConfig], type[nn.M
 }
 
 
-def build_generator(config: UNetConfig | ResNetConfig) -> nn.Module:
+def build_generator(config: AnyGenerator) -> nn.Module:
     """The generator that a resolved config describes, with PyTorch's default initialisation."""
-    return UNet(config) if isinstance(config, UNetConfig) else ResNet(config)
+    return GENERATORS[config.kind][1](config)
 
 
 def build_discriminator(config: PatchGANConfig | PixelGANConfig, in_channels: int, norm: Norm = "batch") -> nn.Module:
@@ -37,9 +40,12 @@ def build_discriminator(config: PatchGANConfig | PixelGANConfig, in_channels: in
 __all__ = [
     "DISCRIMINATORS",
     "GENERATORS",
+    "AnyGenerator",
     "DiscriminatorConfig",
     "GeneratorConfig",
     "PatchGAN",
+    "Pix2PixHD",
+    "Pix2PixHDConfig",
     "PixelGAN",
     "ResNet",
     "ResNetConfig",

@@ -27,7 +27,7 @@ class ResNetConfig(Strict):
     """What a ResNet generator is made of (Zhu et al. 2017, appendix 7.2)."""
 
     kind: Literal["resnet"] = "resnet"
-    """The network: resnet; or unet, where the method allows it (`--generator.kind unet --help` lists its options)."""
+    """The network: resnet; or unet, pix2pixhd, where the method allows it (`--generator.kind unet --help` lists its options)."""
     in_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
     """Channels of the source; filled in from the data (`--data.in-channels`)."""
     out_channels: Annotated[int | None, Suppress] = Field(None, ge=1)

@@ -19,6 +19,7 @@ from torch import Tensor, fx, nn
 
 from img2img.networks.blocks import BlurPool, InstanceNorm, ReflectionPad
 from img2img.strips.layers import (
+    Averaged,
     Blurred,
     Convolved,
     Doubled,
@@ -38,6 +39,7 @@ LAYERS: dict[type[nn.Module], Callable[[Rows, Any], Rows]] = {
     nn.ConvTranspose2d: Transposed,
     nn.Upsample: Doubled,
     BlurPool: Blurred,
+    nn.AvgPool2d: Averaged,
     ReflectionPad: lambda source, layer: Reflected(source, layer.pixels),
 }
 

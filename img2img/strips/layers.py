@@ -116,6 +116,24 @@ class Blurred(Rows):
         return self.layer.blur(self.source.rows(2 * first, 2 * last + 1))
 
 
+class Averaged(Rows):
+    """Halving by the mean of 3×3 pixels, those beyond the border not counted."""
+
+    def __init__(self, source: Rows, layer: nn.AvgPool2d) -> None:
+        if (layer.kernel_size, layer.stride, layer.padding, layer.count_include_pad) != (3, 2, 1, False):
+            raise NotInStripsError(f"average pooling of {layer.kernel_size} pixels")
+        self.source, self.channels = source, source.channels
+        self.sources = (source,)
+        self.height, self.width = (source.height + 1) // 2, (source.width + 1) // 2
+
+    def rows(self, first: int, last: int) -> Tensor:
+        start, end, height = 2 * first - 1, 2 * last, self.source.height
+        found = self.source.rows(max(start, 0), min(end, height))
+        border = (1, 1, max(-start, 0), max(end - height, 0))
+        counted = F.pad(torch.ones_like(found[:1, :1]), border)
+        return F.avg_pool2d(F.pad(found, border), 3, 2) / F.avg_pool2d(counted, 3, 2)
+
+
 class Transposed(Rows):
     """A transposed convolution."""
 

@@ -8,6 +8,7 @@ from img2img.errors import UsageError
 from img2img.methods import METHODS
 from img2img.methods.pix2pix import Pix2Pix, Pix2PixConfig
 from img2img.networks.patchgan import PatchGANConfig
+from img2img.networks.pix2pixhd import Pix2PixHDConfig
 from img2img.networks.resnet import ResNetConfig
 from img2img.networks.unet import UNetConfig
 
@@ -63,7 +64,14 @@ def test_without_adversarial_weight_only_l1_is_left() -> None:
 
 
 @pytest.mark.parametrize("adversarial", ["nonsaturating", "lsgan", "hinge"])
-@pytest.mark.parametrize("generator", [UNetConfig(channels=4), ResNetConfig(channels=4, blocks=1)])
+@pytest.mark.parametrize(
+    "generator",
+    [
+        UNetConfig(channels=4),
+        ResNetConfig(channels=4, blocks=1),
+        Pix2PixHDConfig(channels=8, downsampling=1, blocks=1, enhancers=1, enhancer_blocks=1),
+    ],
+)
 def test_training_lowers_the_l1_loss(adversarial: Any, generator: Any) -> None:
     torch.manual_seed(0)
     method, data = tiny(adversarial=adversarial, generator=generator), batch()

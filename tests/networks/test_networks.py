@@ -19,6 +19,7 @@ from img2img.networks.blocks import (
     with_spectral_norm,
 )
 from img2img.networks.patchgan import PatchGANConfig, PixelGANConfig
+from img2img.networks.pix2pixhd import Pix2PixHDConfig
 from img2img.networks.projection import Projection
 from img2img.networks.resnet import ResNetConfig, depths
 from img2img.networks.unet import UNetConfig
@@ -28,12 +29,21 @@ NORMS = ["batch", "instance", "group", "none"]
 
 def generators() -> list[Any]:
     """Every registered generator, with every norm and upsampling, small."""
-    return [
-        config(channels=4, norm=norm, upsampling=upsampling, **({"depth": 4} if kind == "unet" else {"blocks": 2}))
-        for kind, (config, _) in GENERATORS.items()
-        for norm in NORMS
-        for upsampling in ("transpose", "resize", "blur")
-    ] + [ResNetConfig(channels=4, blocks=2, norm=norm, downsampling="blur", upsampling="blur") for norm in NORMS]  # type: ignore[arg-type]
+    return (
+        [
+            config(channels=4, norm=norm, upsampling=upsampling, **({"depth": 4} if kind == "unet" else {"blocks": 2}))
+            for kind, (config, _) in GENERATORS.items()
+            if kind != "pix2pixhd"
+            for norm in NORMS
+            for upsampling in ("transpose", "resize", "blur")
+        ]
+        + [
+            Pix2PixHDConfig(channels=8, norm=norm, downsampling=2, blocks=1, enhancers=enhancers, enhancer_blocks=1)  # type: ignore[arg-type]
+            for norm in NORMS
+            for enhancers in (0, 2)
+        ]
+        + [ResNetConfig(channels=4, blocks=2, norm=norm, downsampling="blur", upsampling="blur") for norm in NORMS]
+    )  # type: ignore[arg-type]
 
 
 def discriminators() -> list[Any]:
@@ -42,7 +52,9 @@ def discriminators() -> list[Any]:
 
 
 @pytest.mark.parametrize(
-    "config", generators(), ids=lambda c: f"{c.kind}-{c.norm}-{c.upsampling}-{getattr(c, 'downsampling', '')}"
+    "config",
+    generators(),
+    ids=lambda c: f"{c.kind}-{c.norm}-{getattr(c, 'upsampling', c)}-{getattr(c, 'downsampling', '')}",
 )
 class TestGenerators:
     def test_shape_range_and_gradients(self, config: Any) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 from img2img.errors import UserError
 from img2img.networks import ResNetConfig, build_generator, initialise
+from img2img.networks.pix2pixhd import Pix2PixHDConfig
 from img2img.networks.unet import UNetConfig
 from img2img.strips import Budget, NotInStripsError, run
 from img2img.strips import store as room
@@ -22,6 +23,8 @@ CONFIGS = [
     ResNetConfig(**SMALL, downsampling="blur", upsampling="blur"),
     ResNetConfig(**SMALL, upsampling="resize", norm="batch", dropout=0.5),
     ResNetConfig(**SMALL, norm="group"),
+    Pix2PixHDConfig(channels=8, downsampling=2, blocks=1),
+    Pix2PixHDConfig(channels=8, downsampling=1, blocks=1, enhancers=2, enhancer_blocks=1),
     UNetConfig(channels=4, depth=3),
     UNetConfig(channels=4, depth=2, upsampling="resize", norm="instance"),
     UNetConfig(channels=4, depth=2, upsampling="blur", norm="group"),
@@ -39,7 +42,9 @@ def network_of(config: Any) -> nn.Module:
     return network
 
 
-@pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.kind}-{config.upsampling}-{config.norm}")
+@pytest.mark.parametrize(
+    "config", CONFIGS, ids=lambda config: f"{config.kind}-{getattr(config, 'upsampling', config.norm)}-{config.norm}"
+)
 @pytest.mark.parametrize("elements", [1, 700, 10**9])
 def test_strips_give_the_result_of_the_whole_image(config: Any, elements: int) -> None:
     network, image = network_of(config), torch.randn(1, 3, 40, 24).tanh()

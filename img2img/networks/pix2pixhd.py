@@ -1,0 +1,152 @@
+"""The coarse-to-fine generator of pix2pixHD (Wang et al. 2018): a global generator, and local enhancers around it."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+from torch import Tensor, nn
+from tyro.conf import Suppress
+
+from img2img.errors import Strict, UsageError
+from img2img.networks.blocks import Norm, ReflectionPad, has_bias, norm_layer
+from img2img.networks.resnet import ResidualBlock
+
+
+class Pix2PixHDConfig(Strict):
+    """What a coarse-to-fine generator is made of (Wang et al. 2018, §3.2 and appendix 6)."""
+
+    kind: Literal["pix2pixhd"] = "pix2pixhd"
+    """The network: pix2pixhd; or unet, resnet."""
+    in_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
+    """Channels of the source; filled in from the data (`--data.in-channels`)."""
+    out_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
+    """Channels of the target; filled in from the data (`--data.out-channels`)."""
+    channels: int = Field(64, ge=1)
+    """Channels of the global generator's stem; an enhancer's are half those of the one inside it."""
+    downsampling: int = Field(4, ge=1, le=6)
+    """Convolutions with stride 2 in the global generator."""
+    blocks: int = Field(9, ge=0)
+    """Residual blocks of the global generator."""
+    enhancers: int = Field(0, ge=0, le=3)
+    """Local enhancers: each doubles the resolution."""
+    enhancer_blocks: int = Field(3, ge=0)
+    """Residual blocks of each enhancer."""
+    norm: Norm | None = None
+    """Normalisation after every convolution but the last; by default instance."""
+
+    @property
+    def inner(self) -> int:
+        """Pixels of the full resolution for one of the global generator's."""
+        return int(2**self.enhancers)
+
+    def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> "Pix2PixHDConfig":
+        """Fills in what was left to the data: channels; and `norm`, the method's, if none was chosen.
+
+        Raises:
+            UsageError: if images of `size` pixels don't fit, or the enhancers leave no channels.
+        """
+        multiple = self.inner * 2**self.downsampling
+        if size % multiple or size < 2 * multiple:
+            raise UsageError(
+                f"--size {size}: {self.downsampling} convolutions with stride 2 and {self.enhancers} enhancers need a multiple "
+                f"of {multiple}, at least {2 * multiple}; use {max(2 * multiple, size // multiple * multiple)}, or fewer of them "
+                "(--generator.downsampling)."
+            )
+        if self.channels % self.inner:
+            raise UsageError(
+                f"--generator.channels {self.channels}: {self.enhancers} enhancers need a multiple of {self.inner}."
+            )
+        filled = {
+            "in_channels": self.in_channels or in_channels,
+            "out_channels": self.out_channels or out_channels,
+            "norm": self.norm or norm or "instance",
+        }
+        return self.model_copy(update=filled)
+
+
+class GlobalGenerator(nn.Module):
+    """The residual generator with deeper downsampling: (B, in_channels, H, W) to features (B, channels, H, W).
+
+    Args:
+        config: with everything filled in.
+    """
+
+    def __init__(self, config: Pix2PixHDConfig) -> None:
+        super().__init__()
+        assert config.in_channels and config.norm
+        width, norm, depth = config.channels, config.norm, config.downsampling
+        self.stem = _stem(config.in_channels, width, norm)
+        self.down = nn.Sequential(*(_halve(width * 2**level, norm) for level in range(depth)))
+        deepest = width * 2**depth
+        self.blocks = nn.Sequential(*(ResidualBlock(deepest, norm, 0.0) for _ in range(config.blocks)))
+        self.up = nn.Sequential(*(_double(width * 2**level, norm) for level in range(depth, 0, -1)))
+
+    def forward(self, source: Tensor) -> Tensor:
+        """(B, in_channels, H, W) → (B, channels, H, W); H and W are multiples of 2**downsampling."""
+        return self.up(self.blocks(self.down(self.stem(source))))
+
+
+class LocalEnhancer(nn.Module):
+    """Adds the features of half the resolution to its own, and doubles the resolution (§3.2, figure 3).
+
+    Args:
+        config: with everything filled in.
+        channels: of its features; twice as many come from inside.
+    """
+
+    def __init__(self, config: Pix2PixHDConfig, channels: int) -> None:
+        super().__init__()
+        assert config.in_channels and config.norm
+        norm = config.norm
+        self.stem = _stem(config.in_channels, channels, norm)
+        self.down = _halve(channels, norm)
+        self.blocks = nn.Sequential(*(ResidualBlock(2 * channels, norm, 0.0) for _ in range(config.enhancer_blocks)))
+        self.up = _double(2 * channels, norm)
+
+    def forward(self, source: Tensor, inner: Tensor) -> Tensor:
+        """(B, in_channels, H, W) and features (B, 2 channels, H/2, W/2) → (B, channels, H, W)."""
+        return self.up(self.blocks(self.down(self.stem(source)) + inner))
+
+
+class Pix2PixHD(nn.Module):
+    """Maps (B, in_channels, H, W) to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of `size_multiple`.
+
+    Args:
+        config: with everything filled in (`Pix2PixHDConfig.resolve`).
+    """
+
+    def __init__(self, config: Pix2PixHDConfig) -> None:
+        super().__init__()
+        assert config.out_channels
+        self.size_multiple = config.inner * 2**config.downsampling
+        self.min_size = 2 * self.size_multiple  # reflection padding by 1 needs 2 pixels at the deepest
+        self.halve = nn.AvgPool2d(3, 2, 1, count_include_pad=False)
+        self.inside = GlobalGenerator(config)
+        widths = [config.channels // 2**level for level in range(1, config.enhancers + 1)]
+        self.enhancers = nn.ModuleList(LocalEnhancer(config, width) for width in widths)  # from the inside out
+        width = widths[-1] if widths else config.channels
+        self.head = nn.Sequential(ReflectionPad(3), nn.Conv2d(width, config.out_channels, 7), nn.Tanh())
+
+    def forward(self, source: Tensor) -> Tensor:
+        """(B, in_channels, H, W) → (B, out_channels, H, W) in [-1, 1]."""
+        pyramid = [source]
+        for _ in self.enhancers:
+            pyramid.append(self.halve(pyramid[-1]))
+        features = self.inside(pyramid.pop())
+        for enhancer in self.enhancers:
+            features = enhancer(pyramid.pop(), features)
+        return self.head(features)
+
+
+def _stem(in_channels: int, channels: int, norm: Norm) -> nn.Sequential:
+    convolution = nn.Conv2d(in_channels, channels, 7, bias=has_bias(norm))
+    return nn.Sequential(ReflectionPad(3), convolution, norm_layer(norm, channels), nn.ReLU())
+
+
+def _halve(channels: int, norm: Norm) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, 2 * channels, 3, 2, 1, bias=has_bias(norm))
+    return nn.Sequential(convolution, norm_layer(norm, 2 * channels), nn.ReLU())
+
+
+def _double(channels: int, norm: Norm) -> nn.Sequential:
+    convolution = nn.ConvTranspose2d(channels, channels // 2, 3, 2, 1, output_padding=1, bias=has_bias(norm))
+    return nn.Sequential(convolution, norm_layer(norm, channels // 2), nn.ReLU())
