@@ -92,8 +92,8 @@ def test_channels_that_do_not_fit_are_refused() -> None:
         make()("image.png")  # type: ignore[type-var]
     with pytest.raises(UsageError, match="there are eval and paper"):
         make()(picture(8, 8), mode="papper")  # type: ignore[arg-type]
-    with pytest.raises(UsageError, match="float64"):
-        make()(np.zeros((4, 4, 3)))
+    with pytest.raises(ImageError, match="from 255 to 255"):
+        make()(np.full((4, 4, 3), 255.0))
     assert translator(picture(8, 8, 2)).shape == (8, 8, 3)
 
 
@@ -303,3 +303,13 @@ def test_what_cannot_be_done_in_strips_is_blended_from_tiles_with_a_sentence() -
     with pytest.warns(BlendedWarning):
         tones = translator(smooth, tile=64)[0, 0, 3:-3, 75]
     assert (tones.diff().abs() < 0.1).all(), "tones shift, as each tile has its own mean, but there are no seams"
+
+
+def test_arrays_of_floats(tmp_path: Path) -> None:
+    translator, image = make(), picture(16, 24)
+    done = translator((image / 255).astype(np.float32))
+    assert done.dtype == np.float32 and abs(done * 255 - translator(image)).max() < 0.51
+    with pytest.raises(UsageError, match="not int64"):
+        translator(image.astype(np.int64))
+    with pytest.raises(UsageError, match="tile -1"):
+        translator(image, tile=-1)

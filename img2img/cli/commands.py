@@ -4,6 +4,8 @@ import os
 import sys
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -25,6 +27,8 @@ def convert(arguments: list[str]) -> int:
     from tyro.conf import Positional
 
     from img2img.inference import convert as room
+    from img2img.inference.report import Stopped
+    from img2img.inference.share import end_processes
     from img2img.translator import has_both_directions
 
     def command(
@@ -40,7 +44,7 @@ def convert(arguments: list[str]) -> int:
         size: int | None = None,
         max_side: int | None = None,
         frames: Literal["all", "first"] = "all",
-        metadata: bool = True,
+        no_metadata: bool = False,
         quality: int = 95,
         dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
         batch_size: int | None = None,
@@ -68,7 +72,7 @@ def convert(arguments: list[str]) -> int:
             size: Scale the shorter side to so many pixels first; the output has that size. By default images keep theirs.
             max_side: Scale images whose longer side has more pixels down to it.
             frames: Of animations (GIF, APNG, WebP) and TIFFs of several pages: all or first.
-            metadata: Whether EXIF (without orientation, which is applied) and DPI are kept.
+            no_metadata: Drop EXIF and DPI; the orientation is applied anyway.
             quality: Of JPEG and WebP, 1-100.
             dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32.
             batch_size: Images of equal size that the network gets at once, at most 64; by default as many as pay.
@@ -88,12 +92,19 @@ def convert(arguments: list[str]) -> int:
         if direction is None and has_both_directions(model) and os.environ.get("RANK", "0") == "0":
             print("Translating AtoB; --direction BtoA is the other way.", file=sys.stderr)
         existing: Any = "overwrite" if overwrite else "skip" if skip_existing else "fail"
-        outcome = room.convert(
+        translate = partial(
+            room.convert,
             model, source, target, direction=direction, format=format, existing=existing, mode=mode, seed=seed, size=size,
-            max_side=max_side, frames=frames, metadata=metadata, quality=quality, dtype=dtype, batch_size=batch_size, tile=tile,
+            max_side=max_side, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype, batch_size=batch_size, tile=tile,
             compile=compile, device=device, max_pixels=max_pixels, timeout=timeout, file_memory=file_memory,
             accept_truncated=accept_truncated, progress=sys.stderr.isatty(),
         )  # fmt: skip
+        stopped = False
+        try:
+            outcome = translate()
+        except Stopped as stop:
+            outcome, stopped = stop.report, True
+        end_processes()
         if outcome.process:
             return 0  # the first of several processes speaks for all; a launcher would end it if another failed
         for line in outcome.remarks():
@@ -101,6 +112,9 @@ def convert(arguments: list[str]) -> int:
         print(outcome.summary())
         if report:
             outcome.write(report)
+        if stopped:
+            print("img2img: stopped; the same command with --skip-existing goes on.", file=sys.stderr)
+            return 130
         return 1 if outcome.failures else 0
 
     return _run(command, "convert", arguments)
@@ -116,6 +130,9 @@ def _must_be_writable(report: Path) -> None:
         raise UsageError(f"--report {report} can't be written: {error.strerror}.") from None
     if report.is_dir():
         raise UsageError(f"--report {report} is a folder; give a file.")
+    with suppress(FileNotFoundError), report.open("rb") as file:
+        if file.read(10) not in (b"", b'{"source":'):
+            raise UsageError(f"--report {report} is there already, and is no report; give another file.")
 
 
 def evaluate(arguments: list[str]) -> int:

@@ -1,6 +1,7 @@
 """Image arrays: their kinds, alpha, depth, channels and size, and Pillow's modes."""
 
 import io
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -13,6 +14,7 @@ from img2img.errors import UserError
 
 Array = NDArray[Any]
 
+ROUNDING = 1e-4  # by which floats may miss 0 and 1
 BAND = 2**22  # pixels that are computed at a time
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and OpenCV
 
@@ -69,11 +71,13 @@ def within_unit(values: Array) -> Array:
     """Floats as float32, or an `ImageError` if they are beyond 0–1."""
     values = values.astype(np.float32)
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
-    if not (low >= 0 and high <= 1):  # also if they are no numbers
+    if not (math.isfinite(low) and math.isfinite(high)):
+        raise ImageError("some of its floats are infinite, or no numbers (NaN)")
+    if low < -ROUNDING or high > 1 + ROUNDING:
         raise ImageError(
             f"its floats go from {low:.4g} to {high:.4g}; only 0 (black) to 1 (white) can be read: scale them"
         )
-    return values
+    return values.clip(0, 1)
 
 
 def _srgb(image: Image.Image) -> Image.Image:

@@ -39,6 +39,7 @@ KEPT_EXIF = (
     34853,
     *range(40091, 40096),
 )  # text, exposure, place: no layout
+FOR_MACHINES = ('{"shape"', "<?xml", "<OME", "ImageJ=")  # texts that describe the file they were in, not the image
 
 
 @dataclass(frozen=True)
@@ -261,7 +262,7 @@ def _kept_exif(image: Any) -> bytes:
         exif, kept = _exif(image), Image.Exif()
         for tag in KEPT_EXIF:
             part = exif.get_ifd(tag) if tag in (34665, 34853) else exif.get(tag)
-            if part:
+            if part and not (isinstance(part, str) and part.startswith(FOR_MACHINES)):
                 kept[tag] = (
                     part.encode("latin-1") if isinstance(part, str) else part
                 )  # Pillow's text, back to its bytes
@@ -292,7 +293,8 @@ def _read_array(path: Path, rules: Rules) -> Picture:
     elif np.issubdtype(values.dtype, np.floating):
         values = within_unit(values)
     elif np.issubdtype(values.dtype, np.integer) and values.dtype != np.uint8:
-        values = within_16_bits(values)
+        wide, values = values.dtype != np.uint16, within_16_bits(values)
+        values = values.astype(np.uint8) if wide and values.max() < 256 else values  # NumPy's own integers are wide
     elif values.dtype != np.uint8:
         raise ImageError(f"its values are {values.dtype}; use integers or floats")
     return Picture([_fitted(np.ascontiguousarray(values), rules)], flat=flat)

@@ -17,9 +17,9 @@ from img2img.errors import UsageError, UserError
 from img2img.images import Picture, Rules, refuse_frames, write_picture
 from img2img.images.decoder import Decoders
 from img2img.inference.engine import DType, Engine
-from img2img.inference.pipeline import THREADS, Item, Pipeline
+from img2img.inference.pipeline import SMALL, THREADS, Item, Pipeline, exact_enough
 from img2img.inference.plan import READ, Job, make_folders, plan
-from img2img.inference.report import Outcome, Report
+from img2img.inference.report import Outcome, Report, Stopped
 from img2img.inference.share import Share, take_share
 from img2img.machine import tune_allocator
 from img2img.translator import BlendedWarning, Mode, Translator, load
@@ -94,6 +94,7 @@ def convert(
 
     Raises:
         UsageError: if source, target, translator or options can't be used at all.
+        Stopped: by Ctrl-C; a KeyboardInterrupt that has the report of what was done.
     """
     tune_allocator()
     source, target = Path(source), Path(target)
@@ -149,11 +150,17 @@ def convert(
         outcomes = {job: _existing(job, existing) for neighbours in lists for job in neighbours}
         skipped = {job for job, outcome in outcomes.items() if outcome}
         pipeline = Pipeline(engine, read, write, pixels, lambda job: job not in skipped, seed, tile, batch_size)
-        done = _through(pipeline, share, lists, outcomes, notes, report, progress)
+        try:
+            _through(pipeline, share, outcomes, lists, notes, report, progress)
+        except KeyboardInterrupt:
+            report.outcomes += filter(None, outcomes.values())
+            raise Stopped(report) from None
     finally:
         decoders.close()
     order = {str(job.source): place for place, job in enumerate(jobs)}
-    report.outcomes += sorted(share.gathered(done), key=lambda outcome: order.get(outcome.source, len(order)))
+    report.outcomes += sorted(
+        share.gathered(list(filter(None, outcomes.values()))), key=lambda outcome: order.get(outcome.source, len(order))
+    )
     report.times = pipeline.times
     return report
 
@@ -177,13 +184,13 @@ def _refuse_numbers(given: dict[str, int | None]) -> None:
 def _through(
     pipeline: Pipeline[Job],
     share: Share,
-    lists: list[Sequence[Job]],
     outcomes: dict[Job, Outcome | None],
+    lists: list[Sequence[Job]],
     notes: dict[Job, str],
     report: Report,
     progress: bool,
-) -> list[Outcome]:
-    """Sends this process' share of the jobs through the pipeline."""
+) -> None:
+    """Sends this process' share of the jobs through the pipeline; fills in their outcomes."""
     columns = *Progress.get_default_columns(), _Speed()
     what = "converting" if share.count == 1 else f"converting a {share.count}th"
     shown = progress and share.index == 0
@@ -193,7 +200,6 @@ def _through(
         for item in pipeline.run(lists):
             outcomes[item.key] = _outcome(item, pipeline.engine, notes.get(item.key, ""))
             bar.advance(task)
-    return [outcome for outcome in outcomes.values() if outcome]
 
 
 @contextmanager
@@ -210,14 +216,22 @@ def _blended(report: Report) -> Iterator[None]:
 
 
 def _sample(translator: Translator, jobs: list[Job], decoders: Decoders, known: dict[Job, UserError]) -> Tensor | None:
-    """The first image that can be read, at most 512 pixels of it: whatever is skipped, so that a second run decides alike."""
+    """The first image that is neither tiny nor of one colour, at most 512 pixels of it, else the first that can be read.
+
+    Whatever is skipped, so that a second run decides alike.
+    """
+    first = None
     for job in jobs[:FIRST]:
         try:
             with decoders.one() as decoder:
-                return translator.prepare(decoder.picture(job.source).frames[0])[0][None, :, :512, :512]
+                image = translator.prepare(decoder.picture(job.source).frames[0])[0][None, :, :512, :512]
         except UserError as error:
             known[job] = error
-    return None
+            continue
+        if min(image.shape[2:]) >= SMALL and image.std() > 0.05:
+            return image
+        first = image if first is None else first
+    return first
 
 
 class _Speed(ProgressColumn):
@@ -245,7 +259,7 @@ def _outcome(item: Item[Job], engine: Engine, note: str) -> Outcome:
     if item.error is None:
         return Outcome(
             *names, "done", "", note, item.width, item.height, item.frames, item.bits, engine.mode,
-            engine.dtype if item.bits == 8 or engine.for_16_bits_too else "fp32",
+            engine.dtype if exact_enough(item.bits, item.height, item.width) or engine.for_16_bits_too else "fp32",
             round(item.decode + item.network + item.encode, 4),
         )  # fmt: skip
     if isinstance(item.error, UserError):

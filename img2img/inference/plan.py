@@ -2,6 +2,7 @@
 
 import os
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -50,17 +51,21 @@ def plan(source: Path, target: Path, suffix: str | None, report: Report) -> list
     if _real(target) == _real(source):
         raise UsageError(f"{target} is the source folder itself; give another target.")
     jobs: list[Job] = []
-    taken: dict[Path, Path] = {}
-    for file in _inputs(source, target, report):
-        wanted = target / file.relative_to(source)
-        wanted = goal = wanted.with_suffix(suffix) if suffix else wanted
-        if goal in taken:  # a.jpg and a.png both become .png: the second is a.png.png
+    taken: set[Path] = set()
+    inputs = list(_inputs(source, target, report))
+    wish = {file: file.with_suffix(suffix) if suffix else file for file in inputs}
+    often = Counter(wish.values())
+    for file in sorted(inputs, key=lambda file: wish[file] != file):  # who has the suffix already keeps its name
+        wanted = goal = target / wish[file].relative_to(source)
+        if often[wish[file]] > 1 and wish[file] != file:  # of a.jpg and a.bmp none can be a.png
             goal = wanted.with_name(f"{file.name}{suffix}")
         while goal in taken:
             goal = goal.with_name(f"{goal.name}{suffix}")
-        note = "" if goal == wanted else f"is {goal}, for {wanted} is what {taken[wanted]} becomes"
-        taken[goal] = file
+        taken.add(goal)
+        note = "" if goal == wanted else f"written as {goal.name}, for others would be {wanted.name}, too"
         jobs.append(Job(file, goal, note))
+    place = {file: number for number, file in enumerate(inputs)}
+    jobs.sort(key=lambda job: place[job.source])
     sources = {_real(job.source) for job in jobs}
     for job in jobs:
         if _real(job.target) in sources:
@@ -75,8 +80,10 @@ def plan(source: Path, target: Path, suffix: str | None, report: Report) -> list
 def _one(source: Path, target: Path, suffix: str | None) -> Job:
     if not source.is_file():
         raise UsageError(f"{source} is neither a file nor a folder.")
-    if target.is_dir():
-        target = target / source.name
+    folder = target.is_dir()
+    target = target / source.name if folder else target
+    if suffix and target.suffix.lower() in READ and _format(target.suffix) != _format(suffix) and not folder:
+        raise UsageError(f"{target} is not a name for --format {suffix[1:]}; leave one of them out.")
     if suffix and target.suffix.lower() != suffix:
         target = target.with_suffix(suffix) if target.suffix.lower() in READ else target.with_name(target.name + suffix)
     if target.suffix.lower() not in READ:
@@ -84,6 +91,10 @@ def _one(source: Path, target: Path, suffix: str | None) -> Job:
     if target.exists() and _real(target) == _real(source):
         raise UsageError(f"{target} is the source itself; give another target.")
     return Job(source, target)
+
+
+def _format(suffix: str) -> str:
+    return {".jpeg": ".jpg", ".tiff": ".tif", ".apng": ".png"}.get(suffix.lower(), suffix.lower())
 
 
 def make_folders(target: Path, folders: set[Path]) -> None:
@@ -113,12 +124,14 @@ def _inputs(source: Path, target: Path, report: Report) -> Iterator[Path]:
             link = Path(root, name)
             if link.is_symlink() and name[0] != ".":  # os.walk doesn't follow it, so that loops don't hang
                 report.outcomes.append(Outcome(str(link), "", "skipped", "a link to a folder, which is not followed"))
-        report.ignored += sum(name.startswith(".") for name in folders)
+        report.ignored.update("hidden" for name in folders if name.startswith("."))
         folders[:] = sorted(name for name in folders if name[0] != "." and _real(Path(root, name)) != outputs)
         for name in sorted(names):
             file = Path(root, name)
-            if file.suffix.lower() not in READ or name.startswith("."):
-                report.ignored += 1
+            if name.startswith("."):
+                report.ignored["hidden"] += 1
+            elif file.suffix.lower() not in READ:
+                report.ignored[file.suffix.lower() or "without a suffix"] += 1
             elif refusal := _refusal(file, inside):
                 report.outcomes.append(Outcome(str(file), "", *refusal))  # type: ignore[arg-type]
             else:

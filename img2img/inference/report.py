@@ -48,8 +48,8 @@ class Report:
     """What became of every input, in the order of their names."""
 
     outcomes: list[Outcome] = field(default_factory=list)
-    ignored: int = 0
-    """Files in the source folder that are no images."""
+    ignored: Counter[str] = field(default_factory=Counter)
+    """How many files in the source folder were left alone, by their suffix, or why."""
     notes: list[str] = field(default_factory=list)
     """What should be known about the run."""
     times: Times = field(default_factory=Times)
@@ -73,7 +73,8 @@ class Report:
             f"{self.count('skipped')} skipped",
             f"{self.count('failed')} failed",
         ]
-        return ", ".join(counts + ([f"{self.ignored} other files left alone"] if self.ignored else []))
+        kinds = listed([f"{number} {kind}" for kind, number in self.ignored.most_common()], 3)
+        return ", ".join(counts) + (f"; of other files left alone: {kinds}" if kinds else "")
 
     def remarks(self, most: int = 20) -> list[str]:
         """What failed, was skipped, or should be known, for a person: one line for all that have the same to say."""
@@ -88,6 +89,18 @@ class Report:
         """One JSON line per input: source, target, status, and unless done the reason."""
         text = "".join(outcome.line() for outcome in self.outcomes)
         write_whole(path, text.encode("utf-8", "backslashreplace"))  # names that are no UTF-8 become JSON's \udcxx
+
+
+class Stopped(KeyboardInterrupt):
+    """Ctrl-C: what was done until then is in the report.
+
+    Args:
+        report: of what is done, skipped or failed by now.
+    """
+
+    def __init__(self, report: Report) -> None:
+        super().__init__()
+        self.report = report
 
 
 def _lines(what: str, entries: list[tuple[str, str]], most: int) -> list[str]:

@@ -38,6 +38,12 @@ class Share:
         return list(gathered)
 
 
+def end_processes() -> None:
+    """Takes leave of the others, at the end of a command: who just ends, with connections open, may crash."""
+    if torch.distributed.is_available() and torch.distributed.is_initialized():
+        torch.distributed.destroy_process_group()
+
+
 def take_share(device: str) -> tuple[Share, torch.device]:
     """This process' share under `accelerate launch` or torchrun, else all; and its device.
 

@@ -14,7 +14,9 @@ from torch import Tensor, nn
 from img2img.errors import UsageError, UserError
 from img2img.files import whole_folder, write_tensors
 from img2img.images import Array, ImageError, from_pil, split_alpha, to_pil, with_channels
+from img2img.images.arrays import within_unit
 from img2img.images.tensors import to_array, to_tensor
+from img2img.machine import choose_device
 from img2img.translator.anysize import fits, joined, translate
 from img2img.translator.config import Mode, TranslatorConfig
 from img2img.translator.storage import (
@@ -61,7 +63,8 @@ class Translator:
         """Translates an image, or a batch of tensors.
 
         Args:
-            image: a PIL image; an array (H, W) or (H, W, C), uint8 or uint16; or a float tensor (C, H, W) or
+            image: a PIL image, taken as it lies (`ImageOps.exif_transpose` turns it); an array (H, W) or (H, W, C), uint8,
+                uint16, or float in [0, 1]; or a float tensor (C, H, W) or
                 (B, C, H, W) in [-1, 1]. Of images and arrays, gray and colour are converted to what the network
                 wants; alpha that it doesn't want is carried to the output, and the network sees the image over white.
                 A tensor must have the network's channels.
@@ -79,6 +82,8 @@ class Translator:
         """
         if mode not in (None, *get_args(Mode)):
             raise UsageError(f"mode {mode!r}: there are {' and '.join(get_args(Mode))}.")
+        if tile is not None and tile < 0:
+            raise UsageError(f"tile {tile}: give the side of a square in pixels, or 0 for never.")
         chosen = mode or self.config.mode
         try:
             with _test_time(self.generator, chosen, seed):
@@ -134,11 +139,11 @@ class Translator:
             source, alpha = self.prepare(array)
             return source, lambda done: to_pil(self.finish(done, alpha, array.dtype))
         if isinstance(image, np.ndarray):
-            if image.dtype not in (np.uint8, np.uint16) or image.ndim not in (2, 3) or 0 in image.shape:
-                raise UsageError(
-                    f"an array must be (H, W) or (H, W, C), uint8 or uint16, not {image.shape} {image.dtype}."
-                )
-            source, alpha = self.prepare(np.atleast_3d(image))
+            if image.dtype.kind not in "uf" or image.dtype.itemsize > 8 or image.dtype.name in ("uint32", "uint64"):
+                raise UsageError(f"an array must be uint8, uint16, or float in [0, 1], not {image.dtype}.")
+            if image.ndim not in (2, 3) or 0 in image.shape:
+                raise UsageError(f"an array must be (H, W) or (H, W, C), not {image.shape}.")
+            source, alpha = self.prepare(np.atleast_3d(within_unit(image) if image.dtype.kind == "f" else image))
 
             def finish(done: Tensor) -> Array:
                 array = self.finish(done, alpha, image.dtype)
@@ -210,7 +215,7 @@ class Translator:
             raise UsageError(f"--direction {direction}: {path} translates {config.direction} only.")
         generator = skeleton(config.generator)
         load_weights(generator, folder / WEIGHTS_FILE)
-        return cls(config, generator.eval()).to(device)
+        return cls(config, generator.eval()).to(choose_device(str(device)))
 
 
 def load(
@@ -220,7 +225,7 @@ def load(
 
     Args:
         path: a folder that `Translator.save` or `img2img train` wrote.
-        device: where to put the weights.
+        device: where to put the weights: ``cpu``, ``cuda`` …, or ``auto``, the fastest there is.
         direction: which translator of a run that learned both ways, as CycleGAN does; by default AtoB.
     """
     return Translator.load(path, device, direction=direction)

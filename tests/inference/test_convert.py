@@ -51,7 +51,7 @@ def test_a_folder_keeps_its_structure_names_and_sizes(translator: Translator, tm
     (tmp_path / "in" / "notes.txt").write_text("")
     report = img2img.convert(translator, tmp_path / "in", tmp_path / "out", dtype="fp32")
     assert names(tmp_path / "out") == sorted(inputs)
-    assert report.count("done") == 5 and report.ignored == 1
+    assert report.count("done") == 5 and report.ignored == {".txt": 1}
     for name, image in inputs.items():
         done = read_image(tmp_path / "out" / name)
         assert done.shape[:2] == image.shape[:2] and done.dtype == image.dtype
@@ -98,9 +98,9 @@ def test_another_format_keeps_both_of_two_inputs_with_one_name(translator: Trans
     write_image(tmp_path / "in" / "a.bmp", picture(8, 8, seed=1))
     write_image(tmp_path / "in" / "a.tif", picture(8, 8, seed=2))
     report = img2img.convert(translator, tmp_path / "in", tmp_path / "out", format="png")
-    assert names(tmp_path / "out") == ["a.png", "a.tif.png"]
+    assert names(tmp_path / "out") == ["a.bmp.png", "a.tif.png"]
     assert np.array_equal(read_image(tmp_path / "out" / "a.tif.png"), translator(picture(8, 8, seed=2)))
-    assert [Path(o.target).name for o in report.outcomes] == ["a.png", "a.tif.png"]
+    assert [Path(o.target).name for o in report.outcomes] == ["a.bmp.png", "a.tif.png"]
 
 
 def test_a_target_inside_the_source_is_not_converted_again(translator: Translator, tmp_path: Path) -> None:
@@ -259,3 +259,50 @@ def test_a_report_that_cannot_be_written_is_said_before_the_work(trained: Path, 
     command = ["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(trained), "--report"]
     assert main([*command, str(tmp_path)]) == 2 and main([*command, "/proc/nowhere/report.jsonl"]) == 2
     assert not (tmp_path / "out").exists()
+
+
+def test_a_report_takes_no_other_files_place(trained: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.png", picture(8, 8))
+    command = ["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(trained), "--report"]
+    before = (tmp_path / "in" / "a.png").read_bytes()
+    assert main([*command, str(tmp_path / "in" / "a.png")]) == 2
+    assert (tmp_path / "in" / "a.png").read_bytes() == before
+    for options in ([], ["--skip-existing"]):
+        assert main([*command, str(tmp_path / "report.jsonl"), *options]) == 0
+    assert "skipped" in (tmp_path / "report.jsonl").read_text(), "an older report is replaced"
+
+
+def test_what_was_done_until_ctrl_c_is_reported(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(20):
+        write_image(tmp_path / "in" / f"{number:02}.png", picture(8, 8))
+    outcome = room._outcome
+
+    def interrupted(item: Any, *rest: Any) -> Any:
+        if item.key.source.name == "05.png":
+            raise KeyboardInterrupt
+        return outcome(item, *rest)
+
+    monkeypatch.setattr(room, "_outcome", interrupted)
+    command = ["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(trained), "--batch-size", "1"]
+    assert main([*command, "--report", str(tmp_path / "report.jsonl")]) == 130
+    shown = capsys.readouterr()
+    assert "5 converted" in shown.out and "--skip-existing goes on" in shown.err
+    assert len((tmp_path / "report.jsonl").read_text().splitlines()) == 5
+
+
+def test_one_odd_image_does_not_decide_on_bf16(
+    translator: Translator, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("img2img.inference.engine.choose_precision", lambda *_: "bf16")
+    monkeypatch.setattr("img2img.inference.engine.CLOSE_ENOUGH", 0.0)
+    samples: list[tuple[int, ...]] = []
+    engine = room.Engine
+    monkeypatch.setattr(room, "Engine", lambda *each: (samples.append(tuple(each[4].shape)), engine(*each))[1])
+    write_image(tmp_path / "in" / "a.png", picture(1, 1))
+    write_image(tmp_path / "in" / "b.png", np.zeros((40, 40, 3), np.uint8))
+    write_image(tmp_path / "in" / "c.png", picture(48, 40))
+    report = img2img.convert(translator, tmp_path / "in", tmp_path / "out")
+    assert samples == [(1, 3, 48, 40)]
+    assert [each.dtype for each in report.outcomes] == ["fp32", "bf16", "bf16"], "tiny images are computed in fp32"

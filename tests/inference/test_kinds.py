@@ -192,10 +192,11 @@ def test_floats_and_wide_integers(tmp_path: Path) -> None:
         picture(16, 24, dtype=np.uint16),
         picture(16, 24)[..., 0],
         (picture(16, 24) / 255).astype(np.float64),
+        picture(16, 24).astype(np.int64),
         picture(16, 24, 5),
         picture(16, 24, 1) > 127,
     ],
-    ids=["8 bits", "16 bits", "flat", "floats", "5 channels", "bools"],
+    ids=["8 bits", "16 bits", "flat", "floats", "wide integers", "5 channels", "bools"],
 )
 def test_arrays(tmp_path: Path, array: Any) -> None:
     (tmp_path / "in").mkdir()
@@ -214,7 +215,8 @@ def test_arrays(tmp_path: Path, array: Any) -> None:
         (np.zeros((0, 3)), "its shape is"),
         (np.array([[object()]]), "can't be read"),
         (np.full((4, 4), -1), "from -1 to -1"),
-        (np.full((4, 4), np.nan), "only 0"),
+        (np.full((4, 4), np.nan), "no numbers (NaN)"),
+        (np.full((4, 4), 1.1), "from 1.1 to 1.1; only 0"),
         (np.zeros((4, 4), np.complex64), "complex64"),
     ],
 )
@@ -260,8 +262,8 @@ def test_transparent_pixels_lend_no_colour_when_an_image_shrinks(tmp_path: Path)
 
 def test_a_report_says_in_which_type_was_computed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("img2img.inference.engine.choose_precision", lambda *_: "bf16")
-    write_image(tmp_path / "in" / "a.png", picture(16, 16))
-    write_image(tmp_path / "in" / "b.png", picture(16, 16, dtype=np.uint16))
+    write_image(tmp_path / "in" / "a.png", picture(32, 32))
+    write_image(tmp_path / "in" / "b.png", picture(32, 32, dtype=np.uint16))
     report = img2img.convert(identity(), tmp_path / "in", tmp_path / "out")
     assert [(each.bits, each.dtype) for each in report.outcomes] == [(8, "bf16"), (16, "fp32")]
     report = img2img.convert(identity(), tmp_path / "in", tmp_path / "half", dtype="bf16")

@@ -34,9 +34,9 @@ def test_two_inputs_that_would_land_on_one_name_are_both_kept(tmp_path: Path) ->
     names, _ = planned(tmp_path, ".png")
     assert names == {
         "A.JPG": "A.png",
-        "a.bmp": "a.png",
-        "a.jpg": "a.jpg.png",
-        "a.jpg.png": "a.jpg.png.png",
+        "a.bmp": "a.bmp.png",
+        "a.jpg": "a.jpg.png.png",
+        "a.jpg.png": "a.jpg.png",
         "b.png": "b.png",
         "sub/a.jpg": "sub/a.png",
     }
@@ -47,9 +47,14 @@ def test_another_name_is_told(tmp_path: Path) -> None:
     write_image(tmp_path / "in" / "a.bmp", picture(8, 8, seed=1))
     write_image(tmp_path / "in" / "a.jpg", picture(8, 8, seed=2))
     report = img2img.convert(identity(), tmp_path / "in", tmp_path / "out", format="png")
-    assert [outcome.note != "" for outcome in report.outcomes] == [False, True]
-    (line,) = report.remarks()
-    assert line.startswith("note: ") and "a.jpg.png" in line and "a.bmp" in line
+    assert [Path(outcome.target).name for outcome in report.outcomes] == ["a.bmp.png", "a.jpg.png"]
+    lines = report.remarks()
+    assert len(lines) == 2 and "a.jpg: written as a.jpg.png, for others would be a.png, too" in lines[1]
+
+
+def test_who_has_the_suffix_keeps_its_name(tmp_path: Path) -> None:
+    touch(tmp_path / "in", "a.jpg", "a.png")
+    assert planned(tmp_path, ".png")[0] == {"a.png": "a.png", "a.jpg": "a.jpg.png"}
 
 
 def test_links_and_what_is_no_file(tmp_path: Path) -> None:
@@ -70,7 +75,7 @@ def test_links_and_what_is_no_file(tmp_path: Path) -> None:
         "up": "skipped",
         "pipe.png": "failed",
     }
-    assert report.ignored == 1, "a link to itself, of no image's name"
+    assert report.ignored == {"without a suffix": 1}, "a link to itself, of no image's name"
 
 
 def test_names_of_every_kind_are_converted(tmp_path: Path) -> None:
@@ -95,10 +100,10 @@ def test_names_of_every_kind_are_converted(tmp_path: Path) -> None:
 
 
 def test_a_name_that_becomes_too_long_is_one_files_failure(tmp_path: Path) -> None:
-    for suffix in (".bmp", ".tif"):
+    for suffix in (".bmp", ".png"):
         write_image(tmp_path / "in" / ("n" * 251 + suffix), picture(8, 8))
     report = img2img.convert(identity(), tmp_path / "in", tmp_path / "out", format="png")
-    assert [outcome.status for outcome in report.outcomes] == ["done", "failed"]
+    assert [outcome.status for outcome in report.outcomes] == ["failed", "done"]
     assert "too long" in report.failures[0].reason
 
 
@@ -140,7 +145,7 @@ def test_an_output_never_takes_an_inputs_place(tmp_path: Path) -> None:
 def test_hidden_folders_and_files_are_left_alone(tmp_path: Path) -> None:
     touch(tmp_path / "in", "a.png", ".b.png", ".thumbnails/a.png")
     names, report = planned(tmp_path)
-    assert set(names) == {"a.png"} and report.ignored == 2
+    assert set(names) == {"a.png"} and report.ignored == {"hidden": 2}
 
 
 def test_a_folder_that_cannot_be_made_fails_its_images_only(tmp_path: Path) -> None:
@@ -162,5 +167,6 @@ def test_names_that_are_too_long_are_a_sentence(tmp_path: Path) -> None:
 def test_a_name_with_a_dot_keeps_it(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", picture(8, 8))
     img2img.convert(identity(), tmp_path / "a.png", tmp_path / "out.v2", format="png")
-    img2img.convert(identity(), tmp_path / "a.png", tmp_path / "b.jpg", format="png")
-    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "b.png", "out.v2.png"]
+    with pytest.raises(UsageError, match=r"b\.jpg is not a name for --format png"):
+        img2img.convert(identity(), tmp_path / "a.png", tmp_path / "b.jpg", format="png")
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["a.png", "out.v2.png"]
