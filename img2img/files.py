@@ -22,6 +22,10 @@ PARTIAL = ".partial-"  # the names of what is not finished begin with this, the 
 HOST = re.sub(r"[^A-Za-z0-9.]", "_", platform.node())[:64]
 
 
+class ExistsError(UserError):
+    """A file is there that may not be replaced."""
+
+
 def write_whole(path: Path, data: bytes, replace: bool = True) -> None:
     """Writes a file beside its place, then renames it there.
 
@@ -31,7 +35,8 @@ def write_whole(path: Path, data: bytes, replace: bool = True) -> None:
         replace: whether an older one may be replaced.
 
     Raises:
-        UserError: if it can't be written, or may not be replaced; nothing is left behind then.
+        UserError: if it can't be written; nothing is left behind then.
+        ExistsError: if it may not be replaced.
     """
     temporary: Path | None = None
     try:
@@ -47,6 +52,8 @@ def write_whole(path: Path, data: bytes, replace: bool = True) -> None:
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
+        if isinstance(error, FileExistsError) and not replace:
+            raise ExistsError(f"{path} exists by now.") from None
         raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
 
 

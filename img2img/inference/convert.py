@@ -14,6 +14,7 @@ from torch import Tensor
 
 from img2img.data.folders import Direction
 from img2img.errors import UsageError, UserError
+from img2img.files import ExistsError
 from img2img.images import Picture, Rules, refuse_frames, write_picture
 from img2img.images.decoder import Decoders
 from img2img.inference.engine import DType, Engine
@@ -151,7 +152,7 @@ def convert(
         skipped = {job for job, outcome in outcomes.items() if outcome}
         pipeline = Pipeline(engine, read, write, pixels, lambda job: job not in skipped, seed, tile, batch_size)
         try:
-            _through(pipeline, share, outcomes, lists, notes, report, progress)
+            _through(pipeline, share, outcomes, lists, notes, existing, report, progress)
         except KeyboardInterrupt:
             report.outcomes += filter(None, outcomes.values())
             raise Stopped(report) from None
@@ -187,6 +188,7 @@ def _through(
     outcomes: dict[Job, Outcome | None],
     lists: list[Sequence[Job]],
     notes: dict[Job, str],
+    existing: Existing,
     report: Report,
     progress: bool,
 ) -> None:
@@ -198,7 +200,7 @@ def _through(
         total, left = len(outcomes), list(outcomes.values()).count(None)
         task = bar.add_task(what, total=total, completed=total - left)
         for item in pipeline.run(lists):
-            outcomes[item.key] = _outcome(item, pipeline.engine, notes.get(item.key, ""))
+            outcomes[item.key] = _outcome(item, pipeline.engine, notes.get(item.key, ""), existing)
             bar.advance(task)
 
 
@@ -254,7 +256,7 @@ def _existing(job: Job, existing: Existing) -> Outcome | None:
     return Outcome(*names, "failed", "the target exists; --overwrite replaces it, --skip-existing leaves it")
 
 
-def _outcome(item: Item[Job], engine: Engine, note: str) -> Outcome:
+def _outcome(item: Item[Job], engine: Engine, note: str, existing: Existing) -> Outcome:
     names = str(item.key.source), str(item.key.target)
     if item.error is None:
         return Outcome(
@@ -262,6 +264,8 @@ def _outcome(item: Item[Job], engine: Engine, note: str) -> Outcome:
             engine.dtype if exact_enough(item.bits, item.height, item.width) or engine.for_16_bits_too else "fp32",
             round(item.decode + item.network + item.encode, 4),
         )  # fmt: skip
+    if isinstance(item.error, ExistsError) and existing == "skip":
+        return Outcome(*names, "skipped", "the target exists")
     if isinstance(item.error, UserError):
         return Outcome(*names, "failed", str(item.error))
     if isinstance(item.error, MemoryError):

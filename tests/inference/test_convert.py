@@ -212,8 +212,11 @@ def test_what_appears_during_the_run_is_not_overwritten(
         write(path, *rest)
 
     monkeypatch.setattr(room, "write_picture", late)
-    report = img2img.convert(translator, tmp_path / "in", tmp_path / "out")
-    assert statuses(report) == {"a.png": "failed"} and "exist" in report.failures[0].reason
+    for existing, status in (("fail", "failed"), ("skip", "skipped")):
+        report = img2img.convert(translator, tmp_path / "in", tmp_path / "out", existing=existing)  # type: ignore[arg-type]
+        assert statuses(report) == {"a.png": status} and "exists" in report.outcomes[0].reason
+        (tmp_path / "out" / "a.png").rename(tmp_path / "theirs")
+    (tmp_path / "theirs").rename(tmp_path / "out" / "a.png")
     assert (tmp_path / "out" / "a.png").read_bytes() == b"somebody was faster"
     assert names(tmp_path / "out") == ["a.png"]
 
