@@ -5,7 +5,6 @@ import sys
 import tempfile
 from collections.abc import Callable
 from contextlib import suppress
-from functools import partial
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
@@ -92,16 +91,14 @@ def convert(arguments: list[str]) -> int:
         if direction is None and has_both_directions(model) and os.environ.get("RANK", "0") == "0":
             print("Translating AtoB; --direction BtoA is the other way.", file=sys.stderr)
         existing: Any = "overwrite" if overwrite else "skip" if skip_existing else "fail"
-        translate = partial(
-            room.convert,
-            model, source, target, direction=direction, format=format, existing=existing, mode=mode, seed=seed, size=size,
-            max_side=max_side, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype, batch_size=batch_size, tile=tile,
-            compile=compile, device=device, max_pixels=max_pixels, timeout=timeout, file_memory=file_memory,
-            accept_truncated=accept_truncated, progress=sys.stderr.isatty(),
-        )  # fmt: skip
         stopped = False
         try:
-            outcome = translate()
+            outcome = room.convert(
+                model, source, target, direction=direction, format=format, existing=existing, mode=mode, seed=seed,
+                size=size, max_side=max_side, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype,
+                batch_size=batch_size, tile=tile, compile=compile, device=device, max_pixels=max_pixels, timeout=timeout,
+                file_memory=file_memory, accept_truncated=accept_truncated, progress=sys.stderr.isatty(),
+            )  # fmt: skip
         except Stopped as stop:
             outcome, stopped = stop.report, True
         end_processes()

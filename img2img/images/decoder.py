@@ -21,6 +21,7 @@ from img2img.images.worker import command
 MEMORY = 4 * 2**30
 TIMEOUT = 60.0
 STARTING = 120.0  # seconds
+GRACE = 10.0  # seconds after the timeout, when the process ends itself, if whoever started it is gone
 
 
 class Decoder:
@@ -111,7 +112,7 @@ class Decoder:
         paths = os.pathsep.join(filter(None, [root, os.environ.get("PYTHONPATH", "")]))
         try:
             return subprocess.Popen(
-                command(self.memory, self.timeout, self.rules), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
+                command(self.memory, self.timeout + GRACE, self.rules), stdin=subprocess.PIPE, stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL, env={**os.environ, "PYTHONPATH": paths, "OPENBLAS_NUM_THREADS": "1"},
             )  # fmt: skip
         except OSError as error:

@@ -27,18 +27,9 @@ from img2img.images.gif import gif_is_whole
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF")  # Pillow's others run programs, or are never meant
 ANIMATED = ("PNG", "WEBP", "GIF")
 ORIENTATION = 0x0112  # the EXIF tag
-KEPT_EXIF = (
-    270,
-    271,
-    272,
-    305,
-    306,
-    315,
-    33432,
-    34665,
-    34853,
-    *range(40091, 40096),
-)  # text, exposure, place: no layout
+TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # of EXIF: description, camera, author
+IFDS = (34665, 34853)  # of EXIF: exposure, place
+KEPT_EXIF = (*TEXT_TAGS, *IFDS, *range(40091, 40096))  # and Windows' texts, but not what says how pixels lie
 FOR_MACHINES = ('{"shape"', "<?xml", "<OME", "ImageJ=")  # texts that describe the file they were in, not the image
 
 
@@ -147,6 +138,8 @@ def _read_file(path: Path, rules: Rules) -> Picture:
             numbers = _frames(image, rules.first)
             _refuse_bombs([(image.height, image.width)] * len(numbers), rules)
             try:
+                if image.format == "GIF" and not rules.first and not gif_is_whole(path.read_bytes()):
+                    raise OSError("image file is truncated")  # which Pillow doesn't notice between two frames
                 return _read_frames(path, image, numbers, rules)
             except ImageError:
                 raise
@@ -167,13 +160,6 @@ def _read_file(path: Path, rules: Rules) -> Picture:
 def _read_frames(path: Path, image: Any, numbers: list[int], rules: Rules) -> Picture:
     frames, durations = [], []
     sizes: list[tuple[int, int]] = []
-    if (
-        image.format == "GIF"
-        and not rules.first
-        and not ImageFile.LOAD_TRUNCATED_IMAGES
-        and not gif_is_whole(path.read_bytes())
-    ):
-        raise OSError("image file is truncated")  # which Pillow doesn't notice between two frames
     for number in numbers:
         image.seek(number)
         goal = fitted_size(image.height, image.width, rules)
@@ -261,11 +247,9 @@ def _kept_exif(image: Any) -> bytes:
     try:
         exif, kept = _exif(image), Image.Exif()
         for tag in KEPT_EXIF:
-            part = exif.get_ifd(tag) if tag in (34665, 34853) else exif.get(tag)
+            part = exif.get_ifd(tag) if tag in IFDS else exif.get(tag)
             if part and not (isinstance(part, str) and part.startswith(FOR_MACHINES)):
-                kept[tag] = (
-                    part.encode("latin-1") if isinstance(part, str) else part
-                )  # Pillow's text, back to its bytes
+                kept[tag] = part.encode("latin-1") if isinstance(part, str) else part  # Pillow's text, back to bytes
         return kept.tobytes() if len(kept) else b""
     except Exception:  # values that contradict their types
         return b""

@@ -1,4 +1,4 @@
-"""The process in which files are decoded: `python -m img2img.images.worker MEMORY TIMEOUT RULES`.
+"""The process in which files are decoded: `python -m img2img.images.worker MEMORY SECONDS RULES`.
 
 It says ``{}`` when it is ready. Then it reads a JSON line a file, ``[task, path]``, and answers with a JSON line and the bytes of the frames. It knows
 nothing of torch, so that it starts fast; and nobody unpickles anything.
@@ -19,8 +19,6 @@ from PIL import Image
 
 from img2img.images.arrays import ImageError
 from img2img.images.reading import Picture, Rules, pixels_of, read_picture
-
-GRACE = 10.0  # seconds that the other side has to end it
 
 
 def answer(task: str, path: Path, rules: Rules, out: BinaryIO) -> None:
@@ -65,7 +63,7 @@ def limit_memory(size: int) -> None:
 
 def main() -> None:
     """Answers until its input ends, as it does when the process that started it is gone."""
-    memory, timeout, rules = int(sys.argv[1]), float(sys.argv[2]), Rules(**json.loads(sys.argv[3]))
+    memory, seconds, rules = int(sys.argv[1]), float(sys.argv[2]), Rules(**json.loads(sys.argv[3]))
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not come between
     Image.MAX_IMAGE_PIXELS = None  # rules.max_pixels takes its place
@@ -75,7 +73,7 @@ def main() -> None:
         _write(out, {})
         for line in sys.stdin.buffer:
             task, path = json.loads(line)
-            _end_after(timeout + GRACE)
+            _end_after(seconds)
             answer(task, Path(path), rules, out)
             _end_after(0)
 
@@ -86,9 +84,9 @@ def _end_after(seconds: float) -> None:
         signal.setitimer(signal.ITIMER_REAL, seconds)
 
 
-def command(memory: int, timeout: float, rules: Rules) -> list[str]:
+def command(memory: int, seconds: float, rules: Rules) -> list[str]:
     """The command line of such a process; it imports nothing from the current folder, which may be somebody's images."""
-    return [sys.executable, "-P", "-m", "img2img.images.worker", str(memory), str(timeout), json.dumps(asdict(rules))]
+    return [sys.executable, "-P", "-m", "img2img.images.worker", str(memory), str(seconds), json.dumps(asdict(rules))]
 
 
 if __name__ == "__main__":

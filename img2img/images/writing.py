@@ -21,7 +21,7 @@ from img2img.images.arrays import (
     to_pil,
     with_channels,
 )
-from img2img.images.reading import Picture, reason
+from img2img.images.reading import TEXT_TAGS, Picture, reason
 
 SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 ARRAY_SUFFIX = ".npy"
@@ -29,7 +29,6 @@ PAGES = (".tif", ".tiff")
 MOVING = (".png", ".apng", ".webp", ".gif", *PAGES)  # formats that hold several frames
 DEEP = (".png", *PAGES)  # formats that hold 16 bits a channel
 OPAQUE = (".jpg", ".jpeg", ".bmp")  # formats that hold no alpha
-TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # of EXIF, which a TIFF of 16-bit colour can carry
 
 
 def write_image(path: Path, array: Array, quality: int = 95) -> None:

@@ -114,45 +114,24 @@ def convert(
     jobs = plan(source, target, suffix, report)
     share, place = take_share(device)
     report.process = share.index
-    known: dict[Job, UserError] = {}  # what is wrong with inputs that were tried before
     rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
     decoders = Decoders(THREADS + 1, rules, int(file_memory * 2**30), timeout)  # they start while others load
+    files = _Files(decoders, metadata, quality, existing)
     try:
         if not isinstance(translator, Translator):
             translator = load(translator, place, direction=direction)
-        sample = _sample(translator, jobs, decoders, known) if dtype == "auto" else None
+        sample = files.sample(translator, jobs) if dtype == "auto" else None
         engine = Engine(translator, mode or translator.config.mode, dtype, compile, sample)
         report.notes += [engine.note] if engine.note else []
         make_folders(target if source.is_dir() else target.parent, {job.target.parent for job in jobs})
-        notes = {job: job.note for job in jobs if job.note}
-
-        def read(job: Job) -> Picture:
-            if job in known:
-                raise known[job]
-            with decoders.one() as decoder:
-                picture = decoder.picture(job.source)
-            refuse_frames(job.target.suffix.lower(), picture)
-            if picture.truncated:
-                notes[job] = "; ".join(filter(None, [job.note, "it ends early; what is missing is gray or black"]))
-            return picture if metadata else replace(picture, exif=b"", dpi=None)
-
-        def pixels(job: Job) -> int:
-            try:
-                with decoders.one() as decoder:
-                    return 0 if job in known else decoder.pixels(job.source)
-            except UserError as error:
-                known[job] = error
-                return 0
-
-        def write(job: Job, picture: Picture) -> None:
-            write_picture(job.target, picture, quality, existing == "overwrite")
-
         lists = share.of(jobs, NEIGHBOURS)
         outcomes = {job: _existing(job, existing) for neighbours in lists for job in neighbours}
         skipped = {job for job, outcome in outcomes.items() if outcome}
-        pipeline = Pipeline(engine, read, write, pixels, lambda job: job not in skipped, seed, tile, batch_size)
+        pipeline = Pipeline(
+            engine, files.read, files.write, files.pixels, lambda job: job not in skipped, seed, tile, batch_size
+        )
         try:
-            _through(pipeline, share, outcomes, lists, notes, existing, report, progress)
+            _through(pipeline, files, share, outcomes, lists, report, progress)
         except KeyboardInterrupt:
             report.outcomes += filter(None, outcomes.values())
             raise Stopped(report) from None
@@ -164,6 +143,66 @@ def convert(
     )
     report.times = pipeline.times
     return report
+
+
+class _Files:
+    """How a run reads and writes files.
+
+    Args:
+        decoders: read them.
+        metadata: as of `convert`, as are the others.
+    """
+
+    def __init__(self, decoders: Decoders, metadata: bool, quality: int, existing: Existing) -> None:
+        self.decoders, self.metadata, self.quality, self.existing = decoders, metadata, quality, existing
+        self.bad: dict[Job, UserError] = {}
+        """What is wrong with inputs that were tried before."""
+        self.truncated: set[Job] = set()
+
+    def pixels(self, job: Job) -> int:
+        try:
+            with self.decoders.one() as decoder:
+                return 0 if job in self.bad else decoder.pixels(job.source)
+        except UserError as error:
+            self.bad[job] = error
+            return 0
+
+    def read(self, job: Job) -> Picture:
+        if job in self.bad:
+            raise self.bad[job]
+        with self.decoders.one() as decoder:
+            picture = decoder.picture(job.source)
+        refuse_frames(job.target.suffix.lower(), picture)
+        if picture.truncated:
+            self.truncated.add(job)
+        return picture if self.metadata else replace(picture, exif=b"", dpi=None)
+
+    def write(self, job: Job, picture: Picture) -> None:
+        write_picture(job.target, picture, self.quality, self.existing == "overwrite")
+
+    def note(self, job: Job) -> str:
+        """What should be known of an output."""
+        ends = "it ends early; what is missing is gray or black" if job in self.truncated else ""
+        return "; ".join(filter(None, [job.note, ends]))
+
+    def sample(self, translator: Translator, jobs: list[Job]) -> Tensor | None:
+        """The first image that is neither tiny nor of one colour, at most 512 pixels of it, else the first that can be read.
+
+        Whatever is skipped, so that a second run decides alike.
+        """
+        first = None
+        for job in jobs[:FIRST]:
+            try:
+                with self.decoders.one() as decoder:
+                    array = decoder.picture(job.source).frames[0]
+                image = translator.prepare(array)[0][None, :, :512, :512]
+            except UserError as error:
+                self.bad[job] = error
+                continue
+            if min(image.shape[2:]) >= SMALL and image.std() > 0.05:
+                return image
+            first = image if first is None else first
+        return first
 
 
 def _refuse_words(suffix: str | None, given: dict[str, str]) -> None:
@@ -184,11 +223,10 @@ def _refuse_numbers(given: dict[str, int | None]) -> None:
 
 def _through(
     pipeline: Pipeline[Job],
+    files: _Files,
     share: Share,
     outcomes: dict[Job, Outcome | None],
     lists: list[Sequence[Job]],
-    notes: dict[Job, str],
-    existing: Existing,
     report: Report,
     progress: bool,
 ) -> None:
@@ -200,7 +238,7 @@ def _through(
         total, left = len(outcomes), list(outcomes.values()).count(None)
         task = bar.add_task(what, total=total, completed=total - left)
         for item in pipeline.run(lists):
-            outcomes[item.key] = _outcome(item, pipeline.engine, notes.get(item.key, ""), existing)
+            outcomes[item.key] = _outcome(item, pipeline.engine, files)
             bar.advance(task)
 
 
@@ -215,25 +253,6 @@ def _blended(report: Report) -> Iterator[None]:
             report.notes.append(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-
-
-def _sample(translator: Translator, jobs: list[Job], decoders: Decoders, known: dict[Job, UserError]) -> Tensor | None:
-    """The first image that is neither tiny nor of one colour, at most 512 pixels of it, else the first that can be read.
-
-    Whatever is skipped, so that a second run decides alike.
-    """
-    first = None
-    for job in jobs[:FIRST]:
-        try:
-            with decoders.one() as decoder:
-                image = translator.prepare(decoder.picture(job.source).frames[0])[0][None, :, :512, :512]
-        except UserError as error:
-            known[job] = error
-            continue
-        if min(image.shape[2:]) >= SMALL and image.std() > 0.05:
-            return image
-        first = image if first is None else first
-    return first
 
 
 class _Speed(ProgressColumn):
@@ -256,15 +275,15 @@ def _existing(job: Job, existing: Existing) -> Outcome | None:
     return Outcome(*names, "failed", "the target exists; --overwrite replaces it, --skip-existing leaves it")
 
 
-def _outcome(item: Item[Job], engine: Engine, note: str, existing: Existing) -> Outcome:
+def _outcome(item: Item[Job], engine: Engine, files: _Files) -> Outcome:
     names = str(item.key.source), str(item.key.target)
     if item.error is None:
         return Outcome(
-            *names, "done", "", note, item.width, item.height, item.frames, item.bits, engine.mode,
+            *names, "done", "", files.note(item.key), item.width, item.height, item.frames, item.bits, engine.mode,
             engine.dtype if exact_enough(item.bits, item.height, item.width) or engine.for_16_bits_too else "fp32",
             round(item.decode + item.network + item.encode, 4),
         )  # fmt: skip
-    if isinstance(item.error, ExistsError) and existing == "skip":
+    if isinstance(item.error, ExistsError) and files.existing == "skip":
         return Outcome(*names, "skipped", "the target exists")
     if isinstance(item.error, UserError):
         return Outcome(*names, "failed", str(item.error))

@@ -4,11 +4,12 @@ import copy
 import itertools
 import math
 from functools import cached_property
-from typing import Literal, get_args
+from typing import Literal
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
+from torchmetrics.functional.image import peak_signal_noise_ratio
 
 from img2img.errors import UsageError
 from img2img.machine import choose_precision
@@ -31,7 +32,7 @@ class Engine:
         sample: for ``auto``: an image, (1, C, H, W) in [-1, 1], if there is one.
 
     Raises:
-        UsageError: for fp16 on a CPU, or an unknown dtype.
+        UsageError: for fp16 on a CPU.
     """
 
     def __init__(
@@ -42,8 +43,6 @@ class Engine:
         compile: bool = False,
         sample: Tensor | None = None,
     ) -> None:
-        if dtype not in get_args(DType):
-            raise UsageError(f"--dtype {dtype}: there are {', '.join(get_args(DType))}.")
         if dtype == "fp16" and translator.device.type == "cpu":
             raise UsageError("--dtype fp16 needs a GPU; use bf16, fp32 or auto.")
         self.translator, self.mode, self.compile = translator, mode, compile
@@ -54,7 +53,11 @@ class Engine:
         self.for_8_bits: Translator
         if dtype == "auto" and mode == "eval" and choose_precision("auto", translator.device) == "bf16":
             half = faster(translator, mode, "bf16", compile)
-            near = math.inf if sample is None else psnr(half(sample), translator(sample))
+            near = (
+                math.inf
+                if sample is None
+                else float(peak_signal_noise_ratio(half(sample), translator(sample), (-1.0, 1.0)))
+            )
             if near >= CLOSE_ENOUGH:
                 self.dtype, self.for_8_bits, self.for_16_bits_too = "bf16", half, False
                 return
@@ -79,12 +82,6 @@ def faster(translator: Translator, mode: Mode, dtype: Literal["fp32", "bf16", "f
     if compile:
         generator.compile(dynamic=True)
     return copied
-
-
-def psnr(image: Tensor, truth: Tensor) -> float:
-    """PSNR in dB of images in [-1, 1]; infinite if they are equal."""
-    error = (image.clamp(-1, 1).double() - truth.clamp(-1, 1).double()).square().mean().item()
-    return math.inf if error == 0 else 10 * math.log10(4 / error)
 
 
 def _fold(module: nn.Module) -> None:

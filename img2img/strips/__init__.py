@@ -55,9 +55,7 @@ class Budget:
 
 
 @torch.no_grad()
-def run(
-    network: nn.Module, source: Tensor, budget: Budget, progress: Callable[[int, int], None] | None = None
-) -> Tensor:
+def run(network: nn.Module, source: Tensor, budget: Budget) -> Tensor:
     """What `network(source)` is, in bounded memory.
 
     Args:
@@ -65,7 +63,6 @@ def run(
             batch's statistics and dropout work as they stand, in training or evaluation mode.
         source: (1, C, H, W), on any device; strips are taken to the network's.
         budget: how much is held at once.
-        progress: called with the number of tensors that are computed, and of all, after each.
 
     Returns:
         (1, C', H', W'), on the CPU.
@@ -79,7 +76,6 @@ def run(
     _refuse(network, graph, source)
     store = Store(budget.in_memory)
     last_use = {each: node for node in graph.nodes for each in node.all_input_nodes}
-    to_store = [node for node in graph.nodes if _must_be_stored(network, node)]
     known: dict[fx.Node, Rows] = {}
     for node in graph.nodes:
         if node.op == "output":
@@ -92,10 +88,8 @@ def run(
         else:
             found = _layer(network, node, inputs)
         del inputs
-        if node in to_store:
+        if _must_be_stored(network, node):
             found = _stored(found, store, budget, weight, _is_measured(network, node))
-            if progress:
-                progress(to_store.index(node) + 1, len(to_store))
         known[node] = found
         for each in node.all_input_nodes:
             if last_use[each] is node:
@@ -215,9 +209,7 @@ def _statistics(strip: Tensor) -> tuple[Tensor, Tensor]:
         variance, mean = torch.var_mean(strip.float(), dim=(0, 2, 3), correction=0)
         return mean, variance
     unused = torch.zeros(2, strip.shape[1], device=strip.device)  # in fp32, which makes the sums fp32
-    mean, variance = torch.batch_norm_update_stats(
-        strip, unused[0], unused[1], 0.0
-    )  # several times as fast as var_mean
+    mean, variance = torch.batch_norm_update_stats(strip, unused[0], unused[1], 0.0)  # far faster than var_mean
     return mean, variance
 
 

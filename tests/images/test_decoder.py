@@ -1,5 +1,6 @@
 """Files are decoded in processes that they can't hang, crash or bloat."""
 
+import json
 import os
 import signal
 import subprocess
@@ -14,6 +15,7 @@ from conftest import picture
 
 from img2img.images import ImageError, Picture, Rules, write_image, write_picture
 from img2img.images.decoder import MEMORY, Decoder
+from img2img.images.worker import command
 
 
 @pytest.fixture
@@ -121,6 +123,19 @@ def test_the_decoder_ends_with_the_process_that_started_it(tmp_path: Path) -> No
             return
         subprocess.run(["sleep", "0.1"])
     raise AssertionError("it is still there")
+
+
+@pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no such timer on this system")
+def test_a_decoder_that_hangs_ends_itself_if_nobody_else_does(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.png")
+    task = json.dumps(["picture", str(tmp_path / "pipe.png")]).encode() + b"\n"
+    process = subprocess.Popen(command(2**32, 0.5, Rules()), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+    assert process.stdin and process.stdout
+    process.stdin.write(task)
+    process.stdin.flush()
+    assert process.wait(timeout=60) == -signal.SIGALRM
+    process.stdin.close()
+    process.stdout.close()
 
 
 def test_the_decoder_needs_no_torch() -> None:

@@ -9,7 +9,7 @@ from torch import nn
 
 from img2img.errors import UsageError
 from img2img.inference import engine as room
-from img2img.inference.engine import Engine, faster, psnr
+from img2img.inference.engine import Engine, faster
 from img2img.networks import ResNetConfig, build_generator, initialise
 from img2img.networks.unet import UNetConfig
 from img2img.translator import Training, Translator, TranslatorConfig
@@ -73,15 +73,6 @@ def test_bf16_is_chosen_where_it_is_exact_enough(monkeypatch: pytest.MonkeyPatch
     assert Engine(translator, "eval", sample=image).dtype == "fp32"
 
 
-def test_psnr_is_of_values_in_minus_one_to_one() -> None:
-    truth = torch.zeros(1, 3, 4, 4)
-    assert psnr(truth, truth) == float("inf")
-    assert psnr(truth + 0.02, truth) == pytest.approx(40, abs=1e-3)
-    assert psnr(truth + 5, truth + 1) == float("inf"), "beyond the range nothing is seen"
-
-
 def test_what_cannot_be_computed_is_refused() -> None:
     with pytest.raises(UsageError, match="needs a GPU"):
         Engine(make(CONFIGS[0]), "eval", "fp16")
-    with pytest.raises(UsageError, match="there are auto"):
-        Engine(make(CONFIGS[0]), "eval", "int8")  # type: ignore[arg-type]

@@ -49,11 +49,9 @@ def network_of(config: Any) -> nn.Module:
 def test_strips_give_the_result_of_the_whole_image(config: Any, elements: int) -> None:
     network, image = network_of(config), torch.randn(1, 3, 40, 24).tanh()
     image[:, :, 20:] *= 0.1  # the norms' statistics differ from strip to strip
-    steps: list[tuple[int, int]] = []
-    done = run(network, image, Budget(elements, 0 if elements == 1 else 10**9), lambda *step: steps.append(step))
+    done = run(network, image, Budget(elements, 0 if elements == 1 else 10**9))
     with torch.no_grad():
         assert torch.allclose(done, network(image), atol=1e-4)
-    assert steps[-1][0] == steps[-1][1] == len(steps)
 
 
 @pytest.mark.parametrize("config", [ResNetConfig(**SMALL, norm="batch"), UNetConfig(channels=4, depth=3)])
