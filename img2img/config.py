@@ -22,17 +22,29 @@ class DataConfig(Strict):
     """Which images, and how they are prepared. The geometry is the same for source and target."""
 
     path: Annotated[Path | None, arg(name="data", prefix_name=False)] = None
-    """The data set's folder. Known layouts: trainA trainB, train/A train/B, train_A train_B, A B, train/ with pairs side by side; the same with val and test."""
+    """The data set's folder. Known layouts: trainA trainB, train/A train/B, train_A train_B, A B, train/ with pairs side by side; label maps: train_label train_inst train_img; the same with val and test."""
     source: Path | None = None
     """A folder of sources, with `--data.target` instead of `--data`; may have sub-folders train, val, test."""
     target: Path | None = None
     """A folder of targets; for pairs, of the same names."""
+    labels: Path | None = None
+    """A folder of label maps instead of `--data.source`: gray or palette PNGs of indices."""
+    instances: Path | None = None
+    """A folder of the instance maps that belong to `--data.labels`."""
+    use_instances: bool = True
+    """Show the network the edges of instances, if there are instance maps."""
+    classes: int | Path | None = None
+    """How many labels there are, or a YAML table of their names and colours; by default `classes.yaml` in the data set's folder, else what the labels tell."""
+    ignore_label: int | None = Field(None, ge=-1, le=65535)
+    """The label of pixels that have no class, such as 255."""
     derive: Derivation | None = None
     """Make the sources from a folder of images: gray (colourisation), edges (Canny), lowres (a quarter of the resolution)."""
     direction: Annotated[Direction, arg(name="direction", prefix_name=False)] = "AtoB"
     """AtoB translates A to B; BtoA the other way; cyclegan learns both."""
     size: Annotated[int, arg(name="size", prefix_name=False)] = Field(256, ge=8, le=8192)
     """Height and width of the training images in pixels."""
+    width: Annotated[int | None, arg(name="width", prefix_name=False)] = Field(None, ge=8, le=8192)
+    """Width of the training images in pixels, if it is another than --size, which then is their height: --size 512 --width 1024."""
     resize: Resize = "short"
     """short: scale the shorter side, keep the aspect; stretch: scale both sides; none: crop only."""
     jitter: float = Field(JITTER, ge=1, le=4)
@@ -88,6 +100,8 @@ class RunConfig(Strict, Generic[M]):
     """Memory format of the networks; auto takes what was measured to be faster."""
     compile: bool = False
     """torch.compile the networks: slower to start, faster afterwards; measure whether it pays."""
+    memory: Literal["normal", "low"] = "normal"
+    """low: gradient checkpointing of generators and encoders: less memory for large images, somewhat more time, the same results."""
     features: Features | Literal["none"] = "auto"
     """For KID and FID at validations. inception: FID's network; random: one with random weights, always at hand; none; auto: for unpaired methods inception if its weights are at hand, else random, for paired ones none."""
     feature_weights: Path | None = None

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from img2img.config import RunConfig, run_type
 from img2img.images import write_image
@@ -35,6 +36,19 @@ TINY: dict[str, dict[str, Any]] = {
     "cyclegan": {"generator": {"kind": "resnet", "channels": 4, "blocks": 1}, "pool": 3},
     "fastcut": {"generator": {"kind": "resnet", "channels": 4, "blocks": 5}, "projection_channels": 8},
     "cut": {"generator": {"kind": "resnet", "channels": 4, "blocks": 5}, "projection_channels": 8},
+    "pix2pixhd": {
+        "generator": {"channels": 4, "downsampling": 1, "blocks": 1, "enhancers": 1, "enhancer_blocks": 1},
+        "discriminator": {"kind": "multiscale", "channels": 4, "layers": 1, "scales": 2},
+        "perceptual": {"weight": 0},
+        "instance_encoder": {"channels": 4, "downsampling": 1, "features": 2},
+        "styles": 3,
+    },
+    "spade": {
+        "generator": {"channels": 2, "hidden": 4},
+        "discriminator": {"kind": "multiscale", "channels": 4, "layers": 1, "scales": 2, "spectral_norm": True},
+        "perceptual": {"weight": 0},
+        "image_encoder": {"channels": 2, "size": 16, "latent": 4},
+    },
 }
 
 
@@ -43,14 +57,42 @@ def tiny_config(folder: Path, output: Path, method: dict[str, Any] | None = None
     name = (method or {}).get("name", "pix2pix")
     settings = {
         "name": name,
-        **TINY[name],
         "discriminator": {"kind": "patch", "channels": 4, "layers": 1},
+        **TINY[name],
         **(method or {}),
     }
     about_data = {"path": folder, "size": 16, **values.pop("data", {})}
     defaults = {"steps": 4, "workers": 0, "device": "cpu", "mixed_precision": "no", "log_every": 1, "output": output}
     config: RunConfig[Any] = run_type(name)(method=settings, data=about_data, **{**defaults, **values})
     return config
+
+
+COLOURS = np.array([[20, 20, 60], [200, 60, 40], [60, 180, 60], [240, 220, 80]], np.uint8)
+
+
+def label_map(size: int, seed: int) -> tuple[Any, Any]:
+    """Rectangles of the labels 1 to 3 on 0, and their numbers: two arrays (size, size) of uint8."""
+    random = np.random.default_rng(seed)
+    labels, instances = np.zeros((2, size, size), np.uint8)
+    for number in range(1, 5):
+        top, left = random.integers(0, size // 2, 2)
+        height, width = random.integers(size // 4, size // 2 + 1, 2)
+        labels[top : top + height, left : left + width] = (seed + number) % 3 + 1
+        instances[top : top + height, left : left + width] = number
+    return labels, instances
+
+
+def write_labelled(folder: Path, count: int, size: int = 16, split: str = "train", first: int = 0) -> Path:
+    """train_label, train_inst and train_img: rectangles of four classes, each in its colour, lighter or darker."""
+    for number in range(first, first + count):
+        labels, instances = label_map(size, number)
+        shade = 0.6 + 0.1 * (instances % 5)
+        for kind, array in (("label", labels), ("inst", instances)):
+            (folder / f"{split}_{kind}").mkdir(parents=True, exist_ok=True)
+            Image.fromarray(array).save(folder / f"{split}_{kind}" / f"{number}.png")
+        image = np.rint(COLOURS[labels] * shade[..., None]).astype(np.uint8)
+        write_image(folder / f"{split}_img" / f"{number}.png", image)
+    return folder
 
 
 def write_unpaired(folder: Path, sources: int = 5, targets: int = 4, size: int = 16, split: str = "train") -> Path:
@@ -74,6 +116,12 @@ def unpaired(tmp_path: Path) -> Path:
     """Five and four unpaired training images of 16×16 pixels, and four test pairs."""
     folder = write_unpaired(tmp_path / "unpaired")
     return write_pairs(folder, 4, split="test", first=200)
+
+
+@pytest.fixture
+def labelled(tmp_path: Path) -> Path:
+    """Six label maps with instances and images of 32×32 pixels, and two for validation."""
+    return write_labelled(write_labelled(tmp_path / "labelled", 6, 32), 2, 32, split="val", first=6)
 
 
 @pytest.fixture(scope="session")

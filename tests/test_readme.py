@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_config, write_pairs, write_unpaired
+from conftest import tiny_config, write_labelled, write_pairs, write_unpaired
 
 import img2img
 from img2img.cli import COMMANDS, main
@@ -35,6 +35,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     folder = tmp_path_factory.mktemp("readme")
     data = write_pairs(write_pairs(folder / "my-data", 3), 2, split="val", first=3)
     write_pairs(write_unpaired(folder / "my-unpaired", 24, 22), 10, split="test", first=200)
+    write_labelled(write_labelled(folder / "my-labels", 3, 64), 2, 64, split="val", first=3)
     for name in ("my-inputs", "photos"):
         (folder / name).symlink_to(data / "valA")
     (folder / "photo.png").symlink_to(data / "valA" / "3.png")
@@ -44,6 +45,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
 def shortened(arguments: list[str], config: Any) -> list[str]:
     if arguments[0] == "train" and "--resume" not in arguments:
         small = "--size 16 --generator.channels 4 --discriminator.channels 4 --discriminator.layers 1 --steps 1 --device cpu"
+        if arguments[1] in ("spade", "pix2pixhd"):
+            small = small.replace("--size 16", "--size 64") + " --perceptual.weight 0"
+        if arguments[1] == "spade":
+            return [*arguments, *small.split(), "--image-encoder.channels", "4"]
         keep = []
         for name, value in zip(arguments[2::2], arguments[3::2], strict=True):
             if name not in ("--size", "--generator.channels", "--discriminator.channels", "--epochs"):

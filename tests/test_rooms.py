@@ -12,7 +12,7 @@ import img2img
 ROOT = Path(img2img.__file__).parent
 LEVELS = [
     {"errors"},
-    {"files", "machine", "launch"},
+    {"files", "machine", "launch", "downloads"},
     {"images"},
     {"networks", "losses", "data", "metrics"},
     {"methods", "strips"},

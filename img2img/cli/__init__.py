@@ -4,7 +4,8 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from img2img.cli.commands import check, convert, demo, evaluate
+from img2img.cli.check import check
+from img2img.cli.commands import convert, demo, evaluate
 from img2img.cli.train import train
 from img2img.cli.usage import usage
 from img2img.errors import UsageError, UserError

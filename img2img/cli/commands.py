@@ -1,20 +1,14 @@
-"""The commands but for training. Each parses its options, calls one function, and prints; what it needs is imported inside it."""
+"""Converting, evaluating and the demo. Each parses its options, calls one function, and prints; what it needs is imported inside it."""
 
 import os
 import sys
 import tempfile
-from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from img2img.cli.usage import run_command
 from img2img.errors import UsageError
-
-
-def _run(function: Callable[..., int], name: str, arguments: list[str]) -> int:
-    import tyro
-
-    return tyro.cli(function, args=arguments, prog=f"img2img {name}", config=(tyro.conf.FlagCreatePairsOff,))
 
 
 def convert(arguments: list[str]) -> int:
@@ -34,6 +28,11 @@ def convert(arguments: list[str]) -> int:
         source: Positional[Path],
         target: Positional[Path],
         model: Path,
+        instances: Path | None = None,
+        style: tuple[str, ...] = (),
+        style_image: Path | None = None,
+        style_labels: Path | None = None,
+        style_instances: Path | None = None,
         direction: Literal["AtoB", "BtoA"] | None = None,
         format: str | None = None,
         overwrite: bool = False,
@@ -56,12 +55,17 @@ def convert(arguments: list[str]) -> int:
         accept_truncated: bool = False,
         report: Path | None = None,
     ) -> int:
-        """Translates a folder of images, with its sub-folders, or one file. Sizes, names, depth and alpha are kept.
+        """Translates a folder of images or label maps, with its sub-folders, or one file. Sizes, names, depth and alpha are kept.
 
         Args:
             source: A folder or a file.
             target: A folder, or a file if the source is one.
             model: A translator's or a run's folder.
+            instances: Of label maps: the folder of their instance maps, of the same names; by default the one beside, such as val_inst for val_label.
+            style: Of a translator trained with --encoder: a number, or CLASS=NUMBER for some classes.
+            style_image: Take the style from this image instead.
+            style_labels: Where styles are of classes: the label map of that image.
+            style_instances: The instance map of that image, if there is one.
             direction: Which translator of a run that learned both ways; by default AtoB.
             format: Write all outputs as png, jpg, webp, tif, bmp, gif or npy; by default as the input.
             overwrite: Replace targets that exist.
@@ -94,7 +98,8 @@ def convert(arguments: list[str]) -> int:
         stopped = False
         try:
             outcome = room.convert(
-                model, source, target, direction=direction, format=format, existing=existing, mode=mode, seed=seed,
+                model, source, target, instances=instances,
+                style=_style(style, style_image, style_labels, style_instances), direction=direction, format=format, existing=existing, mode=mode, seed=seed,
                 size=size, max_side=max_side, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype,
                 batch_size=batch_size, tile=tile, compile=compile, device=device, max_pixels=max_pixels, timeout=timeout,
                 file_memory=file_memory, accept_truncated=accept_truncated, progress=sys.stderr.isatty(),
@@ -114,7 +119,29 @@ def convert(arguments: list[str]) -> int:
             return 130
         return 1 if outcome.failures else 0
 
-    return _run(command, "convert", arguments)
+    return run_command(command, "convert", arguments)
+
+
+def _style(words: tuple[str, ...], image: Path | None, labels: Path | None, instances: Path | None) -> Any:
+    """What `--style` and its kin ask for."""
+    if instances and not labels:
+        raise UsageError("--style-instances belongs to --style-labels.")
+    if image is None and labels:
+        raise UsageError("--style-labels belongs to --style-image.")
+    if image is not None and words:
+        raise UsageError("--style and --style-image exclude each other.")
+    if image is not None:
+        from img2img.images import read_image
+        from img2img.images.labels import read_indices
+
+        maps = [read_indices(path) for path in (labels, instances) if path]
+        return (read_image(image), *maps) if maps else read_image(image)
+    if not words:
+        return None
+    pairs = [word.rpartition("=") for word in words]
+    if not all(number.isdecimal() for *_, number in pairs) or (len(words) > 1 and not all(name for name, *_ in pairs)):
+        raise UsageError(f"--style {' '.join(words)}: give a number, or CLASS=NUMBER for some classes.")
+    return int(words[0]) if not pairs[0][0] else {name: int(number) for name, _, number in pairs}
 
 
 def _must_be_writable(report: Path) -> None:
@@ -137,6 +164,7 @@ def evaluate(arguments: list[str]) -> int:
     from tyro.conf import Positional
 
     from img2img.inference import evaluate as room
+    from img2img.metrics.segmentation import Architecture, make_segmenter
 
     def command(
         folders: Annotated[tuple[Path, ...], Positional] = (),
@@ -149,6 +177,8 @@ def evaluate(arguments: list[str]) -> int:
         seed: int = 0,
         features: Literal["auto", "inception", "random"] | None = None,
         feature_weights: Path | None = None,
+        segmenter: Architecture | None = None,
+        segmenter_weights: Path | None = None,
         device: str = "auto",
         json: Path | None = None,
     ) -> int:
@@ -167,12 +197,16 @@ def evaluate(arguments: list[str]) -> int:
             seed: Of mode paper.
             features: Compare translations and targets as sets, too (KID, FID): inception, FID's network; random, one with random weights; auto, inception if its weights are at hand.
             feature_weights: A file of Inception weights (.pth or .safetensors); by default PyTorch's cache, else they are downloaded.
+            segmenter: Of label maps: a network of torchvision that finds the labels in the translations, to be compared (mean IoU, pixel accuracy).
+            segmenter_weights: Its weights (.pth or .safetensors), trained on the real images.
             device: auto, cpu, cuda, cuda:1 or mps.
             json: Write all scores to this file.
         """
         progress = sys.stderr.isatty()
+        if (segmenter is None) != (segmenter_weights is None):
+            raise UsageError("--segmenter and --segmenter-weights belong together.")
         if folders:
-            if len(folders) != 2 or model or data:
+            if len(folders) != 2 or model or data or segmenter:
                 raise UsageError("give two folders, or --model and --data.")
             result = room.compare(*folders, progress=progress)
         elif model is None or data is None:
@@ -181,6 +215,7 @@ def evaluate(arguments: list[str]) -> int:
             result = room.evaluate(
                 model, data, split=split, direction=direction, size=size, mode=mode, seed=seed, features=features,
                 feature_weights=feature_weights, device=device, progress=progress,
+                segmenter=make_segmenter(segmenter, segmenter_weights) if segmenter and segmenter_weights else None,
             )  # fmt: skip
         if json:
             result.write(json)
@@ -189,7 +224,7 @@ def evaluate(arguments: list[str]) -> int:
             print(f"not scored: {name}: {reason}", file=sys.stderr)
         return 1 if result.failed else 0
 
-    return _run(command, "evaluate", arguments)
+    return run_command(command, "evaluate", arguments)
 
 
 def _print_scores(result: Any) -> None:
@@ -205,7 +240,12 @@ def _print_scores(result: Any) -> None:
     shown = {name: form for name, form in SCORES.items() if name in result.metrics}
     for heading, _ in shown.values():
         table.add_column(heading, justify="right")
-    rows = {"translation" if result.copy_input else "images": result.metrics, "copy of the input": result.copy_input}
+    translated = "direction" in result.about
+    rows = {
+        "translation" if translated else "images": result.metrics,
+        "copy of the input": result.copy_input,
+        "real images": result.real,
+    }
     for row, scores in rows.items():
         if scores:
             table.add_row(
@@ -222,90 +262,13 @@ SCORES = {
     "ssim": ("SSIM ↑", "{:.4f}"),
     "kid": ("KID ↓", "{:.5f}"),
     "fid": ("FID ↓", "{:.2f}"),
+    "miou": ("mean IoU ↑", "{:.4f}"),
+    "accuracy": ("pixel accuracy ↑", "{:.4f}"),
 }
-
-
-def check(arguments: list[str]) -> int:
-    """`img2img check`."""
-    from tyro.conf import Positional
-
-    def command(
-        path: Annotated[Path | None, Positional] = None,
-        source: Path | None = None,
-        target: Path | None = None,
-        derive: Literal["gray", "edges", "lowres"] | None = None,
-        kind: Literal["auto", "paired", "unpaired"] = "auto",
-    ) -> int:
-        """Reads every image of a data set, paired or not, and says what can't work and what may surprise.
-
-        Args:
-            path: The data set's folder.
-            source: A folder of sources, with --target instead of a path.
-            target: A folder of targets.
-            derive: The sources would be derived from any folder of images: gray, edges or lowres.
-            kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; auto goes by the names of the files.
-        """
-        unpaired = kind == "unpaired" or (kind == "auto" and derive is None and _looks_unpaired(path, source, target))
-        report = _check_unpaired(path, source, target) if unpaired else _check_pairs(path, source, target, derive)
-        if unpaired and kind == "auto":
-            print("(Most files have no partner of the same name; --kind paired would say which.)")
-        if not unpaired and kind == "auto" and derive is None:
-            print("(As a set without pairs, for cyclegan, cut and fastcut: --kind unpaired.)")
-        if report.sizes:
-            print(f"{report.in_channels} → {report.out_channels} channels; sizes {report.sizes}")
-        for problem in report.problems:
-            print(f"{problem.level}: {problem.text}")
-        if not report.problems:
-            print("No problems were found.")
-        return 1 if report.errors else 0
-
-    return _run(command, "check", arguments)
-
-
-def _looks_unpaired(path: Path | None, source: Path | None, target: Path | None) -> bool:
-    from img2img.data.folders import find_pairs
-
-    splits = find_pairs(path, source=source, target=target)
-    train = splits.get("train") or next(iter(splits.values()))
-    return 2 * len(train.pairs) < len(train.unmatched)
-
-
-def _check_pairs(path: Path | None, source: Path | None, target: Path | None, derive: Any) -> Any:
-    from img2img.data.check import check_pairs
-    from img2img.data.folders import find_pairs
-
-    splits = find_pairs(path, source=source, target=target, derive=derive)
-    report = _watched(lambda started: check_pairs(splits, started))
-    for split, folder in splits.items():
-        print(f"{split}: {len(folder.pairs)} pairs from {folder.where}")
-    return report
-
-
-def _check_unpaired(path: Path | None, source: Path | None, target: Path | None) -> Any:
-    from img2img.data.check_unpaired import check_unpaired
-    from img2img.data.unpaired import find_unpaired
-
-    splits = find_unpaired(path, source=source, target=target)
-    report = _watched(lambda started: check_unpaired(splits, started))
-    for split, folder in splits.items():
-        print(f"{split}: {len(folder.sources)} and {len(folder.targets)} images, unpaired, from {folder.where}")
-    return report
-
-
-def _watched(work: Callable[[Callable[[int], Callable[[], None]]], Any]) -> Any:
-    from rich.progress import Progress
-
-    with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
-
-        def started(files: int) -> Callable[[], None]:
-            task = bar.add_task("reading", total=files)
-            return lambda: bar.advance(task)
-
-        return work(started)
 
 
 def demo(arguments: list[str]) -> int:
     """`img2img demo`."""
     from img2img import demo as room
 
-    return _run(room.demo, "demo", arguments)
+    return run_command(room.demo, "demo", arguments)

@@ -1,4 +1,6 @@
-"""What the commands are."""
+"""What the commands are, and how their options are parsed."""
+
+from collections.abc import Callable
 
 USAGE = """img2img: image-to-image translation
 
@@ -8,10 +10,10 @@ usage: img2img COMMAND [OPTIONS]
   train METHOD --data PATH  train a translator on a folder of images; METHOD: {methods}
   train --resume RUN        go on with a run that was stopped
   convert SOURCE TARGET --model MODEL
-                            translate a folder or a file; --direction BtoA takes a cyclegan's other way
+                            translate a folder or a file, of images or label maps; --direction BtoA takes a cyclegan's other way
   evaluate --model MODEL --data PATH
                             PSNR, SSIM and L1 of a translator, or of two folders of images
-  check PATH                what is wrong with a data set, paired or not
+  check PATH                what is wrong with a data set, paired or not, or of label maps
 
 img2img COMMAND --help says more; for training, img2img train METHOD --help. MODEL is a translator's or a run's folder.
 Several processes: accelerate launch -m img2img train METHOD ..., with the same options.
@@ -28,3 +30,10 @@ def method_names() -> list[str]:
 def usage() -> str:
     """The help that `img2img` alone prints."""
     return USAGE.format(methods=" ".join(method_names()))
+
+
+def run_command(function: Callable[..., int], name: str, arguments: list[str]) -> int:
+    """Calls a function with the options that its signature names."""
+    import tyro
+
+    return tyro.cli(function, args=arguments, prog=f"img2img {name}", config=(tyro.conf.FlagCreatePairsOff,))

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from img2img.data.classes import Classes
 from img2img.data.folders import Derivation, Pair, PairedFolder, Split, no_pairs_sentence
 from img2img.errors import listed
 from img2img.images import ImageError, read_image
@@ -47,6 +48,10 @@ class DataReport:
     """Channels of the targets: the most frequent number."""
     sizes: str = ""
     """The sizes of the targets, for a person."""
+    classes: Classes | None = None
+    """Of label maps."""
+    edges: bool = False
+    """Whether all label maps have instance maps, whose edges are one more channel of the source."""
     problems: list[Problem] = field(default_factory=list)
 
     @property

@@ -10,15 +10,17 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from img2img.data.folders import Pair
+from img2img.data.labelled import read_maps
 from img2img.data.sampler import Key
 from img2img.data.transforms import JointTransform, Resize, derive_source, scaled
 from img2img.errors import UserError
 from img2img.images import Array, ImageError, peak, read_image, resized, with_channels
+from img2img.images.labels import resized_maps
 from img2img.images.tensors import to_tensor
 
 
 class Sample(TypedDict):
-    """A pair as tensors (C, size, size) in [-1, 1]; in a batch (B, C, size, size)."""
+    """A pair as tensors (C, H, W) in [-1, 1]; in a batch (B, C, H, W). Label maps are int32 (1 or 2, H, W)."""
 
     source: Tensor
     target: Tensor
@@ -53,9 +55,12 @@ class PairedImages(Dataset[Sample]):
 
     def __getitem__(self, key: Key) -> Sample:
         epoch, index = key
-        pair = self.pairs[index]
+        pair, seed = self.pairs[index], zlib.crc32(f"{self.seed}/{epoch}/{index}".encode())
+        if pair.labels:
+            maps, target = self.transform.labelled(*read_labelled(pair, self.out_channels), seed)
+            return {"source": torch.from_numpy(maps.transpose(2, 0, 1).copy()), "target": to_tensor(target)}
         source, target = (unit(image) for image in read_pair(pair))
-        source, target = self.transform(source, target, zlib.crc32(f"{self.seed}/{epoch}/{index}".encode()))
+        source, target = self.transform(source, target, seed)
         if pair.derive:
             source = derive_source(target, pair.derive)
         return {
@@ -65,7 +70,7 @@ class PairedImages(Dataset[Sample]):
 
 
 def collate(samples: list[Sample] | UserError) -> dict[str, Tensor] | UserError:
-    """Stacks samples to (B, C, size, size); passes an error on."""
+    """Stacks samples to (B, C, H, W); passes an error on."""
     if isinstance(samples, UserError):
         return samples
     return {
@@ -89,8 +94,23 @@ def read_pair(pair: Pair) -> tuple[Array, Array]:
     return source, source if pair.target == pair.source else read_image(pair.target)
 
 
+def read_labelled(pair: Pair, out_channels: int) -> tuple[Array, Array]:
+    """The maps (H, W, 1 or 2), int32, of labels and instances, and the image (H, W, C), uint8 or float32, perhaps of another size.
+
+    Raises:
+        ImageError: naming the file that can't be read.
+    """
+    target = unit(fit_channels(read_image(pair.target), out_channels, pair.target))
+    return read_maps(pair.source, pair.instances), target
+
+
 def validation_pair(
-    pair: Pair, size: int | None, resize: Resize, in_channels: int, out_channels: int
+    pair: Pair,
+    size: int | None,
+    resize: Resize,
+    in_channels: int,
+    out_channels: int,
+    width: int | None = None,
 ) -> tuple[Array, Array]:
     """A pair without augmentation, source and target of one size and with the channels that the network wants.
 
@@ -100,14 +120,20 @@ def validation_pair(
         resize: as in `JointTransform`.
         in_channels: channels of the source.
         out_channels: channels of the target.
+        width: the training width, if it is not `size`.
 
     Returns:
-        Two arrays (H, W, C), uint8 or uint16.
+        Two arrays (H, W, C), uint8 or uint16; label and instance maps are int32 (H, W, 1 or 2).
     """
+    if pair.labels:
+        maps, target = read_maps(pair.source, pair.instances), read_image(pair.target)
+        tall, wide = target.shape[:2] if size is None else scaled(target.shape, size, resize, width)
+        target = fit_channels(resized(target, tall, wide), out_channels, pair.target)
+        return resized_maps(maps, tall, wide), target
     source, target = read_pair(pair)
-    height, width = target.shape[:2] if size is None else scaled(target.shape, size, resize)
-    target = resized(target, height, width)
-    source = derive_source(target, pair.derive) if pair.derive else resized(source, height, width)
+    tall, wide = target.shape[:2] if size is None else scaled(target.shape, size, resize, width)
+    target = resized(target, tall, wide)
+    source = derive_source(target, pair.derive) if pair.derive else resized(source, tall, wide)
     return fit_channels(source, in_channels, pair.source), fit_channels(target, out_channels, pair.target)
 
 

@@ -31,6 +31,10 @@ class Pair:
     """For one side-by-side file: which half is the source. AB: the left one."""
     derive: Derivation | None = None
     """How the source is made from the target, if it is."""
+    labels: bool = False
+    """Whether the source is a label map."""
+    instances: Path | None = None
+    """The instance map that belongs to the label map."""
 
 
 @dataclass(frozen=True)
@@ -89,14 +93,14 @@ def find_pairs(
     return {split: _directed(folder, direction) for split, folder in found.items()}
 
 
-def image_files(folder: Path, recursive: bool = True) -> dict[str, list[Path]]:
+def image_files(folder: Path, recursive: bool = True, suffixes: tuple[str, ...] = SUFFIXES) -> dict[str, list[Path]]:
     """The image files below a folder by name: the relative path without the suffix. Hidden files don't count."""
     files: dict[str, list[Path]] = defaultdict(list)
     for root, folders, names in os.walk(folder):
         folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
         for name in sorted(names):
             file = Path(root, name)
-            if file.suffix.lower() in SUFFIXES and not name.startswith("."):
+            if file.suffix.lower() in suffixes and not name.startswith("."):
                 files[file.relative_to(folder).with_suffix("").as_posix()].append(file)
     return dict(files)
 

@@ -11,6 +11,7 @@ import numpy as np
 
 from img2img.data.folders import Derivation
 from img2img.images import Array, peak, resized, split_alpha, with_channels
+from img2img.images.labels import resized_maps
 
 cv2.setNumThreads(0)  # the loader's workers are the parallelism
 
@@ -25,6 +26,7 @@ class JointTransform:
 
     Args:
         size: height and width of what comes out, in pixels.
+        width: the width, if it is another.
         resize: ``short`` scales the shorter side and keeps the aspect, ``stretch`` both sides, ``none`` crops only.
         jitter: how much larger than `size` the image is made before a random crop; 1 for none.
         flip: probability of a horizontal flip.
@@ -38,6 +40,7 @@ class JointTransform:
         self,
         size: int,
         *,
+        width: int | None = None,
         resize: Resize = "short",
         jitter: float = JITTER,
         flip: float = 0.5,
@@ -46,12 +49,13 @@ class JointTransform:
         quarter_turns: bool = False,
         colour_jitter: float = 0.0,
     ) -> None:
-        self.size, self.resize = size, resize
+        self.resize, self.height, self.width = resize, size, width or size
         self.load_size = max(size, round(size * jitter))
+        self.load_width = max(self.width, round(self.width * jitter))
         steps: list[Any] = []
         if rotate:
             steps.append(A.Rotate(limit=(-rotate, rotate), border_mode=cv2.BORDER_REFLECT_101, p=1.0))
-        steps.append(A.RandomCrop(size, size, pad_if_needed=True, border_mode=cv2.BORDER_REFLECT_101))
+        steps.append(A.RandomCrop(size, self.width, pad_if_needed=True, border_mode=cv2.BORDER_REFLECT_101))
         if quarter_turns:
             steps.append(A.RandomRotate90(p=1.0))
         steps += [A.HorizontalFlip(p=flip), A.VerticalFlip(p=vertical_flip)]
@@ -64,15 +68,26 @@ class JointTransform:
             else None
         )  # fmt: skip
 
+    def _scaled(self, image: Array) -> tuple[int, int]:
+        return scaled(image.shape, self.load_size, self.resize, self.load_width)
+
     def one(self, image: Array, seed: int) -> Array:
-        """One image (H, W, C), uint8 or float32 → (size, size, C), its geometry changed as a function of `seed`."""
-        image = resized(image, *scaled(image.shape, self.load_size, self.resize))
+        """One image (H, W, C), uint8 or float32 → (height, width, C), its geometry changed as a function of `seed`."""
+        image = resized(image, *self._scaled(image))
         self.geometry.set_random_seed(seed % 2**32)
         return self.geometry(image=image)["image"]
 
+    def labelled(self, maps: Array, target: Array, seed: int) -> tuple[Array, Array]:
+        """Maps (H, W, C) of integers, by nearest neighbour, and their image → both (height, width, C); a function of `seed`."""
+        height, width = self._scaled(target)
+        maps, target = resized_maps(maps, height, width), resized(target, height, width)
+        self.geometry.set_random_seed(seed % 2**32)
+        done = self.geometry(image=target, mask=maps.astype(np.float32))  # exact up to 2**24; OpenCV rotates no int32
+        return done["mask"].reshape(self.height, self.width, -1).astype(maps.dtype), done["image"]
+
     def __call__(self, source: Array, target: Array, seed: int) -> tuple[Array, Array]:
-        """Two images (H, W, C), uint8 or float32, of sizes that may differ → both (size, size, C); a function of `seed`."""
-        height, width = scaled(target.shape[:2], self.load_size, self.resize)
+        """Two images (H, W, C), uint8 or float32, of sizes that may differ → both (height, width, C); a function of `seed`."""
+        height, width = self._scaled(target)
         source, target = resized(source, height, width), resized(target, height, width)
         self.geometry.set_random_seed(seed % 2**32)
         done = self.geometry(image=source, target=target)
@@ -85,15 +100,16 @@ class JointTransform:
         return source, target
 
 
-def scaled(shape: tuple[int, ...], size: int, resize: Resize) -> tuple[int, int]:
-    """The height and width that an image of `shape` gets before it is cropped."""
-    height, width = shape[:2]
+def scaled(shape: tuple[int, ...], size: int, resize: Resize, width: int | None = None) -> tuple[int, int]:
+    """The height and width that an image of `shape` gets before it is cropped to `size`, or to a height of `size` and this `width`."""
+    tall, wide = shape[:2]
+    width = width or size
     if resize == "none":
-        return height, width
+        return tall, wide
     if resize == "stretch":
-        return size, size
-    scale = size / min(height, width)
-    return max(size, round(height * scale)), max(size, round(width * scale))
+        return size, width
+    scale = max(size / tall, width / wide)
+    return max(size, round(tall * scale)), max(width, round(wide * scale))
 
 
 def derive_source(target: Array, derive: Derivation) -> Array:

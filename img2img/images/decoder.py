@@ -14,7 +14,7 @@ import numpy as np
 
 import img2img
 from img2img.errors import UserError
-from img2img.images.arrays import ImageError
+from img2img.images.arrays import Array, ImageError
 from img2img.images.reading import Picture, Rules
 from img2img.images.worker import command
 
@@ -53,6 +53,14 @@ class Decoder:
             ImageError: also if the file takes too long or too much memory, or crashes the process.
         """
         return self._ask("picture", path, _picture)
+
+    def indices(self, path: Path) -> Array:
+        """As `img2img.images.labels.read_indices`.
+
+        Raises:
+            ImageError: also if the file takes too long or too much memory, or crashes the process.
+        """
+        return self._ask("indices", path, _picture).frames[0]
 
     def _ask(self, task: str, path: Path, receive: Callable[[dict[str, Any], IO[bytes]], Any]) -> Any:
         process, late = self._started(), threading.Event()

@@ -1,30 +1,37 @@
 """Label and instance maps: files of indices, never of colours."""
 
+import math
 import warnings
 from pathlib import Path
 from typing import Any
 
+import cv2
 import numpy as np
 from PIL import Image
 
 from img2img.images.arrays import Array, ImageError
-from img2img.images.reading import FORMATS, reason
+from img2img.images.reading import FORMATS, Rules, fitted_size, reason
 
 KINDS = {"RGB": "colours", "RGBA": "colours", "LA": "gray with alpha", "CMYK": "colours", "F": "floats"}
 
 
-def read_indices(path: Path) -> Array:
-    """A label or instance map as it stands in its file: (H, W), int64, nothing scaled.
+def read_indices(path: Path, rules: Rules | None = None) -> Array:
+    """A label or instance map as it stands in its file: (H, W), int64, no value changed.
 
     Gray of 1, 8, 16 or 32 bits are the values; of a palette image the indices, whatever its colours; ``.npy`` holds (H, W) of integers.
 
+    Args:
+        path: the file.
+        rules: of its size; what they scale is scaled by nearest neighbour.
+
     Raises:
-        ImageError: if it can't be read, or holds colours.
+        ImageError: if it can't be read, is too large, or holds colours.
     """
+    rules = rules or Rules()
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            values = np.load(path, allow_pickle=False) if path.suffix.lower() == ".npy" else _indices(path)
+            values = _array(path, rules) if path.suffix.lower() == ".npy" else _indices(path, rules)
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist.") from None
     except ImageError as error:
@@ -33,11 +40,33 @@ def read_indices(path: Path) -> Array:
         raise ImageError(f"{path} can't be read as a label map: {reason(error)}.") from None
     if values.ndim != 2 or not (np.issubdtype(values.dtype, np.integer) or values.dtype == bool) or 0 in values.shape:
         raise ImageError(f"{path} holds {values.dtype} of shape {values.shape}; a label map is (H, W) of integers.")
-    return values.astype(np.int64)
+    height, width = fitted_size(values.shape[0], values.shape[1], rules)
+    return resized_maps(values.astype(np.int64)[..., None], height, width)[..., 0]
 
 
-def _indices(path: Path) -> Any:
+def resized_maps(maps: Array, height: int, width: int) -> Array:
+    """Resizes (H, W, C) of integers by nearest neighbour; the same array if nothing changes."""
+    if maps.shape[:2] == (height, width):
+        return maps
+    exact = maps.astype(np.float64)  # OpenCV takes no wide integers here; these are exact up to 2**53
+    done = cv2.resize(exact, (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+    return done.reshape(height, width, -1).astype(maps.dtype)
+
+
+def _array(path: Path, rules: Rules) -> Any:
+    shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
+    _refuse_size(math.prod(shape), rules)
+    return np.load(path, allow_pickle=False)
+
+
+def _refuse_size(pixels: int, rules: Rules) -> None:
+    if pixels > rules.max_pixels:
+        raise ImageError(f"has {pixels:,} pixels; --max-pixels allows {rules.max_pixels:,}.")
+
+
+def _indices(path: Path, rules: Rules) -> Any:
     with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+        _refuse_size(image.width * image.height, rules)
         if image.format == "JPEG":
             raise ImageError("is a JPEG, which changes values; save label maps as PNG.")
         if image.mode in KINDS:

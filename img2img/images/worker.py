@@ -18,16 +18,17 @@ import numpy as np
 from PIL import Image
 
 from img2img.images.arrays import ImageError
+from img2img.images.labels import read_indices
 from img2img.images.reading import Picture, Rules, pixels_of, read_picture
 
 
 def answer(task: str, path: Path, rules: Rules, out: BinaryIO) -> None:
-    """Does one task, ``pixels`` or ``picture``, and writes its answer."""
+    """Does one task, ``pixels``, ``picture`` or ``indices``, and writes its answer."""
     if task == "pixels":
         _write(out, {"pixels": pixels_of(path, rules)})
         return
     try:
-        picture = read_picture(path, rules)
+        picture = read_picture(path, rules) if task == "picture" else Picture([read_indices(path, rules)])
         frames = [np.ascontiguousarray(frame) for frame in picture.frames]
     except ImageError as error:
         _write(out, {"error": str(error)})

@@ -16,14 +16,15 @@ from img2img.data.folders import Direction
 from img2img.errors import UsageError, UserError
 from img2img.files import ExistsError
 from img2img.images import Picture, Rules, refuse_frames, write_picture
-from img2img.images.decoder import Decoders
+from img2img.images.decoder import Decoder, Decoders
 from img2img.inference.engine import DType, Engine
+from img2img.inference.maps import Maps
 from img2img.inference.pipeline import SMALL, THREADS, Item, Pipeline, exact_enough
 from img2img.inference.plan import READ, Job, make_folders, plan
 from img2img.inference.report import Outcome, Report, Stopped
 from img2img.inference.share import Share, take_share
 from img2img.machine import tune_allocator
-from img2img.translator import BlendedWarning, Mode, Translator, load
+from img2img.translator import BlendedWarning, Mode, Style, Translator, load
 
 Existing = Literal["fail", "skip", "overwrite"]
 Frames = Literal["all", "first"]
@@ -37,6 +38,8 @@ def convert(
     source: Path | str,
     target: Path | str,
     *,
+    instances: Path | str | None = None,
+    style: Style | None = None,
     direction: Direction | None = None,
     format: str | None = None,
     existing: Existing = "fail",
@@ -67,6 +70,9 @@ def convert(
         translator: one that is loaded, or the folder of one, or of a run.
         source: a file or a folder.
         target: a file if the source is one, else a folder, which is made if need be.
+        instances: of a translator of label maps that knows instances: the folder (or file) of the instance maps, of the same names; by
+            default the one beside, such as ``val_inst`` for ``val_label``. The label maps' own folder takes each label for one instance.
+        style: of a translator with styles, as of `Translator.with_style`.
         direction: which translator of a run that learned both ways; by default AtoB.
         format: suffix of the outputs, such as ``png``; by default that of each input.
         existing: what to do with an input whose target exists: report it as failed, skip it, or overwrite the target.
@@ -120,6 +126,8 @@ def convert(
     try:
         if not isinstance(translator, Translator):
             translator = load(translator, place, direction=direction)
+        translator = translator if style is None else translator.with_style(style)
+        files.maps = Maps.of(translator.config, source, None if instances is None else Path(instances))
         sample = files.sample(translator, jobs) if dtype == "auto" else None
         engine = Engine(translator, mode or translator.config.mode, dtype, compile, sample)
         report.notes += [engine.note] if engine.note else []
@@ -158,6 +166,8 @@ class _Files:
         self.bad: dict[Job, UserError] = {}
         """What is wrong with inputs that were tried before."""
         self.truncated: set[Job] = set()
+        self.maps: Maps | None = None
+        """How label maps are read, if they are what is read."""
 
     def pixels(self, job: Job) -> int:
         try:
@@ -171,11 +181,14 @@ class _Files:
         if job in self.bad:
             raise self.bad[job]
         with self.decoders.one() as decoder:
-            picture = decoder.picture(job.source)
+            picture = self._picture(decoder, job)
         refuse_frames(job.target.suffix.lower(), picture)
         if picture.truncated:
             self.truncated.add(job)
         return picture if self.metadata else replace(picture, exif=b"", dpi=None)
+
+    def _picture(self, decoder: Decoder, job: Job) -> Picture:
+        return self.maps.read(decoder, job.source) if self.maps else decoder.picture(job.source)
 
     def write(self, job: Job, picture: Picture) -> None:
         write_picture(job.target, picture, self.quality, self.existing == "overwrite")
@@ -194,12 +207,12 @@ class _Files:
         for job in jobs[:FIRST]:
             try:
                 with self.decoders.one() as decoder:
-                    array = decoder.picture(job.source).frames[0]
+                    array = self._picture(decoder, job).frames[0]
                 image = translator.prepare(array)[0][None, :, :512, :512]
             except UserError as error:
                 self.bad[job] = error
                 continue
-            if min(image.shape[2:]) >= SMALL and image.std() > 0.05:
+            if min(image.shape[2:]) >= SMALL and image.float().std() > 0.05:
                 return image
             first = image if first is None else first
         return first

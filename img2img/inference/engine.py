@@ -75,7 +75,8 @@ def faster(translator: Translator, mode: Mode, dtype: Literal["fp32", "bf16", "f
     generator = copy.deepcopy(translator.generator).eval().requires_grad_(False)
     if mode == "eval":
         _fold(generator)
-    copied = Translator(translator.config, generator)
+    copied = copy.copy(translator)
+    copied.generator = generator
     if mode == "eval" and translator.device.type != "mps":  # in another layout, dropout would draw other values
         copied.memory_format = torch.channels_last
     generator.to(TORCH[dtype]).to(memory_format=copied.memory_format)

@@ -10,10 +10,11 @@ from typing import Any, get_args
 
 import torch
 from rich.progress import track
-from torch import Tensor
+from torch import Tensor, nn
 
 from img2img.data.dataset import validation_pair
-from img2img.data.folders import Direction, Pair, Split, find_pairs, match, no_pairs_sentence
+from img2img.data.folders import Direction, Pair, PairedFolder, Split, find_pairs, match, no_pairs_sentence
+from img2img.data.labelled import LABEL_LAYOUTS, find_labelled
 from img2img.data.unpaired import find_unpaired
 from img2img.errors import UsageError, UserError
 from img2img.files import write_whole
@@ -22,7 +23,8 @@ from img2img.machine import choose_device, tune_allocator
 from img2img.metrics.distribution import FEWEST, Features, choose_features, distances, make_extractor
 from img2img.metrics.distribution import features as features_of
 from img2img.metrics.paired import Scores, finite, mean, score
-from img2img.translator import Mode, Translator, has_both_directions, load
+from img2img.metrics.segmentation import Agreement, Segmenter
+from img2img.translator import Mode, Translator, TranslatorConfig, has_both_directions, load
 
 
 @dataclass
@@ -37,6 +39,8 @@ class Evaluation:
     """By name."""
     failed: dict[str, str] = field(default_factory=dict)
     """By name, why it could not be scored."""
+    real: dict[str, float] | None = None
+    """What a segmenter finds in the real images: nobody can be better."""
     about: dict[str, Any] = field(default_factory=dict)
     """What was evaluated."""
 
@@ -45,6 +49,7 @@ class Evaluation:
         values = {
             "metrics": finite(self.metrics),
             "copy_input": finite(self.copy_input) if self.copy_input else None,
+            **({"real": finite(self.real)} if self.real else {}),
             **self.about,
             "failed": self.failed,
             "images": {name: finite(scores) for name, scores in self.images.items()},
@@ -63,6 +68,7 @@ def evaluate(
     seed: int = 0,
     features: Features | None = None,
     feature_weights: Path | None = None,
+    segmenter: Segmenter | None = None,
     device: str = "auto",
     progress: bool = False,
 ) -> Evaluation:
@@ -79,6 +85,8 @@ def evaluate(
         features: compare translations and targets as sets, too (KID and FID), by the features that
             `metrics.distribution.choose_features` names.
         feature_weights: a file of Inception weights.
+        segmenter: of a translator of label maps: finds labels in images, which are compared with those that they were made from (mean IoU,
+            pixel accuracy); of the real images, too, for nobody can be better than the segmenter is on them.
         device: where to run.
         progress: whether to show a progress bar.
 
@@ -92,7 +100,7 @@ def evaluate(
         both_ways = has_both_directions(translator)
         translator = load(translator, choose_device(device), direction=direction if both_ways else None)
     config = translator.config
-    splits = find_pairs(Path(data), direction=direction or config.direction, derive=config.derive)
+    splits = _splits(Path(data), config, direction)
     chosen = split or next(name for name in ("val", "test", "train") if name in splits)
     if chosen not in get_args(Split) or chosen not in splits:
         raise UsageError(f"{data} has no split {chosen}; it has {', '.join(splits)}.")
@@ -104,19 +112,26 @@ def evaluate(
         pairs, targets = [Pair(file.stem, file, file) for file in sides.sources], sides.targets
     sets = _Sets(features, feature_weights, translator.device) if features else None
     paired = bool(splits[chosen].pairs)
+    agreement = _Agreements(segmenter, translator) if segmenter is not None else None
     read = partial(validation_pair, size=size, resize=config.resize, out_channels=translator.out_channels)
 
     def both(pair: Pair) -> tuple[Scores | None, Scores | None]:
         source, target = read(pair, in_channels=translator.in_channels)
         done = translator(source, mode=mode, seed=seed)
         if sets:
-            sets.add(done, source, target if paired else None)
-        copied = score(source, target) if paired and _comparable(source.shape[2], target.shape[2]) else None
+            sets.add(done, None if pair.labels else source, target if paired else None)
+        if agreement:
+            agreement.add(done, target, source[..., 0])
+        comparable = paired and not pair.labels and _comparable(source.shape[2], target.shape[2])
+        copied = score(source, target) if comparable else None
         return score(done, target) if paired else None, copied
 
     about = {"data": str(data), "split": chosen, "direction": direction or config.direction, "size": size}
     named = {pair.name if paired else str(pair.source): pair for pair in pairs}
     evaluation = _collect(named, both, about, progress)
+    if agreement:
+        evaluation.metrics |= agreement.made.scores()
+        evaluation.real = agreement.real.scores()
     if sets:
         if not paired:
             for file in targets:
@@ -126,8 +141,43 @@ def evaluate(
         if "kid" not in evaluation.metrics:
             counts = f"{len(sets.images)} and {len(sets.truth)}"
             raise UsageError(f"KID and FID need at least {FEWEST} images a side, but there are {counts}.")
-        evaluation.copy_input = (evaluation.copy_input or {}) | sets.distances(sets.copies)
+        if config.classes is None:
+            evaluation.copy_input = (evaluation.copy_input or {}) | sets.distances(sets.copies)
     return evaluation
+
+
+def _splits(data: Path, config: TranslatorConfig, direction: Direction | None) -> dict[Split, PairedFolder]:
+    """The splits that a translator can be scored on.
+
+    Raises:
+        UsageError: if the folder holds label maps and it takes images, or the other way round.
+    """
+    if config.classes is None:
+        return find_pairs(data, direction=direction or config.direction, derive=config.derive)
+    splits = find_labelled(data, with_instances=config.edges)
+    if not splits:
+        raise UsageError(
+            f"this translator takes label maps, and {data} holds none in a layout that is known: {LABEL_LAYOUTS}."
+        )
+    return splits
+
+
+class _Agreements:
+    """How a segmenter reads translations, and real images."""
+
+    def __init__(self, segmenter: Segmenter, translator: Translator) -> None:
+        classes = translator.config.classes
+        if classes is None:
+            raise UsageError("a segmenter compares labels, but this translator takes images; leave it out.")
+        if isinstance(segmenter, nn.Module):
+            segmenter = segmenter.to(translator.device).eval()
+        self.classes = classes
+        self.made, self.real = (Agreement(segmenter, classes.count, translator.device) for _ in range(2))
+
+    def add(self, image: Array, target: Array, labels: Array) -> None:
+        known = self.classes.known(labels)
+        self.made.add(image, known)
+        self.real.add(target, known)
 
 
 class _Sets:
@@ -143,9 +193,9 @@ class _Sets:
     def look(self, image: Array) -> Tensor:
         return features_of(self.extractor, [image], self.device)
 
-    def add(self, image: Array, source: Array, target: Array | None) -> None:
+    def add(self, image: Array, source: Array | None, target: Array | None) -> None:
         self.images.append(self.look(image))
-        self.copies.append(self.look(source))
+        self.copies += [] if source is None else [self.look(source)]
         self.truth += [] if target is None else [self.look(target)]
 
     def distances(self, found: list[Tensor]) -> dict[str, float]:
@@ -201,7 +251,7 @@ def _collect(
         _plain(copies) or None,
         images,
         failed,
-        {**about, "count": len(pairs) - len(failed)},
+        about={**about, "count": len(pairs) - len(failed)},
     )
 
 

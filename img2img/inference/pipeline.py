@@ -73,7 +73,7 @@ class Frame(Generic[Key]):
     alpha: Array | None
     """To be carried to the output, (H, W, 1)."""
     dtype: Any
-    """Of the array that it was, and becomes."""
+    """Of the array that it becomes."""
 
     @property
     def kind(self) -> tuple[int, int, Any]:
@@ -187,9 +187,10 @@ class Pipeline(Generic[Key]):
         try:
             item.picture = self.read(key)
             for array in item.picture.frames:
-                item.done.append(Frame(item, *self.engine.translator.prepare(array), array.dtype))
+                dtype = self.engine.translator.output_dtype(array.dtype)
+                item.done.append(Frame(item, *self.engine.translator.prepare(array), dtype))
             item.height, item.width = item.picture.frames[0].shape[:2]
-            item.bits = 8 * item.picture.frames[0].dtype.itemsize
+            item.bits = 8 * item.done[0].dtype.itemsize
             item.frames = item.left = len(item.done)
             item.picture.frames = []
         except Exception as error:  # whatever is wrong with a file must not stop the others

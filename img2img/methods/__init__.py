@@ -3,5 +3,14 @@
 from img2img.methods.cut import CUTConfig, FastCUTConfig
 from img2img.methods.cyclegan import CycleGANConfig
 from img2img.methods.pix2pix import Pix2PixConfig
+from img2img.methods.pix2pixhd import Pix2PixHDMethodConfig
+from img2img.methods.spade import SPADEMethodConfig
 
-METHODS = {"pix2pix": Pix2PixConfig, "cyclegan": CycleGANConfig, "cut": CUTConfig, "fastcut": FastCUTConfig}
+METHODS = {
+    "pix2pix": Pix2PixConfig,
+    "pix2pixhd": Pix2PixHDMethodConfig,
+    "spade": SPADEMethodConfig,
+    "cyclegan": CycleGANConfig,
+    "cut": CUTConfig,
+    "fastcut": FastCUTConfig,
+}

@@ -2,13 +2,12 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Any, Literal, Protocol, runtime_checkable
 
 import torch
 from torch import Tensor, nn
 
-from img2img.networks import GeneratorConfig
-from img2img.networks.blocks import Norm
+from img2img.networks import AnyEncoder, GeneratorConfig
 
 Batch = Mapping[str, Tensor]
 Losses = dict[str, Tensor]
@@ -78,6 +77,8 @@ class Method(Protocol):
     """Which networks become translators, and are followed by EMA."""
     generator_configs: Mapping[Role, GeneratorConfig]
     """Their architectures."""
+    encoders: Mapping[Role, tuple[str, AnyEncoder]]
+    """Which networks read the styles that a generator is given, with their architectures."""
     memories: Mapping[str, Memory]
     """What else belongs into a checkpoint; the same in every process."""
 
@@ -86,13 +87,42 @@ class Method(Protocol):
         ...
 
 
-def independent(norm: Norm | None) -> bool:
+@runtime_checkable
+class CoarseToFine(Protocol):
+    """A method that may begin with what was trained at half the size."""
+
+    def begin_from(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Takes over networks by name."""
+        ...
+
+    def freeze_until(self, update: int) -> None:
+        """Leaves them as they are until then."""
+        ...
+
+
+def shown(batch: Batch) -> Tensor:
+    """The sources for the eye: images as they are, label maps in their colours."""
+    return batch.get("shown", batch["source"])
+
+
+def independent(norm: str | None) -> bool:
     """Whether images of one batch don't influence each other, so that batches may be merged."""
-    return norm != "batch"
+    return norm not in ("batch", "sync-batch")
 
 
-def merged(network: nn.Module, batches: Sequence[Tensor], norm: Norm | None) -> list[Tensor]:
-    """Calls a network on several batches: at once if its norm permits, else one after the other."""
+def merged(network: nn.Module, batches: Sequence[Tensor], norm: str | None) -> list[Any]:
+    """Calls a network on several batches: at once if its norm permits, else one after the other.
+
+    Returns:
+        For each batch what the network gives: a tensor, or a list.
+    """
     if not independent(norm) or len(batches) == 1:
         return [network(batch) for batch in batches]
-    return list(network(torch.cat(list(batches))).split([len(batch) for batch in batches]))
+    return _split(network(torch.cat(list(batches))), [len(batch) for batch in batches])
+
+
+def _split(found: Tensor | list[Any], lengths: list[int]) -> list[Any]:
+    """What a network gave for batches that were merged, for each of them."""
+    if isinstance(found, Tensor):
+        return list(found.split(lengths))
+    return [list(each) for each in zip(*(_split(part, lengths) for part in found), strict=True)]

@@ -13,7 +13,7 @@ from img2img.losses.contrastive import patch_nce
 from img2img.methods.adversary import AdversarialConfig, Adversary
 from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role
 from img2img.methods.generators import fitting
-from img2img.networks import ResNet, ResNetConfig, initialise
+from img2img.networks import AnyEncoder, ResNet, ResNetConfig, initialise
 from img2img.networks.blocks import Initialisation
 from img2img.networks.patchgan import PatchGANConfig
 from img2img.networks.projection import Projection
@@ -81,6 +81,7 @@ class CUT:
     """
 
     generators: ClassVar[dict[Role, str]] = {"": "generator"}
+    encoders: ClassVar[dict[Role, tuple[str, AnyEncoder]]] = {}
 
     def __init__(self, config: CUTConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config
@@ -106,7 +107,13 @@ class CUT:
         self.memories: dict[str, Memory] = {}
         parts = (self.generator_losses, self.identity_losses) if config.identity_nce else (self.generator_losses,)
         self.phases = (
-            Phase("D", ("discriminator",), (self.discriminator_losses,), config.lr, config.betas),
+            Phase(
+                "D",
+                ("discriminator",),
+                (self.discriminator_losses,),
+                config.discriminator_lr or config.lr,
+                config.betas,
+            ),
             Phase("G", ("generator", "projection"), parts, config.lr, config.betas),
         )
 
@@ -131,10 +138,8 @@ class CUT:
         places, keys = (self._each(name, images) for name in ("place", "key"))
         share = 0.5 if config.identity_nce else 1.0
         losses["G/nce"] = config.nce_weight * share * self._nce(fake, places, keys)
-        if config.adversarial_weight:
-            network = self.networks["discriminator"]
-            losses["G/adversarial"] = self.adversary.generator_loss(network, batch["target"], fake, outputs)
-        return losses
+        network = self.networks["discriminator"]
+        return losses | self.adversary.generator_losses(network, batch["target"], fake, outputs)
 
     def identity_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """The last term of eq. 5: what is translated to the target's domain already keeps what stands at each place.

@@ -13,9 +13,9 @@ from img2img.errors import UsageError
 from img2img.losses.adversarial import Adversarial
 from img2img.methods.adversary import AdversarialConfig, Adversary
 from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role, merged
-from img2img.methods.generators import fitting
+from img2img.methods.generators import fitting, made
 from img2img.methods.pool import ImagePool
-from img2img.networks import GeneratorConfig, ResNetConfig, build_generator, initialise
+from img2img.networks import AnyEncoder, GeneratorConfig, ResNetConfig
 
 Side = Literal["A", "B"]
 BATCH_KEY = {"A": "source", "B": "target"}
@@ -61,6 +61,7 @@ class CycleGAN:
     """
 
     generators: ClassVar[dict[Role, str]] = {"A2B": "generator_A2B", "B2A": "generator_B2A"}
+    encoders: ClassVar[dict[Role, tuple[str, AnyEncoder]]] = {}
 
     def __init__(self, config: CycleGANConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config
@@ -77,22 +78,21 @@ class CycleGAN:
         }
         self.networks: dict[str, nn.Module] = {}
         for role, name in self.generators.items():
-            network = build_generator(self.generator_configs[role])
-            self.networks[name] = initialise(network, config.initialisation, config.initialisation_gain)
+            how = (config.initialisation, config.initialisation_gain)
+            self.networks[name] = made(self.generator_configs[role], *how)
         self.adversaries = {side: Adversary(config, count, size, "instance") for side, count in channels.items()}
         for side, adversary in self.adversaries.items():
             self.networks[f"discriminator_{side}"] = adversary.build()
         seeds = torch.randint(2**31, (2,)).tolist()
         self.pools = {
-            side: ImagePool(config.pool, seed, (count, size, size))
-            for (side, count), seed in zip(channels.items(), seeds, strict=True)
+            side: ImagePool(config.pool, seed) for (side, count), seed in zip(channels.items(), seeds, strict=True)
         }
         self.memories: dict[str, Memory] = {f"pool_{side}": pool for side, pool in self.pools.items()}
         there_and_back = partial(self.generator_losses, side="A"), partial(self.generator_losses, side="B")
         both = "discriminator_A", "discriminator_B"
         self.phases = (
             Phase("G", tuple(self.generators.values()), there_and_back, config.lr, config.betas),
-            Phase("D", both, (self.discriminator_losses,), config.lr, config.betas),
+            Phase("D", both, (self.discriminator_losses,), config.discriminator_lr or config.lr, config.betas),
         )
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
@@ -111,10 +111,9 @@ class CycleGAN:
         outputs.translations[role] = source, fake.detach(), target
         cycle = self.config.cycle_weight
         losses = {f"G/{side}_cycle": cycle * _l1(back(fake), source)}
-        if self.config.adversarial_weight:
-            losses[f"G/{role}_adversarial"] = self.adversaries[other].generator_loss(
-                self.networks[f"discriminator_{other}"], target, fake, outputs, f"{role}_"
-            )
+        losses |= self.adversaries[other].generator_losses(
+            self.networks[f"discriminator_{other}"], target, fake, outputs, f"{role}_"
+        )
         if same:
             losses[f"G/{other}_identity"] = cycle * identity * _l1(same[0], target)
         return losses

@@ -2,11 +2,27 @@
 
 from typing import TypeVar
 
-from img2img.errors import UsageError
-from img2img.networks import AnyGenerator, ResNetConfig, UNetConfig
-from img2img.networks.blocks import Norm
+from torch import nn
 
-G = TypeVar("G", UNetConfig, ResNetConfig, AnyGenerator)
+from img2img.errors import UsageError
+from img2img.networks import (
+    AnyGenerator,
+    Pix2PixHDConfig,
+    ResNetConfig,
+    SPADEConfig,
+    UNetConfig,
+    build_generator,
+    initialise,
+)
+from img2img.networks.blocks import Initialisation, Norm, with_spectral_norm
+
+G = TypeVar("G", UNetConfig, ResNetConfig, Pix2PixHDConfig, SPADEConfig, AnyGenerator)
+
+
+def made(config: AnyGenerator, initialisation: Initialisation, gain: float) -> nn.Module:
+    """A fresh generator, with spectral norm if its config asks for it."""
+    network = initialise(build_generator(config), initialisation, gain)
+    return with_spectral_norm(network) if isinstance(config, SPADEConfig) and config.spectral_norm else network
 
 
 def fitting(config: G, in_channels: int, out_channels: int, size: int, norm: Norm | None) -> G:

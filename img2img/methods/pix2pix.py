@@ -8,9 +8,9 @@ from pydantic import Field
 from torch import nn
 
 from img2img.methods.adversary import AdversarialConfig, Adversary
-from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role
-from img2img.methods.generators import fitting
-from img2img.networks import GeneratorConfig, build_generator, initialise
+from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role, shown
+from img2img.methods.generators import fitting, made
+from img2img.networks import AnyEncoder, GeneratorConfig
 from img2img.networks.unet import UNetConfig
 
 
@@ -45,26 +45,32 @@ class Pix2Pix:
     """
 
     generators: ClassVar[dict[Role, str]] = {"": "generator"}
+    encoders: ClassVar[dict[Role, tuple[str, AnyEncoder]]] = {}
 
     def __init__(self, config: Pix2PixConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config
         own_norm = None  # the U-Net's paper has batch norm, the ResNet's instance norm
         self.generator_configs = {"": fitting(config.generator, in_channels, out_channels, size, own_norm)}
         self.adversary = Adversary(config, in_channels + out_channels, size, "batch")
-        generator = build_generator(self.generator_configs[""])
+        generator = made(self.generator_configs[""], config.initialisation, config.initialisation_gain)
         discriminator = self.adversary.build()
-        initialise(generator, config.initialisation, config.initialisation_gain)
         self.networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
         self.memories: dict[str, Memory] = {}
         self.phases = (
-            Phase("D", ("discriminator",), (self.discriminator_losses,), config.lr, config.betas),
+            Phase(
+                "D",
+                ("discriminator",),
+                (self.discriminator_losses,),
+                config.discriminator_lr or config.lr,
+                config.betas,
+            ),
             Phase("G", ("generator",), (self.generator_losses,), config.lr, config.betas),
         )
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
         """The translation, which both phases use."""
         fake = self.networks["generator"](batch["source"])
-        return Outputs(update, {"fake": fake}, translations={"": (batch["source"], fake.detach(), batch["target"])})
+        return Outputs(update, {"fake": fake}, translations={"": (shown(batch), fake.detach(), batch["target"])})
 
     def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """Eq. 1, on real and generated pairs."""
@@ -75,8 +81,4 @@ class Pix2Pix:
         """Eq. 4: fool the discriminator, and be near the target."""
         network, fake, target = self.networks["discriminator"], outputs.images["fake"], batch["target"]
         losses = {"G/l1": self.config.l1_weight * F.l1_loss(fake.float(), target)}
-        if self.config.adversarial_weight:
-            losses["G/adversarial"] = self.adversary.generator_loss(
-                network, target, fake, outputs, given=batch["source"]
-            )
-        return losses
+        return losses | self.adversary.generator_losses(network, target, fake, outputs, given=batch["source"])

@@ -18,16 +18,22 @@ class ImagePool:
     Args:
         size: images held; 0 for no pool.
         seed: of the choices, which are a function of it and of the number of images seen.
-        shape: of an image, (C, H, W).
     """
 
-    def __init__(self, size: int, seed: int, shape: tuple[int, int, int]) -> None:
-        self.size, self.seed, self.count, self.shape = size, seed, 0, shape
+    def __init__(self, size: int, seed: int) -> None:
+        self.size, self.seed, self.count = size, seed, 0
         self.images: list[Tensor] = []
 
     def query(self, images: Tensor) -> Tensor:
-        """(B, C, H, W) → the same shape: new images, or older ones in their place. No gradient flows."""
+        """(B, C, H, W) → the same shape: new images, or older ones in their place. No gradient flows.
+
+        Raises:
+            UsageError: if those that are held are of another shape.
+        """
         images = images.detach()
+        if self.images and self.images[0].shape != images.shape[1:]:
+            held, new = ("×".join(map(str, shape[:0:-1])) for shape in (self.images[0].shape, images.shape[1:]))
+            raise UsageError(f"the run's image pool holds images of {held} pixels, not {new}; leave --size as it was.")
         if not self.size:
             return images
         chosen = [self._swap(image) for image in gathered(images)]
@@ -52,16 +58,7 @@ class ImagePool:
         return {"images": images, "count": torch.tensor(self.count), "seed": torch.tensor(self.seed)}
 
     def load_state_dict(self, state: dict[str, Tensor]) -> None:
-        """Undoes `state_dict`.
-
-        Raises:
-            UsageError: if its images are of another shape.
-        """
-        shape = tuple(state["images"].shape[1:])
-        if shape and shape != self.shape:
-            raise UsageError(
-                f"the run's image pool holds images of {shape[2]} pixels, not {self.shape[2]}; leave --size as it was."
-            )
+        """Undoes `state_dict`."""
         self.images = list(state["images"])[: self.size]
         self.count, self.seed = int(state["count"]), int(state["seed"])
 

@@ -12,25 +12,22 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from img2img.downloads import Weights, read_tensors
 from img2img.errors import UsageError
 from img2img.images import Array, over_white, to_8_bit, with_channels
 
 Features = Literal["auto", "inception", "random"]
 
-INCEPTION_URL = (
-    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth"
+INCEPTION = Weights(
+    "Inception",
+    "https://github.com/toshas/torch-fidelity/releases/download/v0.2.0/weights-inception-2015-12-05-6726825d.pth",
+    "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
+    96,
 )
-INCEPTION_SHA256 = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
-INCEPTION_MB = 96
 FEATURE_NAMES = {"inception": "Inception", "random": "a network with random weights"}
 SUBSETS = 50
 SUBSET = 100  # images in a subset of KID, or as many as there are
 FEWEST = 10  # images of a side, below which nothing is measured
-
-
-def inception_file() -> Path:
-    """Where the Inception weights are kept, whoever downloaded them."""
-    return Path(torch.hub.get_dir(), "checkpoints", INCEPTION_URL.rpartition("/")[2])
 
 
 def choose_features(
@@ -48,11 +45,12 @@ def choose_features(
     Raises:
         UsageError: if the weights are not to be had.
     """
-    if kind == "random" or (kind == "auto" and weights is None and not inception_file().is_file()):
+    if kind == "random" or (kind == "auto" and weights is None and not INCEPTION.file.is_file()):
         return "random", None
     if weights is not None and not weights.is_file():
         raise UsageError(f"--feature-weights {weights}: there is no such file.")
-    return "inception", weights or _downloaded(say)
+    remedy = "give a file of them with --feature-weights, or take --features random, which needs none."
+    return "inception", weights or INCEPTION.fetched(say, remedy)
 
 
 def make_extractor(kind: Literal["inception", "random"], weights: Path | None) -> nn.Module:
@@ -149,43 +147,17 @@ def distances(images: Tensor, truth: Tensor) -> dict[str, float]:
     return {"kid": mean.item(), "fid": fid.compute().item()}
 
 
-def _downloaded(say: Callable[[str], None]) -> Path:
-    file = inception_file()
-    if file.is_file():
-        return file
-    say(f"Downloading the Inception weights ({INCEPTION_MB} MB) from {INCEPTION_URL} to {file}.")
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        torch.hub.download_url_to_file(INCEPTION_URL, str(file), hash_prefix=INCEPTION_SHA256, progress=False)
-    except (OSError, RuntimeError) as error:  # no network; a wrong checksum
-        raise UsageError(
-            f"the Inception weights can't be downloaded ({' '.join(str(error).split())}): give a file of them with "
-            "--feature-weights, or take --features random, which needs none."
-        ) from None
-    return file
-
-
 def _inception(weights: Path) -> nn.Module:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
     try:
-        state = _tensors(weights)
+        state = read_tensors(weights)
         with _file_of(state) as safe, torch.random.fork_rng([]):
             network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=safe)
     except Exception as error:  # whatever a damaged file, or one of another network, makes PyTorch say
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"--feature-weights {weights}: these are no Inception weights ({reason}).") from None
     return network
-
-
-def _tensors(file: Path) -> dict[str, Tensor]:
-    """The tensors of a file; runs no pickle."""
-    if file.suffix == ".safetensors":
-        from safetensors.torch import load_file
-
-        return load_file(file)
-    state = torch.load(file, map_location="cpu", weights_only=True)
-    return dict(state)
 
 
 @contextmanager

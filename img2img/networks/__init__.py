@@ -6,23 +6,37 @@ from pydantic import Field
 from torch import nn
 
 from img2img.networks.blocks import Norm, initialise
-from img2img.networks.patchgan import PatchGAN, PatchGANConfig, PixelGAN, PixelGANConfig
+from img2img.networks.encoders import ImageEncoder, ImageEncoderConfig, InstanceEncoder, InstanceEncoderConfig
+from img2img.networks.patchgan import (
+    MultiScale,
+    MultiScaleConfig,
+    PatchGAN,
+    PatchGANConfig,
+    PixelGAN,
+    PixelGANConfig,
+)
 from img2img.networks.pix2pixhd import Pix2PixHD, Pix2PixHDConfig
 from img2img.networks.resnet import ResNet, ResNetConfig
+from img2img.networks.spade import SPADEConfig, SPADEGenerator
 from img2img.networks.unet import UNet, UNetConfig
 
-AnyGenerator = UNetConfig | ResNetConfig | Pix2PixHDConfig
+AnyGenerator = UNetConfig | ResNetConfig | Pix2PixHDConfig | SPADEConfig
 GeneratorConfig = Annotated[AnyGenerator, Field(discriminator="kind")]
-DiscriminatorConfig = Annotated[PatchGANConfig | PixelGANConfig, Field(discriminator="kind")]
+AnyDiscriminator = PatchGANConfig | PixelGANConfig | MultiScaleConfig
+DiscriminatorConfig = Annotated[AnyDiscriminator, Field(discriminator="kind")]
+AnyEncoder = InstanceEncoderConfig | ImageEncoderConfig
+EncoderConfig = Annotated[AnyEncoder, Field(discriminator="kind")]
 
 GENERATORS: dict[str, tuple[type[AnyGenerator], type[nn.Module]]] = {
     "unet": (UNetConfig, UNet),
     "resnet": (ResNetConfig, ResNet),
     "pix2pixhd": (Pix2PixHDConfig, Pix2PixHD),
+    "spade": (SPADEConfig, SPADEGenerator),
 }
-DISCRIMINATORS: dict[str, tuple[type[PatchGANConfig | PixelGANConfig], type[nn.Module]]] = {
+DISCRIMINATORS: dict[str, tuple[type[AnyDiscriminator], type[nn.Module]]] = {
     "patch": (PatchGANConfig, PatchGAN),
     "pixel": (PixelGANConfig, PixelGAN),
+    "multiscale": (MultiScaleConfig, MultiScale),
 }
 
 
@@ -31,27 +45,43 @@ def build_generator(config: AnyGenerator) -> nn.Module:
     return GENERATORS[config.kind][1](config)
 
 
-def build_discriminator(config: PatchGANConfig | PixelGANConfig, in_channels: int, norm: Norm = "batch") -> nn.Module:
+def build_encoder(config: AnyEncoder) -> nn.Module:
+    """The encoder that a resolved config describes, with PyTorch's default initialisation."""
+    return InstanceEncoder(config) if isinstance(config, InstanceEncoderConfig) else ImageEncoder(config)
+
+
+def build_discriminator(config: AnyDiscriminator, in_channels: int, norm: Norm = "batch") -> nn.Module:
     """The discriminator that a config describes, for images of `in_channels` channels; `norm` if it chose none."""
     filled = config.model_copy(update={"norm": config.norm or norm})
-    return PatchGAN(filled, in_channels) if isinstance(filled, PatchGANConfig) else PixelGAN(filled, in_channels)
+    return DISCRIMINATORS[filled.kind][1](filled, in_channels)
 
 
 __all__ = [
     "DISCRIMINATORS",
     "GENERATORS",
+    "AnyEncoder",
     "AnyGenerator",
     "DiscriminatorConfig",
+    "EncoderConfig",
     "GeneratorConfig",
+    "ImageEncoder",
+    "ImageEncoderConfig",
+    "InstanceEncoder",
+    "InstanceEncoderConfig",
+    "MultiScale",
+    "MultiScaleConfig",
     "PatchGAN",
     "Pix2PixHD",
     "Pix2PixHDConfig",
     "PixelGAN",
     "ResNet",
     "ResNetConfig",
+    "SPADEConfig",
+    "SPADEGenerator",
     "UNet",
     "UNetConfig",
     "build_discriminator",
+    "build_encoder",
     "build_generator",
     "initialise",
 ]

@@ -1,5 +1,6 @@
 """The pieces that several networks are made of: normalisation, upsampling, initialisation."""
 
+import copy
 from collections.abc import Iterable
 from typing import Any, Literal, cast
 
@@ -7,8 +8,9 @@ import torch
 import torch.nn.functional as F
 from kornia.filters.kernels import get_pascal_kernel_2d
 from torch import Tensor, nn
+from torch.distributed import all_reduce, get_world_size, is_initialized
 from torch.nn.grad import conv2d_input
-from torch.nn.utils import parametrizations
+from torch.nn.utils import parametrizations, parametrize
 
 Norm = Literal["batch", "instance", "group", "none"]
 Downsampling = Literal["stride", "blur"]
@@ -37,6 +39,57 @@ class InstanceNorm(nn.Module):
         if x.device.type == "cpu":
             return F.group_norm(x, x.shape[1], eps=self.eps)
         return F.instance_norm(x, eps=self.eps)
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation by the statistics of all processes' batches, of equal size; on any device, unlike PyTorch's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → the same shape."""
+        alone = not is_initialized() or get_world_size() == 1
+        if (
+            alone or not self.training or not torch.is_grad_enabled()
+        ):  # at test time, each process has images of its own
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            values = x.float()
+            mean = _Mean.apply(values.mean((0, 2, 3)))
+            centred = values - mean[:, None, None]
+            variance = _Mean.apply(centred.square().mean((0, 2, 3)))
+            if (
+                self.track_running_stats
+                and self.running_mean is not None
+                and self.running_var is not None
+                and self.momentum is not None
+            ):
+                count = values.numel() // len(mean) * get_world_size()
+                with torch.no_grad():
+                    if self.num_batches_tracked is not None:
+                        self.num_batches_tracked.add_(1)
+                    self.running_mean.lerp_(mean, self.momentum)
+                    self.running_var.lerp_(variance * (count / max(1, count - 1)), self.momentum)
+            done = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+            if self.weight is not None:
+                done = done * self.weight[:, None, None] + self.bias[:, None, None]
+            return done.to(x.dtype)
+
+
+class _Mean(torch.autograd.Function):
+    """The mean over all processes; gradients are those of the sum of all processes' losses."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _averaged(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _averaged(gradients[0])
+
+
+def _averaged(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    all_reduce(total)
+    return total / get_world_size()
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
@@ -155,6 +208,34 @@ def with_spectral_norm(module: nn.Module) -> nn.Module:
     return module
 
 
+def without_spectral_norm(module: nn.Module) -> nn.Module:
+    """A copy of a network that computes the same by plain weights: undoes `with_spectral_norm`."""
+    plain = copy.deepcopy(module).eval()
+    for layer in list(plain.modules()):
+        if parametrize.is_parametrized(
+            layer
+        ):  # remove_parametrizations would change the original, whose class is the same
+            weight = cast(Any, layer).weight.detach().clone()
+            layer.__class__ = parametrize.type_before_parametrizations(layer)
+            del layer._modules["parametrizations"]
+            layer.register_parameter("weight", nn.Parameter(weight))
+    return plain
+
+
+@torch.no_grad()
+def plain_state(module: nn.Module) -> dict[str, Tensor]:
+    """A network's state as it is without spectral norm: weights that are divided already, under their plain names."""
+    state = {name: tensor for name, tensor in module.state_dict().items() if ".parametrizations." not in f".{name}"}
+    for name, layer in module.named_modules():
+        if parametrize.is_parametrized(layer):
+            norm = cast(Any, layer).parametrizations["weight"]
+            training = norm.training
+            norm.eval()  # else the power iteration would go on
+            state[f"{name}.weight" if name else "weight"] = cast(Any, layer).weight.detach()
+            norm.train(training)
+    return state
+
+
 def initialise(module: nn.Module, method: Initialisation = "normal", gain: float = 0.02) -> nn.Module:
     """Draws the weights of every convolution and linear layer anew, and sets biases to 0.
 
@@ -181,7 +262,7 @@ def initialise(module: nn.Module, method: Initialisation = "normal", gain: float
                 nn.init.orthogonal_(layer.weight, gain)
             if layer.bias is not None:
                 nn.init.zeros_(layer.bias)
-        elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm):
+        elif isinstance(layer, nn.BatchNorm2d | nn.GroupNorm) and layer.weight is not None:
             nn.init.normal_(layer.weight, 1.0, 0.02)
             nn.init.zeros_(layer.bias)
     return module

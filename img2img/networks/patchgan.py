@@ -1,6 +1,7 @@
 """The PatchGAN discriminator: a fully convolutional classifier of overlapping patches."""
 
-from typing import Literal
+from collections.abc import Sequence
+from typing import Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
@@ -13,13 +14,13 @@ class PatchGANConfig(Strict):
     """What a PatchGAN is made of (Isola et al. 2017, §6.1.2)."""
 
     kind: Literal["patch"] = "patch"
-    """The network: patch; or pixel (a 1×1 PatchGAN), where the method allows it."""
+    """The network: patch; or pixel (a 1×1 PatchGAN), or multiscale, where the method allows it."""
     layers: int = Field(3, ge=1, le=8)
     """Convolutions with stride 2: 3 see 70×70 pixels, 1 sees 16×16."""
     channels: int = Field(64, ge=1)
     """Channels of the first convolution; they double per convolution, up to 8 times this."""
     norm: Norm | None = None
-    """Not applied to the first convolution; by default the method's: batch in pix2pix, instance in CycleGAN and CUT."""
+    """Not applied to the first convolution; by default the method's: batch in pix2pix, instance in the others."""
     downsampling: Downsampling = "stride"
     """stride: strided convolutions; blur: anti-aliased (stride 1, then blur-pooling), as in CUT."""
     spectral_norm: bool = False
@@ -31,11 +32,25 @@ class PatchGANConfig(Strict):
         return 3 * 2**self.layers
 
 
+class MultiScaleConfig(PatchGANConfig):
+    """What several PatchGANs are made of, each looking at half the resolution of the one before (Wang et al. 2018, §3.2)."""
+
+    kind: Literal["multiscale"] = "multiscale"  # type: ignore[assignment]
+    """The network: multiscale; or a single patch or pixel, where the method allows it."""
+    scales: int = Field(3, ge=1, le=6)
+    """How many there are."""
+
+    @property
+    def min_size(self) -> int:
+        """Pixels a side that give the coarsest one a logit."""
+        return int((2**self.layers + 2) * 2 ** (self.scales - 1))
+
+
 class PixelGANConfig(Strict):
     """What a 1×1 PatchGAN ("PixelGAN") is made of (Isola et al. 2017, §6.1.2)."""
 
     kind: Literal["pixel"] = "pixel"
-    """The network: pixel, or patch."""
+    """The network: pixel; or patch, multiscale."""
     channels: int = Field(64, ge=1)
     """Channels of the first convolution; twice as many in the second."""
     norm: Norm | None = None
@@ -55,15 +70,18 @@ class PatchGAN(nn.Module):
     Args:
         config: layers, width and norm, which must be filled in.
         in_channels: channels of the images; for a conditional discriminator those of source and target together.
+        padding: of each convolution: 1 in pix2pix, 2 in pix2pixHD.
     """
 
-    def __init__(self, config: PatchGANConfig, in_channels: int) -> None:
+    def __init__(self, config: PatchGANConfig, in_channels: int, padding: int = 1) -> None:
         super().__init__()
         assert config.norm
         norm, width = config.norm, config.channels
         blur = config.downsampling == "blur"
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, width, 4, 1 if blur else 2, 1), nn.LeakyReLU(0.2), *([BlurPool()] if blur else [])
+            nn.Conv2d(in_channels, width, 4, 1 if blur else 2, padding),
+            nn.LeakyReLU(0.2),
+            *([BlurPool()] if blur else []),
         )
         blocks = []
         for layer in range(1, config.layers + 1):
@@ -71,18 +89,18 @@ class PatchGAN(nn.Module):
             halves = layer < config.layers
             blocks.append(
                 nn.Sequential(
-                    nn.Conv2d(inward, width, 4, 2 if halves and not blur else 1, 1, bias=has_bias(norm)),
+                    nn.Conv2d(inward, width, 4, 2 if halves and not blur else 1, padding, bias=has_bias(norm)),
                     norm_layer(norm, width),
                     nn.LeakyReLU(0.2),
                     *([BlurPool()] if halves and blur else []),
                 )
             )
         self.blocks = nn.Sequential(*blocks)
-        self.head = nn.Conv2d(width, 1, 4, 1, 1)
+        self.head = nn.Conv2d(width, 1, 4, 1, padding)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, in_channels, H, W) → (B, 1, h, w) logits."""
-        return self.head(self.blocks(self.stem(images)))
+    def forward(self, images: Tensor, levels: bool = False) -> Any:
+        """(B, in_channels, H, W) → (B, 1, h, w) logits; with `levels`, a list: the features of each depth, and the logits."""
+        return _through(images, [self.stem, *self.blocks, self.head], levels)
 
 
 class PixelGAN(nn.Module):
@@ -105,6 +123,36 @@ class PixelGAN(nn.Module):
         )
         self.head = nn.Conv2d(2 * width, 1, 1)
 
-    def forward(self, images: Tensor) -> Tensor:
-        """(B, in_channels, H, W) → (B, 1, H, W) logits."""
-        return self.head(self.blocks(self.stem(images)))
+    def forward(self, images: Tensor, levels: bool = False) -> Any:
+        """(B, in_channels, H, W) → (B, 1, H, W) logits; with `levels`, a list: the features of each depth, and the logits."""
+        return _through(images, [self.stem, self.blocks, self.head], levels)
+
+
+class MultiScale(nn.Module):
+    """PatchGANs that look at an image, at half of it, at a quarter … (Wang et al. 2018, §3.2).
+
+    Args:
+        config: with the norm filled in.
+        in_channels: as of `PatchGAN`.
+    """
+
+    def __init__(self, config: MultiScaleConfig, in_channels: int) -> None:
+        super().__init__()
+        self.halve = nn.AvgPool2d(3, 2, 1, count_include_pad=False)
+        self.scales = nn.ModuleList(PatchGAN(config, in_channels, padding=2) for _ in range(config.scales))
+
+    def forward(self, images: Tensor, levels: bool = False) -> list[Any]:
+        """(B, in_channels, H, W) → what each `PatchGAN` gives, from the full resolution down."""
+        found = []
+        for number, scale in enumerate(self.scales):
+            images = self.halve(images) if number else images
+            found.append(scale(images, levels))
+        return found
+
+
+def _through(x: Tensor, layers: Sequence[nn.Module], levels: bool) -> Any:
+    seen = []
+    for layer in layers:
+        x = layer(x)
+        seen.append(x)
+    return seen if levels else x

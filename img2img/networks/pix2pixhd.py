@@ -7,15 +7,15 @@ from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from img2img.errors import Strict, UsageError
-from img2img.networks.blocks import Norm, ReflectionPad, has_bias, norm_layer
-from img2img.networks.resnet import ResidualBlock
+from img2img.networks.blocks import Norm, ReflectionPad, Upsampling, has_bias, norm_layer
+from img2img.networks.resnet import ResidualBlock, doubling
 
 
 class Pix2PixHDConfig(Strict):
     """What a coarse-to-fine generator is made of (Wang et al. 2018, §3.2 and appendix 6)."""
 
     kind: Literal["pix2pixhd"] = "pix2pixhd"
-    """The network: pix2pixhd; or unet, resnet."""
+    """The network: pix2pixhd; or unet, resnet, spade, where the method allows it."""
     in_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
     """Channels of the source; filled in from the data (`--data.in-channels`)."""
     out_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
@@ -32,6 +32,8 @@ class Pix2PixHDConfig(Strict):
     """Residual blocks of each enhancer."""
     norm: Norm | None = None
     """Normalisation after every convolution but the last; by default instance."""
+    upsampling: Upsampling = "transpose"
+    """transpose: 3×3 transposed convolutions, as in the paper; resize: nearest-neighbour and a 3×3 convolution, no checkerboard; blur: bilinear and a 3×3 convolution."""
 
     @property
     def inner(self) -> int:
@@ -78,7 +80,7 @@ class GlobalGenerator(nn.Module):
         self.down = nn.Sequential(*(_halve(width * 2**level, norm) for level in range(depth)))
         deepest = width * 2**depth
         self.blocks = nn.Sequential(*(ResidualBlock(deepest, norm, 0.0) for _ in range(config.blocks)))
-        self.up = nn.Sequential(*(_double(width * 2**level, norm) for level in range(depth, 0, -1)))
+        self.up = nn.Sequential(*(_double(width * 2**level, norm, config.upsampling) for level in range(depth, 0, -1)))
 
     def forward(self, source: Tensor) -> Tensor:
         """(B, in_channels, H, W) → (B, channels, H, W); H and W are multiples of 2**downsampling."""
@@ -100,7 +102,7 @@ class LocalEnhancer(nn.Module):
         self.stem = _stem(config.in_channels, channels, norm)
         self.down = _halve(channels, norm)
         self.blocks = nn.Sequential(*(ResidualBlock(2 * channels, norm, 0.0) for _ in range(config.enhancer_blocks)))
-        self.up = _double(2 * channels, norm)
+        self.up = _double(2 * channels, norm, config.upsampling)
 
     def forward(self, source: Tensor, inner: Tensor) -> Tensor:
         """(B, in_channels, H, W) and features (B, 2 channels, H/2, W/2) → (B, channels, H, W)."""
@@ -147,6 +149,6 @@ def _halve(channels: int, norm: Norm) -> nn.Sequential:
     return nn.Sequential(convolution, norm_layer(norm, 2 * channels), nn.ReLU())
 
 
-def _double(channels: int, norm: Norm) -> nn.Sequential:
-    convolution = nn.ConvTranspose2d(channels, channels // 2, 3, 2, 1, output_padding=1, bias=has_bias(norm))
-    return nn.Sequential(convolution, norm_layer(norm, channels // 2), nn.ReLU())
+def _double(channels: int, norm: Norm, upsampling: Upsampling) -> nn.Sequential:
+    layers = doubling(channels, channels // 2, has_bias(norm), upsampling)
+    return nn.Sequential(*layers, norm_layer(norm, channels // 2), nn.ReLU())

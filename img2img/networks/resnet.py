@@ -27,7 +27,7 @@ class ResNetConfig(Strict):
     """What a ResNet generator is made of (Zhu et al. 2017, appendix 7.2)."""
 
     kind: Literal["resnet"] = "resnet"
-    """The network: resnet; or unet, pix2pixhd, where the method allows it (`--generator.kind unet --help` lists its options)."""
+    """The network: resnet; or unet, pix2pixhd, spade, where the method allows it (`--generator.kind unet --help` lists its options)."""
     in_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
     """Channels of the source; filled in from the data (`--data.in-channels`)."""
     out_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
@@ -119,7 +119,7 @@ class ResNet(nn.Module):
         self.up = nn.Sequential(
             *(
                 nn.Sequential(
-                    *_double(c, c // 2, has_bias(norm), config.upsampling), norm_layer(norm, c // 2), nn.ReLU()
+                    *doubling(c, c // 2, has_bias(norm), config.upsampling), norm_layer(norm, c // 2), nn.ReLU()
                 )
                 for c in (4 * width, 2 * width)
             )
@@ -177,7 +177,8 @@ def depths(config: ResNetConfig) -> list[tuple[int, int]]:
     return [(config.in_channels, 1), (2 * width, coarse), (4 * width, 2 * coarse), (4 * width, 4), (4 * width, 4)]
 
 
-def _double(in_channels: int, out_channels: int, bias: bool, upsampling: Upsampling) -> list[nn.Module]:
+def doubling(in_channels: int, out_channels: int, bias: bool, upsampling: Upsampling) -> list[nn.Module]:
+    """Layers that double the resolution."""
     if upsampling == "resize":
         return [ResizeConv(in_channels, out_channels, bias)]
     if upsampling == "blur":

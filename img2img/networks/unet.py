@@ -15,7 +15,7 @@ class UNetConfig(Strict):
     """What a U-Net is made of (Isola et al. 2017, §6.1.1)."""
 
     kind: Literal["unet"] = "unet"
-    """The network: unet, resnet or pix2pixhd (whose options `--generator.kind resnet --help` lists)."""
+    """The network: unet, resnet, pix2pixhd or spade (whose options `--generator.kind resnet --help` lists)."""
     in_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
     """Channels of the source; filled in from the data (`--data.in-channels`)."""
     out_channels: Annotated[int | None, Suppress] = Field(None, ge=1)

@@ -1,16 +1,16 @@
 """An exponential moving average of a network's weights."""
 
-import copy
-
 import torch
 from torch import nn
+
+from img2img.networks.blocks import plain_state, without_spectral_norm
 
 
 class EMA:
     """Keeps a second network whose weights are the moving average of the first's (Karras et al. 2018, §4).
 
     The decay warms up as min(decay, (1 + n) / (10 + n)) at the n-th update, so that the first weights, which are noise,
-    are soon forgotten. Running statistics are averaged alike, for they belong to the weights; counters are copied.
+    are soon forgotten. What is averaged are the weights as they are used, without spectral norm. Running statistics are averaged alike, for they belong to the weights; counters are copied.
 
     Args:
         network: the network that is trained, unwrapped.
@@ -20,14 +20,14 @@ class EMA:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.network = copy.deepcopy(network).eval().requires_grad_(False)
+        self.network = without_spectral_norm(network).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Takes in the weights after an optimizer update."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        mine, theirs = self.network.state_dict(), network.state_dict()
+        mine, theirs = self.network.state_dict(), plain_state(network)
         names = [name for name, tensor in mine.items() if tensor.is_floating_point()]
         torch._foreach_lerp_([mine[name] for name in names], [theirs[name] for name in names], 1 - decay)
         for name in mine.keys() - set(names):

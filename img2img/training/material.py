@@ -7,9 +7,12 @@ from torch.utils.data import Dataset
 
 from img2img.config import DataConfig
 from img2img.data.check import DataReport, check_pairs
+from img2img.data.check_labelled import check_labelled
 from img2img.data.check_unpaired import check_unpaired
+from img2img.data.classes import declared
 from img2img.data.dataset import PairedImages
-from img2img.data.folders import Pair, find_pairs, hold_out
+from img2img.data.folders import Pair, PairedFolder, Split, existing_folder, find_pairs, hold_out
+from img2img.data.labelled import find_labelled, label_sides
 from img2img.data.transforms import JointTransform
 from img2img.data.unpaired import UnpairedFolder, UnpairedImages, find_unpaired, hold_out_images
 from img2img.errors import UsageError, listed
@@ -49,15 +52,23 @@ class Material(Protocol):
 
 
 class PairedMaterial:
-    """Pairs, for methods that learn from the truth."""
+    """Pairs, of images or of label maps and images, for methods that learn from the truth."""
 
     def __init__(self, data: DataConfig) -> None:
-        self.splits = find_pairs(
-            data.path, source=data.source, target=data.target, derive=data.derive, direction=data.direction
-        )
+        self.data = data
+        self.splits = find_labels(data)
+        self.labelled = bool(self.splits)
+        if not self.labelled:
+            self.splits = find_pairs(
+                data.path, source=data.source, target=data.target, derive=data.derive, direction=data.direction
+            )
 
     def check(self, progress: Ticker | None) -> DataReport:
-        return check_pairs(self.splits, progress)
+        if not self.labelled:
+            return check_pairs(self.splits, progress)
+        data = self.data
+        classes = declared(data.classes, data.path, data.ignore_label)
+        return check_labelled(self.splits, classes, data.ignore_label, progress)
 
     def choose(self, holdout: float) -> None:
         if "train" not in self.splits:
@@ -85,6 +96,31 @@ class PairedMaterial:
 
     def described(self) -> str:
         return f"{len(self.train)} pairs"
+
+
+def find_labels(data: DataConfig) -> dict[Split, PairedFolder]:
+    """The pairs of label maps and images, if that is what the data are.
+
+    Raises:
+        UsageError: if settings were given that label maps have no use for, or others that only they have.
+    """
+    found: dict[Split, PairedFolder] = {}
+    if data.labels or data.instances or (data.path and not data.derive and label_sides(existing_folder(data.path))):
+        found = find_labelled(
+            data.path,
+            labels=data.labels,
+            instances=data.instances,
+            target=data.target,
+            with_instances=data.use_instances,
+        )
+    wrong: dict[str, Any] = {"source": data.source, "direction BtoA": data.direction == "BtoA", "derive": data.derive}
+    wrong |= {"in-channels": data.in_channels, "colour-jitter": data.colour_jitter}
+    only: dict[str, Any] = {"classes": data.classes, "ignore-label": data.ignore_label, "instances": data.instances}
+    for name, given in wrong.items() if found else only.items():
+        if given not in (None, False, 0.0) or (not found and given is not None):
+            what = "these are label maps" if found else "these are no label maps (train_label, train_img)"
+            raise UsageError(f"--{'' if name.startswith('direction') else 'data.'}{name}: {what}; leave it out.")
+    return found
 
 
 class UnpairedMaterial:

@@ -6,20 +6,25 @@ from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
+import torch
 from accelerate import Accelerator
-from torch import nn
+from torch import Tensor, nn
 
 import img2img
 from img2img.config import RunConfig
+from img2img.data.check import DataReport
+from img2img.data.dataset import validation_pair
 from img2img.data.folders import Direction
 from img2img.errors import UsageError
 from img2img.methods.base import Role
 from img2img.metrics.distribution import FEATURE_NAMES, FEWEST, choose_features, make_extractor
-from img2img.networks import GeneratorConfig
+from img2img.networks import AnyEncoder, GeneratorConfig, InstanceEncoderConfig, build_encoder
+from img2img.networks.blocks import plain_state
 from img2img.training.logs import RunLog
-from img2img.training.material import Material
+from img2img.training.material import Material, PairedMaterial
 from img2img.training.setup import on_main
 from img2img.training.state import Progress
+from img2img.training.styles import find_styles
 from img2img.training.trainer import Generators
 from img2img.training.validation import Judge
 from img2img.translator import Training, Translator, TranslatorConfig, skeleton
@@ -35,8 +40,10 @@ class Portfolio:
     Args:
         config: of the run.
         architectures: of the generators.
+        encoders: of the networks that read styles.
         material: the data, divided.
         accelerator: which processes there are.
+        report: of the check, which knows the classes of label maps.
 
     Raises:
         UsageError: if what shall judge them can't be had.
@@ -46,12 +53,18 @@ class Portfolio:
         self,
         config: RunConfig[Any],
         architectures: Mapping[Role, GeneratorConfig],
+        encoders: Mapping[Role, AnyEncoder],
         material: Material,
         accelerator: Accelerator,
+        report: DataReport,
     ) -> None:
+        self.classes, self.edges = report.classes, report.edges
         assert config.output is not None
         self.config, self.architectures, self.accelerator = config, architectures, accelerator
         self.folder = config.output
+        self.encoders, self.material = encoders, material
+        self.styles: tuple[int, Tensor] | None = None
+        """The update that styles were found at, and they."""
         self.trials = {role: material.trial(role) for role in architectures}
         self.validates = any(trial.split for trial in self.trials.values())
         paired, self.judged_by, extractor = config.method.paired, "none", None
@@ -63,7 +76,7 @@ class Portfolio:
             weights = config.feature_weights
             self.judged_by = on_main(accelerator, lambda: choose_features(wanted, weights, _announce)[0])
             extractor = make_extractor(*choose_features(self.judged_by, weights, _announce))
-        self.judge = Judge(config.data.size, config.data.resize, extractor, accelerator)
+        self.judge = Judge(config.data.size, config.data.width, config.data.resize, extractor, accelerator)
         self.best_by = self._best_by(extractor is not None)
 
     def _best_by(self, has_features: bool) -> str:
@@ -100,9 +113,9 @@ class Portfolio:
         """What `best` is chosen by, in so many words that equal ones can be compared."""
         return f"{self.best_by} ({self.judged_by})" if self.best_by in ("kid", "fid") else self.best_by
 
-    def save_newest(self, generators: Generators, progress: Progress) -> None:
+    def save_newest(self, generators: Generators, encoders: Generators, progress: Progress) -> None:
         """Saves all translators as `newest`."""
-        translators = self._translators(generators, progress)
+        translators = self._translators(generators, encoders, progress)
 
         def save() -> None:
             for role, translator in translators.items():
@@ -110,11 +123,11 @@ class Portfolio:
 
         on_main(self.accelerator, save)
 
-    def validate(self, log: RunLog, generators: Generators, progress: Progress) -> Scores:
+    def validate(self, log: RunLog, generators: Generators, encoders: Generators, progress: Progress) -> Scores:
         """Draws a picture for each translator, scores it, keeps the best, and gives the scores."""
         if progress.best_by != self.measure:  # scores of another kind can't be compared with
             progress.best, progress.best_by = {}, self.measure
-        translators = self._translators(generators, progress)
+        translators = self._translators(generators, encoders, progress)
         found: Scores = {}
         for role, translator in translators.items():
             name = f"{progress.update:08d}{f'-{role}' if role else ''}.png"
@@ -148,18 +161,30 @@ class Portfolio:
     def _place(self, role: Role, name: Literal["best", "newest"]) -> Path:
         return self.folder / role / name
 
-    def _translators(self, generators: Generators, progress: Progress) -> dict[Role, Translator]:
-        return {role: self._translator(role, generator, progress) for role, generator in generators.items()}
+    def _translators(self, generators: Generators, encoders: Generators, progress: Progress) -> dict[Role, Translator]:
+        return {
+            role: self._translator(role, generator, encoders.get(role), progress)
+            for role, generator in generators.items()
+        }
 
-    def _translator(self, role: Role, generator: nn.Module, progress: Progress) -> Translator:
-        """The weights in a bare network, run in fp32 as users run it, whatever the trained one is wrapped in."""
+    def _translator(
+        self, role: Role, generator: nn.Module, encoder: nn.Module | None, progress: Progress
+    ) -> Translator:
+        """The weights in bare networks, run in fp32 as users run them, whatever the trained ones are wrapped in."""
         config, architecture = self.config, self.architectures[role]
         bare = skeleton(architecture)
-        bare.load_state_dict(generator.state_dict(), assign=True)
+        bare.load_state_dict(plain_state(generator), assign=True)
+        reader, styles = None, None
+        if encoder is not None:
+            with torch.device("meta"):
+                reader = build_encoder(self.encoders[role])
+            reader.load_state_dict(encoder.state_dict(), assign=True)
+            reader.eval()
+            styles = self._styles(reader, self.encoders[role], progress.update)
         own = f"{role}/" if role else ""
         origin = Training(
             img2img=img2img.__version__,
-            data=str(config.data.path or f"{config.data.source} + {config.data.target}"),
+            data=str(config.data.path or f"{config.data.source or config.data.labels} + {config.data.target}"),
             updates=progress.update,
             images=progress.samples,
             ema=config.ema,
@@ -169,14 +194,33 @@ class Portfolio:
             TranslatorConfig(
                 method=config.method.name,
                 generator=architecture,
-                size=config.data.size,
-                resize=config.data.resize,
+                **_sizes(config),
                 direction=DIRECTIONS.get(role, config.data.direction),
                 derive=config.data.derive,
+                classes=self.classes,
+                edges=self.edges,
+                encoder=self.encoders.get(role),
                 training=origin,
             ),
             bare.eval(),
+            reader,
+            styles,
         )
+
+    def _styles(self, encoder: nn.Module, config: AnyEncoder, update: int) -> Tensor | None:
+        """The styles of an encoder of instances; every process has the same."""
+        if not isinstance(config, InstanceEncoderConfig):
+            return None
+        assert self.classes is not None and isinstance(self.material, PairedMaterial) and config.in_channels
+        if self.styles is None or self.styles[0] != update:
+            read = partial(validation_pair, **_sizes(self.config), in_channels=0, out_channels=config.in_channels)
+            pairs, counts = self.material.train, (self.classes, self.config.method.styles)
+            self.styles = update, on_main(self.accelerator, lambda: find_styles(encoder, config, pairs, read, *counts))
+        return self.styles[1]
+
+
+def _sizes(config: RunConfig[Any]) -> dict[str, Any]:
+    return {name: getattr(config.data, name) for name in ("size", "width", "resize")}
 
 
 def _announce(text: str) -> None:

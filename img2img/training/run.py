@@ -1,5 +1,6 @@
 """`img2img train`: from a config to a run's folder."""
 
+import gc
 import os
 import sys
 from contextlib import ExitStack
@@ -9,6 +10,7 @@ from typing import Any
 
 import torch
 from rich.progress import Progress
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from img2img.config import RunConfig, write_config
@@ -18,7 +20,10 @@ from img2img.data.sampler import BatchOrder
 from img2img.data.transforms import JointTransform
 from img2img.errors import UsageError
 from img2img.machine import choose_device, choose_precision, tune_allocator
+from img2img.methods.base import CoarseToFine, Method
+from img2img.methods.perceptual import PerceptualConfig
 from img2img.networks.blocks import memory_format
+from img2img.networks.labels import painted, planes, without
 from img2img.training.logs import RunLog
 from img2img.training.material import Material, PairedMaterial, UnpairedMaterial
 from img2img.training.portfolio import DIRECTIONS, Portfolio
@@ -31,6 +36,16 @@ from img2img.training.setup import (
     prepare_folder,
     resolved,
     resumed_config,
+)
+from img2img.training.stages import (
+    COARSE,
+    coarse_config,
+    coarse_weights,
+    frozen_updates,
+    own_length,
+    refuse_sides,
+    shorter,
+    try_stages,
 )
 from img2img.training.state import checkpoints
 from img2img.training.trainer import Hooks, Rhythm, Trainer
@@ -57,49 +72,139 @@ def train(config: RunConfig[Any] | None = None, *, resume: Path | str | None = N
         config = config.model_copy(update={"output": Path(resume)})
     if config is None:
         raise UsageError("train needs a config, or a run to resume.")
-    return _Run(config, resume is not None, quiet).train()
+    return _train(config, resume is not None, quiet)
+
+
+def _train(
+    config: RunConfig[Any], resuming: bool, quiet: bool, whole: Path | None = None, report: DataReport | None = None
+) -> Path:
+    """Trains what comes before, if there is something and it isn't done, and then the run itself."""
+    config = resolved(config)
+    coarse = coarse_config(config)
+    assert config.output is not None
+    if coarse is None or checkpoints(config.output / CHECKPOINTS):
+        return _Run(config, resuming, quiet, whole, report).train()
+    assert coarse.output is not None
+    first = _Run(config, resuming, quiet, whole, report)
+    try_stages(config, first.in_channels, first.out_channels)  # what can't work is said before anything is trained
+    with ExitStack() as stack:
+        first.claim(stack)
+        report = first.report
+        del first
+        _let_go()
+        _train(coarse, coarse.output.is_dir(), quiet, whole or config.output, report)
+    _let_go()
+    return _Run(config, True, quiet, whole, report).train()
+
+
+def _let_go() -> None:
+    """Frees the networks of a stage before those of the next are made."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
 class _Run:
-    def __init__(self, config: RunConfig[Any], resuming: bool, quiet: bool) -> None:
-        self.resuming, self.quiet = resuming, quiet
-        self.config = config = resolved(config)
+    """A run, or a stage of one.
+
+    Args:
+        config: resolved.
+        resuming: whether its folder is there already.
+        quiet: as of `train`.
+        whole: the folder of the run that this is a stage of.
+        report: of the check, if the data were checked before.
+    """
+
+    def __init__(
+        self,
+        config: RunConfig[Any],
+        resuming: bool,
+        quiet: bool,
+        whole: Path | None = None,
+        report: DataReport | None = None,
+    ) -> None:
+        self.resuming, self.quiet, self.whole = resuming, quiet, whole
+        self.config = config
         device = choose_device(config.device)
         precision = choose_precision(config.mixed_precision, device)
-        self.accelerator = make_accelerator(device, precision, config.accumulation)
+        partly = bool(config.method.coarser() or getattr(config.method, "coarse_run", None))
+        self.accelerator = make_accelerator(device, precision, config.accumulation, partly)
+        self._fetch()
         self.material: Material = (PairedMaterial if config.method.paired else UnpairedMaterial)(config.data)
         assert config.output is not None
         self.folder = config.output
-        self._check(quiet)
+        self._check(quiet, report)
         self.material.choose(config.data.holdout)
 
         torch.manual_seed(config.seed)
-        size = config.data.size
-        self.method = self.config.method.build(self.in_channels, self.out_channels, size)
-        self.portfolio = Portfolio(config, self.method.generator_configs, self.material, self.accelerator)
+        self.method: Method = config.method.build(self.in_channels, self.out_channels, shorter(config.data))
+        refuse_sides(self.method, config.data)
+        if self.report.classes is None and any(each.kind == "instances" for _, each in self.method.encoders.values()):
+            raise UsageError(
+                "--encoder learns the styles of labelled instances, but these are images; leave it out, or use spade."
+            )
+        if isinstance(self.method, CoarseToFine) and self._begins_from_coarse():
+            self.method.begin_from(coarse_weights(config))
+        encoders = {role: encoder for role, (_, encoder) in self.method.encoders.items()}
+        architectures = self.method.generator_configs, encoders
+        self.portfolio = Portfolio(config, *architectures, self.material, self.accelerator, self.report)
         self.memory_format = memory_format(self.method.networks.values(), device, precision)
         if config.channels_last != "auto":
             self.memory_format = torch.channels_last if config.channels_last == "yes" else torch.contiguous_format
-        self.trainer = Trainer(self.method, self.accelerator, config.ema, self.memory_format, config.compile)
+        how = (self.memory_format, config.compile, config.memory == "low", self._encode)
+        self.trainer = Trainer(self.method, self.accelerator, config.ema, *how)
         torch.manual_seed(config.seed + 1_000_003 * self.accelerator.process_index)  # dropout differs between processes
 
-    def _check(self, quiet: bool) -> None:
+    def _fetch(self) -> None:
+        """Downloads what is needed, in one process, before anything else takes time."""
+        perceptual: PerceptualConfig | None = getattr(self.config.method, "perceptual", None)
+        if perceptual:
+            on_main(self.accelerator, lambda: perceptual.fetched(lambda text: print(text, file=sys.stderr)))
+
+    def _begins_from_coarse(self) -> bool:
+        """Whether the stage before is done, and this one has not begun."""
+        before = getattr(self.config.method, "coarse_run", None) or (self.folder / COARSE / "newest").is_dir()
+        return bool(before) and not checkpoints(self.folder / CHECKPOINTS)
+
+    def _check(self, quiet: bool, report: DataReport | None) -> None:
         """The check of `img2img check`: one process does it, and every one learns the outcome."""
 
         def check() -> DataReport:
             with Progress(transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
                 return self.material.check(lambda files: partial(bar.advance, bar.add_task("checking", total=files)))
 
-        report = on_main(self.accelerator, check)
+        report = report or on_main(self.accelerator, check)
         if report.errors:
             raise UsageError("this data set can't be trained on: " + " ".join(report.errors[:5]) + _more(report.errors))
-        self.warnings, self.sizes = report.warnings, report.sizes
+        self.report = report
+        self.dtype = {"bf16": torch.bfloat16, "fp16": torch.float16}.get(
+            self.accelerator.mixed_precision, torch.float32
+        )
+        self.colours = torch.from_numpy(report.classes.colours()) if report.classes else torch.empty(0, 3)
         self.in_channels = self.config.data.in_channels or report.in_channels
         self.out_channels = self.config.data.out_channels or report.out_channels
         if self.config.data.derive in ("gray", "edges") and self.in_channels != 1:
             raise UsageError(
                 f"--data.in-channels {self.in_channels}: sources derived as {self.config.data.derive} have 1."
             )
+
+    def _encode(self, batch: dict[str, Tensor]) -> dict[str, Tensor]:
+        """Label maps as planes, and as pictures for the eye; made on the device. Images stay."""
+        classes = self.report.classes
+        if classes is None:
+            return batch
+        maps = without(batch["source"], classes.ignore)
+        return {
+            **batch,
+            "maps": maps,
+            "source": planes(maps, classes.count, self.report.edges, self.dtype),
+            "shown": painted(maps[:, 0], self.colours),
+        }
+
+    def claim(self, stack: ExitStack) -> None:
+        """Makes the folder, holds its lock until the stack ends, and writes the config: from now on the run can be resumed."""
+        on_main(self.accelerator, lambda: self._prepare(stack))
+        on_main(self.accelerator, lambda: write_config(self.folder / CONFIG, self.config))
 
     def train(self) -> Path:
         with ExitStack() as stack:  # the main process holds the folder's lock until the end
@@ -119,13 +224,19 @@ class _Run:
         progress = trainer.state.progress
         global_batch = config.batch_size * accelerator.num_processes * config.accumulation
         length = self.material.length
-        total = total_updates(config.steps, config.epochs, length, global_batch, progress.update, progress.samples)
+        steps, epochs = own_length(config, length)
+        total = total_updates(steps, epochs, length, global_batch, progress.update, progress.samples)
+        if isinstance(self.method, CoarseToFine):
+            if progress.frozen_until is None:
+                progress.frozen_until = frozen_updates(config, total)
+            self.method.freeze_until(progress.frozen_until)
         main = accelerator.is_main_process
         with RunLog(self.folder, progress.update, total, main, self.quiet) as log:
             if progress.update < total:  # else nothing is trained with these settings
                 on_main(accelerator, lambda: write_config(self.folder / CONFIG, config))
-            self._introduce(log, total, global_batch)
-            if self.resuming:
+            if self.whole is None or progress.update < total:
+                self._introduce(log, total, global_batch)
+            if self.resuming and progress.update:
                 finished = progress.update >= total
                 longer = f"{progress.update} updates are done already; --epochs or --steps with more trains longer."
                 log.say(longer if finished else f"Going on from update {progress.update} of {total}.")
@@ -133,7 +244,9 @@ class _Run:
                     log.say("The number of processes has changed, so random numbers go on differently.")
             hooks = Hooks(partial(self.portfolio.validate, log), self.portfolio.save_newest)
             if saved:
-                self.portfolio.save_newest(trainer.generators, progress)  # a kill may have come before the translators
+                self.portfolio.save_newest(
+                    trainer.generators, trainer.encoders, progress
+                )  # a kill may have come before the translators
             loader = self._loader((total - progress.update) * config.accumulation)
             done = trainer.run(loader, self.folder / CHECKPOINTS, self._rhythm(total, global_batch), log, hooks)
             accelerator.wait_for_everyone()
@@ -155,13 +268,16 @@ class _Run:
 
     def _introduce(self, log: RunLog, total: int, global_batch: int) -> None:
         config, say = self.config, log.say
-        for warning in self.warnings:
+        for warning in self.report.warnings if self.whole is None else ():
             say(f"Warning: {warning}")
+        if self.whole is not None:
+            say("First, at half the size, the generator with an enhancer less:")
         precision = {"no": "fp32"}.get(self.accelerator.mixed_precision, self.accelerator.mixed_precision)
         processes = self.accelerator.num_processes
+        sides = f"{config.data.width}×{config.data.size}" if config.data.width else str(config.data.size)
         say(
-            f"{config.method.name}: {self.material.described()} ({self.sizes}), {self.in_channels} → {self.out_channels} "
-            f"channels at {config.data.size} pixels; {total} updates of {global_batch} images on "
+            f"{config.method.name}: {self.material.described()} ({self.report.sizes}), {self.in_channels} → {self.out_channels} "
+            f"channels at {sides} pixels; {total} updates of {global_batch} images on "
             f"{self.accelerator.device.type} in {precision}{f', {processes} processes' if processes > 1 else ''}."
         )
         for name, network in self.trainer.bare.items():
@@ -175,14 +291,14 @@ class _Run:
             say("What the monitor found:\n" + "\n".join(f"  {sentence}" for sentence in log.warnings[-10:]))
         if not done:
             say(f"Stopped at update {self.trainer.state.progress.update}; all is saved. Go on with:\n"
-                f"  img2img train --resume {self.folder}")  # fmt: skip
+                f"  img2img train --resume {self.whole or self.folder}")  # fmt: skip
             return
         if scores:
             text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
             say(f"Done. Validation at the end: {text}.")
         else:
             say("Done.")
-        for role in self.method.generators:
+        for role in self.method.generators if self.whole is None else ():
             direction = f" --direction {DIRECTIONS[role]}" if role else ""
             say(f"Convert a folder with it:\n  img2img convert SOURCE TARGET --model {self.folder}{direction}")
 
@@ -190,6 +306,7 @@ class _Run:
         data, config = self.config.data, self.config
         transform = JointTransform(
             data.size,
+            width=data.width,
             resize=data.resize,
             jitter=data.jitter,
             flip=data.flip,

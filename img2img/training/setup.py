@@ -13,7 +13,7 @@ from accelerate.utils import broadcast_object_list
 from filelock import FileLock, Timeout
 
 from img2img.config import RunConfig, read_config
-from img2img.errors import UsageError, UserError
+from img2img.errors import Strict, UsageError, UserError
 from img2img.files import PARTIAL, recover, sweep
 from img2img.methods.base import Role
 
@@ -22,6 +22,7 @@ CHECKPOINTS = "checkpoints"
 LOCK = ".lock"
 
 T = TypeVar("T")
+M = TypeVar("M", bound=Strict)
 
 
 def resolved(config: RunConfig[Any]) -> RunConfig[Any]:
@@ -31,22 +32,44 @@ def resolved(config: RunConfig[Any]) -> RunConfig[Any]:
         UsageError: for settings that exclude each other.
     """
     data = config.data
-    paths = {name: path.resolve() for name in ("path", "source", "target") if (path := getattr(data, name))}
-    if not paths:
+    names = ("path", "source", "labels", "target", "instances", "classes")
+    paths = {name: path.resolve() for name in names if isinstance(path := getattr(data, name), Path)}
+    if not paths.keys() - {"classes"}:
         raise UsageError("which data? Give --data FOLDER.")
     if not config.method.paired:
         _refuse_what_needs_pairs(config)
     _check_judges(config)
     if data.derive and data.colour_jitter:
         raise UsageError("--data.colour-jitter changes the source alone, but --data.derive makes it from the target.")
+    if data.width not in (None, data.size) and data.quarter_turns:
+        raise UsageError("--data.quarter-turns needs square images; leave it or --width out.")
+    if config.memory == "low" and config.compile:
+        raise UsageError("--memory low and --compile exclude each other.")
     if config.mixed_precision == "fp16" and config.accumulation > 1:
         raise UsageError("--mixed-precision fp16 and --accumulation exclude each other; use bf16.")
-    where = paths.get("path") or paths.get("source") or paths["target"]
+    where = next(path for path in paths.values())
     output = config.output or Path("checkpoints", f"{config.method.name}-{where.name}")
     weights = config.feature_weights and config.feature_weights.resolve()
     return config.model_copy(
-        update={"data": data.model_copy(update=paths), "output": output, "feature_weights": weights}
+        update={
+            "method": _with_absolute_paths(config.method),
+            "data": data.model_copy(update=paths),
+            "output": output,
+            "feature_weights": weights,
+        }
     )
+
+
+def _with_absolute_paths(settings: M) -> M:
+    """The same settings, of a method or a part of one, with absolute paths."""
+    found: dict[str, Any] = {}
+    for name in type(settings).model_fields:
+        value = getattr(settings, name)
+        if isinstance(value, Path):
+            found[name] = value.resolve()
+        elif isinstance(value, Strict):
+            found[name] = _with_absolute_paths(value)
+    return settings.model_copy(update=found)
 
 
 def _check_judges(config: RunConfig[Any]) -> None:
@@ -62,6 +85,11 @@ def _refuse_what_needs_pairs(config: RunConfig[Any]) -> None:
     name, data = config.method.name, config.data
     if data.derive:
         raise UsageError(f"--data.derive makes pairs, but {name} is for images without pairs; use pix2pix.")
+    for option in ("labels", "instances", "classes", "ignore_label"):
+        if getattr(data, option) is not None:
+            raise UsageError(
+                f"--data.{option.replace('_', '-')} is about label maps, which {name} has no use for; leave it out."
+            )
     if data.colour_jitter:
         raise UsageError(f"--data.colour-jitter changes only sources, which {name} would learn to undo; leave it out.")
     if name == "cyclegan" and data.direction == "BtoA":
@@ -128,8 +156,15 @@ def on_main(accelerator: Accelerator, work: Callable[[], T]) -> T:
     return outcome[0]
 
 
-def make_accelerator(device: torch.device, precision: str, accumulation: int) -> Accelerator:
-    """Accelerate for this run, whatever an earlier run in this process or the environment asked of it."""
+def make_accelerator(device: torch.device, precision: str, accumulation: int, partly: bool = False) -> Accelerator:
+    """Accelerate for this run, whatever an earlier run in this process or the environment asked of it.
+
+    Args:
+        device: where to compute.
+        precision: no, bf16 or fp16.
+        accumulation: batches an update.
+        partly: whether a part of a network may be frozen for a while, for which processes must not wait.
+    """
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
     GradientState._reset_state()
     os.environ.pop("ACCELERATE_GRADIENT_ACCUMULATION_STEPS", None)
@@ -140,5 +175,7 @@ def make_accelerator(device: torch.device, precision: str, accumulation: int) ->
         cpu=device.type == "cpu",
         mixed_precision=precision,
         gradient_accumulation_steps=accumulation,
-        kwargs_handlers=[DistributedDataParallelKwargs(broadcast_buffers=False)],  # two forwards before a backward
+        kwargs_handlers=[  # buffers: there are two forwards before a backward
+            DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=partly)
+        ],
     )

@@ -40,6 +40,8 @@ class Progress:
     """What these scores are."""
     scores: dict[str, float | None] = field(default_factory=dict)
     """The last validation."""
+    frozen_until: int | None = None
+    """The update until which what was trained at half the size is left as it is; settled when the run begins."""
 
 
 @dataclass

@@ -19,6 +19,7 @@ from torch.utils.data import DataLoader
 from img2img.methods.base import Method, Phase, Role, Translations
 from img2img.training.ema import EMA
 from img2img.training.logs import RunLog
+from img2img.training.memory import recompute
 from img2img.training.meter import Meter
 from img2img.training.monitor import Monitor, assert_finite, assert_finite_weights
 from img2img.training.schedule import learning_rate_factor
@@ -47,9 +48,9 @@ class Rhythm:
 class Hooks:
     """What the trainer calls and doesn't know; every process calls them."""
 
-    validate: Callable[[Generators, Progress], dict[str, float | None]]
-    """Looks at the generators, keeps the best, and gives their scores."""
-    save_newest: Callable[[Generators, Progress], None]
+    validate: Callable[[Generators, Generators, Progress], dict[str, float | None]]
+    """Looks at the generators, with their encoders, keeps the best, and gives their scores."""
+    save_newest: Callable[[Generators, Generators, Progress], None]
     """Saves the generators as translators."""
 
 
@@ -62,6 +63,8 @@ class Trainer:
         ema_decay: of the generator's moving average; 0 for none.
         memory_format: of networks and images.
         compile: whether to torch.compile the networks.
+        low_memory: whether generators and encoders compute most activations twice instead of holding them.
+        encode: is given each batch on the device, and gives what the method sees.
     """
 
     def __init__(
@@ -71,14 +74,19 @@ class Trainer:
         ema_decay: float = 0.0,
         memory_format: torch.memory_format = torch.contiguous_format,
         compile: bool = False,
+        low_memory: bool = False,
+        encode: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda batch: batch,
     ) -> None:
+        self.encode = encode
         self.method, self.accelerator, self.memory_format = method, accelerator, memory_format
         self.bare: dict[str, nn.Module] = {}
         for name, network in method.networks.items():
             self.bare[name] = network.to(memory_format=memory_format).to(accelerator.device).train()
-        followed = method.generators.values() if ema_decay else ()
-        emas = {name: EMA(self.bare[name], ema_decay) for name in followed}
+        read_and_made = (*method.generators.values(), *(name for name, _ in method.encoders.values()))
+        emas = {name: EMA(self.bare[name], ema_decay) for name in read_and_made} if ema_decay else {}
         for name, network in self.bare.items():
+            if low_memory and name in read_and_made:
+                recompute(network)
             method.networks[name] = accelerator.prepare(network)
             if compile:
                 network.compile()
@@ -96,6 +104,12 @@ class Trainer:
         """What is saved and looked at: the moving averages if there are any."""
         emas = {name: ema.network for name, ema in self.state.emas.items()}
         return {role: emas.get(name, self.bare[name]) for role, name in self.method.generators.items()}
+
+    @property
+    def encoders(self) -> Generators:
+        """The same of the networks that read styles."""
+        emas = {name: ema.network for name, ema in self.state.emas.items()}
+        return {role: emas.get(name, self.bare[name]) for role, (name, _) in self.method.encoders.items()}
 
     def resume(self, checkpoint: Path) -> bool:
         """Goes on from a checkpoint; says whether the random states fit the number of processes."""
@@ -141,11 +155,11 @@ class Trainer:
                         assert_finite_weights(self.bare.items(), progress.update)
                     if due(rhythm.validate_every):
                         self._share_buffers()
-                        progress.scores = hooks.validate(self.generators, progress)
+                        progress.scores = hooks.validate(self.generators, self.encoders, progress)
                         log.scores(progress.update, progress.scores)
                     if due(rhythm.checkpoint_every, last or stop):
                         save_checkpoint(folder, self.state, self.accelerator, rhythm.keep_checkpoints)
-                        hooks.save_newest(self.generators, progress)
+                        hooks.save_newest(self.generators, self.encoders, progress)
                 if stop and not last:
                     return False
         return True
@@ -158,7 +172,7 @@ class Trainer:
             batch = next(batches)
             if isinstance(batch, Exception):  # an image went bad since the check
                 raise batch
-            batch = self._to_device(batch)
+            batch = self.encode(self._to_device(batch))
             losses, meter.translations = self._backward(batch, factor)
             synced = self.accelerator.sync_gradients
             images = len(next(iter(batch.values()))) * self.accelerator.num_processes
@@ -229,8 +243,8 @@ class Trainer:
     def _share_buffers(self) -> None:
         """Running statistics differ between processes; all are judged by those of the first, which are saved."""
         if self.accelerator.num_processes > 1:
-            for generator in self.generators.values():
-                for buffer in generator.buffers():
+            for network in (*self.generators.values(), *self.encoders.values()):
+                for buffer in network.buffers():
                     broadcast(buffer)
 
     def _any(self, value: bool, update: int) -> bool:

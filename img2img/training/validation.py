@@ -50,12 +50,14 @@ class Judge:
 
     Args:
         size: the training size, to which images are scaled as in training but neither cropped nor flipped.
+        width: the training width, if it is another.
         resize: as in training.
         extractor: whose features tell how near the translations are to the targets as a whole; None: not measured.
         accelerator: which share of the images is this process's.
     """
 
     size: int
+    width: int | None
     resize: Resize
     extractor: nn.Module | None
     accelerator: Accelerator
@@ -100,7 +102,7 @@ class Judge:
         return self.truths[role]
 
     def _pair(self, pair: Pair, in_channels: int, out_channels: int) -> tuple[Array, Array]:
-        return validation_pair(pair, self.size, self.resize, in_channels, out_channels)
+        return validation_pair(pair, self.size, self.resize, in_channels, out_channels, self.width)
 
     def _features(self, images: Sequence[Array], device: torch.device) -> Tensor | None:
         return None if self.extractor is None else features(self.extractor.to(device), images, device)
@@ -112,11 +114,11 @@ class Judge:
         """
         translator = translators[role]
         chosen = list(trial.pairs[:: max(1, len(trial.pairs) // ROWS)][:ROWS])
-        plain = JointTransform(self.size, resize=self.resize, jitter=1, flip=0)
+        plain = JointTransform(self.size, width=self.width, resize=self.resize, jitter=1, flip=0)
         fixed = PairedImages(chosen, plain, translator.in_channels, translator.out_channels, seed=0)
         rows = [fixed[0, index] for index in range(len(fixed))]
         source = torch.stack([row["source"] for row in rows])
-        columns = [source, translator(source)]
+        columns = [translator.shown(source), translator(source)]
         back = translators.get(OTHER.get(role, ""))
         if back is not None and back is not translator:
             columns.append(back(columns[1]))

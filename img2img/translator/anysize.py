@@ -9,12 +9,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from img2img.machine import memory_at_hand, release_memory
+from img2img.networks import AnyGenerator, SPADEConfig
 from img2img.strips import Budget, run
 from img2img.strips.layers import NotInStripsError
 
 STRIP = 512  # at most so many pixels squared in a strip
 STORED_IN_MEMORY = 5 * 10**8  # bytes of an image's intermediate results in RAM; more are in a file
-BYTES_PER_PIXEL = 2500  # that a network of 64 channels needs at most, measured
+BYTES_PER_CHANNEL = 40  # of the stem, and pixel, that a network needs at most, measured
+BYTES_PER_PLANE = 10  # of the source, and pixel
+BYTES_OF_SPADE = {"channels": 53, "hidden": 7}  # the same for SPADE
 
 
 class BlendedWarning(UserWarning):
@@ -23,7 +26,7 @@ class BlendedWarning(UserWarning):
 
 @torch.no_grad()
 def translate(
-    generator: nn.Module, source: Tensor, tile: int | None, memory_format: torch.memory_format, channels: int
+    generator: nn.Module, source: Tensor, tile: int | None, memory_format: torch.memory_format, config: AnyGenerator
 ) -> Tensor:
     """(B, C, H, W) → (B, C', H, W), float32: pads by reflection to a size that the network takes, and crops its output back.
 
@@ -32,16 +35,18 @@ def translate(
         source: in [-1, 1], on any device.
         tile: as of `Translator.__call__`.
         memory_format: of the network's input.
-        channels: of its first layer, by which the memory that it needs is guessed.
+        config: of the generator, by which the memory that it needs is guessed.
     """
     height, width = source.shape[-2:]
     wanted = [whole(generator, side) for side in (height, width)]
     padded = pad_to(source, *wanted)
-    if fits(generator, channels, wanted[0], wanted[1], tile, len(source)):
+    if fits(generator, config, wanted[0], wanted[1], tile, len(source)):
         weight = next(generator.parameters())
         done = generator(padded.to(weight.device, weight.dtype, memory_format=memory_format))
     else:
-        done = joined([_large(generator, image, min(tile or STRIP, STRIP), channels) for image in padded.split(1)])
+        done = joined(
+            [_large(generator, image, min(tile or STRIP, STRIP), config.channels) for image in padded.split(1)]
+        )
         release_memory()
     return done[..., :height, :width].float()
 
@@ -51,13 +56,23 @@ def joined(parts: Sequence[Tensor]) -> Tensor:
     return parts[0] if len(parts) == 1 else torch.cat(list(parts))
 
 
-def fits(generator: nn.Module, channels: int, height: int, width: int, tile: int | None = None, batch: int = 1) -> bool:
+def fits(
+    generator: nn.Module, config: AnyGenerator, height: int, width: int, tile: int | None = None, batch: int = 1
+) -> bool:
     """Whether images of this size are computed at once; `tile` as of `Translator.__call__`."""
     pixels = height * width
     if tile is not None:
         return tile == 0 or pixels <= tile**2
-    needed = BYTES_PER_PIXEL * channels // 64 * pixels * batch
+    needed = bytes_per_pixel(config) * pixels * batch
     return pixels <= STRIP**2 or needed < memory_at_hand(next(generator.parameters()).device) // 2
+
+
+def bytes_per_pixel(config: AnyGenerator) -> int:
+    """What a generator needs at most for a pixel of its source."""
+    planes = BYTES_PER_PLANE * (config.in_channels or 3)
+    if isinstance(config, SPADEConfig):
+        return planes + sum(count * getattr(config, name) for name, count in BYTES_OF_SPADE.items())
+    return planes + BYTES_PER_CHANNEL * config.channels
 
 
 def whole(generator: nn.Module, side: int) -> int:

@@ -1,11 +1,12 @@
 """What a translator is and how it came to be: its config.json."""
 
-from typing import Literal
+from typing import Literal, Self
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
+from img2img.data.classes import Classes
 from img2img.errors import Strict
-from img2img.networks import GeneratorConfig
+from img2img.networks import EncoderConfig, GeneratorConfig
 
 Mode = Literal["eval", "paper"]
 
@@ -42,11 +43,28 @@ class TranslatorConfig(Strict):
     """What black and white are for the network; there is no other yet."""
     size: int
     """Height and width of its training images in pixels; it translates any size."""
+    width: int | None = None
+    """The width of its training images, if it is not `size`."""
     resize: Literal["short", "stretch", "none"] = "short"
     """How its training images were scaled to that size."""
     direction: Literal["AtoB", "BtoA"] = "AtoB"
     """Which side of the data set was the source."""
     derive: Literal["gray", "edges", "lowres"] | None = None
     """How its sources were made, if they were."""
+    classes: Classes | None = None
+    """Of a translator of label maps: what labels there are."""
+    edges: bool = False
+    """Whether the edges of instances are shown to it, so that it needs instance maps, too."""
+    encoder: EncoderConfig | None = None
+    """The network that reads styles from images, if it was trained with one."""
     training: Training
     """How it came to be."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        kind, latent = self.encoder.kind if self.encoder else "", getattr(self.generator, "latent", None)
+        if kind == "instances" and self.classes is None:
+            raise ValueError("an encoder of instances needs classes")
+        if (kind == "image") != (latent is not None):
+            raise ValueError("an encoder of images belongs to a generator with as many latent numbers")
+        return self

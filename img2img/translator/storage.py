@@ -7,14 +7,16 @@ import torch
 from pydantic import ValidationError
 from safetensors import SafetensorError
 from safetensors.torch import load_file
-from torch import nn
+from torch import Tensor, nn
 
 from img2img.errors import UsageError, explain, listed
 from img2img.files import older
-from img2img.networks import build_generator
+from img2img.networks import build_encoder, build_generator
 from img2img.translator.config import TranslatorConfig
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "generator.safetensors"
+ENCODER_FILE, STYLES_FILE = "encoder.safetensors", "styles.safetensors"
+FILES = {CONFIG_FILE, WEIGHTS_FILE, ENCODER_FILE, STYLES_FILE}
 
 
 def read_config(folder: Path) -> TranslatorConfig:
@@ -64,16 +66,41 @@ def skeleton(config: Any) -> nn.Module:
         return build_generator(config)
 
 
+def load_styles(config: TranslatorConfig, folder: Path) -> tuple[nn.Module | None, Tensor | None]:
+    """The encoder of a translator that has one, and of an encoder of instances the styles (classes, styles, channels).
+
+    Raises:
+        UsageError: if a file is missing or damaged.
+    """
+    if config.encoder is None:
+        return None, None
+    with torch.device("meta"):
+        encoder = build_encoder(config.encoder)
+    load_weights(encoder, folder / ENCODER_FILE)
+    if config.encoder.kind != "instances":
+        return encoder.eval(), None
+    assert config.classes is not None
+    styles = _tensors(folder / STYLES_FILE).get("styles", torch.empty(0))
+    wanted = (config.classes.count, config.encoder.features)
+    if styles.ndim != 3 or (styles.shape[0], styles.shape[2]) != wanted or not styles.shape[1]:
+        raise UsageError(f"{folder / STYLES_FILE} holds no styles of {wanted[0]} classes in {wanted[1]} channels.")
+    return encoder.eval(), styles
+
+
+def _tensors(file: Path) -> dict[str, Tensor]:
+    try:
+        return load_file(file)
+    except (OSError, SafetensorError, ValueError) as error:
+        raise UsageError(f"{file} can't be read: {error}.") from None
+
+
 def load_weights(module: nn.Module, file: Path) -> None:
     """Fills a module from a safetensors file, whose keys and shapes must be the module's own.
 
     Raises:
         UsageError: if the file is missing, damaged, or made for another architecture.
     """
-    try:
-        weights = load_file(file)
-    except (OSError, SafetensorError, ValueError) as error:
-        raise UsageError(f"{file} can't be read: {error}.") from None
+    weights = _tensors(file)
     own = module.state_dict()
     wrong = [name for name in {**own, **weights} if name not in own or name not in weights]
     wrong += [name for name in own if name in weights and own[name].shape != weights[name].shape]

@@ -1,8 +1,9 @@
 """Translator: a generator and all that is needed to run it. What a user keeps, loads and calls."""
 
+import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
 
@@ -13,36 +14,55 @@ from torch import Tensor, nn
 
 from img2img.errors import UsageError, UserError
 from img2img.files import whole_folder, write_tensors
-from img2img.images import Array, ImageError, from_pil, split_alpha, to_pil, with_channels
-from img2img.images.arrays import within_unit
+from img2img.images import Array, ImageError, split_alpha, to_pil, with_channels
 from img2img.images.tensors import to_array, to_tensor
 from img2img.machine import choose_device
+from img2img.networks.labels import painted, planes
 from img2img.translator.anysize import fits, joined, translate
 from img2img.translator.config import Mode, TranslatorConfig
+from img2img.translator.inputs import as_array
+from img2img.translator.labelled import as_maps
 from img2img.translator.storage import (
     CONFIG_FILE,
+    ENCODER_FILE,
+    FILES,
+    STYLES_FILE,
     WEIGHTS_FILE,
     find_translator,
+    load_styles,
     load_weights,
     read_config,
     skeleton,
 )
+from img2img.translator.style import Style, Styled, chosen_style, default_style, features_of
+from img2img.translator.testtime import test_time
 
 ImageLike = TypeVar("ImageLike", Image.Image, Array, Tensor)
+NO_INSTANCES = "this translator takes images, which have no instance maps; give the image alone."
+Given = Any  # an ImageLike, or a label map with its instance map
 
 
 class Translator:
-    """Translates images of any size; the output has the input's size and kind.
+    """Translates images, or label maps, of any size; the output has the input's size and kind.
 
     Args:
         config: what it is.
         generator: the network, as `config.generator` describes it.
+        encoder: the network that reads styles, as `config.encoder` describes it, if there is one.
+        styles: of the encoder of instances: each class' most frequent features, (classes, styles, channels).
     """
 
-    def __init__(self, config: TranslatorConfig, generator: nn.Module) -> None:
+    def __init__(
+        self,
+        config: TranslatorConfig,
+        generator: nn.Module,
+        encoder: nn.Module | None = None,
+        styles: Tensor | None = None,
+    ) -> None:
         assert config.generator.in_channels and config.generator.out_channels
         self.config = config
-        self.generator = generator
+        self.generator, self.encoder, self.styles = generator, encoder, styles
+        self.style = default_style(config, styles)
         self.memory_format = torch.contiguous_format
         self.in_channels: int = config.generator.in_channels
         self.out_channels: int = config.generator.out_channels
@@ -55,41 +75,73 @@ class Translator:
     def to(self, device: torch.device | str) -> Self:
         """Moves the weights."""
         self.generator.to(device)
+        if self.encoder is not None:
+            self.encoder.to(device)
         return self
 
+    def with_style(self, style: Style) -> Self:
+        """The same translator, with this style unless another is asked for.
+
+        Args:
+            style: of a translator with an encoder. A number picks one: of instances, each class' style of that number, 0 the most
+                frequent; else the seed of a random one. ``{"car": 3, 7: 0}`` picks by class, for instances. A reference
+                takes it from an image: the image alone, or, for instances, ``(image, labels)`` or ``(image, labels,
+                instances)``; classes that it doesn't show keep their style.
+
+        Raises:
+            UsageError: if this translator has no such style.
+        """
+        other = copy.copy(self)
+        other.style = chosen_style(self, style)
+        return other
+
     def __call__(
-        self, image: ImageLike, *, mode: Mode | None = None, seed: int = 0, tile: int | None = None
+        self,
+        image: ImageLike,
+        instances: ImageLike | None = None,
+        *,
+        style: Style | None = None,
+        mode: Mode | None = None,
+        seed: int = 0,
+        tile: int | None = None,
     ) -> ImageLike:
-        """Translates an image, or a batch of tensors.
+        """Translates an image or a label map, or a batch of tensors.
 
         Args:
             image: a PIL image, taken as it lies (`ImageOps.exif_transpose` turns it); an array (H, W) or (H, W, C), uint8,
                 uint16, or float in [0, 1]; or a float tensor (C, H, W) or
                 (B, C, H, W) in [-1, 1]. Of images and arrays, gray and colour are converted to what the network
                 wants; alpha that it doesn't want is carried to the output, and the network sees the image over white.
-                A tensor must have the network's channels.
+                A tensor must have the network's channels. A translator of label maps takes a PIL image, an array (H, W) or a
+                tensor (H, W) or (B, H, W) of indices instead.
+            instances: the instance map of a label map, if the translator was trained with such; of the same kind and size.
+            style: as of `with_style`.
             mode: overrides the config's; ``paper`` translates one image at a time, as its statistics are the image's own.
             seed: of the dropout in mode ``paper``.
             tile: images of more than so many pixels squared are computed in strips, with the whole image's result (see
                 `img2img.strips`); 0 for never. By default such as don't fit into the memory at hand.
 
         Returns:
-            The same kind, height and width, with the network's `out_channels` (and the carried alpha). 16-bit stays 16-bit.
+            The same kind, height and width, with the network's `out_channels` (and the carried alpha). 16-bit stays 16-bit. Label
+            maps become 8-bit images, or float tensors.
 
         Raises:
-            UsageError: for another kind, or channels that don't fit.
+            UsageError: for another kind, or channels that don't fit; for labels out of range.
             ImageError: if memory or disk are too small for it.
         """
         if mode not in (None, *get_args(Mode)):
             raise UsageError(f"mode {mode!r}: there are {' and '.join(get_args(Mode))}.")
         if tile is not None and tile < 0:
             raise UsageError(f"tile {tile}: give the side of a square in pixels, or 0 for never.")
+        if style is not None:
+            return self.with_style(style)(image, instances, mode=mode, seed=seed, tile=tile)
         chosen = mode or self.config.mode
+        given: Given = image if instances is None else (image, instances)
         try:
-            with _test_time(self.generator, chosen, seed):
+            with test_time(self.generator, chosen, seed):
                 if isinstance(image, Tensor):
-                    return self._tensor(image, chosen, tile)
-                source, finish = self._prepared(image)
+                    return self._tensor(given, chosen, tile)
+                source, finish = self._prepared(given)
                 return finish(self._translated(source[None], tile)[0])
         except (RuntimeError, MemoryError) as error:  # PyTorch has no one type for it
             if isinstance(error, RuntimeError) and "memory" not in str(error):
@@ -98,17 +150,18 @@ class Translator:
 
     def map(
         self,
-        images: Iterable[ImageLike],
+        images: Iterable[Any],
         *,
         batch_size: int = 8,
         mode: Mode | None = None,
         seed: int = 0,
         tile: int | None = None,
-    ) -> Iterator[ImageLike]:
+    ) -> Iterator[Any]:
         """Translates images that are in memory, in their order, those of equal size together.
 
         Args:
-            images: each as of `__call__`, tensors (C, H, W); kinds and sizes may differ.
+            images: each as of `__call__`, tensors (C, H, W); kinds and sizes may differ. Label maps, tensors (H, W), or pairs
+                ``(labels, instances)``.
             batch_size: images that are taken at once; the results depend on it by rounding only.
             mode: as of `__call__`.
             seed: as of `__call__`; each image is translated as if it were alone.
@@ -132,33 +185,50 @@ class Translator:
                 done |= dict(zip(places, self(batch, mode=mode, seed=seed, tile=tile), strict=True))
             yield from (finish(done[place]) for place, (_, finish) in enumerate(prepared))
 
-    def _prepared(self, image: ImageLike) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    def _prepared(self, image: Given) -> tuple[Tensor, Callable[[Tensor], Any]]:
         """What the network sees of an image, (in_channels, H, W), and what makes its own kind of what comes out."""
-        if isinstance(image, Image.Image):
-            array = from_pil(image)
-            source, alpha = self.prepare(array)
-            return source, lambda done: to_pil(self.finish(done, alpha, array.dtype))
-        if isinstance(image, np.ndarray):
-            if image.dtype.kind not in "uf" or image.dtype.itemsize > 8 or image.dtype.name in ("uint32", "uint64"):
-                raise UsageError(f"an array must be uint8, uint16, or float in [0, 1], not {image.dtype}.")
-            if image.ndim not in (2, 3) or 0 in image.shape:
-                raise UsageError(f"an array must be (H, W) or (H, W, C), not {image.shape}.")
-            source, alpha = self.prepare(np.atleast_3d(within_unit(image) if image.dtype.kind == "f" else image))
-
-            def finish(done: Tensor) -> Array:
-                array = self.finish(done, alpha, image.dtype)
-                return array[..., 0] if image.ndim == 2 and array.shape[2] == 1 else array
-
-            return source, finish
+        classes = self.config.classes
+        if classes is not None:
+            labels, instances = image if isinstance(image, tuple) else (image, None)
+            maps = as_maps(labels, instances, classes, self.config.edges)
+            if isinstance(labels, Tensor):
+                return maps[0], lambda done: done.to(labels.device)
+            finished = partial(self.finish, alpha=None, dtype=np.uint8)
+            return maps[0], (lambda done: to_pil(finished(done))) if isinstance(labels, Image.Image) else finished
+        if isinstance(image, tuple):
+            raise UsageError(NO_INSTANCES)
         if isinstance(image, Tensor):
             self._check(image, (3,))
             return image.to(torch.float32), lambda done: done.to(image.device, image.dtype)
-        raise UsageError(f"a translator takes a PIL image, an array or a tensor, not {type(image).__name__}.")
+        array = as_array(image)
+        source, alpha = self.prepare(array)
+        if isinstance(image, Image.Image):
+            return source, lambda done: to_pil(self.finish(done, alpha, array.dtype))
+
+        def finish(done: Tensor) -> Array:
+            made = self.finish(done, alpha, image.dtype)
+            return made[..., 0] if image.ndim == 2 and made.shape[2] == 1 else made
+
+        return source, finish
 
     def prepare(self, array: Array) -> tuple[Tensor, Array | None]:
-        """An array (H, W, C) as what the network sees, (in_channels, H, W) in [-1, 1], and the alpha to be carried, (H, W, 1)."""
+        """An array (H, W, C) as what the network sees, (in_channels, H, W) in [-1, 1], and the alpha to be carried, (H, W, 1).
+
+        Of label maps, an array (H, W, 1 or 2) of labels and instances, it sees them as a tensor (1 or 2, H, W) of integers.
+        """
+        if self.config.classes is not None:
+            return as_maps(array, None, self.config.classes, self.config.edges)[0], None
         alpha = split_alpha(array)[1] if self.in_channels in (1, 3) and self.out_channels in (1, 3) else None
         return to_tensor(with_channels(array, self.in_channels)), alpha  # what is transparent it sees over white
+
+    def output_dtype(self, dtype: Any) -> Any:
+        """Of the array that comes out for an array of `dtype`: the same, but uint8 for label maps."""
+        return np.dtype(np.uint8) if self.config.classes is not None else dtype
+
+    def shown(self, source: Tensor) -> Tensor:
+        """What the network gets, (B, C, H, W), for the eye: label maps in their colours, (B, 3, H, W) in [-1, 1]."""
+        classes = self.config.classes
+        return source if classes is None else painted(source[:, 0], torch.from_numpy(classes.colours()))
 
     def finish(self, done: Tensor, alpha: Array | None, dtype: Any) -> Array:
         """What came out, (out_channels, H, W) in [-1, 1], as an array (H, W, C) of uint8, uint16, or float in [0, 1], with the carried alpha."""
@@ -170,7 +240,16 @@ class Translator:
             shape = f"({'B, ' if 4 in dimensions else ''}{self.in_channels}, H, W)"
             raise UsageError(f"a tensor must be float {shape} in [-1, 1], not {tuple(image.shape)} {image.dtype}.")
 
-    def _tensor(self, image: Tensor, mode: Mode, tile: int | None) -> Tensor:
+    def _tensor(self, image: Given, mode: Mode, tile: int | None) -> Tensor:
+        classes = self.config.classes
+        if classes is not None:
+            labels, instances = image if isinstance(image, tuple) else (image, None)
+            maps = as_maps(labels, instances, classes, self.config.edges)
+            pieces = maps.split(1) if mode == "paper" else (maps,)
+            made = joined([self._translated(piece, tile) for piece in pieces]).to(labels.device)
+            return made[0] if labels.ndim == 2 else made
+        if isinstance(image, tuple):
+            raise UsageError(NO_INSTANCES)
         self._check(image, (3, 4))
         batch = image if image.ndim == 4 else image[None]
         source = batch.to(torch.float32)
@@ -179,11 +258,20 @@ class Translator:
         return done if image.ndim == 4 else done[0]
 
     def _translated(self, source: Tensor, tile: int | None) -> Tensor:
-        return translate(self.generator, source, tile, self.memory_format, self.config.generator.channels)
+        config, network = self.config, self.generator
+        if self.style is not None and self.styles is None:  # of the whole image
+            network = Styled(self.generator, self.style)
+        if config.classes is not None:
+            fits_there = self.fits(source.shape[2], source.shape[3], tile)
+            maps = source.to(self.device) if fits_there else source
+            source = planes(maps, config.classes.count, config.edges)
+            if self.style is not None and self.styles is not None:
+                source = torch.cat([source, features_of(maps[:, 0], self.style)], dim=1)
+        return translate(network, source, tile, self.memory_format, config.generator)
 
     def fits(self, height: int, width: int, tile: int | None = None) -> bool:
         """Whether an image of this size is computed at once, and not in strips; `tile` as of `__call__`."""
-        return fits(self.generator, self.config.generator.channels, height, width, tile)
+        return fits(self.generator, self.config.generator, height, width, tile)
 
     def save(self, folder: Path | str) -> None:
         """Writes the translator's folder, whole or not at all; it takes the place of an older one.
@@ -194,10 +282,14 @@ class Translator:
         folder = Path(folder)
         if folder.exists() and not folder.is_dir():
             raise UserError(f"{folder} is a file; give a folder.")
-        if folder.exists() and not {file.name for file in folder.iterdir()} <= {CONFIG_FILE, WEIGHTS_FILE}:
+        if folder.exists() and not {file.name for file in folder.iterdir()} <= FILES:
             raise UserError(f"{folder} holds other files; give an empty folder, or one that holds only a translator.")
         with whole_folder(folder) as new:
             write_tensors(new / WEIGHTS_FILE, self.generator.state_dict())
+            if self.encoder is not None:
+                write_tensors(new / ENCODER_FILE, self.encoder.state_dict())
+            if self.styles is not None:
+                write_tensors(new / STYLES_FILE, {"styles": self.styles})
             (new / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod
@@ -215,7 +307,8 @@ class Translator:
             raise UsageError(f"--direction {direction}: {path} translates {config.direction} only.")
         generator = skeleton(config.generator)
         load_weights(generator, folder / WEIGHTS_FILE)
-        return cls(config, generator.eval()).to(choose_device(str(device)))
+        encoder, styles = load_styles(config, folder)
+        return cls(config, generator.eval(), encoder, styles).to(choose_device(str(device)))
 
 
 def load(
@@ -229,31 +322,3 @@ def load(
         direction: which translator of a run that learned both ways, as CycleGAN does; by default AtoB.
     """
     return Translator.load(path, device, direction=direction)
-
-
-@contextmanager
-def _test_time(generator: nn.Module, mode: Mode, seed: int) -> Iterator[None]:
-    """Puts a network into a test-time mode and back; running statistics and the global random state stay as they were."""
-    modules = list(generator.modules())
-    before = [module.training for module in modules]
-    tracked = [m for m in modules if isinstance(m, nn.BatchNorm2d) and m.track_running_stats]
-    device = next(generator.parameters()).device
-    try:
-        generator.eval()
-        if mode == "eval":
-            with torch.no_grad():
-                yield
-            return
-        for module in modules:
-            if isinstance(module, nn.BatchNorm2d | nn.Dropout):
-                module.training = True
-        for norm in tracked:
-            norm.track_running_stats = False
-        with torch.no_grad(), torch.random.fork_rng([device] if device.type == "cuda" else []):
-            torch.manual_seed(seed)
-            yield
-    finally:
-        for norm in tracked:
-            norm.track_running_stats = True
-        for module, training in zip(modules, before, strict=True):
-            module.training = training

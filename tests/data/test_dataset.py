@@ -144,3 +144,14 @@ def test_validation_pairs_are_whole(tmp_path: Path) -> None:
     assert source.shape == target.shape == (10, 20, 3)
     derived = Pair("a", tmp_path / "a.png", tmp_path / "a.png", derive="gray")
     assert validation_pair(derived, None, "short", 1, 3)[0].shape == (20, 41, 1)
+
+
+def test_images_that_are_wider_than_high() -> None:
+    for shape, resize in (((100, 200), "short"), ((30, 31), "short"), ((300, 40), "stretch"), ((50, 90), "none")):
+        image = picture(*shape)
+        source, target = JointTransform(16, width=32, resize=resize)(image, image, 5)  # type: ignore[arg-type]
+        assert source.shape == target.shape == (16, 32, 3)
+        assert JointTransform(16, width=32, resize=resize).one(image, 5).shape == (16, 32, 3)  # type: ignore[arg-type]
+    assert scaled((100, 200), 50, "short", 100) == (50, 100) == scaled((100, 200), 50, "stretch", 100)
+    assert scaled((100, 100), 50, "short", 100) == (100, 100), "it covers the crop"
+    assert scaled((100, 400), 50, "short", 100) == (50, 200)

@@ -186,11 +186,11 @@ def test_only_one_way_is_held_in_memory_at_a_time() -> None:
 class TestPool:
     def test_without_size_images_pass(self) -> None:
         images = torch.randn(2, 1, 2, 2, requires_grad=True)
-        assert torch.equal(ImagePool(0, 1, (1, 2, 2)).query(images), images)
-        assert not ImagePool(0, 1, (1, 2, 2)).query(images).requires_grad
+        assert torch.equal(ImagePool(0, 1).query(images), images)
+        assert not ImagePool(0, 1).query(images).requires_grad
 
     def test_it_fills_then_gives_older_ones_half_of_the_time(self) -> None:
-        pool, older = ImagePool(5, 3, (1, 1, 1)), 0
+        pool, older = ImagePool(5, 3), 0
         for number in range(1005):
             image = torch.full((1, 1, 1, 1), float(number))
             given = pool.query(image).item()
@@ -203,17 +203,17 @@ class TestPool:
 
     def test_its_state_goes_on_where_it_was(self) -> None:
         stream = [torch.randn(2, 1, 2, 2) for _ in range(40)]
-        pool = ImagePool(6, 9, (1, 2, 2))
+        pool = ImagePool(6, 9)
         for images in stream[:20]:
             pool.query(images)
-        other = ImagePool(6, 1234, (1, 2, 2))
+        other = ImagePool(6, 1234)
         other.load_state_dict(pool.state_dict())
         for images in stream[20:]:
             assert torch.equal(pool.query(images), other.query(images))
 
     def test_two_batches_of_one_are_a_batch_of_two(self) -> None:
         stream = torch.randn(30, 1, 2, 2)
-        one, two = ImagePool(4, 5, (1, 2, 2)), ImagePool(4, 5, (1, 2, 2))
+        one, two = ImagePool(4, 5), ImagePool(4, 5)
         for pair in stream.split(2):
             assert torch.equal(one.query(pair), torch.cat([two.query(each) for each in pair.split(1)]))
 

@@ -1,4 +1,5 @@
 import hashlib
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -127,7 +128,8 @@ def test_inception_weights_from_a_file(tmp_path: Path, monkeypatch: pytest.Monke
         found.append(features(network, images, CPU))
     assert found[0].shape == (1, 2048) and torch.equal(*found)
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    cached = tmp_path / "checkpoints" / distribution.INCEPTION_URL.rpartition("/")[2]
+    cached = distribution.INCEPTION.file
+    assert cached.parent == tmp_path / "checkpoints"
     cached.parent.mkdir()
     (tmp_path / "w.pth").rename(cached)
     assert make_extractor("auto", None, print)[0] == "inception"
@@ -164,8 +166,11 @@ def test_a_download_is_announced_and_its_checksum_counts(
     torch.save(inception_weights(), tmp_path / "published.pth")
     data = (tmp_path / "published.pth").read_bytes()
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
-    monkeypatch.setattr(distribution, "INCEPTION_URL", (tmp_path / "published.pth").as_uri())
-    monkeypatch.setattr(distribution, "INCEPTION_SHA256", hashlib.sha256(data if right else b"other").hexdigest())
+    published = {
+        "url": (tmp_path / "published.pth").as_uri(),
+        "sha256": hashlib.sha256(data if right else b"other").hexdigest(),
+    }
+    monkeypatch.setattr(distribution, "INCEPTION", replace(distribution.INCEPTION, **published))
     said: list[str] = []
     if right:
         assert make_extractor("inception", None, said.append)[0] == "inception"
@@ -178,6 +183,7 @@ def test_a_download_is_announced_and_its_checksum_counts(
 
 def test_no_network_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    monkeypatch.setattr(distribution, "INCEPTION_URL", "https://127.0.0.1:9/weights.pth")
+    nowhere = replace(distribution.INCEPTION, url="https://127.0.0.1:9/weights.pth")
+    monkeypatch.setattr(distribution, "INCEPTION", nowhere)
     with pytest.raises(UsageError, match="can't be downloaded"):
         make_extractor("inception", None, lambda _: None)

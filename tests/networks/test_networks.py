@@ -1,4 +1,5 @@
-from typing import Any
+import itertools
+from typing import Any, get_args
 
 import pytest
 import torch
@@ -18,10 +19,11 @@ from img2img.networks.blocks import (
     norm_layer,
     with_spectral_norm,
 )
-from img2img.networks.patchgan import PatchGANConfig, PixelGANConfig
+from img2img.networks.patchgan import MultiScaleConfig, PatchGANConfig, PixelGANConfig
 from img2img.networks.pix2pixhd import Pix2PixHDConfig
 from img2img.networks.projection import Projection
 from img2img.networks.resnet import ResNetConfig, depths
+from img2img.networks.spade import SPADEConfig, SPADENorm
 from img2img.networks.unet import UNetConfig
 
 NORMS = ["batch", "instance", "group", "none"]
@@ -33,21 +35,26 @@ def generators() -> list[Any]:
         [
             config(channels=4, norm=norm, upsampling=upsampling, **({"depth": 4} if kind == "unet" else {"blocks": 2}))
             for kind, (config, _) in GENERATORS.items()
-            if kind != "pix2pixhd"
+            if kind in ("unet", "resnet")
             for norm in NORMS
             for upsampling in ("transpose", "resize", "blur")
         ]
         + [
-            Pix2PixHDConfig(channels=8, norm=norm, downsampling=2, blocks=1, enhancers=enhancers, enhancer_blocks=1)  # type: ignore[arg-type]
+            Pix2PixHDConfig(
+                channels=8, norm=norm, downsampling=2, blocks=1, enhancers=enhancers, enhancer_blocks=1, upsampling=up
+            )
             for norm in NORMS
             for enhancers in (0, 2)
+            for up in (("transpose", "resize", "blur") if norm == "instance" else ("transpose",))
         ]
         + [ResNetConfig(channels=4, blocks=2, norm=norm, downsampling="blur", upsampling="blur") for norm in NORMS]
+        + [SPADEConfig(channels=2, hidden=4, norm=norm) for norm in get_args(SPADENorm)]
     )  # type: ignore[arg-type]
 
 
 def discriminators() -> list[Any]:
-    plain = [config(channels=4, norm=norm) for config, _ in DISCRIMINATORS.values() for norm in NORMS]
+    single = [config for kind, (config, _) in DISCRIMINATORS.items() if kind != "multiscale"]
+    plain = [config(channels=4, norm=norm) for config in single for norm in NORMS]
     return [*plain, PatchGANConfig(channels=4, norm="instance", downsampling="blur")]
 
 
@@ -58,31 +65,33 @@ def discriminators() -> list[Any]:
 )
 class TestGenerators:
     def test_shape_range_and_gradients(self, config: Any) -> None:
-        network = build_generator(config.resolve(2, 5, 32))
-        source = torch.randn(2, 2, 32, 32)
+        size = 64 if config.kind == "spade" else 32
+        network = build_generator(config.resolve(2, 5, size))
+        source = torch.randn(2, 2, size, size)
         output = network(source)
-        assert output.shape == (2, 5, 32, 32)
+        assert output.shape == (2, 5, size, size)
         assert output.abs().max() <= 1
         output.square().sum().backward()
         without = [n for n, p in network.named_parameters() if p.grad is None or not p.grad.abs().sum() > 0]
         assert not without
 
     def test_any_multiple_of_its_size_goes(self, config: Any) -> None:
-        network = build_generator(config.resolve(1, 1, 32)).eval()
+        network = build_generator(config.resolve(1, 1, 64)).eval()
         m: Any = network.size_multiple
         for height, width in ((m * 2, m * 3), (max(m, network.min_size),) * 2):
             assert network(torch.randn(1, 1, height, width)).shape[2:] == (height, width)
 
     def test_memory_formats_agree(self, config: Any) -> None:
-        network = build_generator(config.resolve(3, 3, 32)).eval()
+        network = build_generator(config.resolve(3, 3, 64)).eval()
         source = torch.randn(2, 3, 32, 32)
         with torch.no_grad():
             plain = network(source)
             last = network.to(memory_format=torch.channels_last)(source.to(memory_format=torch.channels_last))
-        assert torch.allclose(plain, last, atol=1e-5)
+        # SPADE's first norms divide by the deviation of a few pixels
+        assert torch.allclose(plain, last, atol=1e-3 if config.kind == "spade" else 1e-5)
 
     def test_its_config_rebuilds_it(self, config: Any) -> None:
-        resolved = config.resolve(3, 3, 32)
+        resolved = config.resolve(3, 3, 64)
         again = type(config).model_validate_json(resolved.model_dump_json())
         network, copy = build_generator(resolved).eval(), build_generator(again).eval()
         copy.load_state_dict(network.state_dict())
@@ -101,6 +110,45 @@ def test_discriminators(config: Any) -> None:
     logits.square().sum().backward()
     assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
     assert build_discriminator(config, 3)(torch.randn(2, 3, *[config.min_size] * 2)).numel() == 2
+
+
+@pytest.mark.parametrize("scales", [1, 2, 3, 5])
+@pytest.mark.parametrize("layers", [1, 3])
+def test_several_scales(scales: int, layers: int) -> None:
+    config = MultiScaleConfig(channels=4, norm="none", layers=layers, scales=scales)
+    network: Any = build_discriminator(config, 3)
+    images = torch.randn(2, 3, *[config.min_size] * 2)
+    logits = network(images)
+    assert len(logits) == scales and all(each.shape[:2] == (2, 1) for each in logits)
+    assert logits[-1].numel() >= 2 and all(a.shape[2] > b.shape[2] for a, b in itertools.pairwise(logits))
+    small = images
+    for scale, expected in zip(network.scales, logits, strict=True):
+        assert torch.equal(scale(small), expected), "each sees half of what the one before sees"
+        small = F.avg_pool2d(small, 3, 2, 1, count_include_pad=False)
+    sum(each.square().sum() for each in logits).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+
+
+def test_the_discriminator_of_pix2pixhd_is_the_published_one() -> None:
+    """2.8 M parameters a scale for 3 + 36 channels, and maps that are a little larger than pix2pix's, by padding of 2."""
+    network: Any = build_discriminator(MultiScaleConfig(norm="instance", scales=2), 39)
+    assert sum(p.numel() for p in network.scales[0].parameters()) == 2_800_705, (
+        "without the biases that instance norm would cancel"
+    )
+    assert [tuple(each.shape[2:]) for each in network(torch.zeros(1, 39, 128, 128))] == [(19, 19), (11, 11)]
+
+
+@pytest.mark.parametrize(
+    "config", [PatchGANConfig(channels=4), PixelGANConfig(channels=4), MultiScaleConfig(channels=4)]
+)
+def test_levels_end_with_the_logits(config: Any) -> None:
+    network = build_discriminator(config, 3, "instance").eval()
+    images = torch.randn(1, 3, 64, 64)
+    logits, levels = network(images), network(images, levels=True)
+    if not isinstance(logits, list):
+        logits, levels = [logits], [levels]
+    assert all(torch.equal(one, several[-1]) for one, several in zip(logits, levels, strict=True))
+    assert all(len(several) == (3 if config.kind == "pixel" else 5) for several in levels)
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 4])

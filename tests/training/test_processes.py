@@ -1,6 +1,7 @@
 """Two processes with batch 1 train as one with batch 2."""
 
 import json
+import re
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,17 @@ METHODS: dict[str, dict[str, Any]] = {
         "projection_channels": 32,  # so many that no patch leaves all of them inactive, where gradients are huge
     },  # 256 patches are all places of 16×16 pixels, however they are drawn
 }
+LABELLED: dict[str, dict[str, Any]] = {
+    "spade": {
+        "name": "spade",
+        "lr": 2e-5,
+        "discriminator_lr": 2e-5,
+        "betas": (0.5, 0.999),
+        "initialisation_gain": 1.0,
+    },
+    "pix2pixhd": {"name": "pix2pixhd", "encoder": True, "frozen_share": 0.5},
+}
+METHODS |= LABELLED
 
 
 def newest(run: Path) -> dict[str, torch.Tensor]:
@@ -30,15 +42,19 @@ def newest(run: Path) -> dict[str, torch.Tensor]:
     return {f"{f.stem}/{name}": t for f in checkpoint.glob("*.safetensors") for name, t in load_file(f).items()}
 
 
-@pytest.mark.parametrize(("method", "accumulation"), [("pix2pix", 1), ("pix2pix", 2), ("cyclegan", 1), ("cut", 1)])
+@pytest.mark.parametrize(
+    ("method", "accumulation"),
+    [("pix2pix", 1), ("pix2pix", 2), ("cyclegan", 1), ("cut", 1), ("spade", 1), ("pix2pixhd", 1)],
+)
 def test_two_processes_equal_one_with_twice_the_batch(
-    pairs: Path, unpaired: Path, tmp_path: Path, method: str, accumulation: int
+    pairs: Path, unpaired: Path, labelled: Path, tmp_path: Path, method: str, accumulation: int
 ) -> None:
-    """CycleGAN with a pool, which must hold the same images."""
+    """CycleGAN with a pool, which must hold the same images; SPADE with batch norm over processes; pix2pixHD in two stages, a part of it frozen."""
     options: dict[str, Any] = {"steps": 6, "validate_every": 3, "accumulation": accumulation, "features": "none"}
     options |= {} if method == "pix2pix" else {"best": "l1"}
-    settings = {**METHODS[method], "discriminator": DISCRIMINATOR}
-    data = pairs if method == "pix2pix" else unpaired
+    options |= {"data": {"size": 64}} if method == "spade" else {}
+    settings = METHODS[method] if method in LABELLED else {**METHODS[method], "discriminator": DISCRIMINATOR}
+    data = pairs if method == "pix2pix" else labelled if method in LABELLED else unpaired
     for name, processes in (("one", 1), ("two", 2)):
         config = tiny_config(data, tmp_path / name, settings, batch_size=2 // processes, **options)
         write_config(tmp_path / f"{name}.yaml", config)
@@ -47,12 +63,16 @@ def test_two_processes_equal_one_with_twice_the_batch(
     assert one.keys() == two.keys()
     assert ("pool_A/images" in one) == (method == "cyclegan")
     for name, tensor in one.items():
+        if re.search(r"generator/(stem|blocks\.\d\.(conv_1|norm_s\.shift))\.bias|norm\.running_mean", name):
+            continue  # norms cancel such biases, so their gradients are rounding noise; and the means that they shift
+        if name.endswith(("._u", "._v")):
+            continue  # of singular values that are nearly equal, rounding decides on the direction
         assert torch.allclose(tensor, two[name], atol=1e-4 if name.startswith("pool") else 2e-5), name
     logs = [
         [json.loads(line) for line in (tmp_path / name / "log.jsonl").read_text().splitlines()]
         for name in ("one", "two")
     ]
-    assert len(logs[0]) == len(logs[1]) == 8
+    assert len(logs[0]) == len(logs[1]) == (4 if method == "pix2pixhd" else 8)
     for a, b in zip(*logs, strict=True):
         assert a.keys() == b.keys()
         for key in a.keys() - {"images_per_second"}:

@@ -58,6 +58,10 @@ def lines(run: Path) -> list[Any]:
     return [{k: v for k, v in line.items() if k != "images_per_second"} for line in log]
 
 
+LABELLED: dict[str, dict[str, Any]] = {
+    "spade": {"name": "spade", "encoder": True},
+    "pix2pixhd": {"name": "pix2pixhd", "encoder": True, "pool": 2, "coarse_share": 0.0},
+}
 UNPAIRED: dict[str, dict[str, Any]] = {
     "cyclegan": {
         "name": "cyclegan",
@@ -73,15 +77,19 @@ UNPAIRED: dict[str, dict[str, Any]] = {
 
 @pytest.mark.parametrize(
     ("method", "accumulation"),
-    [("pix2pix", 1), ("pix2pix", 2), ("cyclegan", 1), ("cyclegan", 2), ("cut", 1), ("fastcut", 1)],
+    [
+        *((name, batches) for name in ("pix2pix", "cyclegan", "spade") for batches in (1, 2)),
+        *((name, 1) for name in ("cut", "fastcut", "pix2pixhd")),
+    ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    pairs: Path, unpaired: Path, tmp_path: Path, method: str, accumulation: int
+    pairs: Path, unpaired: Path, labelled: Path, tmp_path: Path, method: str, accumulation: int
 ) -> None:
     options: dict[str, Any] = {"ema": 0.9, "checkpoint_every": 3, "accumulation": accumulation, "batch_size": 2}
     options["log_every"] = 4  # the run is stopped between two lines of the log
-    data = pairs if method == "pix2pix" else unpaired
-    settings = UNPAIRED.get(method, METHOD)
+    data = pairs if method == "pix2pix" else labelled if method in LABELLED else unpaired
+    options |= {"data": {"size": 64}} if method == "spade" else {}
+    settings = {**UNPAIRED, **LABELLED}.get(method, METHOD)
     whole = train(tiny_config(data, tmp_path / "whole", settings, steps=8, **options), quiet=True)
 
     class StopError(Exception):
@@ -91,8 +99,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 
     saved = Portfolio.save_newest
 
-    def stop(self: Any, generator: Any, progress: Any) -> None:
-        saved(self, generator, progress)
+    def stop(self: Any, generators: Any, encoders: Any, progress: Any) -> None:
+        saved(self, generators, encoders, progress)
         if progress.update == 6:
             raise StopError
 

@@ -33,6 +33,7 @@ class Toy:
 
     generators: ClassVar[dict[Any, str]] = {"": "generator"}
     generator_configs: ClassVar[dict[Any, Any]] = {}
+    encoders: ClassVar[dict[Any, Any]] = {}
     memories: ClassVar[dict[str, Any]] = {}
 
     def __init__(self, every: int = 1, d_lr: float = 0.1) -> None:

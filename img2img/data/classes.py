@@ -1,0 +1,155 @@
+"""What the numbers of a label map mean: how many classes there are, their names and their colours."""
+
+import colorsys
+import re
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any
+
+import numpy as np
+import yaml
+from pydantic import BeforeValidator, Field, ValidationError, model_validator
+
+from img2img.errors import Strict, UsageError, explain
+from img2img.images import Array
+
+CLASSES_FILE = "classes.yaml"
+MOST = 65536  # classes: what 16 bits can tell apart
+IGNORED = (0, 0, 0)  # the colour of pixels that have no class
+
+
+def _colour(value: Any) -> Any:
+    """``"#rrggbb"`` as three numbers."""
+    if isinstance(value, str) and re.fullmatch(r"#?[0-9a-fA-F]{6}", value):
+        return tuple(bytes.fromhex(value.removeprefix("#")))
+    return value
+
+
+Byte = Annotated[int, Field(ge=0, le=255)]
+Colour = Annotated[tuple[Byte, Byte, Byte], BeforeValidator(_colour)]
+
+
+class Class(Strict):
+    """A line of `classes.yaml`."""
+
+    name: str = ""
+    """For people, and for `--style`."""
+    colour: Colour | None = None
+    """In pictures of label maps: ``"#rrggbb"``, or [r, g, b]; by default one that differs from its neighbours'."""
+
+
+class Classes(Strict):
+    """The labels of a data set: 0 to count - 1, and perhaps one that says nothing."""
+
+    count: int = Field(ge=1, le=MOST)
+    """How many there are."""
+    ignore: int | None = None
+    """The label of pixels that have no class: they are 0 in all planes."""
+    table: dict[int, Class] = Field(default_factory=dict)
+    """Names and colours of some or all."""
+
+    @model_validator(mode="after")
+    def _check_table(self) -> "Classes":
+        wrong = [label for label in self.table if not 0 <= label < self.count]
+        if wrong:
+            raise ValueError(f"label {wrong[0]} is beyond the {self.count} classes 0–{self.count - 1}")
+        return self
+
+    @property
+    def allowed(self) -> str:
+        """The labels that may occur, for a person."""
+        return f"0–{self.count - 1}" + (f" and {self.ignore} (ignored)" if self.ignore is not None else "")
+
+    def beyond(self, labels: Array) -> Array:
+        """Where labels are that may not occur, as a mask of the same shape."""
+        mask = (labels < 0) | (labels >= self.count)
+        return mask & (labels != self.ignore) if self.ignore is not None else mask
+
+    def known(self, labels: Array) -> Array:
+        """The labels, but -1 where they are ignored or out of range: an array of the same shape."""
+        known = (labels >= 0) & (labels < self.count) & (labels != (-1 if self.ignore is None else self.ignore))
+        return np.where(known, labels, -1)
+
+    def name(self, label: int) -> str:
+        """Of a label; its number if it has none."""
+        return (self.table[label].name if label in self.table else "") or str(label)
+
+    def number(self, name: str) -> int:
+        """The label of a name or a number.
+
+        Raises:
+            UsageError: if there is none.
+        """
+        found = [label for label, each in self.table.items() if each.name == name]
+        if not found and name.isdecimal() and int(name) < self.count:
+            found = [int(name)]
+        if not found:
+            names = ", ".join(each.name for each in self.table.values() if each.name) or f"0–{self.count - 1}"
+            raise UsageError(f"there is no class {name!r}; there are {names}.")
+        return found[0]
+
+    def colours(self) -> Array:
+        """(count, 3) uint8."""
+        return np.array(
+            [
+                self.table[k].colour if k in self.table and self.table[k].colour else _drawn(k)
+                for k in range(self.count)
+            ],
+            np.uint8,
+        )
+
+    def painted(self, labels: Array) -> Array:
+        """A label map as a picture: (H, W) of integers → (H, W, 3) uint8; black where there is no class."""
+        colours = np.concatenate([self.colours(), np.array([IGNORED], np.uint8)])
+        return colours[self.known(labels)]  # -1 is the last
+
+
+def _drawn(label: int) -> tuple[int, ...]:
+    """A colour for a class that has none: hues apart by the golden ratio, in turn light, middle and dark."""
+    rgb = colorsys.hsv_to_rgb(label * 0.618034 % 1, (0.55, 0.85, 0.7)[label % 3], (0.95, 0.8, 0.55)[label // 3 % 3])
+    return tuple(round(255 * value) for value in rgb)
+
+
+def declared(classes: int | Path | None, folder: Path | None, ignore: int | None) -> Classes | None:
+    """The classes that somebody has declared: by their number, by a table, or by `classes.yaml` in the data set's folder.
+
+    Raises:
+        UsageError: if the table can't be read.
+    """
+    if isinstance(classes, int):
+        return Classes(count=classes, ignore=ignore)
+    file = classes or (folder / CLASSES_FILE if folder else None)
+    if file is None or (classes is None and not file.is_file()):
+        return None
+    return read_classes(file, ignore)
+
+
+def read_classes(path: Path, ignore: int | None = None) -> Classes:
+    """Reads a table of classes: ``{0: {name: sky, colour: "#4682b4"}, 1: …}``, or a list of such entries, or of names.
+
+    Args:
+        path: a YAML file.
+        ignore: the label of pixels that have no class.
+
+    Raises:
+        UsageError: if it can't be read, or has a key or value that isn't allowed.
+    """
+    try:
+        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError) as error:
+        raise UsageError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.") from None
+    except yaml.YAMLError as error:
+        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+    if isinstance(values, list):
+        values = dict(enumerate(values))
+    if not isinstance(values, Mapping) or not values or not all(type(key) is int and key >= 0 for key in values):
+        raise UsageError(
+            f'{path} must list the classes by their labels: {{0: {{name: sky, colour: "#4682b4"}}, 1: …}}.'
+        )
+    table = {label: {"name": entry} if isinstance(entry, str) else entry or {} for label, entry in values.items()}
+    try:
+        return Classes.model_validate({"count": max(table) + 1, "ignore": ignore, "table": table})
+    except ValidationError as error:
+        raise UsageError(f"{path}: {explain(error)}.") from None
+    except UsageError as error:
+        raise UsageError(f"{path}: {error}") from None

@@ -1,0 +1,48 @@
+"""Distances between images by the features that a network finds in them."""
+
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+VGG_WEIGHTS = (
+    1 / 32,
+    1 / 16,
+    1 / 8,
+    1 / 4,
+    1.0,
+)  # of the five depths, from the surface down, as published with pix2pixHD
+
+
+def feature_matching(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
+    """Σ over scales and depths of the mean absolute difference of a discriminator's features (Wang et al. 2018, eqs. 4 and 5), without λ.
+
+    Args:
+        fake: for each scale the features of each depth and, last, the logits, which don't count.
+        real: the same of real images; no gradient flows into it.
+    """
+    terms = [
+        F.l1_loss(a.float(), b.detach().float())
+        for one, other in zip(fake, real, strict=True)
+        for a, b in zip(one[:-1], other[:-1], strict=True)
+    ]
+    return torch.stack(terms).sum()
+
+
+def perceptual(fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence[float] = VGG_WEIGHTS) -> Tensor:
+    """Σ over depths of the weighted mean absolute difference of features (Johnson et al. 2016; Wang et al. 2018, §4.1), without λ.
+
+    Args:
+        fake: features of each depth.
+        real: the same of real images; no gradient flows into it.
+        weights: of each depth.
+    """
+    terms = [w * F.l1_loss(a.float(), b.detach().float()) for w, a, b in zip(weights, fake, real, strict=True)]
+    return torch.stack(terms).sum()
+
+
+def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
+    """KL(N(mean, exp(logvar)) ‖ N(0, 1)) of (B, D) each, summed over D (Kingma & Welling 2014, appendix B), mean over the batch."""
+    mean, logvar = mean.float(), logvar.float()
+    return -0.5 * (1 + logvar - mean.square() - logvar.exp()).sum(1).mean()

@@ -1,0 +1,141 @@
+"""SPADE (GauGAN): semantic image synthesis with spatially-adaptive normalisation (Park et al. 2019)."""
+
+from typing import Annotated, Any, ClassVar, Literal
+
+import torch
+import tyro
+from pydantic import Field
+from torch import nn
+
+from img2img.losses.adversarial import Adversarial
+from img2img.losses.features import kl_divergence
+from img2img.methods.adversary import AdversarialConfig, Adversary, Beta
+from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role, shown
+from img2img.methods.generators import fitting, made
+from img2img.methods.perceptual import Perceptual, PerceptualConfig, needs_losses
+from img2img.networks import (
+    AnyEncoder,
+    DiscriminatorConfig,
+    ImageEncoderConfig,
+    MultiScaleConfig,
+    SPADEConfig,
+    build_encoder,
+    initialise,
+)
+from img2img.networks.blocks import Initialisation
+
+
+class SPADEMethodConfig(AdversarialConfig):
+    """The paper's numbers."""
+
+    paired: ClassVar[bool] = True
+    defaults: ClassVar[dict[str, Any]] = {}
+
+    name: Annotated[Literal["spade"], tyro.conf.Suppress] = "spade"
+    generator: SPADEConfig = SPADEConfig()
+    """The network that translates."""
+    discriminator: DiscriminatorConfig = MultiScaleConfig(scales=2, spectral_norm=True)
+    """The networks that tell real from generated, at several scales."""
+    adversarial: Adversarial = "hinge"
+    """hinge, as in the paper, summed over scales; lsgan: least squares; vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
+    feature_matching: float = Field(10.0, ge=0)
+    """Weight of matching the discriminators' features; 0 leaves it out."""
+    perceptual: PerceptualConfig = PerceptualConfig()
+    """Nearness by the features of VGG-19."""
+    encoder: bool = False
+    """Learn styles: an encoder sums up the real image in a few numbers, which the generator is given; they can be drawn at random, too (appendix A: a VAE)."""
+    image_encoder: ImageEncoderConfig = ImageEncoderConfig()
+    """That encoder."""
+    kl_weight: float = Field(0.05, ge=0)
+    """Weight of the styles' distance from a normal distribution."""
+    lr: float = Field(1e-4, gt=0)
+    """Adam's learning rate, for the generator and the encoder."""
+    discriminator_lr: float | None = Field(4e-4, gt=0)
+    """Adam's learning rate for the discriminators: two time scales (Heusel et al. 2017)."""
+    betas: tuple[Beta, Beta] = (0.0, 0.9)
+    """Adam's betas, for all networks."""
+    initialisation: Initialisation = "xavier"
+    """How weights are drawn."""
+
+    def build(self, in_channels: int, out_channels: int, size: int) -> "SPADEMethod":
+        """The method with fresh networks for square training images of `size` pixels."""
+        return SPADEMethod(self, in_channels, out_channels, size)
+
+
+class SPADEMethod:
+    """A SPADE generator, discriminators at several scales, and perhaps an encoder of images; G is updated before D.
+
+    Args:
+        config: the settings.
+        in_channels: channels of the sources: planes of label maps, with edges of instances, or images.
+        out_channels: channels of the targets.
+        size: height and width of the training images in pixels.
+
+    Raises:
+        UsageError: if the networks can't take images of that size, or the weights of VGG-19 can't be had.
+    """
+
+    generators: ClassVar[dict[Role, str]] = {"": "generator"}
+
+    def __init__(self, config: SPADEMethodConfig, in_channels: int, out_channels: int, size: int) -> None:
+        self.config = config
+        needs_losses(config, config.perceptual)
+        resolved = fitting(config.generator, in_channels, out_channels, size, None)
+        encoder = config.image_encoder.resolve(out_channels, size) if config.encoder else None
+        if encoder:
+            resolved = resolved.model_copy(update={"latent": encoder.latent, "latent_size": size // resolved.multiple})
+        self.generator_configs = {"": resolved}
+        self.encoders: dict[Role, tuple[str, AnyEncoder]] = {"": ("encoder", encoder)} if encoder else {}
+        self.adversary = Adversary(config, in_channels + out_channels, size, "instance")
+        self.perceptual = Perceptual(config.perceptual)
+        how = (config.initialisation, config.initialisation_gain)
+        self.networks: dict[str, nn.Module] = {"generator": made(resolved, *how)}
+        if encoder:
+            self.networks["encoder"] = initialise(build_encoder(encoder), *how)
+        trained = tuple(self.networks)
+        self.networks["discriminator"] = self.adversary.build()
+        self.memories: dict[str, Memory] = {}
+        self.phases = (
+            Phase("G", trained, (self.generator_losses,), config.lr, config.betas),
+            Phase(
+                "D",
+                ("discriminator",),
+                (self.discriminator_losses,),
+                config.discriminator_lr or config.lr,
+                config.betas,
+            ),
+        )
+
+    def forward(self, batch: Batch, update: int = 0) -> Outputs:
+        """The translation, which both phases use; in the style of the real image, if there is an encoder."""
+        source, target = batch["source"], batch["target"]
+        outputs = Outputs(update)
+        if "encoder" in self.networks:
+            mean, logvar = self.networks["encoder"](target)
+            style = mean.float() + torch.randn_like(mean, dtype=torch.float32) * (0.5 * logvar.float()).exp()
+            outputs.images |= {"mean": mean, "logvar": logvar}
+            fake = self.networks["generator"](source, style)
+        else:
+            fake = self.networks["generator"](source)
+        outputs.images["fake"] = fake
+        outputs.translations[""] = shown(batch), fake.detach(), target
+        return outputs
+
+    def generator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
+        """Fool the discriminators, match their features and those of VGG-19, and keep styles near a normal distribution."""
+        fake, target = outputs.images["fake"], batch["target"]
+        outputs.images["fake"] = fake.detach()
+        losses = self.adversary.generator_losses(
+            self.networks["discriminator"], target, fake, outputs, given=batch["source"]
+        )
+        if self.config.perceptual.weight:
+            losses["G/perceptual"] = self.perceptual(fake, target)
+        if "mean" in outputs.images:
+            divergence = kl_divergence(outputs.images.pop("mean"), outputs.images.pop("logvar"))
+            losses["G/kl"] = self.config.kl_weight * divergence
+        return losses
+
+    def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
+        """The hinge loss on real and generated pairs."""
+        network, fake = self.networks["discriminator"], outputs.images["fake"]
+        return self.adversary.discriminator_losses(network, batch["target"], fake, outputs, given=batch["source"])

@@ -1,0 +1,90 @@
+"""SPADE against its paper."""
+
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from conftest import TINY
+from torch.nn.utils import parametrize
+
+from img2img.methods.spade import SPADEMethod, SPADEMethodConfig
+from img2img.networks import MultiScaleConfig, SPADEConfig
+from img2img.networks.labels import planes
+
+
+def tiny(**settings: Any) -> SPADEMethod:
+    torch.manual_seed(0)
+    return SPADEMethodConfig(**{**TINY["spade"], **settings}).build(4, 3, 64)
+
+
+def batch() -> dict[str, torch.Tensor]:
+    torch.manual_seed(1)
+    maps = torch.stack([torch.randint(0, 3, (2, 64, 64)), torch.randint(0, 5, (2, 64, 64))], 1).int()
+    return {"maps": maps, "source": planes(maps, 3, edges=True), "target": torch.rand(2, 3, 64, 64) * 2 - 1}
+
+
+def test_the_defaults_are_the_papers() -> None:
+    config = SPADEMethodConfig()
+    assert (config.lr, config.discriminator_lr, config.betas) == (1e-4, 4e-4, (0.0, 0.9))
+    assert (config.feature_matching, config.perceptual.weight, config.kl_weight) == (10, 10, 0.05)
+    assert config.adversarial == "hinge" and config.discriminator == MultiScaleConfig(scales=2, spectral_norm=True)
+    assert config.generator == SPADEConfig() and config.image_encoder.latent == 256
+    g, d = tiny().phases
+    assert (g.name, g.lr, d.name, d.lr) == ("G", 1e-4, "D", 4e-4)
+
+
+def test_all_of_the_generator_and_the_discriminators_have_spectral_norm() -> None:
+    method = tiny()
+    for name in ("generator", "discriminator"):
+        layers = [m for m in method.networks[name].modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+        assert layers and all(parametrize.is_parametrized(layer, "weight") for layer in layers)
+    plain = tiny(generator={**TINY["spade"]["generator"], "spectral_norm": False})
+    assert not any(parametrize.is_parametrized(layer) for layer in plain.networks["generator"].modules())
+
+
+def test_losses_against_the_papers() -> None:
+    method, data = tiny(), batch()
+    network = method.networks["discriminator"].eval()  # so that the power iteration stands still
+    outputs = method.forward(data)
+    fake = outputs.images["fake"]
+    on_real, on_fake = (network(torch.cat([data["source"], image], 1)) for image in (data["target"], fake))
+    losses = method.generator_losses(data, outputs)
+    assert losses.keys() == {"G/adversarial", "G/features"}
+    assert losses["G/adversarial"].item() == pytest.approx(-sum(s.mean().item() for s in on_fake), rel=1e-4, abs=1e-5)
+    losses = method.discriminator_losses(data, outputs)
+    assert losses["D/real"].item() == pytest.approx(0.5 * sum(F.relu(1 - s).mean().item() for s in on_real), rel=1e-4)
+    assert losses["D/fake"].item() == pytest.approx(0.5 * sum(F.relu(1 + s).mean().item() for s in on_fake), rel=1e-4)
+
+
+def test_the_encoder_is_a_vae() -> None:
+    method, data = tiny(encoder=True), batch()
+    assert method.phases[0].trains == ("generator", "encoder")
+    outputs = method.forward(data)
+    mean, logvar = outputs.images["mean"], outputs.images["logvar"]
+    losses = method.generator_losses(data, outputs)
+    truth = -0.5 * (1 + logvar - mean**2 - logvar.exp()).sum(1).mean()
+    assert losses["G/kl"].item() == pytest.approx(0.05 * truth.item(), rel=1e-4, abs=1e-6)
+    sum(losses.values()).backward()  # type: ignore[union-attr]
+    for name in ("generator", "encoder"):
+        assert all(p.grad is not None for p in method.networks[name].parameters())
+    assert not torch.equal(method.forward(data).images["fake"], outputs.images["fake"]), "the style is drawn"
+
+
+def test_training_brings_the_output_nearer() -> None:
+    method, data = tiny(), batch()
+    data["target"] = data["source"][:, :3] * 2 - 1
+    optimizers = [
+        torch.optim.Adam([p for name in phase.trains for p in method.networks[name].parameters()], 1e-3, (0.5, 0.9))
+        for phase in method.phases
+    ]
+    distances = []
+    for _ in range(40):
+        outputs = method.forward(data)
+        distances.append((outputs.images["fake"] - data["target"]).abs().mean().item())
+        for phase, optimizer in zip(method.phases, optimizers, strict=True):
+            for network in method.networks.values():
+                network.zero_grad()
+            sum(phase.parts[0](data, outputs).values()).backward()  # type: ignore[union-attr]
+            optimizer.step()
+    assert distances[-1] < 0.8 * distances[0]
