@@ -195,7 +195,7 @@ def test_a_run_leaves_what_a_user_needs(trained: Path) -> None:
 
 def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     config = tiny_config(pairs, tmp_path / "run", steps=50, checkpoint_every=40)
-    validate = room.Trainer._update
+    validate, handler = room.Trainer._update, signal.getsignal(signal.SIGINT)
 
     def interrupt(self: Any, *arguments: Any) -> None:
         validate(self, *arguments)
@@ -208,7 +208,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path, capsys:
             train(config)
     assert [path.name for path in checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
     assert f"img2img train --resume {tmp_path / 'run'}" in capsys.readouterr().err
-    assert signal.getsignal(signal.SIGINT) is signal.default_int_handler
+    assert signal.getsignal(signal.SIGINT) is handler
 
 
 @pytest.mark.parametrize("precision", ["bf16", "no"])
