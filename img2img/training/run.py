@@ -129,11 +129,11 @@ class _Run:
         precision = choose_precision(config.mixed_precision, device)
         partly = bool(config.method.coarser() or getattr(config.method, "coarse_run", None))
         self.accelerator = make_accelerator(device, precision, config.accumulation, partly)
-        self._fetch()
         self.material: Material = (PairedMaterial if config.method.paired else UnpairedMaterial)(config.data)
         assert config.output is not None
         self.folder = config.output
         self._check(quiet, report)
+        self._fetch()
         self.material.choose(config.data.holdout)
 
         torch.manual_seed(config.seed)
@@ -156,7 +156,7 @@ class _Run:
         torch.manual_seed(config.seed + 1_000_003 * self.accelerator.process_index)  # dropout differs between processes
 
     def _fetch(self) -> None:
-        """Downloads what is needed, in one process, before anything else takes time."""
+        """Downloads what is needed, in one process, now that the data are known to be right."""
         perceptual: PerceptualConfig | None = getattr(self.config.method, "perceptual", None)
         if perceptual:
             on_main(self.accelerator, lambda: perceptual.fetched(lambda text: print(text, file=sys.stderr)))

@@ -16,6 +16,7 @@ from img2img.config import RunConfig, read_config
 from img2img.errors import Strict, UsageError, UserError
 from img2img.files import PARTIAL, recover, sweep
 from img2img.methods.base import Role
+from img2img.methods.perceptual import PerceptualConfig
 
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
@@ -43,6 +44,9 @@ def resolved(config: RunConfig[Any]) -> RunConfig[Any]:
         raise UsageError("--data.colour-jitter changes the source alone, but --data.derive makes it from the target.")
     if data.width not in (None, data.size) and data.quarter_turns:
         raise UsageError("--data.quarter-turns needs square images; leave it or --width out.")
+    perceptual: PerceptualConfig | None = getattr(config.method, "perceptual", None)
+    if perceptual and perceptual.weight and perceptual.file and not perceptual.file.is_file():
+        raise UsageError(f"--perceptual.file {perceptual.file}: there is no such file.")
     if config.memory == "low" and config.compile:
         raise UsageError("--memory low and --compile exclude each other.")
     if config.mixed_precision == "fp16" and config.accumulation > 1:
