@@ -16,7 +16,7 @@ from img2img.errors import UsageError
 from img2img.training.portfolio import Portfolio
 from img2img.training.run import train
 from img2img.training.setup import resolved
-from img2img.training.stages import coarse_config, frozen_updates, own_length
+from img2img.training.stages import coarse_config, coarse_weights, frozen_updates, own_length
 from img2img.training.state import checkpoints
 
 OPTIONS: dict[str, Any] = {"steps": 12, "checkpoint_every": 2, "validate_every": 3, "ema": 0.5, "log_every": 2}
@@ -57,6 +57,12 @@ def test_the_fine_stage_begins_with_what_the_coarse_one_learned(whole: Path, dat
     name = "inside.stem.1.weight"
     assert not torch.equal(before[name], after[name])
     assert (before[name] - after[name]).abs().max() < 0.01 < (before[name]).abs().max()
+    taken = coarse_weights(config(data, whole))
+    assert taken.keys() == {"generator", "encoder", "discriminator"} and torch.equal(
+        taken["generator"][name], before[name]
+    )
+    discriminator = load_file(checkpoints(whole / "coarse" / "checkpoints")[-1] / "discriminator.safetensors")
+    assert all(torch.equal(taken["discriminator"][key], tensor) for key, tensor in discriminator.items())
     translator = img2img.load(whole)
     assert translator.config.size == 16 and translator.styles is not None and translator.styles.shape == (4, 3, 2)
 
