@@ -8,7 +8,14 @@ import torch
 import torch.nn.functional as F
 
 from img2img.errors import UsageError
-from img2img.networks import ImageEncoder, ImageEncoderConfig, InstanceEncoder, InstanceEncoderConfig, initialise
+from img2img.networks import (
+    ImageEncoder,
+    ImageEncoderConfig,
+    InstanceEncoder,
+    InstanceEncoderConfig,
+    blocks,
+    initialise,
+)
 from img2img.networks.blocks import plain_state, with_spectral_norm, without_spectral_norm
 from img2img.networks.spade import SPADE, SPADEConfig, SPADEGenerator
 
@@ -115,3 +122,21 @@ def test_the_encoder_of_images_takes_any_size() -> None:
     assert all(p.grad is not None for p in encoder.parameters())
     with pytest.raises(UsageError, match="power of two"):
         ImageEncoderConfig(size=48).resolve(3, 128)
+
+
+def test_processes_share_statistics_in_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    calls: list[Any] = []
+    monkeypatch.setattr(blocks, "is_initialized", lambda: True)
+    monkeypatch.setattr(blocks, "get_world_size", lambda: 2)
+    monkeypatch.setattr(blocks, "all_reduce", lambda x: calls.append(x.mul_(2)))  # another process has the same images
+    norm, plain = blocks.SyncBatchNorm(3).train(), torch.nn.BatchNorm2d(3).train()
+    x = torch.randn(2, 3, 4, 4)
+    with torch.no_grad():
+        assert torch.equal(norm(x), plain(x)) and not calls, "at test time each has images of its own"
+    norm, plain = blocks.SyncBatchNorm(3).train(), torch.nn.BatchNorm2d(3).train()
+    both = torch.cat([x, x])
+    assert torch.allclose(norm(x), plain(both)[:2], atol=1e-6) and len(calls) == 2
+    for name, tensor in norm.state_dict().items():
+        assert torch.allclose(tensor.float(), plain.state_dict()[name].float(), atol=1e-6), name
+    norm.eval()(x)
+    assert len(calls) == 2
