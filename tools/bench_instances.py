@@ -13,7 +13,7 @@ from torch import Tensor
 
 from img2img.networks.labels import instance_means
 
-RUNS = 15
+ROUNDS, EACH = 15, 10
 
 
 def plain_loop(features: Tensor, instances: Tensor) -> Tensor:
@@ -34,14 +34,23 @@ def drawn(height: int, width: int, count: int) -> Tensor:
     return ((rows[..., None] - points[:, 0]) ** 2 + (columns[..., None] - points[:, 1]) ** 2).argmin(-1)[None]
 
 
-def seconds(work: Callable[[], object]) -> float:
+def milliseconds(work: Callable[[], object], times: int) -> float:
     started = time.perf_counter()
-    work()
-    return time.perf_counter() - started
+    for _ in range(times):
+        work()
+    return 1e3 * (time.perf_counter() - started) / times
+
+
+def trained(pooling: Callable[[Tensor, Tensor], Tensor], features: Tensor, instances: Tensor) -> Tensor:
+    """The gradient of the squared means, as training computes one."""
+    leaf = features.detach().requires_grad_()
+    pooling(leaf * 1.0, instances).square().sum().backward()
+    assert leaf.grad is not None
+    return leaf.grad
 
 
 def main(height: int = 256, width: int = 512, instances: int = 60, channels: int = 3) -> None:
-    """Prints the largest difference, the medians of both, and their ratio.
+    """Prints the largest differences, the medians of both, and their ratio; of the values, and with the gradient.
 
     Args:
         height: Of the features in pixels.
@@ -52,15 +61,32 @@ def main(height: int = 256, width: int = 512, instances: int = 60, channels: int
     torch.manual_seed(0)
     identities = drawn(height, width, instances)
     features = torch.randn(1, channels, height, width)
-    difference = (plain_loop(features, identities) - instance_means(features, identities)).abs().max().item()
-    times: list[tuple[float, float]] = []
-    for _ in range(RUNS):  # interleaved, for machines are noisy
-        times.append(
-            (seconds(lambda: plain_loop(features, identities)), seconds(lambda: instance_means(features, identities)))
-        )
-    loop, pooled = (1e3 * statistics.median(column) for column in zip(*times, strict=True))
+    print(f"{channels} channels of {height}x{width} pixels, {instances} instances, {torch.get_num_threads()} threads")
+    compare("values", plain_loop, instance_means, features, identities)
+    compare(
+        "values and gradient",
+        lambda x, y: trained(plain_loop, x, y),
+        lambda x, y: trained(instance_means, x, y),
+        features,
+        identities,
+    )
+
+
+def compare(
+    name: str,
+    slow: Callable[[Tensor, Tensor], Tensor],
+    fast: Callable[[Tensor, Tensor], Tensor],
+    features: Tensor,
+    identities: Tensor,
+) -> None:
+    difference = (slow(features, identities) - fast(features, identities)).abs().max().item()
+    times = [  # by turns, for machines are noisy
+        (milliseconds(lambda: slow(features, identities), 1), milliseconds(lambda: fast(features, identities), EACH))
+        for _ in range(ROUNDS)
+    ]
+    loop, pooled = (statistics.median(column) for column in zip(*times, strict=True))
     print(
-        f"largest difference {difference:.2g}; loop {loop:.1f} ms, pooling {pooled:.2f} ms: {loop / pooled:.1f} times as fast"
+        f"{name}: largest difference {difference:.2g}; loop {loop:.1f} ms, pooling {pooled:.2f} ms: {loop / pooled:.1f} times as fast"
     )
 
 

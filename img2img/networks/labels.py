@@ -76,21 +76,27 @@ def instance_means(features: Tensor, instances: Tensor) -> Tensor:
             for new, old in ((height, instances.shape[1]), (width, instances.shape[2]))
         )
         instances = instances[:, rows][:, :, columns]
-    which, count = _numbered(instances.long())
-    values = features.permute(0, 2, 3, 1).reshape(-1, channels).float()
-    sums = values.new_zeros(count, channels).index_add_(0, which, values)
-    sizes = torch.bincount(which, minlength=count).clamp(min=1)
-    means = (sums / sizes[:, None]).t().contiguous().index_select(1, which)  # (C, B·H·W)
-    return means.view(channels, batch, height, width).transpose(0, 1).to(features.dtype)
+    which, count = _numbered(instances.long().flatten(1))
+    halves = 2 if height * width % 2 == 0 else 1  # PyTorch sums rows of a tensor side by side, and one image has few
+    parts = which.view(batch, 1, halves, -1)
+    values = features.float().reshape(batch, channels, halves, -1)
+    sums = values.new_zeros(batch, channels, halves, count).scatter_add_(3, parts.expand_as(values), values).sum(2)
+    sizes = parts.new_zeros(batch, 1, halves, count).scatter_add_(3, parts, parts.new_ones(1).expand_as(parts)).sum(2)
+    means = (sums / sizes.clamp(min=1)).transpose(1, 2).contiguous().view(batch * count, channels)
+    rows = which if batch == 1 else which + torch.arange(0, batch * count, count, device=which.device)[:, None]
+    pooled = means.index_select(0, rows.flatten()).view(batch, height, width, channels)
+    return pooled.permute(0, 3, 1, 2).to(features.dtype)
 
 
 def _numbered(instances: Tensor) -> tuple[Tensor, int]:
-    """For each pixel of a batch the number of its instance, those of two images being two; and how many numbers there are."""
-    lowest = instances.min()
-    span = int(instances.max() - lowest) + 1
-    image = torch.arange(len(instances), device=instances.device).view(-1, 1, 1)
-    which = (image * span + (instances - lowest)).flatten()
-    if span * len(instances) <= which.numel():
-        return which, span * len(instances)
-    distinct, which = torch.unique(which, return_inverse=True)  # slower, but identities may be large
-    return which, len(distinct)
+    """(B, pixels) of identities → numbers from 0 on, for each image its own; and more than the largest of them."""
+    lowest, highest = torch.aminmax(instances)
+    span = int(highest - lowest) + 1
+    if span <= instances.shape[1]:
+        return instances - lowest if lowest else instances, span
+    image = torch.arange(len(instances), device=instances.device)[:, None]
+    _, which = torch.unique(
+        (instances - lowest) + image * span, return_inverse=True
+    )  # slower, but identities may be large
+    which -= which.amin(1, keepdim=True)
+    return which, int(which.max()) + 1
