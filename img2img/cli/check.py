@@ -1,5 +1,6 @@
 """`img2img check`: what is wrong with a data set."""
 
+import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -17,6 +18,8 @@ def check(arguments: list[str]) -> int:
         path: Annotated[Path | None, Positional] = None,
         source: Path | None = None,
         target: Path | None = None,
+        labels: Path | None = None,
+        instances: Path | None = None,
         derive: Literal["gray", "edges", "lowres"] | None = None,
         kind: Literal["auto", "paired", "unpaired", "labels"] = "auto",
         classes: int | Path | None = None,
@@ -28,13 +31,15 @@ def check(arguments: list[str]) -> int:
             path: The data set's folder.
             source: A folder of sources, with --target instead of a path.
             target: A folder of targets.
+            labels: A folder of label maps, with --target, their images, instead of a path.
+            instances: A folder of the instance maps that belong to --labels.
             derive: The sources would be derived from any folder of images: gray, edges or lowres.
             kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; labels, for spade and pix2pixhd; auto goes by the names of folders and files.
             classes: Of label maps: how many labels there are, or a YAML table of their names; by default classes.yaml in the folder, else what the labels tell.
             ignore_label: Of label maps: the label of pixels that have no class.
         """
-        if kind == "labels" or (kind == "auto" and path and not derive and _has_labels(path)):
-            return _told(_check_labels(path, classes, ignore_label), "labels")
+        if kind == "labels" or labels or (kind == "auto" and path and not derive and _has_labels(path)):
+            return _told(_check_labels(path, labels, instances, target, classes, ignore_label), "labels")
         unpaired = kind == "unpaired" or (kind == "auto" and derive is None and _looks_unpaired(path, source, target))
         report = _check_unpaired(path, source, target) if unpaired else _check_pairs(path, source, target, derive)
         if unpaired and kind == "auto":
@@ -43,7 +48,8 @@ def check(arguments: list[str]) -> int:
             print("(As a set without pairs, for cyclegan, cut and fastcut: --kind unpaired.)")
         return _told(report, "channels")
 
-    return run_command(command, "check", arguments)
+    same = [re.sub(r"^--data\.", "--", argument) for argument in arguments]  # the names that train has for them
+    return run_command(command, "check", same)
 
 
 def _told(report: Any, what: str) -> int:
@@ -66,14 +72,22 @@ def _has_labels(path: Path) -> bool:
     return path.is_dir() and bool(label_sides(path))
 
 
-def _check_labels(path: Path | None, classes: int | Path | None, ignore: int | None) -> Any:
+def _check_labels(
+    path: Path | None,
+    labels: Path | None,
+    instances: Path | None,
+    target: Path | None,
+    classes: int | Path | None,
+    ignore: int | None,
+) -> Any:
     from img2img.data.check_labelled import check_labelled
     from img2img.data.classes import declared
-    from img2img.data.labelled import LABEL_LAYOUTS, find_labelled
+    from img2img.data.folders import LABEL_LAYOUTS
+    from img2img.data.labelled import find_labelled
 
-    if path is None:
-        raise UsageError("--kind labels: give the data set's folder.")
-    splits = find_labelled(path)
+    if path is None and labels is None:
+        raise UsageError("--kind labels: give the data set's folder, or --labels and --target.")
+    splits = find_labelled(path, labels=labels, instances=instances, target=target)
     if not splits:
         raise UsageError(f"{path} holds no label maps in a layout that is known: {LABEL_LAYOUTS}.")
     report = _watched(lambda started: check_labelled(splits, declared(classes, path, ignore), ignore, started))

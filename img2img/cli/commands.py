@@ -131,16 +131,19 @@ def _style(words: tuple[str, ...], image: Path | None, labels: Path | None, inst
     if image is not None and words:
         raise UsageError("--style and --style-image exclude each other.")
     if image is not None:
-        from img2img.images import read_image
+        from img2img.images import ImageError, read_image
         from img2img.images.labels import read_indices
 
-        maps = [read_indices(path) for path in (labels, instances) if path]
-        return (read_image(image), *maps) if maps else read_image(image)
+        try:
+            maps = [read_indices(path) for path in (labels, instances) if path]
+            return (read_image(image), *maps) if maps else read_image(image)
+        except ImageError as error:
+            raise UsageError(f"the style can't be read: {error}") from None
     if not words:
         return None
     pairs = [word.rpartition("=") for word in words]
     if not all(number.isdecimal() for *_, number in pairs) or (len(words) > 1 and not all(name for name, *_ in pairs)):
-        raise UsageError(f"--style {' '.join(words)}: give a number, or CLASS=NUMBER for some classes.")
+        raise UsageError(f"--style {' '.join(words)}: give a number from 0, or CLASS=NUMBER for some classes.")
     return int(words[0]) if not pairs[0][0] else {name: int(number) for name, _, number in pairs}
 
 

@@ -59,11 +59,19 @@ def check_labelled(
             add(Problem("error" if split == "train" else "warning", f"{split}: {no_pairs_sentence(folder)}"))
         elif folder.unmatched:
             names = listed([str(file) for file in folder.unmatched], 3)
-            add(Problem("warning", f"{split}: {len(folder.unmatched)} files lack a partner and are left out: {names}."))
+            kinds = (
+                "a label map, an instance map and an image" if folder.pairs[0].instances else "a label map and an image"
+            )
+            add(
+                Problem(
+                    "warning",
+                    f"{split}: {len(folder.unmatched)} files lack a partner and are left out: {names} (of each name there must be {kinds}).",
+                )
+            )
         if folder.ambiguous:
             names = listed(folder.ambiguous, 3)
             add(Problem("warning", f"{split}: several files share a name and are left out: {names}."))
-    for reason in [*bad.values(), *unreadable.values()]:
+    for reason in gathered([*bad.values(), *unreadable.values()]):
         add(Problem("error", f"{reason} Repair it, or take it and its partners out of the data set."))
     found = {pair: facts for pair, facts in maps.items() if pair.target in images}
     if not found:
@@ -81,11 +89,29 @@ def check_labelled(
     return report
 
 
+def gathered(reasons: list[str]) -> list[str]:
+    """Sentences that begin with a file's path: one for all those that are alike, with the first file, and the names of others."""
+    alike: dict[str, list[str]] = {}
+    for reason in reasons:
+        file, _, rest = reason.partition(" ")
+        alike.setdefault(rest, []).append(file.removesuffix(":"))
+    found = []
+    for rest, files in alike.items():
+        others = (
+            f" So it is with {len(files) - 1} more: {listed([Path(file).name for file in files[1:]], 3)}."
+            if files[1:]
+            else ""
+        )
+        first = next(reason for reason in reasons if reason.endswith(rest))
+        found.append(f"{first}{others}")
+    return found
+
+
 def _without_instances(splits: dict[Split, PairedFolder]) -> Iterator[Problem]:
     for split, folder in splits.items():
         if any(pair.instances is None for pair in folder.pairs):
             unused = split == "test" and "val" in splits
-            text = f"{split}: there are no instance maps, as the training images have; add them, or --data.no-use-instances."
+            text = f"{split}: there are no instance maps, as the training images have; add them, or train with --data.no-use-instances."
             yield Problem("warning" if unused else "error", text)
 
 
@@ -157,7 +183,7 @@ def _beyond(found: dict[Pair, MapFacts], classes: Classes, declared: bool) -> It
         [f"--data.ignore-label {everything[0]} leaves such pixels without a class"] if len(everything) == 1 else []
     )
     highest = everything[-1]
-    remedies += [f"--data.classes {highest + 1} allows it"] if highest < 65536 else []
+    remedies += [f"--data.classes {highest + 1} allows it"] if highest < 2 * classes.count + 8 else []
     yield Problem("error", f"{text} Repair it; or {', or '.join(remedies)}.")
 
 

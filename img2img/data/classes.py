@@ -2,6 +2,7 @@
 
 import colorsys
 import re
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -22,6 +23,8 @@ def _colour(value: Any) -> Any:
     """``"#rrggbb"`` as three numbers."""
     if isinstance(value, str) and re.fullmatch(r"#?[0-9a-fA-F]{6}", value):
         return tuple(bytes.fromhex(value.removeprefix("#")))
+    if isinstance(value, str):
+        raise ValueError(f'{value!r} is no colour: give "#rrggbb", such as "#4682b4", or [r, g, b]')
     return value
 
 
@@ -36,6 +39,14 @@ class Class(Strict):
     """For people, and for `--style`."""
     colour: Colour | None = None
     """In pictures of label maps: ``"#rrggbb"``, or [r, g, b]; by default one that differs from its neighbours'."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _both_spellings(cls, values: Any) -> Any:
+        if isinstance(values, dict) and "color" in values and "colour" not in values:
+            values = {**values, "colour": values["color"]}
+            del values["color"]
+        return values
 
 
 class Classes(Strict):
@@ -53,6 +64,13 @@ class Classes(Strict):
         wrong = [label for label in self.table if not 0 <= label < self.count]
         if wrong:
             raise ValueError(f"label {wrong[0]} is beyond the {self.count} classes 0–{self.count - 1}")
+        names = [each.name for each in self.table.values() if each.name]
+        twice = [name for name, times in Counter(names).items() if times > 1]
+        if twice:
+            raise ValueError(f"several classes are called {twice[0]!r}; give each a name of its own")
+        for label, each in self.table.items():
+            if each.name.isdecimal() and int(each.name) != label:
+                raise ValueError(f"the name {each.name!r} of label {label} is the number of another")
         return self
 
     @property
@@ -117,11 +135,25 @@ def declared(classes: int | Path | None, folder: Path | None, ignore: int | None
         UsageError: if the table can't be read.
     """
     if isinstance(classes, int):
+        if not 1 <= classes <= MOST:
+            raise UsageError(f"--data.classes {classes}: give 1 to {MOST}.")
         return Classes(count=classes, ignore=ignore)
     file = classes or (folder / CLASSES_FILE if folder else None)
     if file is None or (classes is None and not file.is_file()):
         return None
     return read_classes(file, ignore)
+
+
+class _Unique(yaml.SafeLoader):
+    """Refuses a key that stands twice, of which YAML's own would silently take the last."""
+
+    def construct_mapping(self, node: Any, deep: bool = False) -> Any:
+        """As the base class does it."""
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        twice = [key for place, key in enumerate(keys) if key in keys[:place]]
+        if twice:
+            raise yaml.YAMLError(f"{twice[0]} stands twice, {str(node.start_mark).strip()}")
+        return super().construct_mapping(node, deep)
 
 
 def read_classes(path: Path, ignore: int | None = None) -> Classes:
@@ -135,17 +167,30 @@ def read_classes(path: Path, ignore: int | None = None) -> Classes:
         UsageError: if it can't be read, or has a key or value that isn't allowed.
     """
     try:
-        values = yaml.safe_load(path.read_text(encoding="utf-8"))
+        values = yaml.load(path.read_text(encoding="utf-8"), _Unique)  # a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.") from None
     except yaml.YAMLError as error:
-        raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
+        text = " ".join(str(error).split())
+        raise UsageError(f'{path} is not YAML: {text}. (A colour needs quotes: "#4682b4".)') from None
     if isinstance(values, list):
         values = dict(enumerate(values))
+    negative = [key for key in values if type(key) is int and key < 0] if isinstance(values, Mapping) else []
+    if negative:
+        raise UsageError(
+            f"{path}: label {negative[0]} can't be a class, which count from 0; leave it out, and give --data.ignore-label "
+            f"{negative[0]} if pixels have it."
+        )
     if not isinstance(values, Mapping) or not values or not all(type(key) is int and key >= 0 for key in values):
         raise UsageError(
             f'{path} must list the classes by their labels: {{0: {{name: sky, colour: "#4682b4"}}, 1: …}}.'
         )
+    for label, entry in values.items():
+        for key in ("colour", "color"):
+            if isinstance(entry, Mapping) and key in entry and entry[key] is None:
+                raise UsageError(
+                    f'{path}: the {key} of label {label} is empty; # begins a comment, so it needs quotes: "#4682b4".'
+                )
     table = {label: {"name": entry} if isinstance(entry, str) else entry or {} for label, entry in values.items()}
     try:
         return Classes.model_validate({"count": max(table) + 1, "ignore": ignore, "table": table})

@@ -19,6 +19,9 @@ SPLITS: tuple[Split, ...] = ("train", "val", "test")
 LAYOUTS = "trainA and trainB, train/A and train/B, train_A and train_B, A and B, or train/ with side-by-side images"
 
 
+LABEL_LAYOUTS = "train_label, train_inst and train_img; train/label, train/inst and train/img; or label, inst and img"
+
+
 @dataclass(frozen=True)
 class Pair:
     """One sample: two files, or one file that holds both halves, or one from which the source is derived."""
@@ -87,7 +90,9 @@ def find_pairs(
     else:
         found = _recognised(existing_folder(path))
     if not found:
-        what = "no images" if derive or source else f"no pairs in a layout that is known: {LAYOUTS}"
+        refuse_labels(path)
+        known = f"{LAYOUTS}; of label maps: {LABEL_LAYOUTS}"
+        what = "no images" if derive or source else f"no pairs in a layout that is known: {known}"
         kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
         raise UsageError(f"{path or source} holds {what} (image files: {kinds}).")
     return {split: _directed(folder, direction) for split, folder in found.items()}
@@ -141,6 +146,19 @@ def existing_folder(path: Path) -> Path:
     if not path.is_dir():
         raise UsageError(f"{path} is a file; a data set is a folder.")
     return path
+
+
+def refuse_labels(path: Path | None) -> None:
+    """Says what a folder of label maps is for, where something else is wanted.
+
+    Raises:
+        UsageError: if it is one.
+    """
+    for name in ("train_label", "train/label", "label") if path else ():
+        if path and (path / name).is_dir():
+            raise UsageError(
+                f"{path} is a data set of label maps ({name}): spade, pix2pixhd and pix2pix train on it; here images are wanted."
+            )
 
 
 def _splits(make: Callable[[Split], PairedFolder | None]) -> dict[Split, PairedFolder]:

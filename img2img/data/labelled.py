@@ -6,12 +6,19 @@ from pathlib import Path
 
 import numpy as np
 
-from img2img.data.folders import SPLITS, Pair, PairedFolder, Split, existing_folder, explicit_sides, image_files
+from img2img.data.folders import (
+    SPLITS,
+    Pair,
+    PairedFolder,
+    Split,
+    existing_folder,
+    explicit_sides,
+    image_files,
+)
 from img2img.errors import UsageError
 from img2img.images import ARRAY_SUFFIX, SUFFIXES, Array, ImageError
 from img2img.images.labels import read_indices
 
-LABEL_LAYOUTS = "train_label, train_inst and train_img; train/label, train/inst and train/img; or label, inst and img"
 ENDINGS = re.compile(  # by which the names of what belongs together differ in data sets that people have
     r"_(gtFine_|gtCoarse_)?(labelIds|labelTrainIds|instanceIds|leftImg8bit|label|labels|inst|instance|img|image)$"
 )

@@ -18,6 +18,7 @@ from img2img.data.folders import (
     explicit_sides,
     image_files,
     recognised_sides,
+    refuse_labels,
 )
 from img2img.data.sampler import Key, permutation
 from img2img.data.transforms import JointTransform
@@ -69,6 +70,7 @@ def find_unpaired(
     found = {split: _folder(split, *sides[split], direction) for split in SPLITS if split in sides}
     if not any(folder.sources or folder.targets for folder in found.values()):
         kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
+        refuse_labels(path)
         layouts = LAYOUTS.rpartition(", or")[0]
         raise UsageError(
             f"{path or source} holds no two folders of images in a layout that is known: {layouts} (image files: {kinds})."

@@ -1,5 +1,6 @@
 """Folder to folder, or file to file: every image translated once, none lost, each accounted for."""
 
+import re
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -26,6 +27,7 @@ from img2img.inference.share import Share, take_share
 from img2img.machine import tune_allocator
 from img2img.translator import BlendedWarning, Mode, Style, Translator, load
 
+LABELS = re.compile(r"(^|_)labels?$")
 Existing = Literal["fail", "skip", "overwrite"]
 Frames = Literal["all", "first"]
 
@@ -131,6 +133,8 @@ def convert(
         sample = files.sample(translator, jobs) if dtype == "auto" else None
         engine = Engine(translator, mode or translator.config.mode, dtype, compile, sample)
         report.notes += [engine.note] if engine.note else []
+        if translator.config.classes is None and LABELS.search(source.name):
+            report.notes.append(f"{source} is called as folders of label maps are; this translator takes images.")
         make_folders(target if source.is_dir() else target.parent, {job.target.parent for job in jobs})
         lists = share.of(jobs, NEIGHBOURS)
         outcomes = {job: _existing(job, existing) for neighbours in lists for job in neighbours}

@@ -13,8 +13,17 @@ from rich.progress import track
 from torch import Tensor, nn
 
 from img2img.data.dataset import validation_pair
-from img2img.data.folders import Direction, Pair, PairedFolder, Split, find_pairs, match, no_pairs_sentence
-from img2img.data.labelled import LABEL_LAYOUTS, find_labelled
+from img2img.data.folders import (
+    LABEL_LAYOUTS,
+    Direction,
+    Pair,
+    PairedFolder,
+    Split,
+    find_pairs,
+    match,
+    no_pairs_sentence,
+)
+from img2img.data.labelled import find_labelled
 from img2img.data.unpaired import find_unpaired
 from img2img.errors import UsageError, UserError
 from img2img.files import write_whole
@@ -245,7 +254,8 @@ def _collect(
         images |= {name: scores} if scores else {}
         copies += [copied] if copied else []
     if len(failed) == len(pairs):
-        raise UsageError(f"nothing could be scored: {next(iter(failed.values()))}")
+        name, reason = next(iter(failed.items()))
+        raise UsageError(f"nothing could be scored: {'' if name in reason else f'{name}: '}{reason}")
     return Evaluation(
         _plain(list(images.values())),
         _plain(copies) or None,

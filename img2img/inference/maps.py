@@ -44,7 +44,7 @@ class Maps:
         folder = instances or instance_folder(root)
         if folder is None:
             raise UsageError(
-                f"this translator was trained with instance maps, and there are none beside {root}: give their folder with --instances DIR. "
+                f"this translator takes label maps, with instance maps, and there are none beside {root}: give their folder with --instances DIR. "
                 "(The label maps' own folder will do, if each label is to be one instance.)"
             )
         if folder.is_file() and source.is_file():
@@ -64,8 +64,8 @@ class Maps:
             return Picture([joined_maps(labels, None)])
         found = self.instances.get(_name(source, self.root), [])
         if len(found) != 1:
-            what = "several instance maps" if found else "no instance map"
-            raise ImageError(f"{source}: there is {what} of this name in {self.folder}.")
+            what = "are several instance maps" if found else "is no instance map"
+            raise ImageError(f"{source}: there {what} of this name in {self.folder}.")
         try:
             return Picture([joined_maps(labels, labels if found[0] == source else decoder.indices(found[0]))])
         except ImageError as error:

@@ -61,9 +61,9 @@ def make_segmenter(architecture: Architecture, weights: Path) -> Segmenter:
             )
         network.load_state_dict(state)
     except Exception as error:  # whatever a damaged file, or one of another network, makes PyTorch say
-        reason = " ".join(str(error).split())[:200]
+        reason = " ".join(str(error).split())[:120] or type(error).__name__
         raise UsageError(
-            f"--segmenter-weights {weights}: these are no weights of {architecture} ({type(error).__name__}: {reason})."
+            f"--segmenter-weights {weights}: these are no weights of {architecture}, as network.state_dict() gives them ({reason})."
         ) from None
     return _Normalised(network.eval())
 

@@ -268,7 +268,7 @@ class _Run:
 
     def _introduce(self, log: RunLog, total: int, global_batch: int) -> None:
         config, say = self.config, log.say
-        for warning in self.report.warnings if self.whole is None else ():
+        for warning in self.report.warnings if coarse_config(config) is None else ():  # what is trained first
             say(f"Warning: {warning}")
         if self.whole is not None:
             say("First, at half the size, the generator with an enhancer less:")

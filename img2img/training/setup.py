@@ -122,7 +122,8 @@ def prepare_folder(folder: Path, resuming: bool) -> FileLock:
     """
     try:
         if not resuming and folder.exists() and any(not p.name.startswith((PARTIAL, LOCK)) for p in folder.iterdir()):
-            raise UsageError(f"{folder} is not empty; go on with --resume {folder}, or choose another --output.")
+            on = f"go on with --resume {folder}, or " if (folder / CONFIG).is_file() else ""
+            raise UsageError(f"{folder} is not empty; {on}choose another --output.")
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK, timeout=0)
         lock.acquire()

@@ -9,7 +9,6 @@ from torch import Tensor
 
 from img2img.data.classes import Classes
 from img2img.errors import UsageError
-from img2img.networks.labels import without
 
 LARGEST = 2**31 - 1
 INDEXED = ("1", "L", "P", "I", "I;16", "I;16B", "I;16L", "I;16N")
@@ -48,7 +47,7 @@ def as_maps(labels: Any, instances: Any, classes: Classes, edges: bool) -> Tenso
         raise UsageError(
             f"label {value} at row {row}, column {column} is out of range; this translator knows {classes.allowed}."
         )
-    return without(maps[:, : 1 + edges], classes.ignore)
+    return maps[:, : 1 + edges]
 
 
 def _numbered(instances: Tensor) -> Tensor:
@@ -71,6 +70,8 @@ def _batch(given: Any, what: str) -> Tensor:
             raise UsageError(f"{what} is expected, (H, W) of integers, not {given.shape} of {given.dtype}.")
         if given.ndim == 3 and given.shape[2] > 2:
             raise UsageError(f"{what} is expected, (H, W) of integers; {given.shape} looks like colours.")
+        if 0 in given.shape:
+            raise UsageError(f"{what} is empty: its shape is {given.shape}.")
         return torch.from_numpy(np.atleast_3d(given).astype(np.int64).transpose(2, 0, 1).copy())[None]
     if not isinstance(given, Tensor):
         raise UsageError(f"{what} is a PIL image, an array or a tensor, not {type(given).__name__}.")
@@ -83,5 +84,7 @@ def _batch(given: Any, what: str) -> Tensor:
         raise UsageError(
             f"{what} is expected, (B, H, W) of integers, or (B, 2, H, W) with instances, not {tuple(given.shape)} {given.dtype}."
         )
+    if 0 in given.shape:
+        raise UsageError(f"{what} is empty: its shape is {tuple(given.shape)}.")
     whole = given[None, None] if given.ndim == 2 else given[:, None] if given.ndim == 3 else given
     return whole.long()

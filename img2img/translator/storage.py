@@ -52,6 +52,8 @@ def find_translator(path: Path, direction: Literal["AtoB", "BtoA"] | None = None
                 return place
     if not path.exists():
         raise UsageError(f"{path}: there is no such folder; a model is the folder of a translator or of a run.")
+    if (path / "coarse" / "newest").is_dir():
+        raise UsageError(f"{path} has only trained its coarse stage so far, whose translator is {path / 'coarse'}.")
     raise UsageError(f"{path} is no translator (it has no {CONFIG_FILE}), nor a run that has saved one yet.")
 
 

@@ -12,7 +12,7 @@ from img2img.errors import UsageError
 from img2img.images import with_channels
 from img2img.images.tensors import to_tensor
 from img2img.networks import ImageEncoderConfig
-from img2img.networks.labels import one_hot
+from img2img.networks.labels import one_hot, without
 from img2img.translator.anysize import pad_to, whole
 from img2img.translator.config import TranslatorConfig
 from img2img.translator.inputs import as_array
@@ -72,11 +72,15 @@ def chosen_style(translator: "Translator", style: Style) -> Tensor:
         return style.detach().float().cpu()
     if isinstance(style, Integral):
         style = int(style)
+        if not 0 <= style < 2**63:
+            raise UsageError(f"style {style}: give a number from 0.")
     if isinstance(config.encoder, ImageEncoderConfig):
         if isinstance(style, int):
             return torch.randn(config.encoder.latent, generator=torch.Generator().manual_seed(style))
         if isinstance(style, Mapping | tuple):
-            raise UsageError("a style of this translator is of the whole image: give a number, or an image.")
+            raise UsageError(
+                "a style of this translator is of the whole image: give a number, or an image alone, without a label map."
+            )
         with torch.no_grad():
             return translator.encoder(_image(style, translator))[0][0].cpu()
     assert translator.styles is not None and config.classes is not None
@@ -86,7 +90,8 @@ def chosen_style(translator: "Translator", style: Style) -> Tensor:
         return _by_class(translator.style, translator.styles, config.classes, style)
     if not isinstance(style, tuple) or len(style) not in (2, 3):
         raise UsageError(
-            "a style of this translator is a number, numbers by class, or (image, labels) or (image, labels, instances)."
+            "a style of this translator is a number, numbers by class, or an image with its label map: (image, labels) or (image, "
+            "labels, instances), or --style-image and --style-labels."
         )
     return _read(translator, *style)
 
@@ -136,11 +141,14 @@ def _read(translator: "Translator", image: Any, labels: Any, instances: Any = No
     config, encoder = translator.config, translator.encoder
     assert config.classes is not None and encoder is not None and translator.style is not None
     shown = _image(image, translator)
-    maps = as_maps(labels, instances, config.classes, instances is not None)
+    try:
+        maps = as_maps(labels, instances, config.classes, instances is not None)
+    except UsageError as error:
+        raise UsageError(f"the label map of the style's image: {error}") from None
     if maps.shape[2:] != shown.shape[2:]:
         sizes = [f"{each.shape[3]}×{each.shape[2]}" for each in (shown, maps)]
         raise UsageError(f"the style's image is {sizes[0]} pixels, and its label map {sizes[1]}.")
-    maps = maps.to(translator.device)
+    maps = without(maps.to(translator.device), config.classes.ignore)
     features = encode_instances(encoder, shown, maps[:, -1])[0]
     where = one_hot(maps[:, 0], config.classes.count)[0]  # (classes, H, W)
     pixels = where.sum((1, 2))

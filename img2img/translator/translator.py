@@ -17,7 +17,7 @@ from img2img.files import whole_folder, write_tensors
 from img2img.images import Array, ImageError, split_alpha, to_pil, with_channels
 from img2img.images.tensors import to_array, to_tensor
 from img2img.machine import choose_device
-from img2img.networks.labels import painted, planes
+from img2img.networks.labels import painted, planes, without
 from img2img.translator.anysize import fits, joined, translate
 from img2img.translator.config import Mode, TranslatorConfig
 from img2img.translator.inputs import as_array
@@ -228,7 +228,11 @@ class Translator:
     def shown(self, source: Tensor) -> Tensor:
         """What the network gets, (B, C, H, W), for the eye: label maps in their colours, (B, 3, H, W) in [-1, 1]."""
         classes = self.config.classes
-        return source if classes is None else painted(source[:, 0], torch.from_numpy(classes.colours()))
+        return (
+            source
+            if classes is None
+            else painted(without(source, classes.ignore)[:, 0], torch.from_numpy(classes.colours()))
+        )
 
     def finish(self, done: Tensor, alpha: Array | None, dtype: Any) -> Array:
         """What came out, (out_channels, H, W) in [-1, 1], as an array (H, W, C) of uint8, uint16, or float in [0, 1], with the carried alpha."""
@@ -263,7 +267,7 @@ class Translator:
             network = Styled(self.generator, self.style)
         if config.classes is not None:
             fits_there = self.fits(source.shape[2], source.shape[3], tile)
-            maps = source.to(self.device) if fits_there else source
+            maps = without(source.to(self.device) if fits_there else source, config.classes.ignore)
             source = planes(maps, config.classes.count, config.edges)
             if self.style is not None and self.styles is not None:
                 source = torch.cat([source, features_of(maps[:, 0], self.style)], dim=1)

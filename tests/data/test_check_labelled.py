@@ -4,7 +4,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import write_labelled
+from conftest import tiny_config, write_labelled
 from PIL import Image
 
 from img2img.cli import main
@@ -12,8 +12,10 @@ from img2img.data.check import DataReport
 from img2img.data.check_labelled import check_labelled
 from img2img.data.classes import Classes, declared, read_classes
 from img2img.data.labelled import find_labelled
+from img2img.data.unpaired import find_unpaired
 from img2img.errors import UsageError
 from img2img.images import write_image
+from img2img.training.run import train
 
 
 def check(folder: Path, classes: int | Path | None = None, ignore: int | None = None) -> DataReport:
@@ -45,7 +47,8 @@ def test_one_pixel_out_of_range_is_named(labelled: Path, classes: int | None, va
     file = spoil(labelled, "3.png" if split == "train" else "7.png", value, split=split)
     (text,) = check(labelled, classes).errors
     assert str(file) in text and f"label {value} at row 1, column 5" in text and "allowed are 0–3" in text
-    assert f"--data.ignore-label {value}" in text and f"--data.classes {value + 1}" in text
+    assert f"--data.ignore-label {value}" in text
+    assert (f"--data.classes {value + 1}" in text) == (value < 16), "so many classes are no remedy"
     assert check(labelled, value + 1).errors == []
     assert check(labelled, 4, ignore=value).errors == [] and check(labelled, None, ignore=value).errors == []
 
@@ -140,7 +143,15 @@ def test_a_table_of_classes(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "reason"),
     [
-        ("0: {name: sky, color: red}", "there is no such setting"),
+        ("0: {name: sky, shade: red}", "there is no such setting"),
+        ("0: {name: sky, color: red}", "'red' is no colour: give \"#rrggbb\""),
+        ("0: {colour: '#46zz'}", "'#46zz' is no colour"),
+        ("0:\n  colour: #4682b4", "the colour of label 0 is empty; # begins a comment, so it needs quotes"),
+        ("0: {colour: #4682b4}", "A colour needs quotes"),
+        ("0: sky\n0: car", "0 stands twice"),
+        ("0: sky\n1: sky", "several classes are called 'sky'"),
+        ("0: '1'\n1: a", "the name '1' of label 0 is the number of another"),
+        ("-1: void\n0: sky", "label -1 can't be a class"),
         ("0: {colour: [1, 2, 300]}", "300"),
         ("sky: 0", "by their labels"),
         ("{", "not YAML"),
@@ -195,3 +206,36 @@ def test_folders_that_would_be_ignored_are_refused(labelled: Path, pairs: Path, 
         assert main(["train", "pix2pix", "--data", str(labelled), *extra, *out]) == 2
     assert main(["train", "pix2pix", "--data", str(pairs), "--data.ignore-label", "0", *out]) == 2
     assert main(["check", "--kind", "labels"]) == 2
+
+
+def test_both_spellings_of_colour(tmp_path: Path) -> None:
+    (tmp_path / "classes.yaml").write_text('0: {name: sky, color: "#102030"}')
+    assert read_classes(tmp_path / "classes.yaml").colours().tolist() == [[16, 32, 48]]
+
+
+def test_files_that_are_wrong_alike_are_one_sentence(labelled: Path) -> None:
+    for number in range(4):
+        Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(labelled / "train_label" / f"{number}.png")
+    (text,) = check(labelled, 4).errors
+    assert "0.png holds colours" in text and "So it is with 3 more: 1.png, 2.png, 3.png" in text
+
+
+def test_folders_that_are_given_one_by_one(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    sides = {
+        name: str(labelled / f"train_{kind}")
+        for name, kind in (("labels", "label"), ("instances", "inst"), ("target", "img"))
+    }
+    for prefix in ("--", "--data."):  # as train has them
+        options = [word for name, folder in sides.items() for word in (f"{prefix}{name}", folder)]
+        assert main(["check", *options, f"{prefix}classes", "4"]) == 0
+        assert "train: 6 label maps" in capsys.readouterr().out
+    assert main(["check", str(labelled), "--classes", "0"]) == 2
+    assert "--data.classes 0: give 1 to 65536" in capsys.readouterr().err
+
+
+def test_label_maps_where_images_are_wanted(labelled: Path, tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match=r"is a data set of label maps \(train_label\): spade"):
+        find_unpaired(labelled)
+    (tmp_path / "wrong" / "train_labels").mkdir(parents=True)
+    with pytest.raises(UsageError, match="of label maps: train_label, train_inst and train_img"):
+        train(tiny_config(tmp_path / "wrong", tmp_path / "run"), quiet=True)

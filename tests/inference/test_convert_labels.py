@@ -168,3 +168,52 @@ def test_a_segmenter_of_torchvision(data: Path, run: Path, tmp_path: Path) -> No
         with pytest.raises(UsageError, match=file.replace(".", r"\.")):
             make_segmenter("lraspp_mobilenet_v3_large", tmp_path / file)
     assert main(["evaluate", "--model", str(run), "--data", str(data), "--segmenter", name]) == 2
+
+
+@pytest.mark.parametrize("ignored", [255, 2], ids=["beyond the classes", "one of them"])
+@pytest.mark.parametrize("dtype", ["auto", "fp32"])
+def test_ignored_pixels_are_converted(tmp_path: Path, ignored: int, dtype: Any) -> None:
+    data = write_labelled(write_labelled(tmp_path / "data", 3, 32), 1, 32, split="val", first=6)
+    for file in data.glob("*_label/*.png"):
+        labels = np.array(Image.open(file))
+        labels[:3] = ignored
+        Image.fromarray(labels).save(file)
+    method = {"name": "pix2pixhd", "encoder": True, "coarse_share": 0.0}
+    run = train(tiny_config(data, tmp_path / "run", method, steps=1, data={"ignore_label": ignored}), quiet=True)
+    report = img2img.convert(run, data / "val_label", tmp_path / "out", dtype=dtype)
+    assert report.summary() == "1 converted, 0 skipped, 0 failed"
+    translator = img2img.Translator.load(run)
+    maps = [np.array(Image.open(data / f"val_{kind}" / "6.png")) for kind in ("label", "inst")]
+    truth = translator(*maps)
+    (mapped,) = translator.map([tuple(maps)])
+    assert np.abs(mapped.astype(int) - truth).max() <= 1
+    if dtype == "fp32":
+        assert np.abs(np.asarray(Image.open(tmp_path / "out" / "6.png")).astype(int) - truth).max() <= 1
+    image = Image.open(data / "val_img" / "6.png")
+    assert translator(*maps, style=(image, *map(Image.fromarray, maps))).shape == truth.shape
+    shown = translator.shown(torch.from_numpy(np.stack(maps).astype(np.int32))[None])
+    assert (shown[0, :, :3] == -1).all(), "black"
+
+
+def test_a_photo_model_is_told_that_these_are_label_maps(trained: Path, data: Path, tmp_path: Path) -> None:
+    report = img2img.convert(trained, data / "val_label", tmp_path / "out")
+    assert any("is called as folders of label maps are" in note for note in report.notes)
+
+
+def test_styles_that_can_not_be_are_sentences(
+    run: Path, data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    convert = ["convert", str(data / "val_label"), str(tmp_path / "out"), "--model", str(run)]
+    image, labels = str(data / "val_img" / "6.png"), str(data / "val_label" / "6.png")
+    for options, words in (
+        (["--style", "9" * 25], "give a number from 0"),
+        (["--style", "-1"], "give a number from 0, or CLASS=NUMBER"),
+        (["--style-image", image], "an image with its label map"),
+        (["--style-image", image, "--style-labels", image], "the style can't be read"),
+        (["--style-image", str(tmp_path / "none.png"), "--style-labels", labels], "the style can't be read"),
+    ):
+        assert main([*convert, *options]) == 2
+        assert words in capsys.readouterr().err
+    Image.fromarray(np.full((32, 32), 9, np.uint8)).save(tmp_path / "beyond.png")
+    assert main([*convert, "--style-image", image, "--style-labels", str(tmp_path / "beyond.png")]) == 2
+    assert "the label map of the style's image: label 9" in capsys.readouterr().err

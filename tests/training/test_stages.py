@@ -182,3 +182,12 @@ def test_longer_training_leaves_the_coarse_stage_as_it_is(data: Path, tmp_path: 
     assert json.loads((checkpoints(run / "checkpoints")[-1] / "progress.json").read_text())["frozen_until"] == 2
     after = final_state(run / "coarse")
     assert all(torch.equal(before[name], after[name]) for name in before if isinstance(before[name], torch.Tensor))
+
+
+def test_warnings_about_the_data_come_before_the_coarse_stage(
+    data: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    train(config(data, tmp_path / "run"))
+    said = capsys.readouterr().err
+    assert said.count("nobody said how many classes") == 1
+    assert said.index("nobody said how many classes") < said.index("First, at half the size")
