@@ -9,8 +9,9 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from img2img.inference.convert import convert
     from img2img.inference.evaluate import evaluate
+    from img2img.inference.score_samples import evaluate_samples
     from img2img.training.run import train
-    from img2img.translator import Translator, load
+    from img2img.translator import Sampler, Translator, load
 
 try:
     __version__ = version("img2img")
@@ -20,12 +21,14 @@ except PackageNotFoundError:  # used from its source, not installed
 _HOMES = {
     "convert": "img2img.inference.convert",
     "evaluate": "img2img.inference.evaluate",
+    "evaluate_samples": "img2img.inference.score_samples",
     "train": "img2img.training.run",
     "load": "img2img.translator",
+    "Sampler": "img2img.translator",
     "Translator": "img2img.translator",
 }
 
-__all__ = ["Translator", "__version__", "convert", "evaluate", "load", "train"]
+__all__ = ["Sampler", "Translator", "__version__", "convert", "evaluate", "evaluate_samples", "load", "train"]
 
 
 def __getattr__(name: str) -> Any:

@@ -103,9 +103,9 @@ class RunConfig(Strict, Generic[M]):
     memory: Literal["normal", "low"] = "normal"
     """low: gradient checkpointing of generators and encoders: less memory for large images, somewhat more time, the same results."""
     features: Features | Literal["none"] = "auto"
-    """For KID and FID at validations. inception: FID's network; random: one with random weights, always at hand; none; auto: for unpaired methods inception if its weights are at hand, else random, for paired ones none."""
+    """For KID and FID at validations. inception: FID's network; random: one with random weights, always at hand; a classifier of torchvision with its --feature-weights; none; auto: for unpaired methods inception if its weights are at hand, else random, for paired ones none."""
     feature_weights: Path | None = None
-    """A file of Inception weights (.pth or .safetensors); by default PyTorch's cache, else they are downloaded."""
+    """A file of its weights (.pth or .safetensors); of Inception by default PyTorch's cache, else they are downloaded."""
     best: Literal["auto", "l1", "psnr", "ssim", "kid", "fid"] = "auto"
     """The score by which `best` is chosen; auto: l1 for paired methods, kid for unpaired ones."""
     checkpoint_every: int | None = Field(None, ge=1)
@@ -124,7 +124,14 @@ class RunConfig(Strict, Generic[M]):
     def _method_defaults(cls, values: Any) -> Any:
         """The method's paper may have trained for another time than most."""
         own: dict[str, Any] = getattr(cls.model_fields["method"].annotation, "defaults", {})
-        return {**own, **values} if isinstance(values, dict) else values
+        if not isinstance(values, dict):
+            return values
+        data = values.get("data", {})
+        merged = {**own, **values}
+        if "data" in own:
+            given = data if isinstance(data, dict) else {name: getattr(data, name) for name in data.model_fields_set}
+            merged["data"] = {**own["data"], **given}
+        return merged
 
 
 def run_type(method: str) -> Any:

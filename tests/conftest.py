@@ -43,6 +43,15 @@ TINY: dict[str, dict[str, Any]] = {
         "instance_encoder": {"channels": 4, "downsampling": 1, "features": 2},
         "styles": 3,
     },
+    "gan": {
+        "generator": {"kind": "dcgan", "channels": 2, "latent": 8},
+        "discriminator": {"kind": "dcgan", "channels": 2},
+    },
+    "infogan": {
+        "generator": {"kind": "dcgan", "channels": 2, "latent": 8},
+        "discriminator": {"kind": "dcgan", "channels": 2},
+        "codes": {"categorical": (3,), "continuous": 1},
+    },
     "spade": {
         "generator": {"channels": 2, "hidden": 4},
         "discriminator": {"kind": "multiscale", "channels": 4, "layers": 1, "scales": 2, "spectral_norm": True},
@@ -61,7 +70,9 @@ def tiny_config(folder: Path, output: Path, method: dict[str, Any] | None = None
         **TINY[name],
         **(method or {}),
     }
-    about_data = {"path": folder, "size": 16, **values.pop("data", {})}
+    from_noise = name in ("gan", "infogan")
+    about_data = {"path": folder, "size": 32 if from_noise else 16, **values.pop("data", {})}
+    values = {"batch_size": 4, "features": "none", **values} if from_noise else values
     defaults = {"steps": 4, "workers": 0, "device": "cpu", "mixed_precision": "no", "log_every": 1, "output": output}
     config: RunConfig[Any] = run_type(name)(method=settings, data=about_data, **{**defaults, **values})
     return config
@@ -95,6 +106,15 @@ def write_labelled(folder: Path, count: int, size: int = 16, split: str = "train
     return folder
 
 
+def write_classes(folder: Path, count: int = 6, size: int = 32, split: str = "train") -> Path:
+    """train/dark and train/light: waves in gray, dark or light."""
+    for number in range(count):
+        image = picture(size, size, 1, seed=number) // 2
+        write_image(folder / split / "dark" / f"{number}.png", image)
+        write_image(folder / split / "light" / f"{number}.png", 255 - image)
+    return folder
+
+
 def write_unpaired(folder: Path, sources: int = 5, targets: int = 4, size: int = 16, split: str = "train") -> Path:
     """trainA: waves; trainB: other waves, inverted, of other names."""
     for side, count, first in (("A", sources, 0), ("B", targets, 100)):
@@ -122,6 +142,12 @@ def unpaired(tmp_path: Path) -> Path:
 def labelled(tmp_path: Path) -> Path:
     """Six label maps with instances and images of 32×32 pixels, and two for validation."""
     return write_labelled(write_labelled(tmp_path / "labelled", 6, 32), 2, 32, split="val", first=6)
+
+
+@pytest.fixture
+def classes(tmp_path: Path) -> Path:
+    """Twelve gray training images of 32×32 pixels in two classes, and twelve for validation."""
+    return write_classes(write_classes(tmp_path / "classes"), split="val")
 
 
 @pytest.fixture(scope="session")

@@ -7,14 +7,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_config, write_labelled, write_pairs, write_unpaired
+from conftest import tiny_config, write_classes, write_labelled, write_pairs, write_unpaired
 
 import img2img
 from img2img.cli import COMMANDS, main
 from img2img.cli.train import parse
 from img2img.config import run_type
 from img2img.methods import METHODS
-from img2img.networks import GENERATORS
+from img2img.networks import GENERATORS, NOISE_DISCRIMINATORS, NOISE_GENERATORS
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -36,6 +36,7 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     data = write_pairs(write_pairs(folder / "my-data", 3), 2, split="val", first=3)
     write_pairs(write_unpaired(folder / "my-unpaired", 24, 22), 10, split="test", first=200)
     write_labelled(write_labelled(folder / "my-labels", 3, 64), 2, 64, split="val", first=3)
+    write_classes(write_classes(folder / "my-images"), split="val")
     for name in ("my-inputs", "photos"):
         (folder / name).symlink_to(data / "valA")
     (folder / "photo.png").symlink_to(data / "valA" / "3.png")
@@ -45,6 +46,8 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
 def shortened(arguments: list[str], config: Any) -> list[str]:
     if arguments[0] == "train" and "--resume" not in arguments:
         small = "--size 16 --generator.channels 4 --discriminator.channels 4 --discriminator.layers 1 --steps 1 --device cpu"
+        if arguments[1] in ("gan", "infogan"):
+            small = small.replace("--size 16", "--size 32").replace("--discriminator.layers 1", "--batch-size 4")
         if arguments[1] in ("spade", "pix2pixhd"):
             small = small.replace("--size 16", "--size 64") + " --perceptual.weight 0"
         if arguments[1] == "spade":
@@ -75,6 +78,10 @@ def test_options_in_the_text_exist() -> None:
     for method in METHODS:
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
             parse(run_type(method)(method={"name": method}), ["--help"], method)
+    for role, kinds in (("generator", NOISE_GENERATORS), ("discriminator", NOISE_DISCRIMINATORS)):
+        for kind in kinds:
+            with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
+                main(["train", "gan", f"--{role}.kind", kind, "--help"])
     for kind in GENERATORS:
         with contextlib.redirect_stdout(shown), pytest.raises(SystemExit):
             main(["train", "pix2pix", "--generator.kind", kind, "--help"])

@@ -32,7 +32,7 @@ def main(model: Path, image: Path, tile: int = 256, output: Path = Path("tiles.p
         device: auto, cpu, cuda.
     """
     tune_allocator()
-    translator = img2img.load(model, choose_device(device))
+    translator = img2img.Translator.load(model, choose_device(device))
     source = to_tensor(with_channels(read_image(image), translator.in_channels))[None]
 
     def in_tiles() -> Tensor:

@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 import tyro
 
-import img2img
 from img2img.data.dataset import validation_pair
 from img2img.data.folders import Pair
 from img2img.data.labelled import find_labelled
@@ -38,7 +37,7 @@ def main(
         rows: How many label maps.
         references: How many columns show the styles of the first rows' images.
     """
-    translator = img2img.load(model)
+    translator = Translator.load(model)
     config = translator.config
     pairs: list[Pair] = find_labelled(data, with_instances=config.edges)["val"].pairs
     pairs = pairs[:: max(1, len(pairs) // rows)][:rows]

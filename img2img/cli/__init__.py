@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 
 from img2img.cli.check import check
 from img2img.cli.commands import convert, demo, evaluate
+from img2img.cli.sample import sample
 from img2img.cli.train import train
 from img2img.cli.usage import usage
 from img2img.errors import UsageError, UserError
@@ -43,5 +44,6 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "train": train,
     "convert": convert,
     "evaluate": evaluate,
+    "sample": sample,
     "check": check,
 }

@@ -21,11 +21,11 @@ def check(arguments: list[str]) -> int:
         labels: Path | None = None,
         instances: Path | None = None,
         derive: Literal["gray", "edges", "lowres"] | None = None,
-        kind: Literal["auto", "paired", "unpaired", "labels"] = "auto",
+        kind: Literal["auto", "paired", "unpaired", "labels", "images"] = "auto",
         classes: int | Path | None = None,
         ignore_label: int | None = None,
     ) -> int:
-        """Reads every image of a data set, paired or not, or of label maps, and says what can't work and what may surprise.
+        """Reads every image of a data set, paired or not, of label maps, or of one kind, and says what can't work and what may surprise.
 
         Args:
             path: The data set's folder.
@@ -34,18 +34,26 @@ def check(arguments: list[str]) -> int:
             labels: A folder of label maps, with --target, their images, instead of a path.
             instances: A folder of the instance maps that belong to --labels.
             derive: The sources would be derived from any folder of images: gray, edges or lowres.
-            kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; labels, for spade and pix2pixhd; auto goes by the names of folders and files.
+            kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; labels, for spade and pix2pixhd; images, of one kind, for gan and infogan; auto goes by the names of folders and files.
             classes: Of label maps: how many labels there are, or a YAML table of their names; by default classes.yaml in the folder, else what the labels tell.
             ignore_label: Of label maps: the label of pixels that have no class.
         """
         if kind == "labels" or labels or (kind == "auto" and path and not derive and _has_labels(path)):
             return _told(_check_labels(path, labels, instances, target, classes, ignore_label), "labels")
+        if kind == "images" or (kind == "auto" and path and not derive and _has_no_pairs(path)):
+            if kind == "auto":
+                print(
+                    "(No pairs in a layout that is known, so these are images of one kind; --kind paired says which layouts there are.)"
+                )
+            return _told(_check_single(path), "images")
         unpaired = kind == "unpaired" or (kind == "auto" and derive is None and _looks_unpaired(path, source, target))
         report = _check_unpaired(path, source, target) if unpaired else _check_pairs(path, source, target, derive)
         if unpaired and kind == "auto":
             print("(Most files have no partner of the same name; --kind paired would say which.)")
         if not unpaired and kind == "auto" and derive is None:
-            print("(As a set without pairs, for cyclegan, cut and fastcut: --kind unpaired.)")
+            print(
+                "(As a set without pairs, for cyclegan, cut and fastcut: --kind unpaired; as one kind, for gan and infogan: --kind images.)"
+            )
         return _told(report, "channels")
 
     same = [re.sub(r"^--data\.", "--", argument) for argument in arguments]  # the names that train has for them
@@ -56,6 +64,9 @@ def _told(report: Any, what: str) -> int:
     """Prints a report, and gives the exit code."""
     if report.sizes and what == "labels":
         print(f"{report.classes.count} classes{' with instances' if report.edges else ''}; sizes {report.sizes}")
+    elif report.sizes and what == "images":
+        classes = f"{len(report.names)} classes; " if report.names else ""
+        print(f"{classes}{report.out_channels} channels; sizes {report.sizes}")
     elif report.sizes:
         print(f"{report.in_channels} → {report.out_channels} channels; sizes {report.sizes}")
     for problem in report.problems:
@@ -93,6 +104,33 @@ def _check_labels(
     report = _watched(lambda started: check_labelled(splits, declared(classes, path, ignore), ignore, started))
     for split, folder in splits.items():
         print(f"{split}: {len(folder.pairs)} label maps and images from {folder.where}")
+    return report
+
+
+def _has_no_pairs(path: Path) -> bool:
+    from img2img.data.folders import find_pairs
+    from img2img.data.single import find_single
+
+    try:
+        find_pairs(path)
+        return False
+    except UsageError:
+        pass
+    try:
+        return bool(find_single(path))
+    except UsageError:
+        return False
+
+
+def _check_single(path: Path | None) -> Any:
+    from img2img.data.check_single import check_single
+    from img2img.data.single import find_single
+
+    splits = find_single(path)
+    report = _watched(lambda started: check_single(splits, started))
+    for split, folder in splits.items():
+        of = f" of {len(folder.classes)} classes" if folder.classes else ""
+        print(f"{split}: {len(folder.files)} images{of} from {folder.where}")
     return report
 
 

@@ -167,7 +167,10 @@ def evaluate(arguments: list[str]) -> int:
     from tyro.conf import Positional
 
     from img2img.inference import evaluate as room
+    from img2img.inference.score_samples import evaluate_samples
+    from img2img.metrics.distribution import Features
     from img2img.metrics.segmentation import Architecture, make_segmenter
+    from img2img.translator import find_translator, is_sampler
 
     def command(
         folders: Annotated[tuple[Path, ...], Positional] = (),
@@ -178,14 +181,16 @@ def evaluate(arguments: list[str]) -> int:
         size: int | None = None,
         mode: Literal["eval", "paper"] | None = None,
         seed: int = 0,
-        features: Literal["auto", "inception", "random"] | None = None,
+        features: Features | None = None,
         feature_weights: Path | None = None,
+        count: int | None = None,
+        truncation: float | None = None,
         segmenter: Architecture | None = None,
         segmenter_weights: Path | None = None,
         device: str = "auto",
         json: Path | None = None,
     ) -> int:
-        """Scores a translator on a data set (--model, --data), or one folder of images against another.
+        """Scores a model on a data set (--model, --data), or one folder of images against another.
 
         L1 is of values in [0, 1], PSNR in dB; PSNR and SSIM are scikit-image's, KID and FID torchmetrics'.
 
@@ -197,9 +202,11 @@ def evaluate(arguments: list[str]) -> int:
             direction: By default the one that the translator was trained in; picks the translator of a run that learned both.
             size: Scale the shorter side to so many pixels; by default images are taken at their own size.
             mode: eval or paper; by default the translator's.
-            seed: Of mode paper.
-            features: Compare translations and targets as sets, too (KID, FID): inception, FID's network; random, one with random weights; auto, inception if its weights are at hand.
-            feature_weights: A file of Inception weights (.pth or .safetensors); by default PyTorch's cache, else they are downloaded.
+            seed: Of mode paper, or of the first sample.
+            features: Compare translations and targets as sets, too (KID, FID): inception, FID's network; random, one with random weights; auto, inception if its weights are at hand; or a classifier of torchvision, with its --feature-weights.
+            feature_weights: A file of its weights (.pth or .safetensors); of Inception by default PyTorch's cache, else they are downloaded.
+            count: Of a model that makes images from noise: how many samples; by default as many as there are real images.
+            truncation: Of such a model: draw noise beyond this again.
             segmenter: Of label maps: a network of torchvision that finds the labels in the translations, to be compared (mean IoU, pixel accuracy).
             segmenter_weights: Its weights (.pth or .safetensors), trained on the real images.
             device: auto, cpu, cuda, cuda:1 or mps.
@@ -214,6 +221,15 @@ def evaluate(arguments: list[str]) -> int:
             result = room.compare(*folders, progress=progress)
         elif model is None or data is None:
             raise UsageError("give --model and --data, or two folders of images.")
+        elif is_sampler(find_translator(model)):
+            if segmenter or direction or size or mode:
+                raise UsageError("--segmenter, --direction, --size and --mode are for translators; leave them out.")
+            result = evaluate_samples(
+                model, data, split=split, count=count, seed=seed, truncation=truncation, features=features or "auto",
+                feature_weights=feature_weights, device=device, progress=progress,
+            )  # fmt: skip
+        elif count is not None or truncation is not None:
+            raise UsageError("--count and --truncation are for models that make images from noise; leave them out.")
         else:
             result = room.evaluate(
                 model, data, split=split, direction=direction, size=size, mode=mode, seed=seed, features=features,
@@ -245,7 +261,7 @@ def _print_scores(result: Any) -> None:
         table.add_column(heading, justify="right")
     translated = "direction" in result.about
     rows = {
-        "translation" if translated else "images": result.metrics,
+        "translation" if translated else "samples" if "real" in result.about else "images": result.metrics,
         "copy of the input": result.copy_input,
         "real images": result.real,
     }
@@ -256,7 +272,10 @@ def _print_scores(result: Any) -> None:
             )
     Console().print(table)
     if "features" in result.about:
-        print(f"KID and FID by features of {FEATURE_NAMES[result.about['features']]}.")
+        name = result.about["features"]
+        print(f"KID and FID by features of {FEATURE_NAMES.get(name, name)}.")
+    if "remark" in result.about:
+        print(result.about["remark"])
 
 
 SCORES = {
@@ -265,6 +284,9 @@ SCORES = {
     "ssim": ("SSIM ↑", "{:.4f}"),
     "kid": ("KID ↓", "{:.5f}"),
     "fid": ("FID ↓", "{:.2f}"),
+    "precision": ("precision ↑", "{:.3f}"),
+    "recall": ("recall ↑", "{:.3f}"),
+    "inception_score": ("Inception Score ↑", "{:.2f}"),
     "miou": ("mean IoU ↑", "{:.4f}"),
     "accuracy": ("pixel accuracy ↑", "{:.4f}"),
 }

@@ -71,10 +71,13 @@ def _with_kinds(base: Any, options: dict[str, str | None]) -> Any:
     """Puts in the networks that --generator.kind and --discriminator.kind name, so that their options are parsed."""
     from pydantic import ValidationError
 
-    from img2img.networks import DISCRIMINATORS, GENERATORS
+    from img2img.networks import DISCRIMINATORS, GENERATORS, NOISE_DISCRIMINATORS, NOISE_GENERATORS
 
     method = base.method
-    for role, kinds in (("generator", GENERATORS), ("discriminator", DISCRIMINATORS)):
+    known: tuple[Any, Any] = (
+        (NOISE_GENERATORS, NOISE_DISCRIMINATORS) if method.from_noise else (GENERATORS, DISCRIMINATORS)
+    )
+    for role, kinds in zip(("generator", "discriminator"), known, strict=True):
         kind = options[f"--{role}.kind"]
         if kind is None or kind == getattr(method, role).kind:
             continue

@@ -13,6 +13,8 @@ usage: img2img COMMAND [OPTIONS]
                             translate a folder or a file, of images or label maps; --direction BtoA takes a cyclegan's other way
   evaluate --model MODEL --data PATH
                             PSNR, SSIM and L1 of a translator, or of two folders of images
+  sample --model MODEL --output FOLDER
+                            images from noise, of a model that gan or infogan trained
   check PATH                what is wrong with a data set, paired or not, or of label maps
 
 img2img COMMAND --help says more; for training, img2img train METHOD --help. MODEL is a translator's or a run's folder.

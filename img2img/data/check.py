@@ -52,6 +52,8 @@ class DataReport:
     """Of label maps."""
     edges: bool = False
     """Whether all label maps have instance maps, whose edges are one more channel of the source."""
+    names: tuple[str, ...] = ()
+    """Of images of one kind: their classes."""
     problems: list[Problem] = field(default_factory=list)
 
     @property

@@ -1,8 +1,9 @@
 """A paired data set for PyTorch: decodes, derives, transforms, and gives tensors."""
 
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import TypedDict
+from typing import Any, TypedDict
 
 import numpy as np
 import torch
@@ -69,14 +70,11 @@ class PairedImages(Dataset[Sample]):
         }
 
 
-def collate(samples: list[Sample] | UserError) -> dict[str, Tensor] | UserError:
-    """Stacks samples to (B, C, H, W); passes an error on."""
+def collate(samples: Sequence[Mapping[str, Any]] | UserError) -> dict[str, Tensor] | UserError:
+    """Stacks samples, name by name: (B, C, H, W), or (B,) of numbers; passes an error on."""
     if isinstance(samples, UserError):
         return samples
-    return {
-        "source": torch.stack([s["source"] for s in samples]),
-        "target": torch.stack([s["target"] for s in samples]),
-    }
+    return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
 
 
 def read_pair(pair: Pair) -> tuple[Array, Array]:

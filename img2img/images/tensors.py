@@ -37,6 +37,11 @@ def grid(columns: Sequence[Tensor]) -> Array:
     return to_array(make_grid(cells, nrow=len(shown), padding=2, pad_value=1.0))
 
 
+def sheet(images: Array) -> Array:
+    """Images for the eye: (rows, columns, H, W, C), uint8, → one RGB array."""
+    return grid([torch.stack([to_tensor(image) for image in column]) for column in images.swapaxes(0, 1)])
+
+
 def _shown(images: Tensor) -> Tensor:
     """Any number of channels → 3 that can be looked at: gray repeated, else the first three."""
     return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)

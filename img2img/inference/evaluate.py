@@ -33,7 +33,7 @@ from img2img.metrics.distribution import FEWEST, Features, choose_features, dist
 from img2img.metrics.distribution import features as features_of
 from img2img.metrics.paired import Scores, finite, mean, score
 from img2img.metrics.segmentation import Agreement, Segmenter
-from img2img.translator import Mode, Translator, TranslatorConfig, has_both_directions, load
+from img2img.translator import Mode, Translator, TranslatorConfig, has_both_directions
 
 
 @dataclass
@@ -45,7 +45,7 @@ class Evaluation:
     copy_input: dict[str, float] | None
     """The same for the sources taken as they are: what a translator has to beat. None for two folders."""
     images: dict[str, Scores]
-    """By name."""
+    """By name; none of samples, which are scored as a set."""
     failed: dict[str, str] = field(default_factory=dict)
     """By name, why it could not be scored."""
     real: dict[str, float] | None = None
@@ -107,7 +107,7 @@ def evaluate(
         raise UsageError(f"--size {size}: give the pixels of the shorter side.")
     if not isinstance(translator, Translator):
         both_ways = has_both_directions(translator)
-        translator = load(translator, choose_device(device), direction=direction if both_ways else None)
+        translator = Translator.load(translator, choose_device(device), direction=direction if both_ways else None)
     config = translator.config
     splits = _splits(Path(data), config, direction)
     chosen = split or next(name for name in ("val", "test", "train") if name in splits)

@@ -12,7 +12,7 @@ Adversarial = Literal[
 RELATIVISTIC = ("relativistic", "relativistic-average")
 
 
-def discriminator(real: Tensor, fake: Tensor, adversarial: Adversarial) -> dict[str, Tensor]:
+def discriminator(real: Tensor, fake: Tensor, adversarial: Adversarial, smoothing: float = 0.0) -> dict[str, Tensor]:
     """The discriminator's (or critic's) loss, to be minimised, as its terms, which are to be added.
 
     With C the logits on real x and generated y, D = sigmoid(C), and σ the sigmoid:
@@ -28,15 +28,18 @@ def discriminator(real: Tensor, fake: Tensor, adversarial: Adversarial) -> dict[
         real: logits on real images.
         fake: logits on generated ones; of the same shape for ``relativistic``.
         adversarial: the kind.
+        smoothing: by how much less than 1 the probability is that real images shall be given (Salimans et al. 2016, §3.4: one-sided
+            label smoothing); for ``vanilla``, ``nonsaturating`` and ``lsgan``.
 
     Returns:
         Means over all logits: ``real`` and ``fake``; ``pair`` for ``relativistic``.
     """
     real, fake = real.float(), fake.float()
     if adversarial in ("vanilla", "nonsaturating"):
-        return {"real": F.softplus(-real).mean(), "fake": F.softplus(fake).mean()}
+        found = (1 - smoothing) * F.softplus(-real) + smoothing * F.softplus(real) if smoothing else F.softplus(-real)
+        return {"real": found.mean(), "fake": F.softplus(fake).mean()}
     if adversarial == "lsgan":
-        return {"real": (real - 1).square().mean(), "fake": fake.square().mean()}
+        return {"real": (real - (1 - smoothing)).square().mean(), "fake": fake.square().mean()}
     if adversarial == "hinge":
         return {"real": F.relu(1 - real).mean(), "fake": F.relu(1 + fake).mean()}
     if adversarial == "wasserstein":

@@ -1,9 +1,10 @@
-"""Gradient penalties of a discriminator."""
+"""Penalties of gradients and of weights."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 import torch
 from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 Critic = Callable[[Tensor], Tensor]
 
@@ -36,10 +37,27 @@ def r1(critic: Critic, real: Tensor) -> Tensor:
     return 0.5 * _gradient(critic, real.detach().float()).flatten(1).square().sum(1).mean()
 
 
+def orthogonal(weights: Iterable[Tensor]) -> Tensor:
+    """Σ ‖WᵀW ⊙ (1 - I)‖_F² over all weights as matrices (out, in × kernel) (Brock et al. 2019, eq. 3), without its weight β.
+
+    The products are those of filters with each other, as in the published code; their lengths are left free.
+    """
+    total = []
+    for weight in weights:
+        filters = weight.flatten(1).float()
+        products = filters @ filters.t()
+        total.append((products - torch.diag(products.diag())).square().sum())
+    return torch.stack(total).sum()
+
+
 def _gradient(critic: Critic, images: Tensor) -> Tensor:
     """The gradient (B, C, H, W) of each image's value, itself differentiable."""
     images = images.requires_grad_(True)
-    with torch.autocast(images.device.type, enabled=False), torch.enable_grad():
+    alone = (
+        torch.autocast(images.device.type, enabled=False),
+        sdpa_kernel(SDPBackend.MATH),
+    )  # the fused attention has one derivative
+    with alone[0], alone[1], torch.enable_grad():
         values = critic(images).reshape(len(images), -1).mean(1)
         (gradient,) = torch.autograd.grad(values.sum(), images, create_graph=True)
     return gradient

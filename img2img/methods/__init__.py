@@ -2,6 +2,8 @@
 
 from img2img.methods.cut import CUTConfig, FastCUTConfig
 from img2img.methods.cyclegan import CycleGANConfig
+from img2img.methods.gan import GANConfig
+from img2img.methods.infogan import InfoGANConfig
 from img2img.methods.pix2pix import Pix2PixConfig
 from img2img.methods.pix2pixhd import Pix2PixHDMethodConfig
 from img2img.methods.spade import SPADEMethodConfig
@@ -13,4 +15,6 @@ METHODS = {
     "cyclegan": CycleGANConfig,
     "cut": CUTConfig,
     "fastcut": FastCUTConfig,
+    "gan": GANConfig,
+    "infogan": InfoGANConfig,
 }

@@ -1,6 +1,6 @@
 """The adversarial part of every method: settings, and the discriminator's and generator's side of the game."""
 
-from typing import Annotated, Any
+from typing import Annotated, Any, ClassVar
 
 import torch
 from pydantic import Field
@@ -20,17 +20,13 @@ from img2img.networks.patchgan import MultiScaleConfig, PatchGANConfig
 Beta = Annotated[float, Field(ge=0, lt=1)]
 
 
-class AdversarialConfig(Strict):
-    """What all methods with a discriminator can be told."""
+class GameConfig(Strict):
+    """What all methods can be told about the game of a generator and a discriminator."""
 
-    discriminator: DiscriminatorConfig = PatchGANConfig()
-    """The network that tells real from generated."""
+    from_noise: ClassVar[bool] = False
+
     adversarial: Adversarial = "nonsaturating"
     """vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; lsgan: least squares; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
-    adversarial_weight: float = Field(1.0, ge=0)
-    """Weight of the adversarial loss in the generator's; 0 leaves it out."""
-    feature_matching: float = Field(0.0, ge=0)
-    """Weight of matching the discriminator's features (Wang et al. 2018, eq. 4); 0 leaves it out."""
     gradient_penalty: float = Field(0.0, ge=0)
     """λ of WGAN-GP's gradient penalty; 10 in its paper, 0 for none. In fp32; not with batch norm."""
     r1: float = Field(0.0, ge=0)
@@ -50,9 +46,20 @@ class AdversarialConfig(Strict):
     initialisation_gain: float = Field(0.02, gt=0)
     """Standard deviation of normal; gain of xavier and orthogonal."""
 
-    def coarser(self) -> "AdversarialConfig | None":
+    def coarser(self) -> "GameConfig | None":
         """What is trained first, at half the size, if the method goes from coarse to fine."""
         return None
+
+
+class AdversarialConfig(GameConfig):
+    """What all translators with a discriminator can be told."""
+
+    discriminator: DiscriminatorConfig = PatchGANConfig()
+    """The network that tells real from generated."""
+    adversarial_weight: float = Field(1.0, ge=0)
+    """Weight of the adversarial loss in the generator's; 0 leaves it out."""
+    feature_matching: float = Field(0.0, ge=0)
+    """Weight of matching the discriminator's features (Wang et al. 2018, eq. 4); 0 leaves it out."""
 
 
 class Adversary:

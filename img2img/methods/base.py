@@ -43,7 +43,8 @@ class Phase:
             use all the networks that are trained.
         lr: Adam's learning rate before the schedule.
         betas: Adam's betas.
-        every: the phase is due at every so many optimizer updates.
+        every: the phase is due at every so many optimizer updates, and first when so many were done.
+        after: called after each step of the optimizer.
     """
 
     name: str
@@ -52,6 +53,7 @@ class Phase:
     lr: float
     betas: tuple[float, float]
     every: int = 1
+    after: Callable[[], None] | None = None
 
 
 class Memory(Protocol):
@@ -98,6 +100,11 @@ class CoarseToFine(Protocol):
     def freeze_until(self, update: int) -> None:
         """Leaves them as they are until then."""
         ...
+
+
+def is_due(phase: Phase, update: int) -> bool:
+    """Whether it is, after so many updates."""
+    return (update + 1) % phase.every == 0
 
 
 def shown(batch: Batch) -> Tensor:

@@ -5,7 +5,7 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -15,8 +15,10 @@ from torch import Tensor, nn
 from img2img.downloads import Weights, read_tensors
 from img2img.errors import UsageError
 from img2img.images import Array, over_white, to_8_bit, with_channels
+from img2img.metrics.classifiers import CLASSIFIERS, make_classifier
 
-Features = Literal["auto", "inception", "random"]
+Features = Literal["auto", "inception", "random", "resnet18", "resnet50", "vgg16", "efficientnet_b0"]
+Judge = Literal["inception", "random", "resnet18", "resnet50", "vgg16", "efficientnet_b0"]
 
 INCEPTION = Weights(
     "Inception",
@@ -24,22 +26,25 @@ INCEPTION = Weights(
     "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2",
     96,
 )
-FEATURE_NAMES = {"inception": "Inception", "random": "a network with random weights"}
+FEATURE_NAMES = {
+    "inception": "Inception",
+    "random": "a network with random weights",
+    **{name: f"the given {name}" for name in CLASSIFIERS},
+}
 SUBSETS = 50
 SUBSET = 100  # images in a subset of KID, or as many as there are
 FEWEST = 10  # images of a side, below which nothing is measured
 
 
-def choose_features(
-    kind: Features, weights: Path | None, say: Callable[[str], None]
-) -> tuple[Literal["inception", "random"], Path | None]:
+def choose_features(kind: Features, weights: Path | None, say: Callable[[str], None]) -> tuple[Judge, Path | None]:
     """Which network's features are compared, and where its weights are; downloads them if they are wanted and not there.
 
     Args:
         kind: ``inception`` is FID's own; ``random`` a VGG-16 with random weights, a fair judge of images that are unlike
             photographs (Naeem et al. 2020, §5) and always at hand, whose numbers compare only with its own;
-            ``auto`` is inception if its weights are at hand, else random.
-        weights: a file of Inception weights (.pth or .safetensors); by default PyTorch's cache, else they are downloaded.
+            ``auto`` is inception if its weights are at hand, else random; the others are classifiers of torchvision, whose weights
+            must be given.
+        weights: a file of such a classifier's weights, or of Inception's (.pth or .safetensors); by default PyTorch's cache, else they are downloaded.
         say: is told what is downloaded.
 
     Raises:
@@ -49,19 +54,25 @@ def choose_features(
         return "random", None
     if weights is not None and not weights.is_file():
         raise UsageError(f"--feature-weights {weights}: there is no such file.")
+    if kind in CLASSIFIERS:
+        if weights is None:
+            raise UsageError(f"--features {kind} needs a file of its weights: --feature-weights FILE.")
+        return cast(Judge, kind), weights
     remedy = "give a file of them with --feature-weights, or take --features random, which needs none."
     return "inception", weights or INCEPTION.fetched(say, remedy)
 
 
-def make_extractor(kind: Literal["inception", "random"], weights: Path | None) -> nn.Module:
+def make_extractor(kind: Judge, weights: Path | None) -> nn.Module:
     """A module from uint8 images (B, 3, H, W) to features (B, D), as `choose_features` chose.
 
     Raises:
-        UsageError: if the file holds no Inception weights.
+        UsageError: if the file holds no such weights.
     """
     if kind == "random":
         return RandomVGG()
     assert weights is not None
+    if kind in CLASSIFIERS:
+        return make_classifier(kind, weights)
     return _inception(weights)
 
 
@@ -93,16 +104,26 @@ class RandomVGG(nn.Module):
         return torch.cat([x.mean((2, 3)), x.std((2, 3))], dim=1)
 
 
-@torch.no_grad()
 def features(extractor: nn.Module, images: Sequence[Array], device: torch.device) -> Tensor:
     """The features (N, D), fp32 on the CPU, of images (H, W, C), uint8 or uint16 of any size."""
-    found = []
+    return features_and_logits(extractor, images, device)[0]
+
+
+@torch.no_grad()
+def features_and_logits(
+    extractor: nn.Module, images: Sequence[Array], device: torch.device
+) -> tuple[Tensor, Tensor | None]:
+    """The features, as `features`; and logits (N, classes), if the network gives such beside them."""
+    found: list[tuple[Tensor, ...]] = []
     for image in images:
         shown = with_channels(over_white(to_8_bit(image)), 3)
         batch = torch.from_numpy(np.ascontiguousarray(shown.transpose(2, 0, 1)))[None].to(device)
         done = extractor(batch)
-        found.append((done[0] if isinstance(done, tuple) else done).float().cpu())
-    return torch.cat(found) if found else torch.empty(0, 0)
+        found.append(tuple(each.float().cpu() for each in (done if isinstance(done, tuple) else (done,))))
+    if not found:
+        return torch.empty(0, 0), None
+    columns = [torch.cat(column) for column in zip(*found, strict=True)]
+    return columns[0], columns[1] if len(columns) > 1 else None
 
 
 class _Given(nn.Module):
@@ -153,7 +174,9 @@ def _inception(weights: Path) -> nn.Module:
     try:
         state = read_tensors(weights)
         with _file_of(state) as safe, torch.random.fork_rng([]):
-            network = FeatureExtractorInceptionV3("inception-v3-compat", ["2048"], feature_extractor_weights_path=safe)
+            network = FeatureExtractorInceptionV3(
+                "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=safe
+            )
     except Exception as error:  # whatever a damaged file, or one of another network, makes PyTorch say
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"--feature-weights {weights}: these are no Inception weights ({reason}).") from None

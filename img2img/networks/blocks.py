@@ -193,17 +193,21 @@ class BlurUpsample(nn.Upsample):
         super().__init__(scale_factor=2, mode="bilinear", align_corners=False)
 
 
-def with_spectral_norm(module: nn.Module) -> nn.Module:
+def with_spectral_norm(module: nn.Module, but: str = "") -> nn.Module:
     """Divides the weight of every convolution and linear layer by its largest singular value (Miyato et al. 2018, eq. 8).
 
     The singular value is that of the weight as a matrix (out, in × kernel), by one power iteration a forward pass. To be
     applied after `initialise`.
 
+    Args:
+        module: changed in place.
+        but: the name of a layer that is left as it is, such as BigGAN's shared embedding.
+
     Returns:
         The same module.
     """
-    for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+    for name, layer in module.named_modules():
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and (not but or name != but):
             parametrizations.spectral_norm(layer)
     return module
 

@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from img2img.errors import Strict, UsageError
+from img2img.networks.attention import SelfAttention
 from img2img.networks.blocks import (
     BlurPool,
     BlurUpsample,
@@ -44,6 +45,9 @@ class ResNetConfig(Strict):
     """stride: strided convolutions, as in the paper; blur: anti-aliased (stride 1, then blur-pooling), as in CUT."""
     upsampling: Upsampling = "transpose"
     """transpose: 3×3 transposed convolutions, as in the paper; resize: nearest-neighbour and a 3×3 convolution, no checkerboard; blur: anti-aliased, as in CUT."""
+
+    attention: bool = False
+    """Self-attention after the residual blocks, at a quarter of the resolution (Zhang et al. 2019)."""
 
     def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> "ResNetConfig":
         """Fills in what was left to the data: channels, blocks; and `norm`, the method's, if none was chosen.
@@ -116,6 +120,7 @@ class ResNet(nn.Module):
             )
         )
         self.blocks = nn.Sequential(*(ResidualBlock(4 * width, norm, config.dropout) for _ in range(config.blocks)))
+        self.attention = SelfAttention(4 * width) if config.attention else nn.Identity()
         self.up = nn.Sequential(
             *(
                 nn.Sequential(
@@ -138,7 +143,7 @@ class ResNet(nn.Module):
             The image; with `at`: the image, or None, and for each depth the features (B, P, channels).
         """
         if at is None:
-            return self.head(self.up(self.blocks(self.down(self.stem(source)))))
+            return self.head(self.up(self.attention(self.blocks(self.down(self.stem(source))))))
         seen = [source]
         x = self.stem(source)
         for down in self.down:
@@ -155,7 +160,7 @@ class ResNet(nn.Module):
         features = [
             each.flatten(2).index_select(2, places).transpose(1, 2) for each, places in zip(seen, at, strict=True)
         ]
-        return (self.head(self.up(x)) if decode else None), features
+        return (self.head(self.up(self.attention(x))) if decode else None), features
 
 
 def depths(config: ResNetConfig) -> list[tuple[int, int]]:

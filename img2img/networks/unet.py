@@ -8,6 +8,7 @@ from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from img2img.errors import Strict, UsageError
+from img2img.networks.attention import SelfAttention
 from img2img.networks.blocks import BlurUpsample, Norm, ResizeConv, Upsampling, has_bias, norm_layer
 
 
@@ -31,6 +32,9 @@ class UNetConfig(Strict):
     upsampling: Upsampling = "transpose"
     """transpose: 4×4 transposed convolutions, as in the paper; resize: nearest-neighbour and a 3×3 convolution, no checkerboard; blur: bilinear and a 3×3 convolution."""
 
+    attention: int | None = Field(None, ge=1)
+    """Self-attention in the decoder where the resolution is halved so many times: 3 is an eighth of the image's (Zhang et al. 2019); none by default."""
+
     def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> "UNetConfig":
         """Fills in what was left to the data: channels, and the depth for square images of `size` pixels; and `norm`, the method's, if none was chosen.
 
@@ -45,6 +49,10 @@ class UNetConfig(Strict):
             raise UsageError(
                 f"--size {size}: a U-Net that halves {self.depth or 'at least 4'} times needs a multiple of {multiple}; "
                 f"use {f'{below} or ' if below else ''}{above}, or --generator.depth {max(1, halvings)}."
+            )
+        if self.attention and self.attention >= depth:
+            raise UsageError(
+                f"--generator.attention {self.attention}: this U-Net halves {depth} times, so give 1 to {depth - 1}."
             )
         channels = {"in_channels": self.in_channels or in_channels, "out_channels": self.out_channels or out_channels}
         return self.model_copy(update={**channels, "depth": depth, "norm": self.norm or norm or "batch"})
@@ -79,12 +87,13 @@ class UNet(nn.Module):
         for level in range(last, 0, -1):
             inward = widths[level] * (1 if level == last else 2)  # the skip doubles the channels
             dropout = config.dropout if last - level < 3 else 0.0
-            layers = [nn.ReLU(), _double(inward, widths[level - 1], bias, config.upsampling)]
+            layers = [nn.ReLU(), double(inward, widths[level - 1], bias, config.upsampling)]
             layers += [norm_layer(config.norm, widths[level - 1])]
             layers += [nn.Dropout(dropout)] if dropout else []
+            layers += [SelfAttention(widths[level - 1])] if level == config.attention else []
             self.up.append(nn.Sequential(*layers))
         inward = widths[0] * (1 if last == 0 else 2)
-        self.head = nn.Sequential(nn.ReLU(), _double(inward, config.out_channels, True, config.upsampling), nn.Tanh())
+        self.head = nn.Sequential(nn.ReLU(), double(inward, config.out_channels, True, config.upsampling), nn.Tanh())
 
     def forward(self, source: Tensor) -> Tensor:
         """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1]."""
@@ -98,7 +107,8 @@ class UNet(nn.Module):
         return self.head(x)
 
 
-def _double(in_channels: int, out_channels: int, bias: bool, upsampling: Upsampling) -> nn.Module:
+def double(in_channels: int, out_channels: int, bias: bool, upsampling: Upsampling) -> nn.Module:
+    """A layer that doubles the resolution, as decoders do."""
     if upsampling == "resize":
         return ResizeConv(in_channels, out_channels, bias)
     if upsampling == "blur":

@@ -8,11 +8,13 @@ from torch.utils.data import Dataset
 from img2img.config import DataConfig
 from img2img.data.check import DataReport, check_pairs
 from img2img.data.check_labelled import check_labelled
+from img2img.data.check_single import check_single
 from img2img.data.check_unpaired import check_unpaired
 from img2img.data.classes import declared
 from img2img.data.dataset import PairedImages
 from img2img.data.folders import Pair, PairedFolder, Split, existing_folder, find_pairs, hold_out
 from img2img.data.labelled import find_labelled, label_sides
+from img2img.data.single import SingleImages, find_single, hold_out_single
 from img2img.data.transforms import JointTransform
 from img2img.data.unpaired import UnpairedFolder, UnpairedImages, find_unpaired, hold_out_images
 from img2img.errors import UsageError, listed
@@ -163,6 +165,47 @@ class UnpairedMaterial:
 
     def described(self) -> str:
         return f"{len(self.train.sources)} source and {len(self.train.targets)} target images, unpaired"
+
+
+class SingleMaterial:
+    """Images of one kind, for methods that make such from noise."""
+
+    def __init__(self, data: DataConfig, with_classes: bool) -> None:
+        self.splits = find_single(data.path, with_classes)
+
+    def check(self, progress: Ticker | None) -> DataReport:
+        return check_single(self.splits, progress)
+
+    def choose(self, holdout: float) -> None:
+        if "train" not in self.splits:
+            raise UsageError(f"there is no train split, only {listed(list(self.splits))}.")
+        self.train = self.splits["train"]
+        self.validation, self.name = self.train, ""
+        for split in ("val", "test"):
+            if (
+                not self.name
+                and split in self.splits
+                and self.splits[split].files
+                and not (holdout and split == "test")
+            ):
+                self.validation, self.name = self.splits[split], split
+        if holdout and not self.name:
+            self.train, self.validation = hold_out_single(self.train, holdout)
+            self.name = "train, held out"
+
+    def train_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> SingleImages:
+        return SingleImages(self.train, transform, out_channels, seed)
+
+    def trial(self, role: Role) -> Trial:
+        return Trial([], False, self.validation.files, self.name)
+
+    @property
+    def length(self) -> int:
+        return len(self.train.files)
+
+    def described(self) -> str:
+        classes = f" of {len(self.train.classes)} classes" if self.train.classes else ""
+        return f"{len(self.train.files)} images{classes}"
 
 
 def _full(folder: UnpairedFolder) -> bool:

@@ -100,15 +100,18 @@ class Monitor:
         sentences: list[str] = []
         numbers: dict[str, float] = {}
         for role, (source, fake, target) in translations.items():
+            noise = source is target  # nothing that outputs could be tied to
             watched = self.watched.setdefault(role, _Watched())
-            found = self._game(watched, update, role, means)
+            found = self._game(watched, update, role, means, noise)
             _remember(watched, source, fake, target)
             if len(watched.thumbnails) >= ENOUGH:
                 suffix = f"_{role}" if role else ""
                 variety, change = _variety(watched), _mean(change for change, _ in watched.changes)
                 numbers[f"monitor/variety{suffix}"] = variety
                 copied = min(COPIED, COPIED_OF_TRUTH * _mean(truth for _, truth in watched.changes))
-                found |= _outputs(variety, change, copied)
+                found |= (
+                    _outputs(variety, change, copied, noise) if update >= PATIENCE or not noise else {}
+                )  # first all are gray
                 if len(watched.changes) >= ENOUGH:
                     numbers[f"monitor/change{suffix}"] = change
             where = f" ({role})" if role else ""
@@ -118,7 +121,9 @@ class Monitor:
             watched.said = set(found)
         return sentences, numbers
 
-    def _game(self, watched: _Watched, update: int, role: Role, means: Mapping[str, float]) -> dict[str, str]:
+    def _game(
+        self, watched: _Watched, update: int, role: Role, means: Mapping[str, float], noise: bool
+    ) -> dict[str, str]:
         accuracy = means.get(f"D/{DISCRIMINATOR_OF[role]}accuracy")
         gradient = means.get(f"G/{f'{role}_' if role else ''}gradient")
         if accuracy is None or gradient is None:
@@ -135,13 +140,13 @@ class Monitor:
             return {
                 "discriminator": f"the discriminator has won: it is right on {right:.0%} of what it sees, and the gradient that "
                 f"it gives the generator has faded to {faint / watched.strongest:.0%} of what it was. Try --augment colour "
-                "translation cutout, --r1 1 (with --discriminator.norm instance), fewer --discriminator.channels, or --adversarial "
+                f"translation cutout, --r1 1{'' if noise else ' (with --discriminator.norm instance)'}, fewer --discriminator.channels, or --adversarial "
                 "lsgan or hinge."
             }
         if right < NEVER_RIGHT and watched.most_right > ONCE_RIGHT:
             return {
                 "generator": f"the generator has won: the discriminator, once right on {watched.most_right:.0%}, is right on {right:.0%} of what it sees, as by tossing a "
-                "coin, and teaches nothing. Try more --discriminator.channels or --discriminator.layers, or a weaker "
+                f"coin, and teaches nothing. Try more --discriminator.channels{'' if noise else ' or --discriminator.layers'}, or a weaker "
                 "regularisation of it."
             }
         return {}
@@ -150,7 +155,7 @@ class Monitor:
 def _remember(watched: _Watched, source: Tensor, fake: Tensor, target: Tensor) -> None:
     small = [F.adaptive_avg_pool2d(each.detach().float(), THUMBNAIL).cpu() for each in (source, fake, target)]
     watched.thumbnails.extend(zip(*small, strict=True))
-    if source.shape == fake.shape:
+    if source.shape == fake.shape and source is not target:
         changes = [(source.float() - other.float()).abs().mean().item() / 2 for other in (fake, target)]
         watched.changes.append((changes[0], changes[1]))
 
@@ -164,12 +169,15 @@ def _variety(watched: _Watched) -> float:
     return distances[1] / expected if expected > 1e-3 else 1.0
 
 
-def _outputs(variety: float, change: float, copied: float) -> dict[str, str]:
+def _outputs(variety: float, change: float, copied: float, noise: bool) -> dict[str, str]:
     found = {}
     if variety < COLLAPSED:
+        others, tie = "the inputs or the targets do", "a larger weight of what ties the output to the input"
+        if noise:
+            others, tie = "the real images do", "--adversarial wasserstein --gradient-penalty 10"
         found["collapse"] = (
-            f"the outputs hardly vary any more: they differ from each other {variety:.0%} as much as the inputs or the "
-            "targets do (mode collapse). Try a lower --lr, --r1 1, or a larger weight of what ties the output to the input."
+            f"the outputs hardly vary any more: they differ from each other {variety:.0%} as much as {others} "
+            f"(mode collapse). Try a lower --lr, --r1 1, or {tie}."
         )
     if change < copied:
         found["copy"] = (

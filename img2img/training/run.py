@@ -1,7 +1,6 @@
 """`img2img train`: from a config to a run's folder."""
 
 import gc
-import os
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -11,21 +10,20 @@ from typing import Any
 import torch
 from rich.progress import Progress
 from torch import Tensor
-from torch.utils.data import DataLoader
 
 from img2img.config import RunConfig, write_config
 from img2img.data.check import DataReport
-from img2img.data.dataset import collate
-from img2img.data.sampler import BatchOrder
-from img2img.data.transforms import JointTransform
 from img2img.errors import UsageError
 from img2img.machine import choose_device, choose_precision, tune_allocator
 from img2img.methods.base import CoarseToFine, Method
 from img2img.methods.perceptual import PerceptualConfig
 from img2img.networks.blocks import memory_format
 from img2img.networks.labels import painted, planes, without
+from img2img.networks.progressive import never_grown
+from img2img.training.gallery import Gallery
+from img2img.training.loading import make_loader
 from img2img.training.logs import RunLog
-from img2img.training.material import Material, PairedMaterial, UnpairedMaterial
+from img2img.training.material import Material, PairedMaterial, SingleMaterial, UnpairedMaterial
 from img2img.training.portfolio import DIRECTIONS, Portfolio
 from img2img.training.schedule import total_updates
 from img2img.training.setup import (
@@ -127,9 +125,14 @@ class _Run:
         self.config = config
         device = choose_device(config.device)
         precision = choose_precision(config.mixed_precision, device)
-        partly = bool(config.method.coarser() or getattr(config.method, "coarse_run", None))
+        grows = config.method.generator.kind == "progressive"
+        partly = bool(grows or config.method.coarser() or getattr(config.method, "coarse_run", None))
         self.accelerator = make_accelerator(device, precision, config.accumulation, partly)
-        self.material: Material = (PairedMaterial if config.method.paired else UnpairedMaterial)(config.data)
+        noise = config.method.from_noise
+        kinds: Any = PairedMaterial if config.method.paired else UnpairedMaterial
+        self.material: Material = (
+            SingleMaterial(config.data, config.method.takes_classes) if noise else kinds(config.data)
+        )
         assert config.output is not None
         self.folder = config.output
         self._check(quiet, report)
@@ -138,7 +141,8 @@ class _Run:
 
         torch.manual_seed(config.seed)
         self.method: Method = config.method.build(self.in_channels, self.out_channels, shorter(config.data))
-        refuse_sides(self.method, config.data)
+        if not noise:
+            refuse_sides(self.method, config.data)
         if self.report.classes is None and any(each.kind == "instances" for _, each in self.method.encoders.values()):
             raise UsageError(
                 "--encoder learns the styles of labelled instances, but these are images; leave it out, or use spade."
@@ -147,7 +151,8 @@ class _Run:
             self.method.begin_from(coarse_weights(config))
         encoders = {role: encoder for role, (_, encoder) in self.method.encoders.items()}
         architectures = self.method.generator_configs, encoders
-        self.portfolio = Portfolio(config, *architectures, self.material, self.accelerator, self.report)
+        keeper: Any = Gallery if noise else Portfolio
+        self.portfolio = keeper(config, *architectures, self.material, self.accelerator, self.report)
         self.memory_format = memory_format(self.method.networks.values(), device, precision)
         if config.channels_last != "auto":
             self.memory_format = torch.channels_last if config.channels_last == "yes" else torch.contiguous_format
@@ -242,12 +247,17 @@ class _Run:
                 log.say(longer if finished else f"Going on from update {progress.update} of {total}.")
                 if not same_processes:
                     log.say("The number of processes has changed, so random numbers go on differently.")
+            too_short = never_grown(self.method.generator_configs.get(""), total)
+            if too_short:
+                log.say(f"Warning: {too_short}")
             hooks = Hooks(partial(self.portfolio.validate, log), self.portfolio.save_newest)
             if saved:
                 self.portfolio.save_newest(
                     trainer.generators, trainer.encoders, progress
                 )  # a kill may have come before the translators
-            loader = self._loader((total - progress.update) * config.accumulation)
+            batches = (total - progress.update) * config.accumulation
+            channels = self.in_channels, self.out_channels
+            loader = make_loader(config, self.material, channels, progress.samples, batches, accelerator)
             done = trainer.run(loader, self.folder / CHECKPOINTS, self._rhythm(total, global_batch), log, hooks)
             accelerator.wait_for_everyone()
             self._conclude(log, done)
@@ -274,10 +284,10 @@ class _Run:
             say("First, at half the size, the generator with an enhancer less:")
         precision = {"no": "fp32"}.get(self.accelerator.mixed_precision, self.accelerator.mixed_precision)
         processes = self.accelerator.num_processes
+        channels = f"{'' if config.method.from_noise else f'{self.in_channels} → '}{self.out_channels}"
         sides = f"{config.data.width}×{config.data.size}" if config.data.width else str(config.data.size)
         say(
-            f"{config.method.name}: {self.material.described()} ({self.report.sizes}), {self.in_channels} → {self.out_channels} "
-            f"channels at {sides} pixels; {total} updates of {global_batch} images on "
+            f"{config.method.name}: {self.material.described()} ({self.report.sizes}), {channels} channels at {sides} pixels; {total} updates of {global_batch} images on "
             f"{self.accelerator.device.type} in {precision}{f', {processes} processes' if processes > 1 else ''}."
         )
         for name, network in self.trainer.bare.items():
@@ -286,7 +296,7 @@ class _Run:
         say(f"  everything goes to {self.folder}")
 
     def _conclude(self, log: RunLog, done: bool) -> None:
-        say, scores = log.say, self.trainer.state.progress.scores
+        config, say, scores = self.config, log.say, self.trainer.state.progress.scores
         if log.warnings:
             say("What the monitor found:\n" + "\n".join(f"  {sentence}" for sentence in log.warnings[-10:]))
         if not done:
@@ -298,49 +308,12 @@ class _Run:
             say(f"Done. Validation at the end: {text}.")
         else:
             say("Done.")
+        if config.method.from_noise:
+            say(f"Make images with it:\n  img2img sample --model {self.folder} --count 64 --output SAMPLES")
+            return
         for role in self.method.generators if self.whole is None else ():
             direction = f" --direction {DIRECTIONS[role]}" if role else ""
             say(f"Convert a folder with it:\n  img2img convert SOURCE TARGET --model {self.folder}{direction}")
-
-    def _loader(self, batches: int) -> DataLoader[Any]:
-        data, config = self.config.data, self.config
-        transform = JointTransform(
-            data.size,
-            width=data.width,
-            resize=data.resize,
-            jitter=data.jitter,
-            flip=data.flip,
-            vertical_flip=data.vertical_flip,
-            rotate=data.rotate,
-            quarter_turns=data.quarter_turns,
-            colour_jitter=data.colour_jitter,
-        )
-        images = self.material.train_set(transform, self.in_channels, self.out_channels, config.seed)
-        order = BatchOrder(
-            self.material.length,
-            config.batch_size,
-            self.trainer.state.progress.samples,
-            batches,
-            config.seed,
-            self.accelerator.process_index,
-            self.accelerator.num_processes,
-        )
-        on_gpu = self.accelerator.device.type != "cpu"
-        workers = config.workers if config.workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 0
-        return DataLoader(
-            images,
-            batch_sampler=order,
-            num_workers=workers,
-            pin_memory=self.accelerator.device.type == "cuda",
-            worker_init_fn=_leave_group,
-            collate_fn=collate,
-            generator=torch.Generator(),  # else each loader draws from the global random state, and a resume would differ
-        )
-
-
-def _leave_group(_worker: int) -> None:
-    """Ctrl-C reaches the whole process group; the workers must live on until the main process has saved."""
-    os.setsid()
 
 
 def _more(items: list[str]) -> str:

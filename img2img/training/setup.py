@@ -37,7 +37,9 @@ def resolved(config: RunConfig[Any]) -> RunConfig[Any]:
     paths = {name: path.resolve() for name in names if isinstance(path := getattr(data, name), Path)}
     if not paths.keys() - {"classes"}:
         raise UsageError("which data? Give --data FOLDER.")
-    if not config.method.paired:
+    if config.method.from_noise:
+        _refuse_what_noise_has_no_use_for(config)
+    elif not config.method.paired:
         _refuse_what_needs_pairs(config)
     _check_judges(config)
     if data.derive and data.colour_jitter:
@@ -82,7 +84,7 @@ def _check_judges(config: RunConfig[Any]) -> None:
     if config.feature_weights and not config.feature_weights.is_file():
         raise UsageError(f"--feature-weights {config.feature_weights}: there is no such file.")
     if config.feature_weights and config.features in ("random", "none"):
-        raise UsageError(f"--feature-weights are Inception's, but --features is {config.features}; leave one out.")
+        raise UsageError(f"--feature-weights are for other features than --features {config.features}; leave one out.")
 
 
 def _refuse_what_needs_pairs(config: RunConfig[Any]) -> None:
@@ -98,6 +100,27 @@ def _refuse_what_needs_pairs(config: RunConfig[Any]) -> None:
         raise UsageError(f"--data.colour-jitter changes only sources, which {name} would learn to undo; leave it out.")
     if name == "cyclegan" and data.direction == "BtoA":
         raise UsageError("cyclegan learns both directions; leave --direction out, and give it to convert.")
+
+
+def _refuse_what_noise_has_no_use_for(config: RunConfig[Any]) -> None:
+    name, data = config.method.name, config.data
+    given = {
+        "source": data.source, "target": data.target, "labels": data.labels, "instances": data.instances, "classes": data.classes,
+        "derive": data.derive, "ignore-label": data.ignore_label, "in-channels": data.in_channels,
+        "colour-jitter": data.colour_jitter or None,
+    }  # fmt: skip
+    for option, value in given.items():
+        if value is not None:
+            raise UsageError(
+                f"--data.{option}: {name} makes images from noise, and takes one folder of images, --data FOLDER; leave it out."
+            )
+    if data.width is not None or data.direction == "BtoA":
+        option = "--direction" if data.width is None else "--width"
+        raise UsageError(f"{option}: {name} makes square images from noise; leave it out.")
+    if config.memory == "low":
+        raise UsageError(
+            f"--memory low is for translators of large images, not for {name}; take a smaller --batch-size."
+        )
 
 
 def resumed_config(run: Path) -> RunConfig[Any]:

@@ -16,7 +16,7 @@ from accelerate.utils import broadcast, reduce
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from img2img.methods.base import Method, Phase, Role, Translations
+from img2img.methods.base import Method, Phase, Role, Translations, is_due
 from img2img.training.ema import EMA
 from img2img.training.logs import RunLog
 from img2img.training.memory import recompute
@@ -178,9 +178,10 @@ class Trainer:
             images = len(next(iter(batch.values()))) * self.accelerator.num_processes
             progress.samples += images
             meter.add(losses, images)
+        trained = {name for phase in self.method.phases if is_due(phase, progress.update) for name in phase.trains}
         progress.update += 1
-        for name, ema in self.state.emas.items():
-            ema.update(self.bare[name])
+        for name in self.state.emas.keys() & trained:
+            self.state.emas[name].update(self.bare[name])
 
     def _backward(self, batch: Mapping[str, Tensor], factor: float) -> tuple[dict[str, Tensor], Translations]:
         """Forward, and each phase that is due: backward, and at the end of an accumulation its optimizer's step.
@@ -192,7 +193,7 @@ class Trainer:
         with self.accelerator.accumulate(*self.wrapped.values()):
             outputs = self.method.forward(batch, update)
             for phase in self.method.phases:
-                if update % phase.every:
+                if not is_due(phase, update):
                     continue
                 optimizer = self.optimizers[phase.name]
                 for group in optimizer.param_groups:
@@ -212,6 +213,8 @@ class Trainer:
                         del losses
                 optimizer.step()
                 optimizer.zero_grad()
+                if phase.after and self.accelerator.sync_gradients:
+                    phase.after()
         return logged | outputs.metrics, outputs.translations
 
     def _gradient_scale(self) -> float:

@@ -2,19 +2,24 @@
 
 from img2img.translator.anysize import BlendedWarning, pad_to
 from img2img.translator.config import Mode, Training, TranslatorConfig
-from img2img.translator.storage import find_translator, has_both_directions, load_weights, skeleton
+from img2img.translator.loading import load
+from img2img.translator.sampler import Sampler, SamplerConfig
+from img2img.translator.storage import find_translator, has_both_directions, is_sampler, load_weights, skeleton
 from img2img.translator.style import Style
-from img2img.translator.translator import Translator, load
+from img2img.translator.translator import Translator
 
 __all__ = [
     "BlendedWarning",
     "Mode",
+    "Sampler",
+    "SamplerConfig",
     "Style",
     "Training",
     "Translator",
     "TranslatorConfig",
     "find_translator",
     "has_both_directions",
+    "is_sampler",
     "load",
     "load_weights",
     "pad_to",

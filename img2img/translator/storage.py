@@ -1,5 +1,6 @@
 """Where translators lie, and how their weights are read."""
 
+import json
 from pathlib import Path
 from typing import Any, Literal
 
@@ -9,7 +10,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from img2img.errors import UsageError, explain, listed
+from img2img.errors import UsageError, UserError, explain, listed
 from img2img.files import older
 from img2img.networks import build_encoder, build_generator
 from img2img.translator.config import TranslatorConfig
@@ -25,6 +26,8 @@ def read_config(folder: Path) -> TranslatorConfig:
     Raises:
         UsageError: if its config can't be read.
     """
+    if is_sampler(folder):
+        raise UsageError(f"{folder} makes images from noise, not from images: use img2img sample --model {folder}.")
     try:
         return TranslatorConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
     except ValidationError as error:
@@ -33,6 +36,33 @@ def read_config(folder: Path) -> TranslatorConfig:
         raise UsageError(f"{folder / CONFIG_FILE} can't be read: {error.strerror}.") from None
     except UsageError as error:
         raise UsageError(f"{folder / CONFIG_FILE}: {error}") from None
+
+
+def is_sampler(folder: Path) -> bool:
+    """Whether what lies in a folder makes images from noise.
+
+    Raises:
+        UsageError: if its config can't be read.
+    """
+    try:
+        values = json.loads((folder / CONFIG_FILE).read_bytes())
+    except OSError as error:
+        raise UsageError(f"{folder / CONFIG_FILE} can't be read: {error.strerror}.") from None
+    except ValueError as error:
+        raise UsageError(f"{folder / CONFIG_FILE} is damaged: {error}.") from None
+    return isinstance(values, dict) and values.get("kind") == "sampler"
+
+
+def refuse_other_files(folder: Path) -> None:
+    """A model may take the place of another, and of nothing else.
+
+    Raises:
+        UserError: if the folder is a file, or holds something else.
+    """
+    if folder.exists() and not folder.is_dir():
+        raise UserError(f"{folder} is a file; give a folder.")
+    if folder.exists() and not {file.name for file in folder.iterdir()} <= FILES:
+        raise UserError(f"{folder} holds other files; give an empty folder, or one that holds only a translator.")
 
 
 def find_translator(path: Path, direction: Literal["AtoB", "BtoA"] | None = None) -> Path:

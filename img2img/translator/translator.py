@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor, nn
 
-from img2img.errors import UsageError, UserError
+from img2img.errors import UsageError
 from img2img.files import whole_folder, write_tensors
 from img2img.images import Array, ImageError, split_alpha, to_pil, with_channels
 from img2img.images.tensors import to_array, to_tensor
@@ -25,13 +25,13 @@ from img2img.translator.labelled import as_maps
 from img2img.translator.storage import (
     CONFIG_FILE,
     ENCODER_FILE,
-    FILES,
     STYLES_FILE,
     WEIGHTS_FILE,
     find_translator,
     load_styles,
     load_weights,
     read_config,
+    refuse_other_files,
     skeleton,
 )
 from img2img.translator.style import Style, Styled, chosen_style, default_style, features_of
@@ -284,10 +284,7 @@ class Translator:
             UserError: if it can't be written, or the folder holds something else.
         """
         folder = Path(folder)
-        if folder.exists() and not folder.is_dir():
-            raise UserError(f"{folder} is a file; give a folder.")
-        if folder.exists() and not {file.name for file in folder.iterdir()} <= FILES:
-            raise UserError(f"{folder} holds other files; give an empty folder, or one that holds only a translator.")
+        refuse_other_files(folder)
         with whole_folder(folder) as new:
             write_tensors(new / WEIGHTS_FILE, self.generator.state_dict())
             if self.encoder is not None:
@@ -313,16 +310,3 @@ class Translator:
         load_weights(generator, folder / WEIGHTS_FILE)
         encoder, styles = load_styles(config, folder)
         return cls(config, generator.eval(), encoder, styles).to(choose_device(str(device)))
-
-
-def load(
-    path: Path | str, device: torch.device | str = "cpu", *, direction: Literal["AtoB", "BtoA"] | None = None
-) -> Translator:
-    """Loads a translator from its folder or its run's folder.
-
-    Args:
-        path: a folder that `Translator.save` or `img2img train` wrote.
-        device: where to put the weights: ``cpu``, ``cuda`` …, or ``auto``, the fastest there is.
-        direction: which translator of a run that learned both ways, as CycleGAN does; by default AtoB.
-    """
-    return Translator.load(path, device, direction=direction)

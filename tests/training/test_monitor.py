@@ -55,6 +55,20 @@ def test_the_generator_has_won() -> None:
     assert 600 < update <= 740 and "the generator has won" in sentence and "--discriminator.channels" in sentence
 
 
+def test_images_from_noise_are_compared_with_the_real_ones() -> None:
+    """There is nothing that they could copy; and the first of them are gray, which is no collapse."""
+    monitor, random, said = Monitor(), torch.Generator().manual_seed(0), []
+    for update in range(20, 801, 20):
+        real = torch.rand(4, 1, 32, 32, generator=random) * 2 - 1
+        spread = 0.0 if update < 120 or update > 600 else 1.0
+        fake = spread * (torch.rand(4, 1, 32, 32, generator=random) * 2 - 1)
+        sentences, numbers = monitor.observe(update, {"D/accuracy": 0.8, "G/gradient": 1.0}, {"": (real, fake, real)})
+        said += [(update, sentence) for sentence in sentences]
+        assert "monitor/change" not in numbers
+    ((update, sentence),) = said
+    assert 600 < update <= 800 and "as much as the real images do (mode collapse)" in sentence
+
+
 def test_mode_collapse() -> None:
     one = torch.rand(1, 3, 16, 16) * 2 - 1
 

@@ -13,6 +13,7 @@ from test_resume import finish
 
 from img2img.config import write_config
 from img2img.launch import asked_for, launched_alone
+from img2img.translator import Sampler, load
 
 DISCRIMINATOR = {"kind": "patch", "channels": 4, "layers": 1, "norm": "instance"}
 METHODS: dict[str, dict[str, Any]] = {
@@ -106,3 +107,20 @@ def test_a_launcher_that_started_too_few_is_noticed(environment: dict[str, str],
 )
 def test_how_many_were_asked_for(command: str, asked: tuple[int, int]) -> None:
     assert asked_for(command.split()) == asked
+
+
+@pytest.mark.parametrize("name", ["gan", "infogan"])
+def test_two_processes_make_images_from_noise(classes: Path, tmp_path: Path, name: str) -> None:
+    """Their noise differs, so they equal no single process; but they stay together, and do the same again."""
+    steps: dict[str, Any] = {"steps": 5, "validate_every": 5, "ema": 0.5, "features": "random", "best": "kid"}
+    for run in ("one", "two"):
+        settings = {"name": name, "discriminator_steps": 2}
+        write_config(tmp_path / f"{run}.yaml", tiny_config(classes, tmp_path / run, settings, batch_size=2, **steps))
+        finish(tmp_path / run, tmp_path / f"{run}.yaml", 2)
+    one, two = newest(tmp_path / "one"), newest(tmp_path / "two")
+    assert all(torch.equal(tensor, two[key]) for key, tensor in one.items())
+    lines = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
+    assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 5] and lines[-1]["val/kid"] is not None
+    assert isinstance(load(tmp_path / "one" / "best"), Sampler)
+    trained = [line["step"] for line in lines if "G/adversarial" in line]
+    assert trained == [2, 4], "the generator is due at every second update"

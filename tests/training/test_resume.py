@@ -3,6 +3,7 @@
 import contextlib
 import json
 import os
+import random
 import shutil
 import signal
 import socket
@@ -62,6 +63,15 @@ LABELLED: dict[str, dict[str, Any]] = {
     "spade": {"name": "spade", "encoder": True},
     "pix2pixhd": {"name": "pix2pixhd", "encoder": True, "pool": 2, "coarse_share": 0.0},
 }
+NOISE: dict[str, dict[str, Any]] = {
+    "gan": {"name": "gan", "discriminator_steps": 2, "instance_noise": 0.1, "augment": ("translation",)},
+    "infogan": {"name": "infogan", "discriminator_steps": 3},
+    "progressive": {
+        "name": "gan",
+        "generator": {"kind": "progressive", "channels": 2, "latent": 4, "grow_updates": 2},
+        "discriminator": {"kind": "progressive", "channels": 2},
+    },
+}
 UNPAIRED: dict[str, dict[str, Any]] = {
     "cyclegan": {
         "name": "cyclegan",
@@ -79,25 +89,30 @@ UNPAIRED: dict[str, dict[str, Any]] = {
     ("method", "accumulation"),
     [
         *((name, batches) for name in ("pix2pix", "cyclegan", "spade") for batches in (1, 2)),
-        *((name, 1) for name in ("cut", "fastcut", "pix2pixhd")),
+        *((name, 1) for name in ("cut", "fastcut", "pix2pixhd", "infogan")),
+        *(("gan", batches) for batches in (1, 2)),
+        ("progressive", 1),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
-    pairs: Path, unpaired: Path, labelled: Path, tmp_path: Path, method: str, accumulation: int
+    pairs: Path, unpaired: Path, labelled: Path, classes: Path, tmp_path: Path, method: str, accumulation: int
 ) -> None:
     options: dict[str, Any] = {"ema": 0.9, "checkpoint_every": 3, "accumulation": accumulation, "batch_size": 2}
     options["log_every"] = 4  # the run is stopped between two lines of the log
     data = pairs if method == "pix2pix" else labelled if method in LABELLED else unpaired
+    data = classes if method in NOISE else data
     options |= {"data": {"size": 64}} if method == "spade" else {}
-    settings = {**UNPAIRED, **LABELLED}.get(method, METHOD)
+    settings = {**UNPAIRED, **LABELLED, **NOISE}.get(method, METHOD)
     whole = train(tiny_config(data, tmp_path / "whole", settings, steps=8, **options), quiet=True)
 
     class StopError(Exception):
         pass
 
+    from img2img.training.gallery import Gallery
     from img2img.training.portfolio import Portfolio
 
-    saved = Portfolio.save_newest
+    keeper: Any = Gallery if method in NOISE else Portfolio
+    saved = keeper.save_newest
 
     def stop(self: Any, generators: Any, encoders: Any, progress: Any) -> None:
         saved(self, generators, encoders, progress)
@@ -105,7 +120,7 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
             raise StopError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(Portfolio, "save_newest", stop)
+        patch.setattr(keeper, "save_newest", stop)
         with pytest.raises(StopError):
             train(tiny_config(data, tmp_path / "parts", settings, steps=8, **options), quiet=True)
     torch.manual_seed(999)  # a resume must not depend on what is there
@@ -114,11 +129,18 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     assert lines(whole) == lines(tmp_path / "parts"), "the log has each step once, with equal losses"
 
 
+def free_port() -> int:
+    """Below those that the system gives to outgoing connections, one of which might else take it before the launcher does."""
+    for port in random.sample(range(15000, 30000), 100):
+        with socket.socket() as probe, contextlib.suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("no port is free")
+
+
 def launch(run: Path, config: Path | None, processes: int) -> subprocess.Popen[bytes]:
     """`img2img train` in processes of its own; a new run reads `config`, else it is resumed."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port = probe.getsockname()[1]
+    port = free_port()
     launcher = [sys.executable]
     if processes > 1:
         launcher += ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
@@ -127,13 +149,13 @@ def launch(run: Path, config: Path | None, processes: int) -> subprocess.Popen[b
     what = ["--config", str(config)] if config else ["--resume", str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     command = [*launcher, "-m", "img2img", "train", *what]
-    return subprocess.Popen(
-        command, env=environment, start_new_session=True, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL
-    )
+    with run.with_name(f"{run.name}.said").open("wb") as said:
+        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=said, stderr=said)
 
 
 def finish(run: Path, config: Path | None, processes: int) -> None:
-    assert launch(run, config, processes).wait(300) == 0
+    code = launch(run, config, processes).wait(300)
+    assert code == 0, run.with_name(f"{run.name}.said").read_text()[-5000:]
 
 
 def kill_when(process: subprocess.Popen[bytes], reached: Any) -> bool:

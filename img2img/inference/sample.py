@@ -1,0 +1,129 @@
+"""Images from noise, into a folder: single ones, the way between two, and what a code does."""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+
+from img2img.errors import UsageError
+from img2img.images import Array, Picture, write_image, write_picture
+from img2img.images.tensors import sheet
+from img2img.translator import Sampler
+
+COLUMNS = 10  # of the sheet
+MOST_SHOWN = 100
+FRAME = 80  # milliseconds of a walk's frames
+Ticker = Callable[[int], None]
+
+
+def sample(
+    sampler: Sampler,
+    output: Path | str,
+    *,
+    count: int = 64,
+    seed: int = 0,
+    labels: Sequence[int | str] = (),
+    truncation: float | None = None,
+    interpolate: tuple[int, int] | None = None,
+    how: Literal["spherical", "linear"] = "spherical",
+    sweep: int | None = None,
+    steps: int | None = None,
+    overwrite: bool = False,
+    advance: Ticker = lambda images: None,
+) -> list[Path]:
+    """Writes images that a sampler makes, and a picture of them all.
+
+    Args:
+        sampler: what makes them.
+        output: the folder; it is made.
+        count: images, or with `sweep` rows of them.
+        seed: of the first.
+        labels: classes asked for, by number or name, as many of each; by default all in turn.
+        truncation: as of `Sampler.sample`.
+        interpolate: two seeds: the images on the way from one to the other, and a GIF of the walk.
+        how: which way: spherical or linear.
+        sweep: number of a code of an InfoGAN: for each seed the images that differ in it only.
+        steps: images of a walk, by default 16, or values of a continuous code, by default 10.
+        overwrite: whether files that are there may be replaced.
+        advance: is told how many images were written.
+
+    Returns:
+        The files: images as ``seed0007.png``, and ``sheet.png``; a walk's as ``step0000.png``, and ``walk.gif``; of a sweep
+        ``sweep0.png``.
+
+    Raises:
+        UsageError: for what can't be asked for, or if a file is there.
+    """
+    folder = Path(output)
+    if folder.exists() and not folder.is_dir():
+        raise UsageError(f"--output {folder} is a file; give a folder.")
+    if interpolate is not None and sweep is not None:
+        raise UsageError("--interpolate and --sweep exclude each other.")
+    if sweep is not None and labels:
+        raise UsageError("--sweep changes a code of an infogan, which knows no classes; leave --label out.")
+    if steps is not None and sweep is None and interpolate is None:
+        raise UsageError("--steps belongs to --interpolate or --sweep.")
+    if count < 1:
+        raise UsageError(f"--count {count}: ask for at least 1.")
+    if sweep is not None:
+        rows = sampler.sweep(sweep, count, steps=10 if steps is None else steps, seed=seed, truncation=truncation)
+        return _write(folder, {f"sweep{sweep}.png": sheet(rows)}, overwrite, advance, rows.shape[0] * rows.shape[1])
+    if interpolate is not None:
+        if len(labels) > 1:
+            raise UsageError("--interpolate: one --label is enough.")
+        walk = sampler.interpolate(
+            *interpolate,
+            16 if steps is None else steps,
+            how=how,
+            labels=labels[0] if labels else None,
+            truncation=truncation,
+        )
+        files: dict[str, Array | Picture] = {f"step{number:04d}.png": image for number, image in enumerate(walk)}
+        there_and_back = [*walk, *walk[-2:0:-1]]
+        files["walk.gif"] = Picture(there_and_back, durations=[FRAME] * len(there_and_back))
+        return _write(folder, files | {"sheet.png": sheet(walk[None])}, overwrite, advance)
+    seeds = range(seed, seed + count)
+    wanted = [labels[place % len(labels)] for place in range(count)] if labels else None
+    names = [f"seed{number:04d}.png" for number in seeds]
+    _refuse_existing(folder, [*names, "sheet.png"], overwrite)
+    numbers = sampler.numbers(wanted, seeds)
+    written: list[Path] = []
+    shown: list[Array] = []
+    for start in range(0, count, 64):
+        part = slice(start, start + 64)
+        noise = sampler.noise(seeds[part], truncation)
+        images = sampler.images(noise, None if numbers is None else numbers[part], truncation)
+        written += _write(folder, dict(zip(names[part], images, strict=True)), overwrite, advance)
+        shown += list(images)[: max(0, MOST_SHOWN - len(shown))]
+    columns = min(COLUMNS, len(shown))
+    rest = -len(shown) % columns
+    blank = np.full_like(shown[0], 255)
+    cells = np.stack([*shown, *[blank] * rest])
+    return written + _write(
+        folder, {"sheet.png": sheet(cells.reshape(-1, columns, *cells.shape[1:]))}, overwrite, advance, 0
+    )
+
+
+def _write(
+    folder: Path,
+    files: dict[str, Array | Picture] | dict[str, Array],
+    overwrite: bool,
+    advance: Ticker,
+    images: int | None = None,
+) -> list[Path]:
+    _refuse_existing(folder, list(files), overwrite)
+    for name, content in files.items():
+        if isinstance(content, Picture):
+            write_picture(folder / name, content)
+        else:
+            write_image(folder / name, content)
+        advance(1 if images is None else 0)
+    advance(images or 0)
+    return [folder / name for name in files]
+
+
+def _refuse_existing(folder: Path, names: Sequence[str], overwrite: bool) -> None:
+    there = [name for name in names if (folder / name).exists()]
+    if there and not overwrite:
+        raise UsageError(f"{folder / there[0]} exists; choose another --output, or --overwrite.")

@@ -1,0 +1,36 @@
+"""The variational bound of the mutual information of codes and images (Chen et al. 2016, eq. 5), without constants."""
+
+import math
+from collections.abc import Sequence
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+
+def code_losses(found: Tensor, codes: Tensor, categorical: Sequence[int], continuous: int) -> dict[str, Tensor]:
+    """How far Q is from the codes that images were made from, to be minimised.
+
+    Args:
+        found: (B, sum(categorical) + 2 continuous), what Q says: logits of each categorical code, then the means of the
+            continuous ones, then the logarithms of their variances.
+        codes: (B, sum(categorical) + continuous): one-hot numbers, then values in [-1, 1].
+        categorical: how many values each categorical code has.
+        continuous: how many continuous codes there are.
+
+    Returns:
+        ``categorical``: the cross-entropy, summed over codes; ``continuous``: the negative log-likelihood of a Gaussian,
+        summed over codes; means over the batch. Only those that there are.
+    """
+    found, codes = found.float(), codes.float()
+    losses = {}
+    hot = sum(categorical)
+    if categorical:
+        pairs = zip(found[:, :hot].split(list(categorical), 1), codes[:, :hot].split(list(categorical), 1), strict=True)
+        losses["categorical"] = torch.stack([F.cross_entropy(logits, code) for logits, code in pairs]).sum()
+    if continuous:
+        mean, logvar = found[:, hot:].split(continuous, 1)
+        logvar = logvar.clamp(-6, 6)  # a spread between 0.05 and 20
+        distance = (codes[:, hot:] - mean).square() / logvar.exp()
+        losses["continuous"] = 0.5 * (distance + logvar + math.log(2 * math.pi)).sum(1).mean()
+    return losses

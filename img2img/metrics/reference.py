@@ -1,0 +1,57 @@
+"""Features of real images, found once: kept in the user's cache under a name made of the images' content and the network's weights."""
+
+import hashlib
+import os
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import Tensor, nn
+
+from img2img.errors import UserError
+from img2img.files import write_tensors
+
+
+def cache_folder() -> Path:
+    """Where it is: `img2img/features` in the XDG cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "img2img", "features")
+
+
+def content_of(files: Sequence[Path]) -> str:
+    """A digest of what is in files, in whatever order they stand and whatever they are called."""
+    each = sorted(hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() for file in files)
+    return hashlib.blake2b("".join(each).encode(), digest_size=16).hexdigest()
+
+
+def weights_of(extractor: nn.Module) -> str:
+    """A digest of a network's class and weights."""
+    digest = hashlib.blake2b(type(extractor).__qualname__.encode(), digest_size=16)
+    for name, tensor in sorted(extractor.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+def cached(files: Sequence[Path], extractor: nn.Module, prepared: str, compute: Callable[[], Tensor]) -> Tensor:
+    """The features (N, D) of images, from the cache if they are there.
+
+    Args:
+        files: the images.
+        extractor: the network that finds them.
+        prepared: how images were prepared, in so many words.
+        compute: finds them.
+    """
+    key = "-".join((content_of(files), weights_of(extractor), prepared))
+    place = cache_folder() / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.safetensors"
+    try:
+        return load_file(place)["features"]
+    except (OSError, SafetensorError, KeyError):
+        pass
+    found = compute()
+    try:
+        place.parent.mkdir(parents=True, exist_ok=True)
+        write_tensors(place, {"features": found})
+    except (OSError, UserError):  # a cache that can't be written is none
+        pass
+    return found

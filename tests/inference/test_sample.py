@@ -1,0 +1,171 @@
+"""Images from noise: a run, the command, and what it writes."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from conftest import picture, tiny_config, write_classes
+from PIL import Image
+
+import img2img
+from img2img.cli import main
+from img2img.errors import UsageError
+from img2img.images import read_image, read_picture, write_image
+from img2img.inference.sample import sample
+from img2img.training.run import train
+from img2img.translator import Sampler
+
+CODES: dict[str, Any] = {"name": "infogan"}
+
+
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Finished tiny runs: with classes, without, and with codes."""
+    root = tmp_path_factory.mktemp("noise")
+    data = write_classes(write_classes(root / "data"), split="val")
+    settings: dict[str, Any] = {
+        "gan": {"name": "gan"},
+        "infogan": CODES,
+        "plain": {"name": "gan", "unconditional": True},
+    }
+    options: dict[str, Any] = {"steps": 3, "ema": 0.5, "features": "random"}
+    return {
+        name: train(tiny_config(data, root / name, method, **options), quiet=True) for name, method in settings.items()
+    }
+
+
+def test_a_run_leaves_samplers_and_pictures(runs: dict[str, Path]) -> None:
+    for name, columns, rows in (("gan", 2, 8), ("infogan", 3, 8), ("plain", 8, 8)):
+        run = runs[name]
+        for kind in ("best", "newest"):
+            made = img2img.load(run / kind)
+            assert isinstance(made, Sampler) and made.config.training.updates == 3
+            assert made.config.classes == (("dark", "light") if name == "gan" else ())
+            assert (made.config.codes is not None) == (name == "infogan")
+        picture = read_image(run / "samples" / "00000003.png")
+        assert picture.shape == (34 * rows + 2, 34 * columns + 2, 3)
+        lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+        assert lines[-1]["val/kid"] is not None and lines[-1]["val/fid"] >= 0
+        assert made.config.training.scores.keys() == {"kid", "fid"}
+
+
+def test_images_are_written_by_seed(runs: dict[str, Path], tmp_path: Path) -> None:
+    sampler = Sampler.load(runs["gan"])
+    files = sample(sampler, tmp_path, count=12, seed=5, labels=("light", 0), truncation=0.8)
+    assert [file.name for file in files] == [f"seed{number:04d}.png" for number in range(5, 17)] + ["sheet.png"]
+    wanted = sampler.sample(12, seed=5, labels=["light", 0] * 6, truncation=0.8)
+    assert all((read_image(file) == image).all() for file, image in zip(files, wanted, strict=False))
+    sheet = read_image(files[-1])
+    assert sheet.shape == (2 * 34 + 2, 10 * 34 + 2, 3) and (sheet[36:, -34 * 8 :] == 255).all(), "two rows of ten"
+    with pytest.raises(UsageError, match=r"seed0016\.png exists"):
+        sample(sampler, tmp_path, count=1, seed=16)
+    sample(sampler, tmp_path, count=1, seed=16, overwrite=True)
+
+
+def test_a_walk_is_frames_and_a_gif(runs: dict[str, Path], tmp_path: Path) -> None:
+    sampler = Sampler.load(runs["gan"])
+    files = sample(sampler, tmp_path, interpolate=(3, 9), steps=5, labels=("dark",))
+    assert [file.name for file in files] == [f"step{number:04d}.png" for number in range(5)] + ["walk.gif", "sheet.png"]
+    assert (read_image(files[0]) == sampler.sample(1, seed=3, labels="dark")[0]).all()
+    with Image.open(tmp_path / "walk.gif") as gif:
+        assert getattr(gif, "n_frames", 1) == len(read_picture(tmp_path / "walk.gif").frames) > 1
+    for wrong in ({"labels": ("dark", "light")}, {"sweep": 0}):
+        with pytest.raises(UsageError, match=r"one --label|exclude each other"):
+            sample(sampler, tmp_path / "no", interpolate=(0, 1), **wrong)
+
+
+def test_a_sweep_is_a_sheet(runs: dict[str, Path], tmp_path: Path) -> None:
+    for wrong, words in (({"steps": 0}, "at least 1"), ({"labels": ("a",)}, "leave --label out")):
+        with pytest.raises(UsageError, match=words):
+            sample(Sampler.load(runs["infogan"]), tmp_path, sweep=1, count=4, **wrong)  # type: ignore[arg-type]
+    (file,) = sample(Sampler.load(runs["infogan"]), tmp_path, sweep=0, count=4)
+    assert file.name == "sweep0.png" and read_image(file).shape == (4 * 34 + 2, 3 * 34 + 2, 3)
+
+
+def test_the_command(runs: dict[str, Path], tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    out = tmp_path / "out"
+    command = ["sample", "--model", str(runs["gan"]), "--output", str(out)]
+    assert main([*command, "--count", "3", "--label", "dark"]) == 0
+    assert "4 files in" in capsys.readouterr().out
+    first = {file.name: file.read_bytes() for file in out.iterdir()}
+    assert main([*command, "--count", "3", "--label", "dark"]) == 2
+    assert "exists; choose another --output, or --overwrite" in capsys.readouterr().err
+    assert main([*command, "--count", "3", "--label", "dark", "--overwrite"]) == 0
+    assert {file.name: file.read_bytes() for file in out.iterdir()} == first, "the same seed, the same bytes"
+    for wrong, words in (
+        (["--label", "bird"], "no class 'bird'; there are dark, light"),
+        (["--truncation", "0"], "above 0"),
+        (["--sweep", "0"], "has none"),
+        (["--count", "0"], "at least 1"),
+        (["--interpolate", "1", "2", "--steps", "1"], "at least 2"),
+        (["--seed", "-4"], "give 0 to 4294967295"),
+        (["--seed", "18446744073709551616"], "give 0 to 4294967295"),
+        (["--truncation", "1e-12"], "at least 0.001"),
+        (["--steps", "4"], "--steps belongs to --interpolate or --sweep"),
+    ):
+        assert main([*command[:3], "--output", str(tmp_path / "no"), *wrong]) == 2
+        assert words in capsys.readouterr().err
+    assert not (tmp_path / "no").exists()
+    assert main(["sample", "--model", str(tmp_path), "--output", str(out)]) == 2
+
+
+def test_the_check_knows_images_of_one_kind(classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["check", str(classes)]) == 0
+    shown = capsys.readouterr().out
+    assert "train: 12 images of 2 classes" in shown and "2 classes; 1 channels; sizes 32×32 (24)" in shown
+    write_image(tmp_path / "flat" / "a.png", picture(16, 16))
+    assert main(["check", str(tmp_path / "flat"), "--kind", "images"]) == 0
+    assert "train: 1 images from" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"data": {"size": 48}}, "--size 48: these networks make images of 32, 64, 128 or 256"),
+        ({"data": {"width": 64}}, "--width: gan makes square images"),
+        ({"data": {"direction": "BtoA"}}, "--direction: gan makes"),
+        ({"data": {"derive": "gray"}}, "--data.derive: gan makes images from noise, and takes one folder"),
+        ({"memory": "low"}, "take a smaller --batch-size"),
+        ({"best": "l1"}, "--best l1 compares pairs, and gan knows none; use kid or fid"),
+        ({"best": "kid", "features": "none"}, "leave --features none out"),
+    ],
+)
+def test_settings_that_make_no_sense_are_refused(
+    classes: Path, tmp_path: Path, options: dict[str, Any], words: str
+) -> None:
+    with pytest.raises(UsageError, match=words):
+        train(tiny_config(classes, tmp_path / "run", {"name": "gan"}, **options), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_what_takes_no_classes_does_not_mind_them(classes: Path, tmp_path: Path) -> None:
+    for number in range(3):
+        write_image(classes / "val" / f"loose{number}.png", picture(32, 32, 1, seed=number))
+    with pytest.raises(UsageError, match="is no class of train"):
+        train(tiny_config(classes, tmp_path / "no", {"name": "gan"}), quiet=True)
+    for name, method in (("plain", {"name": "gan", "unconditional": True}), ("codes", CODES)):
+        train(tiny_config(classes, tmp_path / name, method, steps=1), quiet=True)
+    assert Sampler.load(tmp_path / "plain").config.resize == "short"
+
+
+def test_the_paper_s_defaults() -> None:
+    from img2img.config import DataConfig, run_type
+
+    given = run_type("gan")(method={"name": "gan"}, data=DataConfig(size=32))
+    assert (given.data.size, given.data.flip) == (32, 0), "also beside a DataConfig"
+
+    config = run_type("gan")(method={"name": "gan"}, data={"size": 32})
+    assert (config.batch_size, config.decay, config.data.flip, config.data.jitter, config.data.size) == (
+        128,
+        0,
+        0,
+        1,
+        32,
+    )
+    assert (
+        np.isclose(config.method.lr, 2e-4)
+        and config.method.betas == (0.5, 0.999)
+        and config.method.generator.latent == 100
+    )

@@ -1,0 +1,273 @@
+"""GAN and InfoGAN: the game, its losses and its options."""
+
+import math
+from typing import Any
+
+import pytest
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from img2img.errors import UsageError
+from img2img.losses import regularisers
+from img2img.losses.adversarial import Adversarial
+from img2img.losses.information import code_losses
+from img2img.methods.gan import GAN, GANConfig
+from img2img.methods.infogan import InfoGAN, InfoGANConfig
+
+SMALL: dict[str, Any] = {
+    "generator": {"kind": "dcgan", "channels": 2, "latent": 8},
+    "discriminator": {"kind": "dcgan", "channels": 2},
+}
+RESIDUAL: dict[str, Any] = {
+    "generator": {"kind": "biggan", "channels": 2, "latent": 8, "embedding": 4},
+    "discriminator": {"kind": "resnet", "channels": 2},
+}
+
+
+def gan(classes: int = 0, **values: Any) -> GAN:
+    torch.manual_seed(0)
+    return GANConfig.model_validate({**SMALL, **values}).build(classes, 1, 32)
+
+
+def batch(classes: int = 0, count: int = 4) -> dict[str, Tensor]:
+    torch.manual_seed(1)
+    return {"target": torch.rand(count, 1, 32, 32) * 2 - 1, "label": torch.arange(count) % max(1, classes)}
+
+
+KINDS: list[Adversarial] = [
+    "vanilla", "nonsaturating", "lsgan", "hinge", "relativistic", "relativistic-average"
+]  # fmt: skip
+
+
+GROWING: dict[str, Any] = {
+    "generator": {"kind": "progressive", "channels": 2, "latent": 8, "grow_updates": 10},
+    "discriminator": {"kind": "progressive", "channels": 2},
+}
+
+
+def test_networks_grow_together_with_the_updates() -> None:
+    method, data = gan(3, adversarial="wasserstein", gradient_penalty=10.0, **GROWING), batch(3)
+    for update, side in ((0, 4), (12, 8), (25, 8), (33, 16), (80, 32)):
+        outputs = method.forward(data, update)
+        assert outputs.images["fake"].shape[2:] == outputs.images["real"].shape[2:] == (side, side)
+        for losses in (method.discriminator_losses, method.generator_losses):
+            sum(losses(data, outputs).values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None for network in method.networks.values() for p in network.parameters())
+    seen: list[int] = []
+    method.networks["discriminator"].last[0].register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))  # type: ignore[index, union-attr]
+    method.game.config = method.config.model_copy(update={"gradient_penalty": 0.0})
+    method.discriminator_losses(data, outputs)
+    assert seen == [4, 4], "real and generated images are not compared with each other"
+    with pytest.raises(UsageError, match="networks grow together: give both"):
+        gan(generator=GROWING["generator"])
+
+
+@pytest.mark.parametrize("networks", [SMALL, RESIDUAL], ids=["dcgan", "biggan"])
+@pytest.mark.parametrize("classes", [0, 3])
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_game_gives_both_sides_a_gradient(kind: Adversarial, classes: int, networks: dict[str, Any]) -> None:
+    method, data = gan(classes, adversarial=kind, **networks), batch(classes)
+    outputs = method.forward(data)
+    sum(method.discriminator_losses(data, outputs).values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None for p in method.networks["discriminator"].parameters())
+    assert all(p.grad is None for p in method.networks["generator"].parameters())
+    sum(method.generator_losses(data, outputs).values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None for p in method.networks["generator"].parameters())
+    assert outputs.metrics["G/gradient"] > 0
+
+
+def test_the_minimax_game_is_that_of_the_paper() -> None:
+    """Goodfellow et al. 2014, eq. 1, by sigmoids; nothing is halved."""
+    method, data = gan(adversarial="vanilla", discriminator={"kind": "dcgan", "channels": 2, "norm": "none"}), batch()
+    outputs = method.forward(data)
+    network, fake = method.networks["discriminator"], outputs.images["fake"]
+    real_share, fake_share = network(data["target"]).sigmoid(), network(fake).sigmoid()
+    losses = method.discriminator_losses(data, outputs)
+    assert torch.allclose(losses["D/real"], -real_share.log().mean(), atol=1e-6)
+    assert torch.allclose(losses["D/fake"], -(1 - fake_share).log().mean(), atol=1e-6)
+    made = method.generator_losses(data, outputs)["G/adversarial"]
+    assert torch.allclose(made, (1 - fake_share).log().mean(), atol=1e-6)
+
+
+def test_the_generator_is_due_after_so_many_discriminator_updates() -> None:
+    method = gan(discriminator_steps=3)
+    assert [phase.every for phase in method.phases] == [1, 3]
+    data = batch()
+    wanted = [method.forward(data, update).images["fake"].requires_grad for update in range(6)]
+    assert wanted == [False, False, True, False, False, True], "else nothing is held for its gradient"
+
+
+def test_the_gradient_penalty_is_autograd_s() -> None:
+    """Gulrajani et al. 2017, eq. 3, by hand, with the classes that belong to the images."""
+    norm = {"kind": "dcgan", "channels": 2, "norm": "none"}
+    method = gan(3, adversarial="wasserstein", gradient_penalty=10.0, discriminator=norm)
+    data = batch(3)
+    outputs = method.forward(data)
+    torch.manual_seed(5)
+    losses = method.discriminator_losses(data, outputs)
+    torch.manual_seed(5)
+    share = torch.rand(4).view(-1, 1, 1, 1)
+    between = (share * data["target"] + (1 - share) * outputs.images["fake"].detach()).requires_grad_()
+    lengths = []
+    for place in range(4):  # one image at a time
+        value = method.networks["discriminator"](between[place : place + 1], data["label"][place : place + 1])
+        (gradient,) = torch.autograd.grad(value.sum(), between, retain_graph=True)
+        lengths.append(gradient[place].square().sum().sqrt())
+    wanted = 10 * (torch.stack(lengths) - 1).square().mean()
+    assert torch.allclose(losses["D/penalty"], wanted, rtol=1e-4)
+
+
+def test_weights_are_clipped_after_the_discriminator_s_step() -> None:
+    method = gan(adversarial="wasserstein", weight_clip=0.01)
+    discriminator, generator = method.phases
+    assert generator.after is None and discriminator.after is not None
+    discriminator.after()
+    assert max(p.abs().max().item() for p in method.networks["discriminator"].parameters()) <= 0.01
+    assert max(p.abs().max().item() for p in method.networks["generator"].parameters()) > 0.01
+
+
+@pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
+@pytest.mark.parametrize("penalty", [{"r1": 1.0, "r1_every": 1}, {"gradient_penalty": 10.0}])
+def test_penalties_go_through_attention(penalty: dict[str, Any], layout: torch.memory_format) -> None:
+    """Which has a fused kernel that is differentiable only once."""
+    method = gan(discriminator={"kind": "resnet", "channels": 16, "attention": 16}, **penalty)
+    network = method.networks["discriminator"].to(memory_format=layout)
+    torch.nn.init.constant_(next(iter(network.attention.values())).gamma, 1.0)  # type: ignore[operator, union-attr]
+    data = {name: value.to(memory_format=layout) if value.ndim == 4 else value for name, value in batch().items()}
+    sum(method.discriminator_losses(data, method.forward(data)).values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None and p.grad.isfinite().all() for p in network.parameters())
+
+
+def test_orthogonal_regularisation_is_that_of_the_paper() -> None:
+    torch.manual_seed(0)
+    weight = torch.randn(3, 2, 2, 2)
+    rows = [weight[k].flatten() for k in range(3)]
+    wanted = sum((rows[i] @ rows[j]) ** 2 for i in range(3) for j in range(3) if i != j)
+    assert torch.allclose(regularisers.orthogonal([weight]), torch.as_tensor(wanted))
+    assert regularisers.orthogonal([5 * torch.eye(4)]) == 0, "lengths are free"
+    method = gan(orthogonal=1e-4)
+    assert "G/orthogonal" in method.generator_losses(batch(), method.forward(batch()))
+
+
+def test_labels_are_smoothed_on_one_side() -> None:
+    plain = {"discriminator": {"kind": "dcgan", "channels": 2, "norm": "none"}}
+    method, data = gan(label_smoothing=0.1, **plain), batch()
+    outputs = method.forward(data)
+    logits = method.networks["discriminator"](data["target"])
+    wanted = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, 0.9))
+    losses = method.discriminator_losses(data, outputs)
+    assert torch.allclose(losses["D/real"], wanted)
+    assert torch.allclose(losses["D/fake"], F.softplus(method.networks["discriminator"](outputs.images["fake"])).mean())
+
+
+def test_instance_noise_fades() -> None:
+    method = gan(instance_noise=0.5, instance_noise_updates=10)
+    images = torch.zeros(50, 1, 32, 32)
+    spread = [method.game._shown(images, update).std().item() for update in (0, 5, 10, 20)]
+    assert spread == pytest.approx([0.5, 0.25, 0.0, 0.0], abs=0.01)
+
+
+def test_an_auxiliary_classifier_learns_and_teaches_the_class() -> None:
+    method = gan(
+        3, auxiliary_weight=2.0, discriminator={"kind": "dcgan", "channels": 2, "conditioning": "none", "norm": "none"}
+    )
+    data = batch(3)
+    outputs = method.forward(data)
+    network, fake = method.networks["discriminator"], outputs.images["fake"]
+    found = [network(images, data["label"], outputs=True)[1] for images in (data["target"], fake)]
+    each = [F.cross_entropy(logits, data["label"]) for logits in found]
+    assert torch.allclose(method.discriminator_losses(data, outputs)["D/classes"], 2 * (each[0] + each[1]))
+    assert torch.allclose(method.generator_losses(data, outputs)["G/classes"], 2 * each[1])
+
+
+def test_two_time_scales() -> None:
+    assert [phase.lr for phase in gan(lr=1e-4, discriminator_lr=4e-4).phases] == [4e-4, 1e-4]
+
+
+@pytest.mark.parametrize(
+    ("values", "classes", "words"),
+    [
+        ({"adversarial": "wasserstein"}, 0, "--gradient-penalty 10, --weight-clip 0.01, or"),
+        ({"gradient_penalty": 10.0, "discriminator": {"kind": "dcgan", "norm": "batch"}}, 0, "mixes them"),
+        ({"label_smoothing": 0.1, "adversarial": "hinge"}, 0, "--label-smoothing is for vanilla, nonsaturating, lsgan"),
+        ({"weight_clip": 0.1, "discriminator": {"kind": "resnet"}}, 0, "leave one out"),
+        ({"auxiliary_weight": 1.0}, 0, "there are no classes"),
+        ({"auxiliary_weight": 1.0}, 3, "needn't find it; add --discriminator.conditioning none"),
+        ({"discriminator": {"kind": "dcgan", "conditioning": "none"}}, 3, "nothing ties an image to its class"),
+        ({**GROWING, "orthogonal": 1e-4}, 0, "--orthogonal is for weights as they are used"),
+        ({**GROWING, "weight_clip": 0.01}, 0, "--weight-clip is for weights as they are used"),
+        (
+            {"generator": {"kind": "resnet", "attention": 24}},
+            0,
+            "--generator.attention 24: here images are 8, 16, 32 pixels",
+        ),
+        (
+            {"discriminator": {"kind": "resnet", "attention": 32}},
+            0,
+            "--discriminator.attention 32: here images are 4, 8, 16",
+        ),
+    ],
+)
+def test_what_excludes_each_other_is_refused(values: dict[str, Any], classes: int, words: str) -> None:
+    with pytest.raises(UsageError, match=words):
+        gan(classes, **values)
+
+
+@pytest.mark.parametrize("size", [16, 48, 512])
+def test_sizes_that_are_no_power_of_two_are_refused(size: int) -> None:
+    with pytest.raises(UsageError, match=f"--size {size}: these networks make images of 32, 64, 128 or 256 pixels"):
+        GANConfig().build(0, 3, size)
+
+
+def test_penalties_take_group_norm_instead_of_batch_norm() -> None:
+    assert gan(r1=1.0).game.discriminator_config.norm == "group"
+    assert gan().game.discriminator_config.norm == "batch"
+
+
+def test_code_losses_are_cross_entropy_and_gaussian_likelihood() -> None:
+    torch.manual_seed(0)
+    found, values = torch.randn(5, 3 + 2 + 2 * 2), torch.rand(5, 2) * 2 - 1
+    which = torch.tensor([[0, 1], [2, 0], [1, 1], [1, 0], [2, 1]])
+    codes = torch.cat([F.one_hot(which[:, 0], 3), F.one_hot(which[:, 1], 2), values], dim=1)
+    losses = code_losses(found, codes, (3, 2), 2)
+    wanted = -sum(
+        found[b, :3].log_softmax(0)[which[b, 0]] + found[b, 3:5].log_softmax(0)[which[b, 1]] for b in range(5)
+    )
+    assert torch.allclose(losses["categorical"], torch.as_tensor(wanted) / 5)
+    normal = torch.distributions.Normal(found[:, 5:7], (0.5 * found[:, 7:9]).exp())
+    assert torch.allclose(losses["continuous"], -normal.log_prob(values).sum(1).mean(), atol=1e-5)
+    sharp = torch.cat([torch.zeros(1, 1), torch.full((1, 1), -1e6)], dim=1)
+    assert math.isfinite(code_losses(sharp, torch.ones(1, 1), (), 1)["continuous"].item())
+
+
+def test_infogan_without_a_code_is_refused() -> None:
+    with pytest.raises(UsageError, match="needs a code"):
+        InfoGANConfig.model_validate({**SMALL, "codes": {"categorical": (), "continuous": 0}}).build(0, 1, 32)
+
+
+def test_the_shared_embedding_has_no_spectral_norm() -> None:
+    names = gan(3, **RESIDUAL).networks["generator"].state_dict().keys()
+    assert "embedding.weight" in names and "stem.parametrizations.weight.original" in names
+
+
+def test_infogan_gives_codes_to_the_generator_and_finds_them_in_the_discriminator() -> None:
+    torch.manual_seed(0)
+    config = InfoGANConfig.model_validate({**SMALL, "codes": {"categorical": (3,), "continuous": 2}})
+    method: InfoGAN = config.build(10, 1, 32)
+    assert method.generator_configs[""].latent == 8 + 5 and method.generator_configs[""].classes == 0
+    data = batch()
+    outputs = method.forward(data)
+    found = method.discriminator_losses(data, outputs)
+    assert {"D/categorical", "D/continuous"} <= found.keys()
+    sum(found.values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None for p in method.networks["discriminator"].parameters())
+    made = method.generator_losses(data, outputs)
+    made["G/categorical"].backward()
+    assert any(p.grad is not None and p.grad.abs().sum() > 0 for p in method.networks["generator"].parameters())
+    heavier = config.model_copy(update={"categorical_weight": 3.0})
+    method.config = heavier
+    torch.manual_seed(0)
+    assert torch.allclose(
+        method._information(torch.zeros(4, 7), outputs, "D")["D/categorical"], torch.tensor(3 * math.log(3))
+    )
