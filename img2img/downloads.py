@@ -1,5 +1,6 @@
 """Weights that others have trained: kept where PyTorch keeps them, downloaded with a word and a checksum, read without a pickle."""
 
+import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -51,6 +52,11 @@ class Weights:
             reason = " ".join(str(error).split())
             raise UsageError(f"the {self.name} weights can't be downloaded ({reason}): {remedy}") from None
         return self.file
+
+
+def announce(text: str) -> None:
+    """Nothing is downloaded without saying so, also where all else is quiet."""
+    print(text, file=sys.stderr)
 
 
 def read_tensors(file: Path) -> "dict[str, Tensor]":

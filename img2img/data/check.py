@@ -7,12 +7,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Literal
+from typing import Literal, TypeVar
 
 from img2img.data.classes import Classes
 from img2img.data.folders import Derivation, Pair, PairedFolder, Split, no_pairs_sentence
 from img2img.errors import listed
 from img2img.images import ImageError, read_image
+
+Item = TypeVar("Item")
+Fact = TypeVar("Fact")
 
 SMALL = 16  # pixels below which a side teaches nothing
 
@@ -120,14 +123,21 @@ def read_facts(
         digest = hashlib.blake2b(array.tobytes() + repr(array.shape).encode(), digest_size=16).hexdigest()
         return ImageFacts(height, width, channels, array.dtype.itemsize * 8, digest)
 
-    facts: dict[Path, ImageFacts] = {}
-    unreadable: dict[Path, str] = {}
+    return read_each(files, read, advance)
+
+
+def read_each(
+    items: Sequence[Item], read: Callable[[Item], Fact | str], advance: Callable[[], None]
+) -> tuple[dict[Item, Fact], dict[Item, str]]:
+    """Reads items side by side: what they told, and of those for which `read` gave a sentence, that."""
+    facts: dict[Item, Fact] = {}
+    unreadable: dict[Item, str] = {}
     with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for file, outcome in zip(files, pool.map(read, files), strict=True):
+        for item, outcome in zip(items, pool.map(read, items), strict=True):
             if isinstance(outcome, str):
-                unreadable[file] = outcome
+                unreadable[item] = outcome
             else:
-                facts[file] = outcome
+                facts[item] = outcome
             advance()
     return facts, unreadable
 

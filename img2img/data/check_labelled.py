@@ -1,15 +1,13 @@
 """What is wrong with a data set of label maps, found before training starts: labels above all."""
 
-import os
 from collections import Counter
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
 
-from img2img.data.check import DataReport, ImageFacts, Problem, common_channels, counted, read_facts
+from img2img.data.check import DataReport, ImageFacts, Problem, common_channels, counted, read_each, read_facts
 from img2img.data.classes import Classes
 from img2img.data.folders import Pair, PairedFolder, Split, no_pairs_sentence
 from img2img.data.labelled import counts, read_maps
@@ -123,16 +121,7 @@ def _read_maps(pairs: list[Pair], advance: Callable[[], None]) -> tuple[dict[Pai
             return str(error)
         return MapFacts(maps.shape[0], maps.shape[1], counts(maps[..., 0]), int(maps[..., -1].max()) + 1)
 
-    facts: dict[Pair, MapFacts] = {}
-    bad: dict[Pair, str] = {}
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for pair, outcome in zip(pairs, pool.map(read, pairs), strict=True):
-            if isinstance(outcome, str):
-                bad[pair] = outcome
-            else:
-                facts[pair] = outcome
-            advance()
-    return facts, bad
+    return read_each(pairs, read, advance)
 
 
 def _guessed(found: list[MapFacts], ignore: int | None) -> Classes:

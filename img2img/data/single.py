@@ -12,10 +12,10 @@ from torch.utils.data import Dataset
 from img2img.data.dataset import fit_channels, unit
 from img2img.data.folders import SPLITS, Split, existing_folder, image_files
 from img2img.data.sampler import Key
-from img2img.data.transforms import JointTransform
+from img2img.data.transforms import JointTransform, Resize
 from img2img.errors import UsageError, UserError, listed
-from img2img.images import SUFFIXES, read_image
-from img2img.images.tensors import to_tensor
+from img2img.images import SUFFIXES, Array, read_image
+from img2img.images.tensors import to_array, to_tensor
 
 
 @dataclass(frozen=True)
@@ -108,6 +108,15 @@ def hold_out_single(folder: SingleFolder, share: float) -> tuple[SingleFolder, S
         return replace(folder, split=split, files=[folder.files[place] for place in places], labels=labels)
 
     return part(False, folder.split), part(True, "val")
+
+
+def plain_images(
+    folder: SingleFolder, size: int, resize: Resize, channels: int, count: int | None = None
+) -> list[Array]:
+    """Images as a discriminator sees them but for what is random, (size, size, channels), uint8: all, or `count` at even distances."""
+    images = SingleImages(folder, JointTransform(size, resize=resize, jitter=1, flip=0), channels, seed=0)
+    places = np.linspace(0, len(images) - 1, len(images) if count is None else count).round().astype(int)
+    return [to_array(images[0, int(place)]["target"]) for place in places]
 
 
 class SingleImages(Dataset[dict[str, Tensor]]):

@@ -1,7 +1,6 @@
 """How good a translator is on a paired split, or how near one folder of images is to another."""
 
 import json
-import sys
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from functools import partial
@@ -25,6 +24,7 @@ from img2img.data.folders import (
 )
 from img2img.data.labelled import find_labelled
 from img2img.data.unpaired import find_unpaired
+from img2img.downloads import announce
 from img2img.errors import UsageError, UserError
 from img2img.files import write_whole
 from img2img.images import Array, read_image
@@ -193,7 +193,7 @@ class _Sets:
     """Features of translations, of their sources, and of the targets."""
 
     def __init__(self, kind: Features, weights: Path | None, device: torch.device) -> None:
-        self.kind, file = choose_features(kind, weights, lambda text: print(text, file=sys.stderr))
+        self.kind, file = choose_features(kind, weights, announce)
         self.extractor, self.device = make_extractor(self.kind, file).to(device), device
         self.images: list[Tensor] = []
         self.copies: list[Tensor] = []

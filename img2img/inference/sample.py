@@ -1,6 +1,6 @@
 """Images from noise, into a folder: single ones, the way between two, and what a code does."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
@@ -13,6 +13,7 @@ from img2img.translator import Sampler
 
 COLUMNS = 10  # of the sheet
 MOST_SHOWN = 100
+AT_ONCE = 64  # images in memory
 FRAME = 80  # milliseconds of a walk's frames
 Ticker = Callable[[int], None]
 
@@ -68,58 +69,57 @@ def sample(
         raise UsageError(f"--count {count}: ask for at least 1.")
     if sweep is not None:
         rows = sampler.sweep(sweep, count, steps=10 if steps is None else steps, seed=seed, truncation=truncation)
-        return _write(folder, {f"sweep{sweep}.png": sheet(rows)}, overwrite, advance, rows.shape[0] * rows.shape[1])
-    if interpolate is not None:
+        files: dict[str, Array | Picture] = {f"sweep{sweep}.png": sheet(rows)}
+    elif interpolate is not None:
         if len(labels) > 1:
             raise UsageError("--interpolate: one --label is enough.")
-        walk = sampler.interpolate(
-            *interpolate,
-            16 if steps is None else steps,
-            how=how,
-            labels=labels[0] if labels else None,
-            truncation=truncation,
-        )
-        files: dict[str, Array | Picture] = {f"step{number:04d}.png": image for number, image in enumerate(walk)}
+        label, steps = (labels[0] if labels else None), 16 if steps is None else steps
+        walk = sampler.interpolate(*interpolate, steps, how=how, labels=label, truncation=truncation)
+        files = {f"step{number:04d}.png": image for number, image in enumerate(walk)}
         there_and_back = [*walk, *walk[-2:0:-1]]
         files["walk.gif"] = Picture(there_and_back, durations=[FRAME] * len(there_and_back))
-        return _write(folder, files | {"sheet.png": sheet(walk[None])}, overwrite, advance)
-    seeds = range(seed, seed + count)
-    wanted = [labels[place % len(labels)] for place in range(count)] if labels else None
+        files["sheet.png"] = sheet(walk[None])
+    else:
+        return _singles(sampler, folder, range(seed, seed + count), labels, truncation, overwrite, advance)
+    _refuse_existing(folder, list(files), overwrite)
+    return _written(folder, files)
+
+
+def _singles(
+    sampler: Sampler,
+    folder: Path,
+    seeds: range,
+    labels: Sequence[int | str],
+    truncation: float | None,
+    overwrite: bool,
+    advance: Ticker,
+) -> list[Path]:
+    """An image for each seed, and the first of them on a sheet."""
+    wanted = [labels[place % len(labels)] for place in range(len(seeds))] if labels else None
     names = [f"seed{number:04d}.png" for number in seeds]
     _refuse_existing(folder, [*names, "sheet.png"], overwrite)
     numbers = sampler.numbers(wanted, seeds)
     written: list[Path] = []
     shown: list[Array] = []
-    for start in range(0, count, 64):
-        part = slice(start, start + 64)
+    for start in range(0, len(seeds), AT_ONCE):
+        part = slice(start, start + AT_ONCE)
         noise = sampler.noise(seeds[part], truncation)
         images = sampler.images(noise, None if numbers is None else numbers[part], truncation)
-        written += _write(folder, dict(zip(names[part], images, strict=True)), overwrite, advance)
+        written += _written(folder, dict(zip(names[part], images, strict=True)))
         shown += list(images)[: max(0, MOST_SHOWN - len(shown))]
+        advance(len(images))
     columns = min(COLUMNS, len(shown))
-    rest = -len(shown) % columns
-    blank = np.full_like(shown[0], 255)
-    cells = np.stack([*shown, *[blank] * rest])
-    return written + _write(
-        folder, {"sheet.png": sheet(cells.reshape(-1, columns, *cells.shape[1:]))}, overwrite, advance, 0
-    )
+    blank = [np.full_like(shown[0], 255)] * (-len(shown) % columns)
+    cells = np.stack([*shown, *blank])
+    return written + _written(folder, {"sheet.png": sheet(cells.reshape(-1, columns, *cells.shape[1:]))})
 
 
-def _write(
-    folder: Path,
-    files: dict[str, Array | Picture] | dict[str, Array],
-    overwrite: bool,
-    advance: Ticker,
-    images: int | None = None,
-) -> list[Path]:
-    _refuse_existing(folder, list(files), overwrite)
+def _written(folder: Path, files: Mapping[str, Array | Picture]) -> list[Path]:
     for name, content in files.items():
         if isinstance(content, Picture):
             write_picture(folder / name, content)
         else:
             write_image(folder / name, content)
-        advance(1 if images is None else 0)
-    advance(images or 0)
     return [folder / name for name in files]
 
 

@@ -1,6 +1,5 @@
 """How good samples are: they are compared, as a set, with real images."""
 
-import sys
 from pathlib import Path
 
 import torch
@@ -8,11 +7,9 @@ from rich.progress import Progress
 from torch import Tensor, nn
 
 from img2img.data.folders import Split
-from img2img.data.single import SingleFolder, SingleImages, find_single
-from img2img.data.transforms import JointTransform
+from img2img.data.single import SingleFolder, find_single, plain_images
+from img2img.downloads import announce
 from img2img.errors import UsageError
-from img2img.images import Array
-from img2img.images.tensors import to_array
 from img2img.inference.evaluate import Evaluation
 from img2img.machine import choose_device, tune_allocator
 from img2img.metrics.distribution import (
@@ -24,6 +21,7 @@ from img2img.metrics.distribution import (
     features_and_logits,
     make_extractor,
 )
+from img2img.metrics.distribution import features as features_of
 from img2img.metrics.reference import cached
 from img2img.metrics.samples import inception_score, precision_recall
 from img2img.translator import Sampler
@@ -81,7 +79,7 @@ def evaluate_samples(
     if isinstance(features, nn.Module):
         name, extractor = type(features).__name__, features
     else:
-        name, weights = choose_features(features, feature_weights, lambda text: print(text, file=sys.stderr))
+        name, weights = choose_features(features, feature_weights, announce)
         extractor = make_extractor(name, weights)
         name = FEATURE_NAMES[name]
     extractor = extractor.to(sampler.device).eval()
@@ -108,14 +106,11 @@ def evaluate_samples(
 
 
 def _truth(sampler: Sampler, folder: SingleFolder, extractor: nn.Module) -> Tensor:
-    config = sampler.config.generator
-    assert config.size and config.out_channels
-    images = SingleImages(
-        folder, JointTransform(config.size, resize=sampler.config.resize, jitter=1, flip=0), config.out_channels, seed=0
+    size, channels, resize = sampler.config.generator.size, sampler.config.generator.out_channels, sampler.config.resize
+    assert size and channels
+    return cached(
+        folder.files,
+        extractor,
+        f"{size}/{channels}/{resize}",
+        lambda: features_of(extractor, plain_images(folder, size, resize, channels), sampler.device),
     )
-
-    def compute() -> Tensor:
-        real: list[Array] = [to_array(images[0, index]["target"]) for index in range(len(images))]
-        return features_and_logits(extractor, real, sampler.device)[0]
-
-    return cached(folder.files, extractor, f"{config.size}/{config.out_channels}/{sampler.config.resize}", compute)

@@ -3,7 +3,8 @@
 import torch
 from torch import Tensor
 
-FEWEST = 10  # images of a side, below which nothing is measured
+from img2img.metrics.distribution import FEWEST
+
 NEIGHBOURS = 3
 
 

@@ -8,7 +8,14 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from img2img.networks.blocks import Norm, Upsampling, has_bias, norm_layer
-from img2img.networks.noise import Head, NoiseDiscriminatorConfig, NoiseGeneratorConfig, halvings, one_hot
+from img2img.networks.noise import (
+    Head,
+    NoiseDiscriminatorConfig,
+    NoiseGeneratorConfig,
+    beside_planes,
+    halvings,
+    one_hot,
+)
 from img2img.networks.unet import double
 
 WIDEST = 8  # times the first width
@@ -111,8 +118,5 @@ class DCGANDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None, outputs: bool = False) -> Tensor | list[Tensor]:
         """(B, in_channels, size, size), and (B,) integers → logits (B,); with `outputs` a list: those, and (B, outputs)."""
-        if self.planes:
-            assert labels is not None
-            planes = one_hot(labels, self.planes, images)[:, :, None, None]
-            images = torch.cat([images, planes.expand(-1, -1, *images.shape[2:])], dim=1)
+        images = beside_planes(images, labels, self.planes)
         return self.head(self.down(self.stem(images)), labels, outputs)

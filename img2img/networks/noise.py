@@ -124,6 +124,15 @@ def _perceptron(inputs: int, outputs: int) -> nn.Sequential:
     return nn.Sequential(nn.Flatten(), nn.Linear(inputs, HIDDEN), nn.LeakyReLU(0.2), nn.Linear(HIDDEN, outputs))
 
 
+def beside_planes(images: Tensor, labels: Tensor | None, classes: int) -> Tensor:
+    """Images with a plane for each class beside them, 1 in that of their own: (B, C, H, W) → (B, C + classes, H, W)."""
+    if not classes:
+        return images
+    assert labels is not None
+    planes = one_hot(labels, classes, images)[:, :, None, None]
+    return torch.cat([images, planes.expand(-1, -1, *images.shape[2:])], dim=1)
+
+
 def one_hot(labels: Tensor, classes: int, like: Tensor) -> Tensor:
     """(B,) integers → (B, classes), 0 or 1, on the device and in the type of another tensor."""
     return (labels[:, None] == torch.arange(classes, device=like.device)).to(like.dtype)

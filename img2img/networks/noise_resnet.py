@@ -14,6 +14,7 @@ from img2img.networks.noise import (
     Head,
     NoiseDiscriminatorConfig,
     NoiseGeneratorConfig,
+    beside_planes,
     halvings,
     one_hot,
 )
@@ -194,10 +195,7 @@ class NoiseResNetDiscriminator(nn.Module):
 
     def forward(self, images: Tensor, labels: Tensor | None = None, outputs: bool = False) -> Tensor | list[Tensor]:
         """(B, in_channels, size, size), and (B,) integers → logits (B,); with `outputs` a list: those, and (B, outputs)."""
-        if self.planes:
-            assert labels is not None
-            planes = one_hot(labels, self.planes, images)[:, :, None, None]
-            images = torch.cat([images, planes.expand(-1, -1, *images.shape[2:])], dim=1)
+        images = beside_planes(images, labels, self.planes)
         x = images
         for level, block in enumerate(self.blocks):
             x = block(x)

@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 
-from img2img.networks.noise import NoiseDiscriminatorConfig, NoiseGeneratorConfig, halvings, one_hot
+from img2img.networks.noise import NoiseDiscriminatorConfig, NoiseGeneratorConfig, beside_planes, halvings, one_hot
 
 GROUP = 4  # images whose standard deviation is one number
 WIDEST = 8  # times the narrowest width
@@ -214,10 +214,7 @@ class ProgressiveDiscriminator(_Growing):
 
     def forward(self, images: Tensor, labels: Tensor | None = None, outputs: bool = False) -> Any:
         """(B, in_channels, H, W), and (B,) integers → logits (B,); with `outputs` a list: those, and (B, outputs)."""
-        if self.planes:
-            assert labels is not None
-            planes = one_hot(labels, self.planes, images)[:, :, None, None]
-            images = torch.cat([images, planes.expand(-1, -1, *images.shape[2:])], dim=1)
+        images = beside_planes(images, labels, self.planes)
         whole, share = self.stage()
         x = self.stems[whole](images)
         if whole:

@@ -1,6 +1,5 @@
 """The samplers of a run from noise: made from its generator, looked at, scored, and kept as `best` and `newest`."""
 
-import sys
 from collections.abc import Mapping
 from typing import Any, Literal
 
@@ -12,11 +11,11 @@ from torch import Tensor
 import img2img
 from img2img.config import RunConfig
 from img2img.data.check import DataReport
-from img2img.data.single import SingleImages
-from img2img.data.transforms import JointTransform
+from img2img.data.single import plain_images
+from img2img.downloads import announce
 from img2img.errors import UsageError
 from img2img.images import Array, write_image
-from img2img.images.tensors import sheet, to_array
+from img2img.images.tensors import sheet
 from img2img.methods.base import Role
 from img2img.metrics.distribution import (
     FEATURE_NAMES,
@@ -81,8 +80,8 @@ class Gallery:
             )
         if config.features != "none" and self.validates and self.few >= FEWEST:
             wanted, weights = config.features, config.feature_weights
-            judge = on_main(accelerator, lambda: choose_features(wanted, weights, _announce)[0])
-            self.judged_by, self.extractor = judge, make_extractor(*choose_features(judge, weights, _announce))
+            judge = on_main(accelerator, lambda: choose_features(wanted, weights, announce)[0])
+            self.judged_by, self.extractor = judge, make_extractor(*choose_features(judge, weights, announce))
         if self.validates and config.best != "auto" and self.judged_by == "none":
             raise UsageError(f"--best {config.best} needs {FEWEST} validation images, but there are {self.few}.")
         self.best_by = "none" if self.judged_by == "none" else "kid" if config.best == "auto" else config.best
@@ -170,18 +169,12 @@ class Gallery:
         device = sampler.device
         extractor = self.extractor.to(device)
         if self.truth is None:
-            self.truth = features(extractor, self._real(), device)
+            data, channels = self.config.data, self.architecture.out_channels
+            assert channels
+            real = plain_images(self.material.validation, data.size, data.resize, channels, self.few)
+            self.truth = features(extractor, real, device)
         made = features(extractor, list(sampler.sample(self.few)), device)
         return dict(finite(distances(made, self.truth)))
-
-    def _real(self) -> list[Array]:
-        """Validation images as they are shown to the discriminator, but for what is random."""
-        data, folder = self.config.data, self.material.validation
-        plain = JointTransform(data.size, resize=data.resize, jitter=1, flip=0)
-        assert self.architecture.out_channels
-        images = SingleImages(folder, plain, self.architecture.out_channels, seed=0)
-        chosen = np.linspace(0, len(images) - 1, self.few).round().astype(int)
-        return [to_array(images[0, int(index)]["target"]) for index in chosen]
 
 
 def contact_sheet(sampler: Sampler) -> Array:
@@ -194,8 +187,3 @@ def contact_sheet(sampler: Sampler) -> Array:
     noise = sampler.noise(range(ROWS))
     columns = [sampler.images(noise, torch.full((ROWS,), number)) for number in range(min(len(classes), COLUMNS))]
     return sheet(np.stack(columns, axis=1))
-
-
-def _announce(text: str) -> None:
-    """Nothing is downloaded without saying so, also where all else is quiet."""
-    print(text, file=sys.stderr)

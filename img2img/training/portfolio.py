@@ -1,6 +1,5 @@
 """The translators of a run: made from its generators, validated, and kept as `best` and `newest`."""
 
-import sys
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
@@ -15,6 +14,7 @@ from img2img.config import RunConfig
 from img2img.data.check import DataReport
 from img2img.data.dataset import validation_pair
 from img2img.data.folders import Direction
+from img2img.downloads import announce
 from img2img.errors import UsageError
 from img2img.methods.base import Role
 from img2img.metrics.distribution import FEATURE_NAMES, FEWEST, choose_features, make_extractor
@@ -74,8 +74,8 @@ class Portfolio:
             wanted = "none"
         if wanted != "none" and self.validates and self.few >= FEWEST:
             weights = config.feature_weights
-            self.judged_by = on_main(accelerator, lambda: choose_features(wanted, weights, _announce)[0])
-            extractor = make_extractor(*choose_features(self.judged_by, weights, _announce))
+            self.judged_by = on_main(accelerator, lambda: choose_features(wanted, weights, announce)[0])
+            extractor = make_extractor(*choose_features(self.judged_by, weights, announce))
         self.judge = Judge(config.data.size, config.data.width, config.data.resize, extractor, accelerator)
         self.best_by = self._best_by(extractor is not None)
 
@@ -221,8 +221,3 @@ class Portfolio:
 
 def _sizes(config: RunConfig[Any]) -> dict[str, Any]:
     return {name: getattr(config.data, name) for name in ("size", "width", "resize")}
-
-
-def _announce(text: str) -> None:
-    """Nothing is downloaded without saying so, also where all else is quiet."""
-    print(text, file=sys.stderr)

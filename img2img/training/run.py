@@ -13,6 +13,7 @@ from torch import Tensor
 
 from img2img.config import RunConfig, write_config
 from img2img.data.check import DataReport
+from img2img.downloads import announce
 from img2img.errors import UsageError
 from img2img.machine import choose_device, choose_precision, tune_allocator
 from img2img.methods.base import CoarseToFine, Method
@@ -164,7 +165,7 @@ class _Run:
         """Downloads what is needed, in one process, now that the data are known to be right."""
         perceptual: PerceptualConfig | None = getattr(self.config.method, "perceptual", None)
         if perceptual:
-            on_main(self.accelerator, lambda: perceptual.fetched(lambda text: print(text, file=sys.stderr)))
+            on_main(self.accelerator, lambda: perceptual.fetched(announce))
 
     def _begins_from_coarse(self) -> bool:
         """Whether the stage before is done, and this one has not begun."""

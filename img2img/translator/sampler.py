@@ -165,15 +165,11 @@ class Sampler:
         return torch.tensor([self._number(label) for label in asked])
 
     def _number(self, label: int | str) -> int:
-        classes = self.config.classes
-        if label in classes:
-            return classes.index(str(label))
-        if isinstance(label, int) and str(label) not in classes and 0 <= label < len(classes):
-            return label
-        if isinstance(label, int) and str(label) in classes:
-            return classes.index(str(label))
-        if isinstance(label, str) and label.isdecimal() and int(label) < len(classes):
-            return int(label)
+        classes, name = self.config.classes, str(label)
+        if name in classes:
+            return classes.index(name)
+        if name.isdecimal() and int(name) < len(classes):
+            return int(name)
         raise UsageError(f"there is no class {label!r}; there are {listed(classes, 20)}.")
 
     @torch.no_grad()

@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from conftest import picture, tiny_config, write_classes
 from PIL import Image
+from safetensors.torch import load_file
 
 import img2img
 from img2img.cli import main
@@ -169,3 +170,16 @@ def test_the_paper_s_defaults() -> None:
         and config.method.betas == (0.5, 0.999)
         and config.method.generator.latent == 100
     )
+
+
+def test_a_run_clips_the_critic_and_averages_only_what_was_trained(classes: Path, tmp_path: Path) -> None:
+    method = {"name": "gan", "adversarial": "wasserstein", "weight_clip": 0.01, "discriminator_steps": 3}
+    run = train(tiny_config(classes, tmp_path / "run", method, steps=7, ema=0.9), quiet=True)
+    (checkpoint,) = (run / "checkpoints").iterdir()
+    weights = {
+        name: tensor
+        for name, tensor in load_file(checkpoint / "discriminator.safetensors").items()
+        if "running" not in name
+    }
+    assert max(tensor.abs().max().item() for name, tensor in weights.items() if "num" not in name) <= 0.01
+    assert json.loads((checkpoint / "progress.json").read_text())["ema_updates"] == {"generator": 2}
