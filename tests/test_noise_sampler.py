@@ -203,3 +203,20 @@ def test_the_config_says_what_it_is(tmp_path: Path) -> None:
     saved = json.loads((tmp_path / "config.json").read_text())
     assert saved["kind"] == "sampler" and saved["codes"] == {"categorical": [10], "continuous": 2}
     assert saved["training"]["updates"] == 7
+
+
+def test_images_are_the_network_s() -> None:
+    made = sampler("biggan", ("a", "b"))
+    noise, labels = made.noise(range(11)), torch.tensor([0, 1] * 5 + [1])
+    with torch.no_grad():
+        wanted = made.generator(noise, labels)
+    truth = ((wanted.permute(0, 2, 3, 1).numpy() + 1) * 127.5).round()
+    assert np.abs(made.images(noise, labels) - truth).max() <= 1
+
+
+def test_codes_go_straight_between_two_seeds(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, seen = sampler(codes=Codes(categorical=(3,), continuous=1)), []
+    monkeypatch.setattr(made, "images", lambda noise, *_: seen.append(noise))
+    made.interpolate(1, 2, 3)
+    a, middle, b = seen[0]
+    assert torch.allclose(middle[8:], (a[8:] + b[8:]) / 2) and not torch.allclose(middle[:8], (a[:8] + b[:8]) / 2)

@@ -8,7 +8,7 @@ import torch
 from conftest import picture
 
 from img2img.data.check_single import check_single
-from img2img.data.single import SingleImages, find_single, hold_out_single
+from img2img.data.single import SingleImages, find_single, hold_out_single, plain_images
 from img2img.data.transforms import JointTransform
 from img2img.errors import UsageError
 from img2img.images import write_image
@@ -104,3 +104,18 @@ def test_a_good_set_has_no_problems(tmp_path: Path) -> None:
         write_image(tmp_path / f"{number}.png", np.full((16, 16, 1), number, np.uint8))
     report = check_single(find_single(tmp_path))
     assert not report.problems and (report.in_channels, report.out_channels, report.sizes) == (0, 1, "16×16 (100)")
+
+
+def test_real_images_as_they_are_judged(tmp_path: Path) -> None:
+    for number in range(9):
+        write_image(
+            tmp_path / f"{number}.png", np.repeat(np.arange(0, 128, 4, dtype=np.uint8)[None, :, None], 16, 0) + number
+        )
+    folder = find_single(tmp_path)["train"]
+    assert [image.shape for image in plain_images(folder, 8, "short", 3)] == [(8, 8, 3)] * 9
+    few = plain_images(folder, 8, "stretch", 1, 3)
+    first, middle, last = (int(image[0, 0, 0]) for image in few)
+    assert (middle - first, last - first) == (4, 8), "at even distances"
+    assert np.ptp(few[0].astype(int)) > 1.5 * np.ptp(plain_images(folder, 8, "short", 1)[0].astype(int)), (
+        "all of it, or a crop"
+    )

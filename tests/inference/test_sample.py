@@ -15,6 +15,7 @@ from img2img.cli import main
 from img2img.errors import UsageError
 from img2img.images import read_image, read_picture, write_image
 from img2img.inference.sample import sample
+from img2img.training.gallery import Gallery
 from img2img.training.run import train
 from img2img.translator import Sampler
 
@@ -183,3 +184,14 @@ def test_a_run_clips_the_critic_and_averages_only_what_was_trained(classes: Path
     }
     assert max(tensor.abs().max().item() for name, tensor in weights.items() if "num" not in name) <= 0.01
     assert json.loads((checkpoint / "progress.json").read_text())["ema_updates"] == {"generator": 2}
+
+
+def test_best_has_the_lowest_score(classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    scores = iter([0.3, 0.1, 0.2])
+    monkeypatch.setattr(Gallery, "_score", lambda *_: {"kid": next(scores), "fid": 1.0})
+    config = tiny_config(classes, tmp_path / "run", {"name": "gan"}, steps=3, validate_every=1, features="random")
+    run = train(config, quiet=True)
+    assert (
+        Sampler.load(run / "best").config.training.updates == 2
+        and Sampler.load(run / "newest").config.training.updates == 3
+    )

@@ -151,3 +151,15 @@ def test_a_classifier_of_torchvision(run: tuple[Path, Path], tmp_path: Path, arc
         img2img.evaluate_samples(*run, features=architecture)
     with pytest.raises(UsageError, match=r"no weights of vgg16, as network\.state_dict"):
         img2img.evaluate_samples(*run, features="vgg16", feature_weights=weights)
+
+
+def test_real_images_are_scaled_as_in_training(run: tuple[Path, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    from img2img.inference import score_samples
+
+    asked: list[Any] = []
+    real = score_samples.plain_images
+    monkeypatch.setattr(score_samples, "plain_images", lambda *values: asked.append(values[1:]) or real(*values))
+    sampler = img2img.Sampler.load(run[0])
+    sampler.config = sampler.config.model_copy(update={"resize": "stretch"})
+    img2img.evaluate_samples(sampler, run[1], features=Mean(), count=10)
+    assert asked == [(32, "stretch", 1)]

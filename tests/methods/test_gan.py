@@ -271,3 +271,16 @@ def test_infogan_gives_codes_to_the_generator_and_finds_them_in_the_discriminato
     assert torch.allclose(
         method._information(torch.zeros(4, 7), outputs, "D")["D/categorical"], torch.tensor(3 * math.log(3))
     )
+
+
+def test_codes_are_looked_for_in_generated_images() -> None:
+    torch.manual_seed(0)
+    discriminator = {"kind": "dcgan", "channels": 2, "norm": "none"}
+    method = InfoGANConfig.model_validate({**SMALL, "discriminator": discriminator}).build(0, 1, 32)
+    data = batch()
+    outputs = method.forward(data)
+    found = method.networks["discriminator"](outputs.images["fake"], None, outputs=True)[1]
+    wanted = code_losses(found, outputs.images["codes"], (10,), 2)
+    losses = method.discriminator_losses(data, outputs)
+    assert torch.allclose(losses["D/categorical"], wanted["categorical"])
+    assert torch.allclose(losses["D/continuous"], 0.1 * wanted["continuous"])
