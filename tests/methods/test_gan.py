@@ -276,7 +276,8 @@ def test_infogan_gives_codes_to_the_generator_and_finds_them_in_the_discriminato
 def test_codes_are_looked_for_in_generated_images() -> None:
     torch.manual_seed(0)
     discriminator = {"kind": "dcgan", "channels": 2, "norm": "none"}
-    method = InfoGANConfig.model_validate({**SMALL, "discriminator": discriminator}).build(0, 1, 32)
+    drawn = {"initialisation": "orthogonal", "initialisation_gain": 2.0}  # so that it says something of each image
+    method = InfoGANConfig.model_validate({**SMALL, "discriminator": discriminator, **drawn}).build(0, 1, 32)
     data = batch()
     outputs = method.forward(data)
     found = method.networks["discriminator"](outputs.images["fake"], None, outputs=True)[1]
