@@ -10,8 +10,9 @@ if TYPE_CHECKING:
     from img2img.inference.convert import convert
     from img2img.inference.evaluate import evaluate
     from img2img.inference.score_samples import evaluate_samples
+    from img2img.interop import load
     from img2img.training.run import train
-    from img2img.translator import Sampler, Translator, load
+    from img2img.translator import Sampler, Translator
 
 try:
     __version__ = version("img2img")
@@ -23,7 +24,7 @@ _HOMES = {
     "evaluate": "img2img.inference.evaluate",
     "evaluate_samples": "img2img.inference.score_samples",
     "train": "img2img.training.run",
-    "load": "img2img.translator",
+    "load": "img2img.interop",
     "Sampler": "img2img.translator",
     "Translator": "img2img.translator",
 }

@@ -199,8 +199,10 @@ def test_an_ignored_label_within_the_range() -> None:
 
 
 def test_a_config_that_does_not_fit_together_is_refused(tmp_path: Path) -> None:
-    for encoder, change in (("instances", {"classes": None, "edges": False}), ("image", {"encoder": None})):
+    for encoder in ("instances", "image"):
         translator = make(encoder)
+        other = translator.config.encoder.model_copy(update={"latent": 99}) if translator.config.encoder else None
+        change = {"classes": None, "edges": False} if encoder == "instances" else {"encoder": other}
         translator.config = translator.config.model_copy(update=change)
         translator.save(tmp_path / encoder)
         with pytest.raises(UsageError, match=r"config\.json"):

@@ -60,7 +60,7 @@ def convert(arguments: list[str]) -> int:
         Args:
             source: A folder or a file.
             target: A folder, or a file if the source is one.
-            model: A translator's or a run's folder.
+            model: A translator's or a run's folder, or another project's file of weights.
             instances: Of label maps: the folder of their instance maps, of the same names; by default the one beside, such as val_inst for val_label.
             style: Of a translator trained with --encoder: a number, or CLASS=NUMBER for some classes.
             style_image: Take the style from this image instead.
@@ -168,9 +168,9 @@ def evaluate(arguments: list[str]) -> int:
 
     from img2img.inference import evaluate as room
     from img2img.inference.score_samples import evaluate_samples
+    from img2img.interop import makes_noise_into_images
     from img2img.metrics.distribution import Features
     from img2img.metrics.segmentation import Architecture, make_segmenter
-    from img2img.translator import find_translator, is_sampler
 
     def command(
         folders: Annotated[tuple[Path, ...], Positional] = (),
@@ -221,7 +221,7 @@ def evaluate(arguments: list[str]) -> int:
             result = room.compare(*folders, progress=progress)
         elif model is None or data is None:
             raise UsageError("give --model and --data, or two folders of images.")
-        elif is_sampler(find_translator(model)):
+        elif makes_noise_into_images(model):
             if segmenter or direction or size or mode:
                 raise UsageError("--segmenter, --direction, --size and --mode are for translators; leave them out.")
             result = evaluate_samples(

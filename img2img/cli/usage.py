@@ -15,9 +15,12 @@ usage: img2img COMMAND [OPTIONS]
                             PSNR, SSIM and L1 of a translator, or of two folders of images
   sample --model MODEL --output FOLDER
                             images from noise, of a model that gan or infogan trained
+  import FILE.pth --output FOLDER
+                            another project's weights as a translator
+  export MODEL FILE         a translator as ONNX (FILE.onnx), or as another project's weights (FILE.pth)
   check PATH                what is wrong with a data set, paired or not, or of label maps
 
-img2img COMMAND --help says more; for training, img2img train METHOD --help. MODEL is a translator's or a run's folder.
+img2img COMMAND --help says more; for training, img2img train METHOD --help. MODEL is a translator's or a run's folder, or a file of weights.
 Several processes: accelerate launch -m img2img train METHOD ..., with the same options.
 Exit codes: 0 all done, 1 something failed, 2 wrong usage or data, 130 stopped by Ctrl-C."""
 

@@ -24,6 +24,7 @@ from img2img.inference.pipeline import SMALL, THREADS, Item, Pipeline, exact_eno
 from img2img.inference.plan import READ, Job, make_folders, plan
 from img2img.inference.report import Outcome, Report, Stopped
 from img2img.inference.share import Share, take_share
+from img2img.interop import load_translator
 from img2img.machine import tune_allocator
 from img2img.translator import BlendedWarning, Mode, Style, Translator
 
@@ -127,7 +128,7 @@ def convert(
     files = _Files(decoders, metadata, quality, existing)
     try:
         if not isinstance(translator, Translator):
-            translator = Translator.load(translator, place, direction=direction)
+            translator = load_translator(translator, place, direction=direction)
         translator = translator if style is None else translator.with_style(style)
         files.maps = Maps.of(translator.config, source, None if instances is None else Path(instances))
         sample = files.sample(translator, jobs) if dtype == "auto" else None

@@ -28,6 +28,7 @@ from img2img.downloads import announce
 from img2img.errors import UsageError, UserError
 from img2img.files import write_whole
 from img2img.images import Array, read_image
+from img2img.interop import load_translator
 from img2img.machine import choose_device, tune_allocator
 from img2img.metrics.distribution import FEWEST, Features, choose_features, distances, make_extractor
 from img2img.metrics.distribution import features as features_of
@@ -107,7 +108,7 @@ def evaluate(
         raise UsageError(f"--size {size}: give the pixels of the shorter side.")
     if not isinstance(translator, Translator):
         both_ways = has_both_directions(translator)
-        translator = Translator.load(translator, choose_device(device), direction=direction if both_ways else None)
+        translator = load_translator(translator, choose_device(device), direction=direction if both_ways else None)
     config = translator.config
     splits = _splits(Path(data), config, direction)
     chosen = split or next(name for name in ("val", "test", "train") if name in splits)

@@ -15,6 +15,7 @@ from torch.nn.utils import parametrizations, parametrize
 Norm = Literal["batch", "instance", "group", "none"]
 Downsampling = Literal["stride", "blur"]
 Upsampling = Literal["transpose", "resize", "blur"]
+Padding = Literal["reflect", "replicate", "zero"]
 Initialisation = Literal["normal", "xavier", "kaiming", "orthogonal"]
 
 
@@ -103,9 +104,9 @@ def norm_layer(norm: Norm, channels: int) -> nn.Module:
     return nn.Identity()
 
 
-def has_bias(norm: Norm) -> bool:
-    """Whether a convolution before this norm needs a bias: one that subtracts the channel's mean would cancel it."""
-    return norm in ("group", "none")
+def has_bias(norm: Norm, chosen: bool | None = None) -> bool:
+    """Whether a convolution before this norm has a bias: `chosen`, else not if the norm, which subtracts the channel's mean, would cancel it."""
+    return norm in ("group", "none") if chosen is None else chosen
 
 
 def memory_format(networks: Iterable[nn.Module], device: torch.device, precision: str) -> torch.memory_format:
@@ -135,6 +136,13 @@ class ReflectionPad(nn.Module):
         """(B, C, H, W) → (B, C, H + 2 pixels, W + 2 pixels); H and W larger than pixels."""
         with torch.autocast(x.device.type, enabled=False):
             return F.pad(x, (self.pixels,) * 4, "reflect")
+
+
+def padding_layer(padding: Padding, pixels: int) -> nn.Module:
+    """A layer that adds so many pixels on each of the four sides."""
+    if padding == "reflect":
+        return ReflectionPad(pixels)
+    return nn.ReplicationPad2d(pixels) if padding == "replicate" else nn.ZeroPad2d(pixels)
 
 
 class ResizeConv(nn.Sequential):

@@ -26,6 +26,8 @@ class InstanceEncoderConfig(Strict):
     """Convolutions with stride 2."""
     features: int = Field(3, ge=1, le=64)
     """Numbers that describe the style of an instance."""
+    bias: Annotated[bool, Suppress] = False
+    """Whether convolutions before norms have biases, as in weights that others trained, though the norms cancel them."""
 
 
 class ImageEncoderConfig(Strict):
@@ -65,17 +67,18 @@ class InstanceEncoder(nn.Module):
         assert config.in_channels
         self.size_multiple, width = 2**config.downsampling, config.channels
         self.min_size = max(8, self.size_multiple)  # reflection padding by 3 needs 4 pixels
+        bias = config.bias
         widths = [width * 2**level for level in range(config.downsampling + 1)]
         self.stem = nn.Sequential(
-            ReflectionPad(3), nn.Conv2d(config.in_channels, width, 7, bias=False), InstanceNorm(), nn.ReLU()
+            ReflectionPad(3), nn.Conv2d(config.in_channels, width, 7, bias=bias), InstanceNorm(), nn.ReLU()
         )
         self.down = nn.Sequential(
-            *(nn.Sequential(nn.Conv2d(c, 2 * c, 3, 2, 1, bias=False), InstanceNorm(), nn.ReLU()) for c in widths[:-1])
+            *(nn.Sequential(nn.Conv2d(c, 2 * c, 3, 2, 1, bias=bias), InstanceNorm(), nn.ReLU()) for c in widths[:-1])
         )
         self.up = nn.Sequential(
             *(
                 nn.Sequential(
-                    nn.ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1, bias=False), InstanceNorm(), nn.ReLU()
+                    nn.ConvTranspose2d(c, c // 2, 3, 2, 1, output_padding=1, bias=bias), InstanceNorm(), nn.ReLU()
                 )
                 for c in widths[:0:-1]
             )

@@ -1,10 +1,11 @@
 """The PatchGAN discriminator: a fully convolutional classifier of overlapping patches."""
 
 from collections.abc import Sequence
-from typing import Any, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field
 from torch import Tensor, nn
+from tyro.conf import Suppress
 
 from img2img.errors import Strict
 from img2img.networks.blocks import BlurPool, Downsampling, Norm, has_bias, norm_layer
@@ -25,6 +26,10 @@ class PatchGANConfig(Strict):
     """stride: strided convolutions; blur: anti-aliased (stride 1, then blur-pooling), as in CUT."""
     spectral_norm: bool = False
     """Divide each weight by its largest singular value (Miyato et al. 2018)."""
+    most_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
+    """Where the doubling of channels ends, if it isn't at 8 times the first's, as in pix2pixHD's, which always have at most 512."""
+    bias: Annotated[bool | None, Suppress] = None
+    """Whether convolutions before norms have biases, as in weights that others trained; by default only where the norm doesn't cancel them."""
 
     @property
     def min_size(self) -> int:
@@ -57,6 +62,8 @@ class PixelGANConfig(Strict):
     """Normalisation after the second convolution; by default the method's."""
     spectral_norm: bool = False
     """Divide each weight by its largest singular value (Miyato et al. 2018)."""
+    bias: Annotated[bool | None, Suppress] = None
+    """Whether convolutions before norms have biases, as in weights that others trained; by default only where the norm doesn't cancel them."""
 
     @property
     def min_size(self) -> int:
@@ -85,11 +92,13 @@ class PatchGAN(nn.Module):
         )
         blocks = []
         for layer in range(1, config.layers + 1):
-            inward, width = width, config.channels * min(2**layer, 8)
+            inward, width = width, min(config.channels * 2**layer, config.most_channels or 8 * config.channels)
             halves = layer < config.layers
             blocks.append(
                 nn.Sequential(
-                    nn.Conv2d(inward, width, 4, 2 if halves and not blur else 1, padding, bias=has_bias(norm)),
+                    nn.Conv2d(
+                        inward, width, 4, 2 if halves and not blur else 1, padding, bias=has_bias(norm, config.bias)
+                    ),
                     norm_layer(norm, width),
                     nn.LeakyReLU(0.2),
                     *([BlurPool()] if halves and blur else []),
@@ -117,11 +126,11 @@ class PixelGAN(nn.Module):
         width = config.channels
         self.stem = nn.Sequential(nn.Conv2d(in_channels, width, 1), nn.LeakyReLU(0.2))
         self.blocks = nn.Sequential(
-            nn.Conv2d(width, 2 * width, 1, bias=has_bias(config.norm)),
+            nn.Conv2d(width, 2 * width, 1, bias=has_bias(config.norm, config.bias)),
             norm_layer(config.norm, 2 * width),
             nn.LeakyReLU(0.2),
         )
-        self.head = nn.Conv2d(2 * width, 1, 1)
+        self.head = nn.Conv2d(2 * width, 1, 1, bias=config.bias is not False)
 
     def forward(self, images: Tensor, levels: bool = False) -> Any:
         """(B, in_channels, H, W) → (B, 1, H, W) logits; with `levels`, a list: the features of each depth, and the logits."""

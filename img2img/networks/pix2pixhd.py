@@ -34,6 +34,8 @@ class Pix2PixHDConfig(Strict):
     """Normalisation after every convolution but the last; by default instance."""
     upsampling: Upsampling = "transpose"
     """transpose: 3×3 transposed convolutions, as in the paper; resize: nearest-neighbour and a 3×3 convolution, no checkerboard; blur: bilinear and a 3×3 convolution."""
+    bias: Annotated[bool | None, Suppress] = None
+    """Whether convolutions before norms have biases, as in weights that others trained; by default only where the norm doesn't cancel them."""
 
     @property
     def inner(self) -> int:
@@ -76,11 +78,13 @@ class GlobalGenerator(nn.Module):
         super().__init__()
         assert config.in_channels and config.norm
         width, norm, depth = config.channels, config.norm, config.downsampling
-        self.stem = _stem(config.in_channels, width, norm)
-        self.down = nn.Sequential(*(_halve(width * 2**level, norm) for level in range(depth)))
+        bias = has_bias(norm, config.bias)
+        self.stem = _stem(config.in_channels, width, norm, bias)
+        self.down = nn.Sequential(*(_halve(width * 2**level, norm, bias) for level in range(depth)))
         deepest = width * 2**depth
-        self.blocks = nn.Sequential(*(ResidualBlock(deepest, norm, 0.0) for _ in range(config.blocks)))
-        self.up = nn.Sequential(*(_double(width * 2**level, norm, config.upsampling) for level in range(depth, 0, -1)))
+        self.blocks = nn.Sequential(*(ResidualBlock(deepest, norm, bias=bias) for _ in range(config.blocks)))
+        widths = [width * 2**level for level in range(depth, 0, -1)]
+        self.up = nn.Sequential(*(_double(each, norm, bias, config.upsampling) for each in widths))
 
     def forward(self, source: Tensor) -> Tensor:
         """(B, in_channels, H, W) → (B, channels, H, W); H and W are multiples of 2**downsampling."""
@@ -98,11 +102,12 @@ class LocalEnhancer(nn.Module):
     def __init__(self, config: Pix2PixHDConfig, channels: int) -> None:
         super().__init__()
         assert config.in_channels and config.norm
-        norm = config.norm
-        self.stem = _stem(config.in_channels, channels, norm)
-        self.down = _halve(channels, norm)
-        self.blocks = nn.Sequential(*(ResidualBlock(2 * channels, norm, 0.0) for _ in range(config.enhancer_blocks)))
-        self.up = _double(2 * channels, norm, config.upsampling)
+        norm, bias = config.norm, has_bias(config.norm, config.bias)
+        self.stem = _stem(config.in_channels, channels, norm, bias)
+        self.down = _halve(channels, norm, bias)
+        blocks = (ResidualBlock(2 * channels, norm, bias=bias) for _ in range(config.enhancer_blocks))
+        self.blocks = nn.Sequential(*blocks)
+        self.up = _double(2 * channels, norm, bias, config.upsampling)
 
     def forward(self, source: Tensor, inner: Tensor) -> Tensor:
         """(B, in_channels, H, W) and features (B, 2 channels, H/2, W/2) → (B, channels, H, W)."""
@@ -139,16 +144,16 @@ class Pix2PixHD(nn.Module):
         return self.head(features)
 
 
-def _stem(in_channels: int, channels: int, norm: Norm) -> nn.Sequential:
-    convolution = nn.Conv2d(in_channels, channels, 7, bias=has_bias(norm))
+def _stem(in_channels: int, channels: int, norm: Norm, bias: bool) -> nn.Sequential:
+    convolution = nn.Conv2d(in_channels, channels, 7, bias=bias)
     return nn.Sequential(ReflectionPad(3), convolution, norm_layer(norm, channels), nn.ReLU())
 
 
-def _halve(channels: int, norm: Norm) -> nn.Sequential:
-    convolution = nn.Conv2d(channels, 2 * channels, 3, 2, 1, bias=has_bias(norm))
+def _halve(channels: int, norm: Norm, bias: bool) -> nn.Sequential:
+    convolution = nn.Conv2d(channels, 2 * channels, 3, 2, 1, bias=bias)
     return nn.Sequential(convolution, norm_layer(norm, 2 * channels), nn.ReLU())
 
 
-def _double(channels: int, norm: Norm, upsampling: Upsampling) -> nn.Sequential:
-    layers = doubling(channels, channels // 2, has_bias(norm), upsampling)
+def _double(channels: int, norm: Norm, bias: bool, upsampling: Upsampling) -> nn.Sequential:
+    layers = doubling(channels, channels // 2, bias, upsampling)
     return nn.Sequential(*layers, norm_layer(norm, channels // 2), nn.ReLU())

@@ -14,11 +14,13 @@ from img2img.networks.blocks import (
     BlurUpsample,
     Downsampling,
     Norm,
+    Padding,
     ReflectionPad,
     ResizeConv,
     Upsampling,
     has_bias,
     norm_layer,
+    padding_layer,
 )
 
 LOOK_AT_BLOCKS = (0, 4)  # the residual blocks in `depths`
@@ -48,6 +50,10 @@ class ResNetConfig(Strict):
 
     attention: bool = False
     """Self-attention after the residual blocks, at a quarter of the resolution (Zhang et al. 2019)."""
+    padding: Annotated[Padding, Suppress] = "reflect"
+    """Of the residual blocks; others' networks may have another."""
+    bias: Annotated[bool | None, Suppress] = None
+    """Whether convolutions before norms have biases, as in weights that others trained; by default only where the norm doesn't cancel them."""
 
     def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> "ResNetConfig":
         """Fills in what was left to the data: channels, blocks; and `norm`, the method's, if none was chosen.
@@ -67,18 +73,20 @@ class ResNetConfig(Strict):
 
 
 class ResidualBlock(nn.Module):
-    """x + conv(relu(conv(x))), 3×3 with reflection padding and norms; no activation after the sum."""
+    """x + conv(relu(conv(x))), 3×3 with padding and norms; no activation after the sum."""
 
-    def __init__(self, channels: int, norm: Norm, dropout: float) -> None:
+    def __init__(
+        self, channels: int, norm: Norm, dropout: float = 0.0, bias: bool = False, padding: Padding = "reflect"
+    ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            ReflectionPad(1),
-            nn.Conv2d(channels, channels, 3, bias=has_bias(norm)),
+            padding_layer(padding, 1),
+            nn.Conv2d(channels, channels, 3, bias=bias),
             norm_layer(norm, channels),
             nn.ReLU(),
             *([nn.Dropout(dropout)] if dropout else []),
-            ReflectionPad(1),
-            nn.Conv2d(channels, channels, 3, bias=has_bias(norm)),
+            padding_layer(padding, 1),
+            nn.Conv2d(channels, channels, 3, bias=bias),
             norm_layer(norm, channels),
         )
 
@@ -101,9 +109,10 @@ class ResNet(nn.Module):
         super().__init__()
         assert config.in_channels and config.out_channels and config.norm and config.blocks is not None
         width, norm = config.channels, config.norm
+        bias = has_bias(norm, config.bias)
         self.stem = nn.Sequential(
             ReflectionPad(3),
-            nn.Conv2d(config.in_channels, width, 7, bias=has_bias(norm)),
+            nn.Conv2d(config.in_channels, width, 7, bias=bias),
             norm_layer(norm, width),
             nn.ReLU(),
         )
@@ -111,7 +120,7 @@ class ResNet(nn.Module):
         self.down = nn.Sequential(
             *(
                 nn.Sequential(
-                    nn.Conv2d(c, 2 * c, 3, 1 if blur else 2, 1, bias=has_bias(norm)),
+                    nn.Conv2d(c, 2 * c, 3, 1 if blur else 2, 1, bias=bias),
                     norm_layer(norm, 2 * c),
                     nn.ReLU(),
                     *([BlurPool()] if blur else []),
@@ -119,13 +128,12 @@ class ResNet(nn.Module):
                 for c in (width, 2 * width)
             )
         )
-        self.blocks = nn.Sequential(*(ResidualBlock(4 * width, norm, config.dropout) for _ in range(config.blocks)))
+        how = (norm, config.dropout, bias, config.padding)
+        self.blocks = nn.Sequential(*(ResidualBlock(4 * width, *how) for _ in range(config.blocks)))
         self.attention = SelfAttention(4 * width) if config.attention else nn.Identity()
         self.up = nn.Sequential(
             *(
-                nn.Sequential(
-                    *doubling(c, c // 2, has_bias(norm), config.upsampling), norm_layer(norm, c // 2), nn.ReLU()
-                )
+                nn.Sequential(*doubling(c, c // 2, bias, config.upsampling), norm_layer(norm, c // 2), nn.ReLU())
                 for c in (4 * width, 2 * width)
             )
         )

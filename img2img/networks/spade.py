@@ -37,6 +37,8 @@ class SPADEConfig(Strict):
     """Numbers that describe a style; filled in if there is an encoder. Without, the first features come from the label map."""
     latent_size: Annotated[int | None, Suppress] = Field(None, ge=1)
     """Pixels a side of the first features, for training images; filled in if there is an encoder."""
+    bias: Annotated[bool, Suppress] = False
+    """Whether the first convolution of each block has a bias, as in weights that others trained, though the norm after it cancels it."""
     spectral_norm: bool = True
     """While it is trained, divide each weight by its largest singular value (Miyato et al. 2018)."""
 
@@ -108,8 +110,8 @@ class SPADEBlock(nn.Module):
             assert config.in_channels and config.norm
             return SPADE(channels, config.in_channels, config.hidden, config.norm)
 
-        # the norm after it would cancel a bias
-        self.norm_0, self.conv_0 = modulated(inward), nn.Conv2d(inward, middle, 3, 1, 1, bias=False)
+        # the norm after conv_0 would cancel a bias
+        self.norm_0, self.conv_0 = modulated(inward), nn.Conv2d(inward, middle, 3, 1, 1, bias=config.bias)
         self.norm_1, self.conv_1 = modulated(middle), nn.Conv2d(middle, outward, 3, 1, 1)
         self.has_shortcut = inward != outward
         if self.has_shortcut:

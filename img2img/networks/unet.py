@@ -34,6 +34,10 @@ class UNetConfig(Strict):
 
     attention: int | None = Field(None, ge=1)
     """Self-attention in the decoder where the resolution is halved so many times: 3 is an eighth of the image's (Zhang et al. 2019); none by default."""
+    dropout_levels: Annotated[tuple[int, ...] | None, Suppress] = None
+    """Where the decoder has dropout instead, if others' networks have it elsewhere: levels as of `attention`."""
+    bias: Annotated[bool | None, Suppress] = None
+    """Whether convolutions before norms have biases, as in weights that others trained; by default only where the norm doesn't cancel them."""
 
     def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> "UNetConfig":
         """Fills in what was left to the data: channels, and the depth for square images of `size` pixels; and `norm`, the method's, if none was chosen.
@@ -75,7 +79,7 @@ class UNet(nn.Module):
         self.min_size = self.size_multiple
         widths = [config.channels * min(2**level, 8) for level in range(config.depth)]
         last = config.depth - 1
-        bias = has_bias(config.norm)  # also where the encoder has no norm, as the published network
+        bias = has_bias(config.norm, config.bias)  # also where the encoder has no norm, as the published network
         self.down = nn.ModuleList()
         for level, width in enumerate(widths):
             norm: Norm = "none" if level in (0, last) else config.norm
@@ -86,7 +90,8 @@ class UNet(nn.Module):
         self.up = nn.ModuleList()
         for level in range(last, 0, -1):
             inward = widths[level] * (1 if level == last else 2)  # the skip doubles the channels
-            dropout = config.dropout if last - level < 3 else 0.0
+            dropped = last - level < 3 if config.dropout_levels is None else level in config.dropout_levels
+            dropout = config.dropout if dropped else 0.0
             layers = [nn.ReLU(), double(inward, widths[level - 1], bias, config.upsampling)]
             layers += [norm_layer(config.norm, widths[level - 1])]
             layers += [nn.Dropout(dropout)] if dropout else []

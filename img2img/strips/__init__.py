@@ -24,6 +24,7 @@ from img2img.strips.layers import (
     Convolved,
     Doubled,
     NotInStripsError,
+    Padded,
     Pointwise,
     Reflected,
     Rows,
@@ -41,6 +42,8 @@ LAYERS: dict[type[nn.Module], Callable[[Rows, Any], Rows]] = {
     BlurPool: Blurred,
     nn.AvgPool2d: Averaged,
     ReflectionPad: lambda source, layer: Reflected(source, layer.pixels),
+    nn.ReplicationPad2d: lambda source, layer: Padded(source, layer.padding[0], "replicate"),
+    nn.ZeroPad2d: lambda source, layer: Padded(source, layer.padding[0], "constant"),
 }
 
 

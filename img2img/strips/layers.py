@@ -64,6 +64,24 @@ class Pointwise(Rows):
         return self.function(*(source.rows(first, last) for source in self.sources))
 
 
+class Padded(Rows):
+    """Padding by what `torch.nn.functional.pad` calls replicate or constant, with zeros."""
+
+    def __init__(self, source: Rows, pixels: int, mode: str) -> None:
+        self.source, self.pixels, self.mode, self.channels = source, pixels, mode, source.channels
+        self.sources = (source,)
+        self.height, self.width = source.height + 2 * pixels, source.width + 2 * pixels
+
+    def rows(self, first: int, last: int) -> Tensor:
+        start, end, height = first - self.pixels, last - self.pixels, self.source.height
+        lowest = min(max(start, 0), height - 1)
+        highest = max(min(end, height), lowest + 1)
+        border = (self.pixels, self.pixels, max(0, lowest - start), max(0, end - highest))
+        padded = F.pad(self.source.rows(lowest, highest), border, self.mode)
+        begin = max(0, start - lowest)
+        return padded[:, :, begin : begin + last - first]
+
+
 class Reflected(Rows):
     """Padding by reflection."""
 

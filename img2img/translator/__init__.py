@@ -4,11 +4,24 @@ from img2img.translator.anysize import BlendedWarning, pad_to
 from img2img.translator.config import Mode, Training, TranslatorConfig
 from img2img.translator.loading import load
 from img2img.translator.sampler import Sampler, SamplerConfig
-from img2img.translator.storage import find_translator, has_both_directions, is_sampler, load_weights, skeleton
+from img2img.translator.storage import (
+    CONFIG_FILE,
+    REFERENCE_FILE,
+    find_translator,
+    has_both_directions,
+    is_sampler,
+    kind_of,
+    load_weights,
+    read_tensors_of,
+    refuse_other_files,
+    skeleton,
+)
 from img2img.translator.style import Style
 from img2img.translator.translator import Translator
 
 __all__ = [
+    "CONFIG_FILE",
+    "REFERENCE_FILE",
     "BlendedWarning",
     "Mode",
     "Sampler",
@@ -20,8 +33,11 @@ __all__ = [
     "find_translator",
     "has_both_directions",
     "is_sampler",
+    "kind_of",
     "load",
     "load_weights",
     "pad_to",
+    "read_tensors_of",
+    "refuse_other_files",
     "skeleton",
 ]

@@ -39,8 +39,8 @@ class TranslatorConfig(Strict):
     """The architecture."""
     mode: Mode = "eval"
     """How it runs at test time. eval: running statistics, no dropout; paper: pix2pix's batch statistics and dropout."""
-    value_range: tuple[Literal[-1], Literal[1]] = (-1, 1)
-    """What black and white are for the network; there is no other yet."""
+    value_range: tuple[Literal[-1, 0], Literal[1]] = (-1, 1)
+    """What black and white are for the network, in images that it takes and makes; those that were trained here have -1 and 1."""
     size: int
     """Height and width of its training images in pixels; it translates any size."""
     width: int | None = None
@@ -57,6 +57,8 @@ class TranslatorConfig(Strict):
     """Whether the edges of instances are shown to it, so that it needs instance maps, too."""
     encoder: EncoderConfig | None = None
     """The network that reads styles from images, if it was trained with one."""
+    imported: str | None = None
+    """Of a translator that another project trained: which of its networks this is."""
     training: Training
     """How it came to be."""
 
@@ -65,6 +67,6 @@ class TranslatorConfig(Strict):
         kind, latent = self.encoder.kind if self.encoder else "", getattr(self.generator, "latent", None)
         if kind == "instances" and self.classes is None:
             raise ValueError("an encoder of instances needs classes")
-        if (kind == "image") != (latent is not None):
+        if self.encoder is not None and self.encoder.kind == "image" and latent != self.encoder.latent:
             raise ValueError("an encoder of images belongs to a generator with as many latent numbers")
         return self

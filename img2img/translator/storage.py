@@ -1,6 +1,7 @@
 """Where translators lie, and how their weights are read."""
 
 import json
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,7 +18,9 @@ from img2img.translator.config import TranslatorConfig
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "generator.safetensors"
 ENCODER_FILE, STYLES_FILE = "encoder.safetensors", "styles.safetensors"
-FILES = {CONFIG_FILE, WEIGHTS_FILE, ENCODER_FILE, STYLES_FILE}
+REFERENCE_FILE = "reference.safetensors"
+"""What another project's file held beside what the network computes with, for writing it back."""
+FILES = {CONFIG_FILE, WEIGHTS_FILE, ENCODER_FILE, STYLES_FILE, REFERENCE_FILE}
 
 
 def read_config(folder: Path) -> TranslatorConfig:
@@ -26,8 +29,13 @@ def read_config(folder: Path) -> TranslatorConfig:
     Raises:
         UsageError: if its config can't be read.
     """
-    if is_sampler(folder):
+    kind = kind_of(folder)
+    if kind == "sampler":
         raise UsageError(f"{folder} makes images from noise, not from images: use img2img sample --model {folder}.")
+    if kind == "discriminator":
+        raise UsageError(
+            f"{folder} is a discriminator, which translates nothing: img2img train takes it by --init-discriminator."
+        )
     try:
         return TranslatorConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
     except ValidationError as error:
@@ -44,24 +52,33 @@ def is_sampler(folder: Path) -> bool:
     Raises:
         UsageError: if its config can't be read.
     """
+    return kind_of(folder) == "sampler"
+
+
+def kind_of(folder: Path) -> str:
+    """What lies in a folder: "" for a translator.
+
+    Raises:
+        UsageError: if its config can't be read.
+    """
     try:
         values = json.loads((folder / CONFIG_FILE).read_bytes())
     except OSError as error:
         raise UsageError(f"{folder / CONFIG_FILE} can't be read: {error.strerror}.") from None
     except ValueError as error:
         raise UsageError(f"{folder / CONFIG_FILE} is damaged: {error}.") from None
-    return isinstance(values, dict) and values.get("kind") == "sampler"
+    return str(values.get("kind", "")) if isinstance(values, dict) else ""
 
 
-def refuse_other_files(folder: Path) -> None:
-    """A model may take the place of another, and of nothing else.
+def refuse_other_files(folder: Path, known: Collection[str] = FILES) -> None:
+    """A model may take the place of another, whose files are `known`, and of nothing else.
 
     Raises:
         UserError: if the folder is a file, or holds something else.
     """
     if folder.exists() and not folder.is_dir():
         raise UserError(f"{folder} is a file; give a folder.")
-    if folder.exists() and not {file.name for file in folder.iterdir()} <= FILES:
+    if folder.exists() and not {file.name for file in folder.iterdir()} <= set(known):
         raise UserError(f"{folder} holds other files; give an empty folder, or one that holds only a translator.")
 
 
@@ -112,14 +129,19 @@ def load_styles(config: TranslatorConfig, folder: Path) -> tuple[nn.Module | Non
     if config.encoder.kind != "instances":
         return encoder.eval(), None
     assert config.classes is not None
-    styles = _tensors(folder / STYLES_FILE).get("styles", torch.empty(0))
+    styles = read_tensors_of(folder / STYLES_FILE).get("styles", torch.empty(0))
     wanted = (config.classes.count, config.encoder.features)
     if styles.ndim != 3 or (styles.shape[0], styles.shape[2]) != wanted or not styles.shape[1]:
         raise UsageError(f"{folder / STYLES_FILE} holds no styles of {wanted[0]} classes in {wanted[1]} channels.")
     return encoder.eval(), styles
 
 
-def _tensors(file: Path) -> dict[str, Tensor]:
+def read_tensors_of(file: Path) -> dict[str, Tensor]:
+    """What a safetensors file holds.
+
+    Raises:
+        UsageError: if it can't be read.
+    """
     try:
         return load_file(file)
     except (OSError, SafetensorError, ValueError) as error:
@@ -132,7 +154,7 @@ def load_weights(module: nn.Module, file: Path) -> None:
     Raises:
         UsageError: if the file is missing, damaged, or made for another architecture.
     """
-    weights = _tensors(file)
+    weights = read_tensors_of(file)
     own = module.state_dict()
     wrong = [name for name in {**own, **weights} if name not in own or name not in weights]
     wrong += [name for name in own if name in weights and own[name].shape != weights[name].shape]

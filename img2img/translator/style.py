@@ -11,7 +11,6 @@ from img2img.data.classes import Classes
 from img2img.errors import UsageError
 from img2img.images import with_channels
 from img2img.images.tensors import to_tensor
-from img2img.networks import ImageEncoderConfig
 from img2img.networks.labels import one_hot, without
 from img2img.translator.anysize import pad_to, whole
 from img2img.translator.config import TranslatorConfig
@@ -47,7 +46,8 @@ def default_style(config: TranslatorConfig, styles: Tensor | None) -> Tensor | N
     """What is used when nobody asks: of instances, each class' most frequent features (classes, channels); else the mean, (latent,)."""
     if styles is not None:
         return styles[:, 0]
-    return torch.zeros(config.encoder.latent) if isinstance(config.encoder, ImageEncoderConfig) else None
+    latent = getattr(config.generator, "latent", None)
+    return torch.zeros(latent) if latent else None
 
 
 def features_of(labels: Tensor, style: Tensor) -> Tensor:
@@ -64,7 +64,7 @@ def chosen_style(translator: "Translator", style: Style) -> Tensor:
         UsageError: if there is no such style.
     """
     config = translator.config
-    if config.encoder is None or translator.style is None or translator.encoder is None:
+    if translator.style is None:
         raise UsageError("this translator has no styles; one that is trained with --encoder has.")
     if isinstance(style, Tensor) and style.ndim < 3:
         if style.shape != translator.style.shape:
@@ -74,16 +74,18 @@ def chosen_style(translator: "Translator", style: Style) -> Tensor:
         style = int(style)
         if not 0 <= style < 2**63:
             raise UsageError(f"style {style}: give a number from 0.")
-    if isinstance(config.encoder, ImageEncoderConfig):
+    if translator.styles is None:  # they are of the whole image
         if isinstance(style, int):
-            return torch.randn(config.encoder.latent, generator=torch.Generator().manual_seed(style))
+            return torch.randn(len(translator.style), generator=torch.Generator().manual_seed(style))
         if isinstance(style, Mapping | tuple):
             raise UsageError(
                 "a style of this translator is of the whole image: give a number, or an image alone, without a label map."
             )
+        if translator.encoder is None:
+            raise UsageError("this translator came without an encoder that reads images' styles: give a number.")
         with torch.no_grad():
             return translator.encoder(_image(style, translator))[0][0].cpu()
-    assert translator.styles is not None and config.classes is not None
+    assert config.classes is not None
     if isinstance(style, int):
         return translator.styles[:, _number(style, translator.styles)]
     if isinstance(style, Mapping):

@@ -2,7 +2,7 @@
 
 import copy
 import itertools
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -25,6 +25,7 @@ from img2img.translator.labelled import as_maps
 from img2img.translator.storage import (
     CONFIG_FILE,
     ENCODER_FILE,
+    REFERENCE_FILE,
     STYLES_FILE,
     WEIGHTS_FILE,
     find_translator,
@@ -271,14 +272,21 @@ class Translator:
             source = planes(maps, config.classes.count, config.edges)
             if self.style is not None and self.styles is not None:
                 source = torch.cat([source, features_of(maps[:, 0], self.style)], dim=1)
-        return translate(network, source, tile, self.memory_format, config.generator)
+        if config.classes is None and config.value_range[0] == 0:
+            source = (source + 1) / 2
+        done = translate(network, source, tile, self.memory_format, config.generator)
+        return done * 2 - 1 if config.value_range[0] == 0 else done
 
     def fits(self, height: int, width: int, tile: int | None = None) -> bool:
         """Whether an image of this size is computed at once, and not in strips; `tile` as of `__call__`."""
         return fits(self.generator, self.config.generator, height, width, tile)
 
-    def save(self, folder: Path | str) -> None:
+    def save(self, folder: Path | str, reference: Mapping[str, Tensor] | None = None) -> None:
         """Writes the translator's folder, whole or not at all; it takes the place of an older one.
+
+        Args:
+            folder: where.
+            reference: what another project's file held beside, to be kept for writing it back.
 
         Raises:
             UserError: if it can't be written, or the folder holds something else.
@@ -291,6 +299,8 @@ class Translator:
                 write_tensors(new / ENCODER_FILE, self.encoder.state_dict())
             if self.styles is not None:
                 write_tensors(new / STYLES_FILE, {"styles": self.styles})
+            if reference:
+                write_tensors(new / REFERENCE_FILE, reference)
             (new / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
     @classmethod

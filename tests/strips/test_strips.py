@@ -23,6 +23,8 @@ CONFIGS = [
     ResNetConfig(**SMALL, downsampling="blur", upsampling="blur"),
     ResNetConfig(**SMALL, upsampling="resize", norm="batch", dropout=0.5),
     ResNetConfig(**SMALL, norm="group"),
+    ResNetConfig(**SMALL, padding="replicate"),
+    ResNetConfig(**SMALL, padding="zero", bias=True),
     Pix2PixHDConfig(channels=8, downsampling=2, blocks=1),
     Pix2PixHDConfig(channels=8, downsampling=1, blocks=1, enhancers=2, enhancer_blocks=1),
     UNetConfig(channels=4, depth=3),
@@ -43,7 +45,9 @@ def network_of(config: Any) -> nn.Module:
 
 
 @pytest.mark.parametrize(
-    "config", CONFIGS, ids=lambda config: f"{config.kind}-{getattr(config, 'upsampling', config.norm)}-{config.norm}"
+    "config",
+    CONFIGS,
+    ids=lambda config: "-".join(str(getattr(config, name, "")) for name in ("kind", "upsampling", "norm", "padding")),
 )
 @pytest.mark.parametrize("elements", [1, 700, 10**9])
 def test_strips_give_the_result_of_the_whole_image(config: Any, elements: int) -> None:

@@ -1,0 +1,131 @@
+"""Our networks in the layouts of other projects."""
+
+import io
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from img2img.errors import UsageError
+from img2img.files import write_whole
+from img2img.interop.family import Family, Guess
+from img2img.interop.importing import load_discriminator
+from img2img.interop.loading import load_translator
+from img2img.interop.recognise import FAMILIES, written
+from img2img.networks import Pix2PixHDConfig, ResNetConfig, SPADEConfig, UNetConfig
+from img2img.translator import REFERENCE_FILE, Translator, find_translator, kind_of, read_tensors_of
+
+ITERATIONS = 50  # of the search for the largest singular value
+
+
+def export_reference(model: Path, file: Path, overwrite: bool = False) -> list[str]:
+    """Writes a generator's weights, or an imported discriminator's, as the project with such a network names them.
+
+    Args:
+        model: a translator's or a run's folder, or an imported discriminator's.
+        file: a .pth file of a state dict.
+        overwrite: whether it may replace another.
+
+    Returns:
+        What should be known of it, in sentences.
+
+    Raises:
+        UserError: if no project has such a network, or the file can't be written.
+    """
+    if model.is_dir() and (model / "config.json").is_file() and kind_of(model) == "discriminator":
+        found = load_discriminator(model)
+        state, notes = written(found.family, found.guess, found.network.state_dict()), [f"layout: {found.family.described}"]  # fmt: skip
+    else:
+        state, notes = _of_translator(load_translator(model), _kept(model))
+    buffer = io.BytesIO()
+    torch.save({name: tensor.contiguous() for name, tensor in state.items()}, buffer)
+    write_whole(file, buffer.getvalue(), replace=overwrite)
+    return notes
+
+
+def _kept(model: Path) -> dict[str, Tensor]:
+    """What was kept of the file that a translator was imported from."""
+    if not model.is_dir():
+        return {}
+    file = find_translator(model) / REFERENCE_FILE
+    return read_tensors_of(file) if file.is_file() else {}
+
+
+def _of_translator(translator: Translator, kept: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+    config: Any = translator.config.generator
+    family = _family(config, translator.config.imported)
+    guess = Guess(config.model_copy(update={"bias": _has_bias(family, config)}), translator.in_channels)
+    notes = [f"layout: {family.described}"]
+    state = written(family, guess, translator.generator.state_dict())
+    if isinstance(config, SPADEConfig) and (kept or (config.spectral_norm and translator.config.imported is None)):
+        state = _with_triples(state, kept)
+    if isinstance(config, UNetConfig) and config.dropout and config.depth:
+        own = config.dropout_levels or tuple(range(max(1, config.depth - 3), config.depth))
+        if set(own) != set(range(4, config.depth - 1)):
+            notes.append("dropout: that project has it at other levels; without it (--eval there) results are the same")
+    if isinstance(config, ResNetConfig) and config.padding == "replicate":
+        notes.append("padding: build the network there with padding_type='replicate'")
+    return state, notes
+
+
+def _family(config: Any, imported: str | None) -> Family:
+    if imported in FAMILIES:
+        return FAMILIES[imported]
+    if config.norm == "group" or getattr(config, "attention", None) or config.upsampling == "resize":
+        raise UsageError(
+            "no known project has a generator with group norm, self-attention or resize-convolutions; it can't be written in such a layout."
+        )
+    if isinstance(config, UNetConfig) and config.upsampling == "blur":
+        raise UsageError(
+            "no known project has a U-Net that upsamples by blurring; it can't be written in such a layout."
+        )
+    if isinstance(config, UNetConfig):
+        return FAMILIES["cyclegan-unet"]
+    if isinstance(config, ResNetConfig):
+        return FAMILIES["cut-resnet" if "blur" in (config.downsampling, config.upsampling) else "cyclegan-resnet"]
+    if isinstance(config, Pix2PixHDConfig):
+        return FAMILIES["pix2pixhd-enhancer" if config.enhancers else "pix2pixhd-global"]
+    return FAMILIES["spade"]
+
+
+def _has_bias(family: Family, config: Any) -> bool:
+    """Whether that project's convolutions before norms have biases."""
+    if config.bias is not None and family.name != "spade":
+        return bool(config.bias)
+    if family.name.startswith(("pix2pixhd", "spade")):
+        return True
+    return bool(config.norm in ("instance", "none"))
+
+
+def _with_triples(state: dict[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Spectral norm's weights and vectors: those that the file had, else such that the weights come out as they are."""
+    found = {}
+    for name, tensor in state.items():
+        parts = name.split(".")
+        if len(parts) != 3 or parts[2] != "weight" or not parts[1].startswith("conv_"):
+            found[name] = tensor
+            continue
+        layer = name.removesuffix("weight")
+        had = [kept.get(f"{layer}{each}") for each in ("weight_orig", "weight_u", "weight_v")]
+        if had[0] is not None and had[1] is not None:
+            original, u, v = had[0], had[1], had[2]
+            right = v if v is not None else torch.nn.functional.normalize(torch.mv(original.flatten(1).t(), u), dim=0)
+            if torch.equal(original / torch.dot(u, torch.mv(original.flatten(1), right)), tensor):
+                found |= {f"{layer}weight_orig": original, f"{layer}weight_u": u}
+                found |= {f"{layer}weight_v": v} if v is not None else {}
+                continue
+        u, v = _singular(tensor.flatten(1))
+        found |= {f"{layer}weight_orig": tensor, f"{layer}weight_u": u, f"{layer}weight_v": v}
+    return found
+
+
+def _singular(matrix: Tensor) -> tuple[Tensor, Tensor]:
+    """The vectors of the largest singular value, the right one scaled so that the value comes out as 1."""
+    generator = torch.Generator().manual_seed(0)
+    u = torch.randn(len(matrix), generator=generator)
+    for _ in range(ITERATIONS):
+        v = torch.nn.functional.normalize(torch.mv(matrix.t(), u), dim=0)
+        u = torch.nn.functional.normalize(torch.mv(matrix, v), dim=0)
+    return u, v / torch.dot(u, torch.mv(matrix, v))

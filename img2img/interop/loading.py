@@ -1,0 +1,75 @@
+"""Whatever a user calls a model: a folder of ours, or another project's file."""
+
+from pathlib import Path
+from typing import Literal
+
+import torch
+
+from img2img.downloads import announce
+from img2img.errors import UsageError
+from img2img.interop.importing import Imported, import_file
+from img2img.interop.reading import SUFFIXES
+from img2img.machine import choose_device
+from img2img.translator import Sampler, Translator, find_translator, is_sampler
+from img2img.translator import load as load_folder
+
+Direction = Literal["AtoB", "BtoA"]
+
+
+def load(
+    path: Path | str, device: torch.device | str = "cpu", *, direction: Direction | None = None
+) -> Translator | Sampler:
+    """Loads a translator or a sampler.
+
+    Args:
+        path: a folder that `save`, `img2img train` or `img2img import` wrote; or a file of weights (.pth, .safetensors) of
+            pytorch-CycleGAN-and-pix2pix, contrastive-unpaired-translation, pix2pixHD or SPADE, whose architecture is told
+            from its keys; what they can't tell is assumed, and printed.
+        device: where to put the weights: ``cpu``, ``cuda`` …, or ``auto``, the fastest there is.
+        direction: which translator of a run that learned both ways, as CycleGAN does; by default AtoB.
+
+    Returns:
+        A `Translator`, which makes images of images, or a `Sampler`, which makes them from noise.
+
+    Raises:
+        UsageError: if there is none, or it is damaged, or none of that direction.
+    """
+    place = Path(path)
+    if is_weights(place):
+        return load_translator(place, device, direction=direction)
+    return load_folder(place, device, direction=direction)
+
+
+def load_translator(
+    path: Path | str, device: torch.device | str = "cpu", *, direction: Direction | None = None
+) -> Translator:
+    """As `load`, but refuses what makes images from noise."""
+    place = Path(path)
+    if not is_weights(place):
+        return Translator.load(place, device, direction=direction)
+    if direction == "BtoA":
+        raise UsageError(f"--direction BtoA: {path} is one generator, which translates one way.")
+    imported = import_file(place)
+    tell(imported, place)
+    return imported.translator.to(choose_device(str(device)))
+
+
+def makes_noise_into_images(path: Path) -> bool:
+    """Whether a model is a sampler.
+
+    Raises:
+        UsageError: if there is no model.
+    """
+    return not is_weights(path) and is_sampler(find_translator(path))
+
+
+def is_weights(path: Path) -> bool:
+    """Whether a path is meant as a file of weights."""
+    return path.suffix in SUFFIXES and not path.is_dir()
+
+
+def tell(imported: Imported, file: Path) -> None:
+    """Says what a file is taken for."""
+    announce(f"{file}: {imported.described}.")
+    if imported.assumed:
+        announce("\n  ".join(["What the file can't tell:", *imported.assumed]))
