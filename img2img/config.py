@@ -5,7 +5,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
-from tyro.conf import arg
+from tyro.conf import Suppress, arg
 
 from img2img.data.folders import Derivation, Direction
 from img2img.data.transforms import JITTER, Resize
@@ -67,6 +67,31 @@ class DataConfig(Strict):
     """Channels of the target; by default what most files have."""
 
 
+class TuningConfig(Strict):
+    """What a run begins with that was trained before, and what of it is trained on."""
+
+    init: Annotated[tuple[Path, ...], arg(name="init", prefix_name=False)] = ()
+    """Begin from this model: a translator's or a run's folder, or another project's file of weights; its architecture is taken, too. For cyclegan perhaps two, A to B and B to A."""
+    init_discriminator: Annotated[tuple[Path, ...], arg(name="init-discriminator", prefix_name=False)] = ()
+    """Begin the discriminator, too, from that of a run, or from an imported one or its file; else it starts fresh."""
+    warmup_discriminator: Annotated[int, arg(name="warmup-discriminator", prefix_name=False)] = Field(0, ge=0)
+    """Updates in which a fresh discriminator is trained alone first, so that it doesn't spoil what the generator knows."""
+    freeze: Annotated[str | None, arg(name="freeze", prefix_name=False)] = None
+    """Leave those weights of the generator as they are whose names begin with this regular expression, such as "stem|down"."""
+    freeze_discriminator: Annotated[int, arg(name="freeze-discriminator", prefix_name=False)] = Field(0, ge=0)
+    """Leave the discriminator's first so many layers as they are (FreezeD, Mo et al. 2020)."""
+    layer_lr: Annotated[float, arg(name="layer-lr", prefix_name=False)] = Field(1.0, gt=0, le=1)
+    """The learning rate of each of the generator's layers, as a share of that of the layer after it."""
+    lora: Annotated[int, arg(name="lora", prefix_name=False)] = Field(0, ge=0, le=1024)
+    """Rank of low-rank adapters (Hu et al. 2022), which are trained instead of the generator's convolutions; 0 for none."""
+    lora_scale: Annotated[float, arg(name="lora-scale", prefix_name=False)] = Field(1.0, gt=0)
+    """By how much what they add is multiplied."""
+    lora_apart: Annotated[bool, arg(name="lora-apart", prefix_name=False)] = False
+    """Save only the change, as adapters of that rank: a small file that needs the model of --init; else it is merged."""
+    fresh: Annotated[tuple[str, ...], Suppress] = ()
+    """Weights that didn't fit, and were initialised; settled when the run begins."""
+
+
 class RunConfig(Strict, Generic[M]):
     """Everything that a run depends on."""
 
@@ -74,6 +99,8 @@ class RunConfig(Strict, Generic[M]):
     """What is trained."""
     data: DataConfig = DataConfig()
     """Which images, and how they are prepared."""
+    tuning: TuningConfig = TuningConfig()
+    """What was trained before."""
     output: Path | None = None
     """The run's folder; by default checkpoints/METHOD-DATA."""
     epochs: float = Field(200, gt=0)

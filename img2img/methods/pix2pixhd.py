@@ -151,8 +151,9 @@ class Pix2PixHDMethod:
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
         """The translation, which both phases use."""
-        for part in (self.generator.inside, *list(self.generator.enhancers)[:-1]):
-            part.requires_grad_(update >= self.frozen_until)
+        if self.frozen_until and update <= self.frozen_until:
+            for part in (self.generator.inside, *list(self.generator.enhancers)[:-1]):
+                part.requires_grad_(update == self.frozen_until)
         source = batch["source"]
         if "encoder" in self.networks:  # without instances, each label is one
             features = self.networks["encoder"](batch["target"], batch["maps"][:, -1])

@@ -1,7 +1,7 @@
 """The pieces that several networks are made of: normalisation, upsampling, initialisation."""
 
 import copy
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal, cast
 
 import torch
@@ -16,6 +16,7 @@ Norm = Literal["batch", "instance", "group", "none"]
 Downsampling = Literal["stride", "blur"]
 Upsampling = Literal["transpose", "resize", "blur"]
 Padding = Literal["reflect", "replicate", "zero"]
+POWER_ITERATIONS = 30
 Initialisation = Literal["normal", "xavier", "kaiming", "orthogonal"]
 
 
@@ -246,6 +247,29 @@ def plain_state(module: nn.Module) -> dict[str, Tensor]:
             state[f"{name}.weight" if name else "weight"] = cast(Any, layer).weight.detach()
             norm.train(training)
     return state
+
+
+@torch.no_grad()
+def load_plain(module: nn.Module, state: Mapping[str, Tensor]) -> None:
+    """Puts plain weights into a network, of which some may have spectral norm: undoes `plain_state`.
+
+    Args:
+        module: changed in place.
+        state: some or all of the network's tensors, under their plain names.
+    """
+    parametrized = {
+        f"{name}.weight": layer for name, layer in module.named_modules() if parametrize.is_parametrized(layer)
+    }
+    own = module.state_dict()
+    module.load_state_dict({**own, **{name: tensor for name, tensor in state.items() if name not in parametrized}})
+    for name in parametrized.keys() & state.keys():
+        norm = cast(Any, parametrized[name]).parametrizations["weight"]
+        norm.original.copy_(state[name])
+        training = norm.training
+        norm.train()
+        for _ in range(POWER_ITERATIONS):  # the singular vectors are another weight's
+            _ = cast(Any, parametrized[name]).weight
+        norm.train(training)
 
 
 def initialise(module: nn.Module, method: Initialisation = "normal", gain: float = 0.02) -> nn.Module:

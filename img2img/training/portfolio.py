@@ -27,7 +27,7 @@ from img2img.training.state import Progress
 from img2img.training.styles import find_styles
 from img2img.training.trainer import Generators
 from img2img.training.validation import Judge
-from img2img.translator import Training, Translator, TranslatorConfig, skeleton
+from img2img.translator import Base, Training, Translator, TranslatorConfig, applied, difference, digest_of, skeleton
 
 DIRECTIONS: dict[Role, Direction] = {"A2B": "AtoB", "B2A": "BtoA"}
 HIGHER_IS_BETTER = ("psnr", "ssim")
@@ -63,6 +63,8 @@ class Portfolio:
         self.config, self.architectures, self.accelerator = config, architectures, accelerator
         self.folder = config.output
         self.encoders, self.material = encoders, material
+        apart = config.tuning.lora_apart
+        self.base = Translator.load(config.tuning.init[0]).generator.state_dict() if apart else None
         self.styles: tuple[int, Tensor] | None = None
         """The update that styles were found at, and they."""
         self.trials = {role: material.trial(role) for role in architectures}
@@ -173,7 +175,13 @@ class Portfolio:
         """The weights in bare networks, run in fp32 as users run them, whatever the trained ones are wrapped in."""
         config, architecture = self.config, self.architectures[role]
         bare = skeleton(architecture)
-        bare.load_state_dict(plain_state(generator), assign=True)
+        state, adapter, base = plain_state(generator), None, None
+        if self.base is not None:
+            rank, before = config.tuning.lora, self.base
+            adapter = difference(before, state, rank)
+            state = applied(before, adapter)  # what is validated is what is saved
+            base = Base(model=str(config.tuning.init[0]), digest=digest_of(before), rank=rank)
+        bare.load_state_dict({name: tensor.to(self.accelerator.device) for name, tensor in state.items()}, assign=True)
         reader, styles = None, None
         if encoder is not None:
             with torch.device("meta"):
@@ -188,6 +196,7 @@ class Portfolio:
             updates=progress.update,
             images=progress.samples,
             ema=config.ema,
+            init=" ".join(map(str, config.tuning.init)),
             scores={name.removeprefix(own): value for name, value in progress.scores.items() if name.startswith(own)},
         )
         return Translator(
@@ -200,11 +209,13 @@ class Portfolio:
                 classes=self.classes,
                 edges=self.edges,
                 encoder=self.encoders.get(role),
+                base=base,
                 training=origin,
             ),
             bare.eval(),
             reader,
             styles,
+            adapter,
         )
 
     def _styles(self, encoder: nn.Module, config: AnyEncoder, update: int) -> Tensor | None:

@@ -1,6 +1,7 @@
 """`img2img train`: from a config to a run's folder."""
 
 import gc
+import os
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -48,6 +49,7 @@ from img2img.training.stages import (
 )
 from img2img.training.state import checkpoints
 from img2img.training.trainer import Hooks, Rhythm, Trainer
+from img2img.training.tuning import Start, planned, started, take_over
 
 
 def train(config: RunConfig[Any] | None = None, *, resume: Path | str | None = None, quiet: bool = False) -> Path:
@@ -79,10 +81,14 @@ def _train(
 ) -> Path:
     """Trains what comes before, if there is something and it isn't done, and then the run itself."""
     config = resolved(config)
-    coarse = coarse_config(config)
     assert config.output is not None
-    if coarse is None or checkpoints(config.output / CHECKPOINTS):
-        return _Run(config, resuming, quiet, whole, report).train()
+    begun, start = bool(checkpoints(config.output / CHECKPOINTS)), None
+    if (config.tuning.init or config.tuning.init_discriminator) and not begun:
+        start = started(config, os.environ.get("RANK", "0") == "0")
+        config = start.config
+    coarse = coarse_config(config)
+    if coarse is None or begun:
+        return _Run(config, resuming, quiet, whole, report, start).train()
     assert coarse.output is not None
     first = _Run(config, resuming, quiet, whole, report)
     try_stages(config, first.in_channels, first.out_channels)  # what can't work is said before anything is trained
@@ -112,6 +118,7 @@ class _Run:
         quiet: as of `train`.
         whole: the folder of the run that this is a stage of.
         report: of the check, if the data were checked before.
+        start: what was trained before.
     """
 
     def __init__(
@@ -121,7 +128,9 @@ class _Run:
         quiet: bool,
         whole: Path | None = None,
         report: DataReport | None = None,
+        start: Start | None = None,
     ) -> None:
+        self.notes = start.notes if start else []
         self.resuming, self.quiet, self.whole = resuming, quiet, whole
         self.config = config
         device = choose_device(config.device)
@@ -150,6 +159,11 @@ class _Run:
             )
         if isinstance(self.method, CoarseToFine) and self._begins_from_coarse():
             self.method.begin_from(coarse_weights(config))
+        if start:
+            take_over(self.method, start)
+            config = config.model_copy(update={"tuning": config.tuning.model_copy(update={"fresh": start.fresh})})
+            self.config = config
+        plan = planned(self.method, config)
         encoders = {role: encoder for role, (_, encoder) in self.method.encoders.items()}
         architectures = self.method.generator_configs, encoders
         keeper: Any = Gallery if noise else Portfolio
@@ -157,7 +171,7 @@ class _Run:
         self.memory_format = memory_format(self.method.networks.values(), device, precision)
         if config.channels_last != "auto":
             self.memory_format = torch.channels_last if config.channels_last == "yes" else torch.contiguous_format
-        how = (self.memory_format, config.compile, config.memory == "low", self._encode)
+        how = (self.memory_format, config.compile, config.memory == "low", self._encode, plan)
         self.trainer = Trainer(self.method, self.accelerator, config.ema, *how)
         torch.manual_seed(config.seed + 1_000_003 * self.accelerator.process_index)  # dropout differs between processes
 
@@ -292,7 +306,13 @@ class _Run:
             f"{self.accelerator.device.type} in {precision}{f', {processes} processes' if processes > 1 else ''}."
         )
         for name, network in self.trainer.bare.items():
-            say(f"  {name}: {sum(p.numel() for p in network.parameters()) / 1e6:.1f} M parameters")
+            every = [(p.numel(), p.requires_grad) for p in network.parameters()]
+            total_size, trained = (sum(size for size, counts in every if counts or part == 0) / 1e6 for part in (0, 1))
+            say(
+                f"  {name}: {total_size:.1f} M parameters{'' if trained == total_size else f', {trained:.2f} M of them trained'}"
+            )
+        for note in self.notes:
+            say(f"  {note}")
         say(f"  {self.portfolio.described()}")
         say(f"  everything goes to {self.folder}")
 

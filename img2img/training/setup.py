@@ -56,12 +56,17 @@ def resolved(config: RunConfig[Any]) -> RunConfig[Any]:
     where = next(path for path in paths.values())
     output = config.output or Path("checkpoints", f"{config.method.name}-{where.name}")
     weights = config.feature_weights and config.feature_weights.resolve()
+    begun = {
+        name: tuple(path.resolve() if path.exists() else path for path in getattr(config.tuning, name))
+        for name in ("init", "init_discriminator")
+    }
     return config.model_copy(
         update={
             "method": _with_absolute_paths(config.method),
             "data": data.model_copy(update=paths),
             "output": output,
             "feature_weights": weights,
+            "tuning": config.tuning.model_copy(update=begun),
         }
     )
 

@@ -3,7 +3,7 @@
 import math
 import signal
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -22,6 +22,7 @@ from img2img.training.logs import RunLog
 from img2img.training.memory import recompute
 from img2img.training.meter import Meter
 from img2img.training.monitor import Monitor, assert_finite, assert_finite_weights
+from img2img.training.plan import Plan
 from img2img.training.schedule import learning_rate_factor
 from img2img.training.state import Progress, RunState, load_checkpoint, save_checkpoint
 
@@ -65,6 +66,7 @@ class Trainer:
         compile: whether to torch.compile the networks.
         low_memory: whether generators and encoders compute most activations twice instead of holding them.
         encode: is given each batch on the device, and gives what the method sees.
+        plan: of a fine-tuning.
     """
 
     def __init__(
@@ -76,12 +78,14 @@ class Trainer:
         compile: bool = False,
         low_memory: bool = False,
         encode: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda batch: batch,
+        plan: Plan | None = None,
     ) -> None:
-        self.encode = encode
+        self.encode, self.plan = encode, plan or Plan()
         self.method, self.accelerator, self.memory_format = method, accelerator, memory_format
         self.bare: dict[str, nn.Module] = {}
         for name, network in method.networks.items():
             self.bare[name] = network.to(memory_format=memory_format).to(accelerator.device).train()
+        self.plan.freeze(self.bare)
         read_and_made = (*method.generators.values(), *(name for name, _ in method.encoders.values()))
         emas = {name: EMA(self.bare[name], ema_decay) for name in read_and_made} if ema_decay else {}
         for name, network in self.bare.items():
@@ -95,9 +99,8 @@ class Trainer:
         self.state = RunState(self.bare, self.optimizers, emas, method.memories, Monitor(), Meter(), Progress())
 
     def _adam(self, phase: Phase) -> torch.optim.Optimizer:
-        parameters = [p for name in phase.trains for p in self.bare[name].parameters()]
         fused = self.accelerator.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(parameters, phase.lr, phase.betas, fused=fused)
+        return torch.optim.Adam(self.plan.groups(phase, self.bare), phase.lr, phase.betas, fused=fused)
 
     @property
     def generators(self) -> Generators:
@@ -178,7 +181,8 @@ class Trainer:
             images = len(next(iter(batch.values()))) * self.accelerator.num_processes
             progress.samples += images
             meter.add(losses, images)
-        trained = {name for phase in self.method.phases if is_due(phase, progress.update) for name in phase.trains}
+        due = [phase for phase in self.method.phases if is_due(phase, progress.update) and not self._waits(phase)]
+        trained = {name for phase in due for name in phase.trains}
         progress.update += 1
         for name in self.state.emas.keys() & trained:
             self.state.emas[name].update(self.bare[name])
@@ -191,13 +195,18 @@ class Trainer:
         """
         update, logged = self.state.progress.update, {}
         with self.accelerator.accumulate(*self.wrapped.values()):
-            outputs = self.method.forward(batch, update)
+            with torch.no_grad() if update < self.plan.warmup else nullcontext():
+                outputs = self.method.forward(batch, update)
             for phase in self.method.phases:
                 if not is_due(phase, update):
                     continue
+                if self._waits(phase):
+                    with torch.no_grad():  # others need what it makes
+                        logged.update({name: value for part in phase.parts for name, value in part(batch, outputs).items()})  # fmt: skip
+                    continue
                 optimizer = self.optimizers[phase.name]
                 for group in optimizer.param_groups:
-                    group["lr"] = phase.lr * factor
+                    group["lr"] = phase.lr * factor * group["factor"]
                 with self.training_only(phase.trains):
                     for part in phase.parts:
                         with ExitStack() as unsynced:  # gradients are averaged over processes with the last part's
@@ -217,6 +226,11 @@ class Trainer:
                     phase.after()
         return logged | outputs.metrics, outputs.translations
 
+    def _waits(self, phase: Phase) -> bool:
+        """Whether a phase is not trained yet, while the discriminators warm up."""
+        makes = {*self.method.generators.values(), *(name for name, _ in self.method.encoders.values())}
+        return self.state.progress.update < self.plan.warmup and not makes.isdisjoint(phase.trains)
+
     def _gradient_scale(self) -> float:
         """By how much gradients are larger on the way back than those of the losses: for fp16, and for accumulation."""
         scaler = self.accelerator.scaler
@@ -233,7 +247,7 @@ class Trainer:
             yield
         finally:
             for name in others:
-                self.bare[name].requires_grad_(True)
+                self.plan.thaw(name, self.bare[name])
                 self.method.networks[name] = self.wrapped[name]
 
     def _to_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:

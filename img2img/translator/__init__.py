@@ -1,12 +1,14 @@
 """Translator: a generator and all that is needed to run it. What a user keeps, loads and calls."""
 
+from img2img.translator.adapter import applied, difference
 from img2img.translator.anysize import BlendedWarning, pad_to
-from img2img.translator.config import Mode, Training, TranslatorConfig
+from img2img.translator.config import Base, Mode, Training, TranslatorConfig
 from img2img.translator.loading import load
 from img2img.translator.sampler import Sampler, SamplerConfig
 from img2img.translator.storage import (
     CONFIG_FILE,
     REFERENCE_FILE,
+    digest_of,
     find_translator,
     has_both_directions,
     is_sampler,
@@ -22,6 +24,7 @@ from img2img.translator.translator import Translator
 __all__ = [
     "CONFIG_FILE",
     "REFERENCE_FILE",
+    "Base",
     "BlendedWarning",
     "Mode",
     "Sampler",
@@ -30,6 +33,9 @@ __all__ = [
     "Training",
     "Translator",
     "TranslatorConfig",
+    "applied",
+    "difference",
+    "digest_of",
     "find_translator",
     "has_both_directions",
     "is_sampler",

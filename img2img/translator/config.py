@@ -24,8 +24,21 @@ class Training(Strict):
     """Training images seen, repetitions counted."""
     ema: float = 0.0
     """Decay of the weights' moving average; 0: the weights as they were."""
+    init: str = ""
+    """The model that its training began with."""
     scores: dict[str, float | None] = Field(default_factory=dict)
     """On the validation split, when it was saved."""
+
+
+class Base(Strict):
+    """The model of which a translator is a small change."""
+
+    model: str
+    """Its folder."""
+    digest: str
+    """Of its weights."""
+    rank: int = Field(ge=1)
+    """Of the change."""
 
 
 class TranslatorConfig(Strict):
@@ -57,6 +70,8 @@ class TranslatorConfig(Strict):
     """Whether the edges of instances are shown to it, so that it needs instance maps, too."""
     encoder: EncoderConfig | None = None
     """The network that reads styles from images, if it was trained with one."""
+    base: Base | None = None
+    """Of a translator that is saved as the difference from another."""
     imported: str | None = None
     """Of a translator that another project trained: which of its networks this is."""
     training: Training

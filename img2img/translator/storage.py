@@ -1,7 +1,8 @@
 """Where translators lie, and how their weights are read."""
 
+import hashlib
 import json
-from collections.abc import Collection
+from collections.abc import Collection, Mapping
 from pathlib import Path
 from typing import Any, Literal
 
@@ -14,13 +15,14 @@ from torch import Tensor, nn
 from img2img.errors import UsageError, UserError, explain, listed
 from img2img.files import older
 from img2img.networks import build_encoder, build_generator
+from img2img.translator.adapter import ADAPTER_FILE, applied
 from img2img.translator.config import TranslatorConfig
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "generator.safetensors"
 ENCODER_FILE, STYLES_FILE = "encoder.safetensors", "styles.safetensors"
 REFERENCE_FILE = "reference.safetensors"
 """What another project's file held beside what the network computes with, for writing it back."""
-FILES = {CONFIG_FILE, WEIGHTS_FILE, ENCODER_FILE, STYLES_FILE, REFERENCE_FILE}
+FILES = {CONFIG_FILE, WEIGHTS_FILE, ADAPTER_FILE, ENCODER_FILE, STYLES_FILE, REFERENCE_FILE}
 
 
 def read_config(folder: Path) -> TranslatorConfig:
@@ -148,13 +150,48 @@ def read_tensors_of(file: Path) -> dict[str, Tensor]:
         raise UsageError(f"{file} can't be read: {error}.") from None
 
 
+def generator_state(config: TranslatorConfig, folder: Path) -> dict[str, Tensor]:
+    """The weights of the generator in a folder, also if they are only the difference from another's.
+
+    Raises:
+        UsageError: if a file is missing or damaged, or the other has changed.
+    """
+    if config.base is None:
+        return read_tensors_of(folder / WEIGHTS_FILE)
+    try:
+        place = find_translator(Path(config.base.model))
+        base = generator_state(read_config(place), place)
+    except (UsageError, RecursionError) as error:
+        raise UsageError(f"{folder} is a change of {config.base.model}, which can't be read: {error}") from None
+    if digest_of(base) != config.base.digest:
+        raise UsageError(f"{folder} is a change of {config.base.model}, whose weights are others by now.")
+    return applied(base, read_tensors_of(folder / ADAPTER_FILE))
+
+
+def digest_of(state: Mapping[str, Tensor]) -> str:
+    """Of all tensors, in hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(state.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
 def load_weights(module: nn.Module, file: Path) -> None:
     """Fills a module from a safetensors file, whose keys and shapes must be the module's own.
 
     Raises:
         UsageError: if the file is missing, damaged, or made for another architecture.
     """
-    weights = read_tensors_of(file)
+    put_weights(module, read_tensors_of(file), file)
+
+
+def put_weights(module: nn.Module, weights: Mapping[str, Tensor], file: Path) -> None:
+    """Fills a module with tensors that were read from a file, whose keys and shapes must be the module's own.
+
+    Raises:
+        UsageError: if they were made for another architecture.
+    """
     own = module.state_dict()
     wrong = [name for name in {**own, **weights} if name not in own or name not in weights]
     wrong += [name for name in own if name in weights and own[name].shape != weights[name].shape]

@@ -18,6 +18,7 @@ from img2img.images import Array, ImageError, split_alpha, to_pil, with_channels
 from img2img.images.tensors import to_array, to_tensor
 from img2img.machine import choose_device
 from img2img.networks.labels import painted, planes, without
+from img2img.translator.adapter import ADAPTER_FILE
 from img2img.translator.anysize import fits, joined, translate
 from img2img.translator.config import Mode, TranslatorConfig
 from img2img.translator.inputs import as_array
@@ -29,9 +30,11 @@ from img2img.translator.storage import (
     STYLES_FILE,
     WEIGHTS_FILE,
     find_translator,
+    generator_state,
     load_styles,
-    load_weights,
+    put_weights,
     read_config,
+    read_tensors_of,
     refuse_other_files,
     skeleton,
 )
@@ -51,6 +54,7 @@ class Translator:
         generator: the network, as `config.generator` describes it.
         encoder: the network that reads styles, as `config.encoder` describes it, if there is one.
         styles: of the encoder of instances: each class' most frequent features, (classes, styles, channels).
+        adapter: of a translator that is a change of `config.base`: the change, which is what is saved.
     """
 
     def __init__(
@@ -59,11 +63,13 @@ class Translator:
         generator: nn.Module,
         encoder: nn.Module | None = None,
         styles: Tensor | None = None,
+        adapter: Mapping[str, Tensor] | None = None,
     ) -> None:
         assert config.generator.in_channels and config.generator.out_channels
         self.config = config
         self.generator, self.encoder, self.styles = generator, encoder, styles
         self.style = default_style(config, styles)
+        self.adapter = adapter
         self.memory_format = torch.contiguous_format
         self.in_channels: int = config.generator.in_channels
         self.out_channels: int = config.generator.out_channels
@@ -294,7 +300,10 @@ class Translator:
         folder = Path(folder)
         refuse_other_files(folder)
         with whole_folder(folder) as new:
-            write_tensors(new / WEIGHTS_FILE, self.generator.state_dict())
+            if self.adapter is not None:
+                write_tensors(new / ADAPTER_FILE, self.adapter)
+            else:
+                write_tensors(new / WEIGHTS_FILE, self.generator.state_dict())
             if self.encoder is not None:
                 write_tensors(new / ENCODER_FILE, self.encoder.state_dict())
             if self.styles is not None:
@@ -317,6 +326,9 @@ class Translator:
         if direction not in (None, config.direction):
             raise UsageError(f"--direction {direction}: {path} translates {config.direction} only.")
         generator = skeleton(config.generator)
-        load_weights(generator, folder / WEIGHTS_FILE)
+        put_weights(
+            generator, generator_state(config, folder), folder / (ADAPTER_FILE if config.base else WEIGHTS_FILE)
+        )
         encoder, styles = load_styles(config, folder)
-        return cls(config, generator.eval(), encoder, styles).to(choose_device(str(device)))
+        adapter = read_tensors_of(folder / ADAPTER_FILE) if config.base else None
+        return cls(config, generator.eval(), encoder, styles, adapter).to(choose_device(str(device)))
