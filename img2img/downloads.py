@@ -1,6 +1,12 @@
-"""Weights that others have trained: kept where PyTorch keeps them, downloaded with a word and a checksum, read without a pickle."""
+"""What others have published: downloaded with a word and a checksum, gone on with after a break, read without a pickle."""
 
+import hashlib
+import http.client
+import os
 import sys
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
@@ -52,6 +58,119 @@ class Weights:
             reason = " ".join(str(error).split())
             raise UsageError(f"the {self.name} weights can't be downloaded ({reason}): {remedy}") from None
         return self.file
+
+
+TRIES = 5
+PIECE = 2**18  # bytes
+
+
+def cache_folder() -> Path:
+    """Where what is downloaded is kept: `img2img` in the XDG cache folder."""
+    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "img2img")
+
+
+def download(
+    url: str,
+    file: Path,
+    *,
+    size: int | None = None,
+    checksum: str = "",
+    timeout: float = 30.0,
+    pause: float = 1.0,
+    advance: Callable[[int, int | None], None] = lambda done, total: None,
+) -> None:
+    """Downloads a file, whole or not at all; what a break leaves in ``FILE.part`` is gone on with, by this call or a later one.
+
+    Args:
+        url: http or https.
+        file: where to put it.
+        size: in bytes, if it is known.
+        checksum: ``sha256:…`` or ``md5:…``, if one is known.
+        timeout: seconds without a byte after which a connection is given up.
+        pause: seconds before the second try, doubled with each.
+        advance: is told how many bytes are there, and how many there will be, if that is known.
+
+    Raises:
+        UsageError: if the server has no such file, or another than is known, or doesn't answer.
+    """
+    part = file.with_name(f"{file.name}.part")
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        for attempt in range(TRIES):
+            try:
+                total = _go_on(url, part, timeout, advance)
+                break
+            except (OSError, http.client.HTTPException) as error:
+                if isinstance(error, urllib.error.HTTPError) and error.code < 500:
+                    raise UsageError(
+                        f"{url}: the server says {error.code} {error.reason}; it may have been moved."
+                    ) from None
+                if getattr(error, "errno", None) == 28:  # the disk is full
+                    raise
+                if attempt + 1 == TRIES:
+                    raise UsageError(
+                        f"{url} can't be downloaded ({getattr(error, 'reason', None) or error or type(error).__name__}); the same command goes on where it stopped."
+                    ) from None
+                time.sleep(min(30.0, pause * 2**attempt))
+        found = part.stat().st_size
+        for expected, whose in ((total, "the server announced"), (size, "are known of it")):
+            if expected is not None and found != expected:
+                part.unlink()
+                raise UsageError(
+                    f"{url} has {found} bytes, but {expected} {whose}; it was not kept. Try again, or ask its project."
+                )
+        if checksum and digest(part, checksum.partition(":")[0]) != checksum:
+            own = digest(part, "sha256")
+            part.unlink()
+            raise UsageError(
+                f"{url} isn't what it was when its checksum was noted ({checksum}); it was not kept. If its project says that it is right, "
+                f"--checksum {own} takes it."
+            )
+        part.replace(file)
+    except OSError as error:
+        raise UsageError(f"{file} can't be written: {error.strerror or error}.") from None
+
+
+def _go_on(url: str, part: Path, timeout: float, advance: Callable[[int, int | None], None]) -> int | None:
+    """Fetches what is missing of a file; gives how many bytes it has, if the server says so."""
+    if not url.startswith(("http://", "https://")):
+        raise UsageError(f"{url} is no address of the web.")
+    there = part.stat().st_size if part.exists() else 0
+    headers = {
+        "User-Agent": "img2img",
+        "Accept-Encoding": "identity",
+        **({"Range": f"bytes={there}-"} if there else {}),
+    }
+    try:
+        response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
+    except urllib.error.HTTPError as error:
+        if error.code != 416 or not there:  # there is no more than what is there already
+            raise
+        announced = (error.headers.get("Content-Range") or "").rpartition("/")[2]
+        if announced.isdecimal() and int(announced) == there:
+            return there
+        part.unlink()
+        return _go_on(url, part, timeout, advance)
+    with response:
+        if "text/html" in (response.headers.get("Content-Type") or ""):
+            raise UsageError(f"{url}: the server sent a web page, not the file; open it in a browser to see why.")
+        there = there if response.status == 206 else 0
+        length = response.headers.get("Content-Length")
+        total = there + int(length) if length and length.isdecimal() else None
+        with part.open("ab" if there else "wb") as target:
+            while piece := response.read(PIECE):
+                target.write(piece)
+                there += len(piece)
+                advance(there, total)
+    if total is not None and there < total:
+        raise http.client.IncompleteRead(b"", total - there)
+    return total
+
+
+def digest(file: Path, kind: str) -> str:
+    """``sha256:…`` or ``md5:…`` of a file."""
+    with file.open("rb") as opened:
+        return f"{kind}:{hashlib.file_digest(opened, kind).hexdigest()}"
 
 
 def announce(text: str) -> None:

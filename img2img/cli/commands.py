@@ -49,6 +49,7 @@ def convert(arguments: list[str]) -> int:
         tile: int | None = None,
         compile: bool = False,
         device: str = "auto",
+        engine: Literal["auto", "torch", "onnx"] = "auto",
         max_pixels: int = 200_000_000,
         timeout: float = 60.0,
         file_memory: float = 4.0,
@@ -82,6 +83,7 @@ def convert(arguments: list[str]) -> int:
             tile: Compute images of more than so many pixels squared in strips, with the same result; by default such as don't fit into the memory; 0: never.
             compile: torch.compile the network, which pays for thousands of images.
             device: auto, cpu, cuda, cuda:1 or mps.
+            engine: What computes: onnx is onnxruntime, for a FILE.onnx of img2img export; auto goes by the model.
             max_pixels: Refuse an image of more, all frames together, before it is decoded.
             timeout: Give up a file that takes more seconds to decode.
             file_memory: Give up a file that takes more GB to decode (on Linux).
@@ -101,7 +103,7 @@ def convert(arguments: list[str]) -> int:
                 model, source, target, instances=instances,
                 style=_style(style, style_image, style_labels, style_instances), direction=direction, format=format, existing=existing, mode=mode, seed=seed,
                 size=size, max_side=max_side, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype,
-                batch_size=batch_size, tile=tile, compile=compile, device=device, max_pixels=max_pixels, timeout=timeout,
+                batch_size=batch_size, tile=tile, compile=compile, device=device, engine=engine, max_pixels=max_pixels, timeout=timeout,
                 file_memory=file_memory, accept_truncated=accept_truncated, progress=sys.stderr.isatty(),
             )  # fmt: skip
         except Stopped as stop:
@@ -196,7 +198,7 @@ def evaluate(arguments: list[str]) -> int:
 
         Args:
             folders: Instead of --model and --data: a folder of images and a folder of the truth, matched by stem.
-            model: A translator's or a run's folder.
+            model: A translator's or a run's folder, or another project's file of weights.
             data: The folder of a data set, in any layout that training takes; one without pairs needs --features.
             split: By default val if there is one, else test, else train.
             direction: By default the one that the translator was trained in; picks the translator of a run that learned both.

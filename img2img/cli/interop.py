@@ -1,5 +1,9 @@
-"""Other projects' weights: `img2img import`, and `img2img export`, also to ONNX."""
+"""Other projects' weights: `img2img import`, `fetch`, and `export`, also to ONNX."""
 
+import re
+import sys
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Literal
 
@@ -75,10 +79,15 @@ def export(arguments: list[str]) -> int:
     """`img2img export`."""
     from tyro.conf import Positional
 
+    from img2img.translator import Mode
+
     def command(
         model: Positional[Path],
         file: Positional[Path],
         to: Literal["onnx", "reference"] | None = None,
+        raw: bool = False,
+        mode: Mode | None = None,
+        direction: Literal["AtoB", "BtoA"] | None = None,
         overwrite: bool = False,
     ) -> int:
         """Writes a translator for use elsewhere.
@@ -87,14 +96,91 @@ def export(arguments: list[str]) -> int:
             model: A translator's or a run's folder.
             file: The file to write.
             to: onnx; or reference, the layout of the project that has such a network; by default as the file's name ends: .onnx, .pth.
+            raw: Of ONNX: the network alone, floats (B, C, H, W) in [-1, 1]; by default 8-bit images (B, H, W, C) of any size go in and come out.
+            mode: Of ONNX: eval or paper; by default the translator's.
+            direction: Which translator of a run that learned both ways; by default AtoB.
             overwrite: Replace the file if it exists.
         """
         if file.exists() and not overwrite:
             raise UsageError(f"{file} exists; add --overwrite, or choose another name.")
-        from img2img.interop import export_reference
+        kind = to or {".onnx": "onnx", ".pth": "reference", ".pt": "reference"}.get(file.suffix)
+        if kind is None:
+            raise UsageError(f"{file}: call it .onnx or .pth, or say --to onnx or --to reference.")
+        if kind == "reference":
+            from img2img.interop import export_reference
 
-        notes = export_reference(model, file, overwrite)
+            if raw or mode:
+                raise UsageError("--raw and --mode are about ONNX files; leave them out.")
+            notes = export_reference(model, file, direction, overwrite)
+        else:
+            from img2img.inference.export import export_onnx
+            from img2img.interop import load_translator
+
+            done = export_onnx(
+                load_translator(model, direction=direction), file, raw=raw, mode=mode, overwrite=overwrite
+            )
+            unit = "of values in [-1, 1]" if raw else "of 255"
+            notes = [
+                f"{width}×{height}: largest difference from PyTorch {each:.2g} {unit}"
+                for (height, width), each in done.differences.items()
+            ]
+            notes += done.notes
         print("\n  ".join([f"{file} is written.", *notes]))
         return 0
 
     return run_command(command, "export", arguments)
+
+
+def fetch(arguments: list[str]) -> int:
+    """`img2img fetch`."""
+    from tyro.conf import Positional
+
+    from img2img.downloads import announce, cache_folder
+    from img2img.interop import fetch as room
+    from img2img.interop import tell
+
+    def command(name: Positional[str], dataset: bool = False, output: Path | None = None, checksum: str = "") -> int:
+        """Downloads a published CycleGAN, pix2pix or CUT model, or a data set of these projects, by its name.
+
+        Where a name was given twice, the project goes before it: pix2pix/sat2map. Breaks are gone on with; what is there already is not downloaded again.
+
+        Args:
+            name: Such as horse2zebra, style_monet, facades_label2photo, horse2zebra_fastcut; a wrong one lists all.
+            dataset: It is a data set, such as facades or horse2zebra.
+            output: The translator's folder, by default one in the cache; of a data set by default datasets/NAME.
+            checksum: sha256:… that the file must have, instead of the one that is known.
+        """
+        if checksum and not re.fullmatch(r"sha256:[0-9a-f]{64}|md5:[0-9a-f]{32}", checksum):
+            raise UsageError(f"--checksum {checksum}: give sha256: and 64 hexadecimal digits.")
+        published = room.find(name, "dataset" if dataset else "model")
+        with _bytes() as advance:
+            if dataset:
+                target = output or Path("datasets", published.name)
+                room.fetch_dataset(published, target, announce, advance, checksum)
+                print(f"It is in {target}. Its terms: {published.licence}.\n  img2img check {target}")
+                return 0
+            file, imported = room.fetch_model(published, announce, advance, checksum)
+        target = output or cache_folder() / "translators" / published.project / published.name
+        tell(imported, file)
+        imported.save(target)
+        print(f"The translator is in {target}. Its terms: {published.licence}. Convert with it:\n"
+              f"  img2img convert SOURCE TARGET --model {target}")  # fmt: skip
+        return 0
+
+    return run_command(command, "fetch", arguments)
+
+
+@contextmanager
+def _bytes() -> Iterator[Callable[[int, int | None], None]]:
+    """A bar for a download."""
+    from rich.progress import BarColumn, DownloadColumn, Progress, TimeRemainingColumn, TransferSpeedColumn
+
+    columns = BarColumn(), DownloadColumn(), TransferSpeedColumn(), TimeRemainingColumn()
+    with Progress(*columns, transient=True, disable=not sys.stderr.isatty()) as bar:
+        task = bar.add_task("", total=None, start=False)
+
+        def advance(done: int, total: int | None) -> None:
+            bar.start_task(task)
+            bar.update(task, completed=done, total=total)
+
+        yield advance

@@ -18,6 +18,7 @@ usage: img2img COMMAND [OPTIONS]
   import FILE.pth --output FOLDER
                             another project's weights as a translator
   export MODEL FILE         a translator as ONNX (FILE.onnx), or as another project's weights (FILE.pth)
+  fetch NAME                a published CycleGAN, pix2pix or CUT model, or (--dataset) data set
   check PATH                what is wrong with a data set, paired or not, or of label maps
 
 img2img COMMAND --help says more; for training, img2img train METHOD --help. MODEL is a translator's or a run's folder, or a file of weights.

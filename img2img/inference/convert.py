@@ -24,7 +24,8 @@ from img2img.inference.pipeline import SMALL, THREADS, Item, Pipeline, exact_eno
 from img2img.inference.plan import READ, Job, make_folders, plan
 from img2img.inference.report import Outcome, Report, Stopped
 from img2img.inference.share import Share, take_share
-from img2img.interop import load_translator
+from img2img.interop import is_onnx, load_translator
+from img2img.interop.onnx import OnnxGenerator
 from img2img.machine import tune_allocator
 from img2img.translator import BlendedWarning, Mode, Style, Translator
 
@@ -58,6 +59,7 @@ def convert(
     tile: int | None = None,
     compile: bool = False,
     device: str = "auto",
+    engine: Literal["auto", "torch", "onnx"] = "auto",
     max_pixels: int = 200_000_000,
     timeout: float = 60.0,
     file_memory: float = 4.0,
@@ -93,6 +95,7 @@ def convert(
             default such as don't fit into the memory at hand.
         compile: whether to torch.compile the network, which pays for thousands of images.
         device: where to run; ``auto`` is the fastest there is. A translator that is loaded stays where it is.
+        engine: what computes: ``onnx`` is onnxruntime, for a file that `img2img export` wrote; ``auto`` goes by the model.
         max_pixels: an image of more, all frames together, is refused before it is decoded.
         timeout: seconds that a file may take to be decoded.
         file_memory: GB that a file may take while it is decoded (on Linux).
@@ -117,6 +120,7 @@ def convert(
         raise UsageError(f"--tile {tile}: give the side of a square in pixels, or 0 for never.")
     if not (0 < timeout < 1e6 and 1 <= file_memory < 1e6):
         raise UsageError("--timeout takes a number above 0, in seconds; --file-memory at least 1, in GB.")
+    _refuse_engine(translator, engine)
     if isinstance(translator, Translator) and direction not in (None, translator.config.direction):
         raise UsageError(f"direction {direction}: this translator is for {translator.config.direction}.")
     report = Report()
@@ -132,8 +136,8 @@ def convert(
         translator = translator if style is None else translator.with_style(style)
         files.maps = Maps.of(translator.config, source, None if instances is None else Path(instances))
         sample = files.sample(translator, jobs) if dtype == "auto" else None
-        engine = Engine(translator, mode or translator.config.mode, dtype, compile, sample)
-        report.notes += [engine.note] if engine.note else []
+        computing = Engine(translator, mode or translator.config.mode, dtype, compile, sample)
+        report.notes += [computing.note] if computing.note else []
         if translator.config.classes is None and LABELS.search(source.name):
             report.notes.append(f"{source} is called as folders of label maps are; this translator takes images.")
         make_folders(target if source.is_dir() else target.parent, {job.target.parent for job in jobs})
@@ -141,7 +145,7 @@ def convert(
         outcomes = {job: _existing(job, existing) for neighbours in lists for job in neighbours}
         skipped = {job for job, outcome in outcomes.items() if outcome}
         pipeline = Pipeline(
-            engine, files.read, files.write, files.pixels, lambda job: job not in skipped, seed, tile, batch_size
+            computing, files.read, files.write, files.pixels, lambda job: job not in skipped, seed, tile, batch_size
         )
         try:
             _through(pipeline, files, share, outcomes, lists, report, progress)
@@ -229,6 +233,21 @@ def _refuse_words(suffix: str | None, given: dict[str, str]) -> None:
     for (name, word), kind in zip(given.items(), (Existing, Frames, Mode, DType), strict=True):
         if word not in get_args(kind):
             raise UsageError(f"{name} {word!r}: there are {', '.join(get_args(kind))}.")
+
+
+def _refuse_engine(translator: Translator | Path | str, engine: str) -> None:
+    if engine not in ("auto", "torch", "onnx"):
+        raise UsageError(f"engine {engine!r}: there are auto, torch, onnx.")
+    loaded = isinstance(translator, Translator)
+    by_onnx = isinstance(translator.generator, OnnxGenerator) if loaded else is_onnx(Path(translator))  # type: ignore[union-attr, arg-type]
+    if engine == "onnx" and not by_onnx:
+        raise UsageError(
+            "--engine onnx computes what is in an ONNX file: img2img export MODEL FILE.onnx, then --model FILE.onnx."
+        )
+    if engine == "torch" and by_onnx:
+        raise UsageError(
+            "--engine torch: an ONNX file is computed by onnxruntime; leave it out, or give the translator's folder."
+        )
 
 
 def _refuse_numbers(given: dict[str, int | None]) -> None:

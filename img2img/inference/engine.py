@@ -11,7 +11,8 @@ from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
 from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from img2img.errors import UsageError
+from img2img.errors import UsageError, UserError
+from img2img.interop.onnx import OnnxGenerator
 from img2img.machine import choose_precision
 from img2img.translator import Mode, Translator
 
@@ -46,12 +47,22 @@ class Engine:
         if dtype == "fp16" and translator.device.type == "cpu":
             raise UsageError("--dtype fp16 needs a GPU; use bf16, fp32 or auto.")
         self.translator, self.mode, self.compile = translator, mode, compile
+        self.by_onnx = isinstance(translator.generator, OnnxGenerator)
+        if self.by_onnx and dtype not in ("auto", "fp32"):
+            raise UsageError(
+                f"--dtype {dtype}: an ONNX file computes in the type that it was written in; leave it out."
+            )
         self.note = ""
         """What a user should know about the choice."""
         self.dtype: Literal["fp32", "bf16", "fp16"] = "fp32" if dtype == "auto" else dtype
         """Of 8-bit images."""
         self.for_8_bits: Translator
-        if dtype == "auto" and mode == "eval" and choose_precision("auto", translator.device) == "bf16":
+        if (
+            dtype == "auto"
+            and not self.by_onnx
+            and mode == "eval"
+            and choose_precision("auto", translator.device) == "bf16"
+        ):
             half = faster(translator, mode, "bf16", compile)
             near = (
                 math.inf
@@ -66,12 +77,20 @@ class Engine:
 
     @cached_property
     def for_16_bits(self) -> Translator:
-        """bf16 has fewer than 16 bits, so that it would leave bands: only who asks for it gets it."""
+        """bf16 has fewer than 16 bits, so that it would leave bands: only who asks for it gets it.
+
+        Raises:
+            UserError: if it is an ONNX file that takes 8 bits.
+        """
+        if isinstance(self.translator.generator, OnnxGenerator) and not self.translator.generator.raw:
+            raise UserError("this ONNX file takes 8-bit images; one that is exported with --raw takes 16 bits, too")
         return self.for_8_bits if self.for_16_bits_too else faster(self.translator, self.mode, "fp32", self.compile)
 
 
 def faster(translator: Translator, mode: Mode, dtype: Literal["fp32", "bf16", "fp16"], compile: bool) -> Translator:
     """A copy of a translator that computes the same in another dtype, folded and in a faster layout; see `Engine`."""
+    if isinstance(translator.generator, OnnxGenerator):
+        return translator
     generator = copy.deepcopy(translator.generator).eval().requires_grad_(False)
     if mode == "eval":
         _fold(generator)

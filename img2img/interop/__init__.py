@@ -2,7 +2,7 @@
 
 from img2img.interop.exporting import export_reference
 from img2img.interop.importing import Imported, Known, import_file, load_discriminator, save_discriminator
-from img2img.interop.loading import is_weights, load, load_translator, makes_noise_into_images, tell
+from img2img.interop.loading import is_onnx, is_weights, load, load_translator, makes_noise_into_images, tell
 from img2img.interop.recognise import FAMILIES, Found, read_network
 
 __all__ = [
@@ -12,6 +12,7 @@ __all__ = [
     "Known",
     "export_reference",
     "import_file",
+    "is_onnx",
     "is_weights",
     "load",
     "load_discriminator",

@@ -12,7 +12,7 @@ from img2img.errors import UsageError
 from img2img.files import write_whole
 from img2img.interop.family import Family, Guess
 from img2img.interop.importing import load_discriminator
-from img2img.interop.loading import load_translator
+from img2img.interop.loading import Direction, load_translator
 from img2img.interop.recognise import FAMILIES, written
 from img2img.networks import Pix2PixHDConfig, ResNetConfig, SPADEConfig, UNetConfig
 from img2img.translator import REFERENCE_FILE, Translator, find_translator, kind_of, read_tensors_of
@@ -20,12 +20,13 @@ from img2img.translator import REFERENCE_FILE, Translator, find_translator, kind
 ITERATIONS = 50  # of the search for the largest singular value
 
 
-def export_reference(model: Path, file: Path, overwrite: bool = False) -> list[str]:
+def export_reference(model: Path, file: Path, direction: Direction | None = None, overwrite: bool = False) -> list[str]:
     """Writes a generator's weights, or an imported discriminator's, as the project with such a network names them.
 
     Args:
         model: a translator's or a run's folder, or an imported discriminator's.
         file: a .pth file of a state dict.
+        direction: which translator of a run that learned both ways.
         overwrite: whether it may replace another.
 
     Returns:
@@ -38,18 +39,18 @@ def export_reference(model: Path, file: Path, overwrite: bool = False) -> list[s
         found = load_discriminator(model)
         state, notes = written(found.family, found.guess, found.network.state_dict()), [f"layout: {found.family.described}"]  # fmt: skip
     else:
-        state, notes = _of_translator(load_translator(model), _kept(model))
+        state, notes = _of_translator(load_translator(model, direction=direction), _kept(model, direction))
     buffer = io.BytesIO()
     torch.save({name: tensor.contiguous() for name, tensor in state.items()}, buffer)
     write_whole(file, buffer.getvalue(), replace=overwrite)
     return notes
 
 
-def _kept(model: Path) -> dict[str, Tensor]:
+def _kept(model: Path, direction: Direction | None) -> dict[str, Tensor]:
     """What was kept of the file that a translator was imported from."""
     if not model.is_dir():
         return {}
-    file = find_translator(model) / REFERENCE_FILE
+    file = find_translator(model, direction) / REFERENCE_FILE
     return read_tensors_of(file) if file.is_file() else {}
 
 

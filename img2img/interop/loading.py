@@ -8,6 +8,7 @@ import torch
 from img2img.downloads import announce
 from img2img.errors import UsageError
 from img2img.interop.importing import Imported, import_file
+from img2img.interop.onnx import load_onnx
 from img2img.interop.reading import SUFFIXES
 from img2img.machine import choose_device
 from img2img.translator import Sampler, Translator, find_translator, is_sampler
@@ -35,7 +36,7 @@ def load(
         UsageError: if there is none, or it is damaged, or none of that direction.
     """
     place = Path(path)
-    if is_weights(place):
+    if is_weights(place) or is_onnx(place):
         return load_translator(place, device, direction=direction)
     return load_folder(place, device, direction=direction)
 
@@ -45,10 +46,12 @@ def load_translator(
 ) -> Translator:
     """As `load`, but refuses what makes images from noise."""
     place = Path(path)
-    if not is_weights(place):
+    if not (is_weights(place) or is_onnx(place)):
         return Translator.load(place, device, direction=direction)
     if direction == "BtoA":
         raise UsageError(f"--direction BtoA: {path} is one generator, which translates one way.")
+    if is_onnx(place):
+        return load_onnx(place)
     imported = import_file(place)
     tell(imported, place)
     return imported.translator.to(choose_device(str(device)))
@@ -60,12 +63,17 @@ def makes_noise_into_images(path: Path) -> bool:
     Raises:
         UsageError: if there is no model.
     """
-    return not is_weights(path) and is_sampler(find_translator(path))
+    return not (is_weights(path) or is_onnx(path)) and is_sampler(find_translator(path))
 
 
 def is_weights(path: Path) -> bool:
     """Whether a path is meant as a file of weights."""
     return path.suffix in SUFFIXES and not path.is_dir()
+
+
+def is_onnx(path: Path) -> bool:
+    """Whether a path is meant as an ONNX file."""
+    return path.suffix == ".onnx" and not path.is_dir()
 
 
 def tell(imported: Imported, file: Path) -> None:

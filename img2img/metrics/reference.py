@@ -1,7 +1,6 @@
 """Features of real images, found once: kept in the user's cache under a name made of the images' content and the network's weights."""
 
 import hashlib
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -9,13 +8,14 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
+from img2img import downloads
 from img2img.errors import UserError
 from img2img.files import write_tensors
 
 
 def cache_folder() -> Path:
     """Where it is: `img2img/features` in the XDG cache folder."""
-    return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache", "img2img", "features")
+    return downloads.cache_folder() / "features"
 
 
 def content_of(files: Sequence[Path]) -> str:

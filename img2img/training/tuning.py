@@ -136,13 +136,19 @@ def _with_method(config: RunConfig[Any], found: dict[str, Any], option: str) -> 
         if name == "coarse_share":
             continue
         asked, default = getattr(method, name), type(method).model_fields[name].default
-        if asked not in (default, architecture):
+        if _contradicts(asked, default, architecture):
             raise UsageError(f"--{name}.…: the architecture is that of {option}'s {name}; leave these options out.")
         if not _takes(type(method), name, architecture):
             raise UsageError(
                 f"{option}: {method.name} doesn't train a {name} of kind {architecture.kind}; it was trained by another method."
             )
     return config.model_copy(update={"method": method.model_copy(update=found)})
+
+
+def _contradicts(asked: Any, default: Any, architecture: Any) -> bool:
+    """Whether somebody chose another architecture than the one that is taken."""
+    chosen = {name: value for name, value in asked if asked.kind != default.kind or value != getattr(default, name)}
+    return any(getattr(architecture, name, None) != value for name, value in chosen.items() if value is not None)
 
 
 def _takes(method: Any, name: str, architecture: Any) -> bool:
