@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 
 from img2img.cli.check import check
 from img2img.cli.commands import convert, demo, evaluate
-from img2img.cli.interop import export, fetch, import_
+from img2img.cli.interop import export, fetch, import_, push
 from img2img.cli.sample import sample
 from img2img.cli.train import train
 from img2img.cli.usage import usage
@@ -50,4 +50,5 @@ COMMANDS: dict[str, Callable[[list[str]], int]] = {
     "import": import_,
     "export": export,
     "fetch": fetch,
+    "push": push,
 }

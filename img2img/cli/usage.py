@@ -19,9 +19,10 @@ usage: img2img COMMAND [OPTIONS]
                             another project's weights as a translator
   export MODEL FILE         a translator as ONNX (FILE.onnx), or as another project's weights (FILE.pth)
   fetch NAME                a published CycleGAN, pix2pix or CUT model, or (--dataset) data set
+  push MODEL USER/NAME      share a model on the Hugging Face Hub, or in a folder, with a card
   check PATH                what is wrong with a data set, paired or not, or of label maps
 
-img2img COMMAND --help says more; for training, img2img train METHOD --help. MODEL is a translator's or a run's folder, or a file of weights.
+img2img COMMAND --help says more; for training, img2img train METHOD --help. MODEL is a translator's or a run's folder, a file of weights, or USER/NAME on the Hub.
 Several processes: accelerate launch -m img2img train METHOD ..., with the same options.
 Exit codes: 0 all done, 1 something failed, 2 wrong usage or data, 130 stopped by Ctrl-C."""
 

@@ -11,6 +11,7 @@ from img2img.data.single import SingleFolder, find_single, plain_images
 from img2img.downloads import announce
 from img2img.errors import UsageError
 from img2img.inference.evaluate import Evaluation
+from img2img.interop import local
 from img2img.machine import choose_device, tune_allocator
 from img2img.metrics.distribution import (
     FEATURE_NAMES,
@@ -66,7 +67,7 @@ def evaluate_samples(
     """
     tune_allocator()
     if not isinstance(sampler, Sampler):
-        sampler = Sampler.load(sampler, choose_device(device))
+        sampler = Sampler.load(local(Path(sampler)), choose_device(device))
     splits = find_single(Path(data), with_classes=False)
     order: tuple[Split, ...] = ("val", "test", "train")
     chosen = split or next(name for name in order if name in splits)

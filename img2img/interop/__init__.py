@@ -2,7 +2,7 @@
 
 from img2img.interop.exporting import export_reference
 from img2img.interop.importing import Imported, Known, import_file, load_discriminator, save_discriminator
-from img2img.interop.loading import is_onnx, is_weights, load, load_translator, makes_noise_into_images, tell
+from img2img.interop.loading import is_onnx, is_weights, load, load_translator, local, makes_noise_into_images, tell
 from img2img.interop.recognise import FAMILIES, Found, read_network
 
 __all__ = [
@@ -17,6 +17,7 @@ __all__ = [
     "load",
     "load_discriminator",
     "load_translator",
+    "local",
     "makes_noise_into_images",
     "read_network",
     "save_discriminator",

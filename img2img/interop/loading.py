@@ -13,6 +13,7 @@ from img2img.interop.reading import SUFFIXES
 from img2img.machine import choose_device
 from img2img.translator import Sampler, Translator, find_translator, is_sampler
 from img2img.translator import load as load_folder
+from img2img.translator.hub import hub_folder, is_hub_name
 
 Direction = Literal["AtoB", "BtoA"]
 
@@ -25,7 +26,8 @@ def load(
     Args:
         path: a folder that `save`, `img2img train` or `img2img import` wrote; or a file of weights (.pth, .safetensors) of
             pytorch-CycleGAN-and-pix2pix, contrastive-unpaired-translation, pix2pixHD or SPADE, whose architecture is told
-            from its keys; what they can't tell is assumed, and printed.
+            from its keys; what they can't tell is assumed, and printed; or an ONNX file that `img2img export` wrote; or a model of
+            the Hugging Face Hub, ``user/name``.
         device: where to put the weights: ``cpu``, ``cuda`` …, or ``auto``, the fastest there is.
         direction: which translator of a run that learned both ways, as CycleGAN does; by default AtoB.
 
@@ -38,7 +40,7 @@ def load(
     place = Path(path)
     if is_weights(place) or is_onnx(place):
         return load_translator(place, device, direction=direction)
-    return load_folder(place, device, direction=direction)
+    return load_folder(local(place), device, direction=direction)
 
 
 def load_translator(
@@ -47,7 +49,7 @@ def load_translator(
     """As `load`, but refuses what makes images from noise."""
     place = Path(path)
     if not (is_weights(place) or is_onnx(place)):
-        return Translator.load(place, device, direction=direction)
+        return Translator.load(local(place), device, direction=direction)
     if direction == "BtoA":
         raise UsageError(f"--direction BtoA: {path} is one generator, which translates one way.")
     if is_onnx(place):
@@ -63,7 +65,19 @@ def makes_noise_into_images(path: Path) -> bool:
     Raises:
         UsageError: if there is no model.
     """
-    return not (is_weights(path) or is_onnx(path)) and is_sampler(find_translator(path))
+    return not (is_weights(path) or is_onnx(path)) and is_sampler(find_translator(local(path)))
+
+
+def local(path: Path) -> Path:
+    """The folder of a model; one of the Hub is downloaded, unless it is in the Hub's cache.
+
+    Raises:
+        UsageError: if it is on the Hub, and can't be had.
+    """
+    if not is_hub_name(path):
+        return path
+    announce(f"There is no folder {path}, so it is taken from huggingface.co (or the Hub's cache).")
+    return hub_folder(str(path))
 
 
 def is_weights(path: Path) -> bool:

@@ -196,7 +196,7 @@ class Portfolio:
             updates=progress.update,
             images=progress.samples,
             ema=config.ema,
-            init=" ".join(map(str, config.tuning.init)),
+            init=" + ".join(map(str, config.tuning.init)),
             scores={name.removeprefix(own): value for name, value in progress.scores.items() if name.startswith(own)},
         )
         return Translator(

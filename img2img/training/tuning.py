@@ -135,13 +135,12 @@ def _with_method(config: RunConfig[Any], found: dict[str, Any], option: str) -> 
     for name, architecture in found.items():
         if name == "coarse_share":
             continue
-        asked, default = getattr(method, name), type(method).model_fields[name].default
-        if _contradicts(asked, default, architecture):
-            raise UsageError(f"--{name}.…: the architecture is that of {option}'s {name}; leave these options out.")
         if not _takes(type(method), name, architecture):
             raise UsageError(
-                f"{option}: {method.name} doesn't train a {name} of kind {architecture.kind}; it was trained by another method."
+                f"{option}: {method.name} doesn't train a {name} of kind {architecture.kind}; another method trained it."
             )
+        if _contradicts(getattr(method, name), type(method).model_fields[name].default, architecture):
+            raise UsageError(f"--{name}.…: the architecture is that of {option}'s {name}; leave these options out.")
     return config.model_copy(update={"method": method.model_copy(update=found)})
 
 

@@ -1,5 +1,6 @@
 """What a translator is and how it came to be: its config.json."""
 
+from pathlib import PurePath
 from typing import Literal, Self
 
 from pydantic import Field, model_validator
@@ -28,6 +29,17 @@ class Training(Strict):
     """The model that its training began with."""
     scores: dict[str, float | None] = Field(default_factory=dict)
     """On the validation split, when it was saved."""
+
+    def without_paths(self) -> Self:
+        """The same, with the names of folders only: where they lie is nobody's business."""
+        names = {
+            field: " + ".join(
+                PurePath(part).name if PurePath(part).is_absolute() else part
+                for part in getattr(self, field).split(" + ")
+            )
+            for field in ("data", "init")
+        }
+        return self.model_copy(update=names)
 
 
 class Base(Strict):

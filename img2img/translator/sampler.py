@@ -1,5 +1,6 @@
 """Sampler: a generator that makes images from noise, and all that is needed to run it."""
 
+import copy
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
@@ -17,6 +18,7 @@ from img2img.machine import choose_device
 from img2img.networks import NoiseGenerator
 from img2img.networks.noise import Codes
 from img2img.translator.config import Training
+from img2img.translator.hub import Shared
 from img2img.translator.noise import NARROWEST, SEEDS, draw_codes, draw_noise, slerp, standing
 from img2img.translator.storage import (
     CONFIG_FILE,
@@ -67,7 +69,7 @@ class SamplerConfig(Strict):
         return self
 
 
-class Sampler:
+class Sampler(Shared):
     """Makes images from noise. Each image has a seed, which determines it: alone, among others, and in every run.
 
     Args:
@@ -267,6 +269,11 @@ class Sampler:
             write_tensors(new / WEIGHTS_FILE, self.generator.state_dict())
             (new / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
+    def _to_share(self) -> Self:
+        shared = copy.copy(self)
+        shared.config = self.config.model_copy(update={"training": self.config.training.without_paths()})
+        return shared
+
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Self:
         """Reads a sampler's folder, or a run's folder (its best sampler, else its newest). Runs no pickle.
@@ -285,4 +292,6 @@ class Sampler:
             raise UsageError(f"{folder / CONFIG_FILE} can't be read: {error.strerror}.") from None
         generator = skeleton(config.generator)
         load_weights(generator, folder / WEIGHTS_FILE)
-        return cls(config, generator).to(choose_device(str(device)))
+        loaded = cls(config, generator)
+        loaded.home = folder.absolute()
+        return loaded.to(choose_device(str(device)))

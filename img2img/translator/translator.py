@@ -21,6 +21,7 @@ from img2img.networks.labels import painted, planes, without
 from img2img.translator.adapter import ADAPTER_FILE
 from img2img.translator.anysize import fits, joined, translate
 from img2img.translator.config import Mode, TranslatorConfig
+from img2img.translator.hub import Shared
 from img2img.translator.inputs import as_array
 from img2img.translator.labelled import as_maps
 from img2img.translator.storage import (
@@ -46,7 +47,7 @@ NO_INSTANCES = "this translator takes images, which have no instance maps; give 
 Given = Any  # an ImageLike, or a label map with its instance map
 
 
-class Translator:
+class Translator(Shared):
     """Translates images, or label maps, of any size; the output has the input's size and kind.
 
     Args:
@@ -312,6 +313,14 @@ class Translator:
                 write_tensors(new / REFERENCE_FILE, reference)
             (new / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
 
+    def _to_share(self) -> Self:
+        shared = copy.copy(self)
+        shared.config, shared.adapter = (
+            self.config.model_copy(update={"base": None, "training": self.config.training.without_paths()}),
+            None,
+        )
+        return shared
+
     @classmethod
     def load(
         cls, path: Path | str, device: torch.device | str = "cpu", *, direction: Literal["AtoB", "BtoA"] | None = None
@@ -331,4 +340,6 @@ class Translator:
         )
         encoder, styles = load_styles(config, folder)
         adapter = read_tensors_of(folder / ADAPTER_FILE) if config.base else None
-        return cls(config, generator.eval(), encoder, styles, adapter).to(choose_device(str(device)))
+        loaded = cls(config, generator.eval(), encoder, styles, adapter)
+        loaded.home = folder.absolute()
+        return loaded.to(choose_device(str(device)))
