@@ -13,8 +13,10 @@ import img2img
 from img2img.cli import COMMANDS, main
 from img2img.cli.train import parse
 from img2img.config import run_type
+from img2img.interop import export_reference
 from img2img.methods import METHODS
-from img2img.networks import GENERATORS, NOISE_DISCRIMINATORS, NOISE_GENERATORS
+from img2img.networks import GENERATORS, NOISE_DISCRIMINATORS, NOISE_GENERATORS, ResNetConfig, build_generator
+from img2img.translator import Training, Translator, TranslatorConfig
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text()
@@ -37,6 +39,10 @@ def workplace(tmp_path_factory: pytest.TempPathFactory, trained: Path) -> Path:
     write_pairs(write_unpaired(folder / "my-unpaired", 24, 22), 10, split="test", first=200)
     write_labelled(write_labelled(folder / "my-labels", 3, 64), 2, 64, split="val", first=3)
     write_classes(write_classes(folder / "my-images"), split="val")
+    config = ResNetConfig(channels=4, blocks=1).resolve(3, 3, 16)
+    settings = TranslatorConfig(method="cyclegan", generator=config, size=16, training=Training(img2img="0"))
+    Translator(settings, build_generator(config)).save(folder / "one")
+    export_reference(folder / "one", folder / "latest_net_G.pth")
     for name in ("my-inputs", "photos"):
         (folder / name).symlink_to(data / "valA")
     (folder / "photo.png").symlink_to(data / "valA" / "3.png")
@@ -52,8 +58,9 @@ def shortened(arguments: list[str], config: Any) -> list[str]:
             small = small.replace("--size 16", "--size 64") + " --perceptual.weight 0"
         if arguments[1] == "spade":
             return [*arguments, *small.split(), "--image-encoder.channels", "4"]
-        keep = []
-        for name, value in zip(arguments[2::2], arguments[3::2], strict=True):
+        keep = ["--lora-apart"] if "--lora-apart" in arguments else []
+        paired = [word for word in arguments[2:] if word != "--lora-apart"]
+        for name, value in zip(paired[::2], paired[1::2], strict=True):
             if name not in ("--size", "--generator.channels", "--discriminator.channels", "--epochs"):
                 keep += [name, value]
         return [*arguments[:2], *keep, *small.split()]

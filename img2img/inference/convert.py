@@ -18,9 +18,9 @@ from img2img.errors import UsageError, UserError
 from img2img.files import ExistsError
 from img2img.images import Picture, Rules, refuse_frames, write_picture
 from img2img.images.decoder import Decoder, Decoders
-from img2img.inference.engine import DType, Engine
+from img2img.inference.engine import SMALL, DType, Engine, exact_enough
 from img2img.inference.maps import Maps
-from img2img.inference.pipeline import SMALL, THREADS, Item, Pipeline, exact_enough
+from img2img.inference.pipeline import THREADS, Item, Pipeline
 from img2img.inference.plan import READ, Job, make_folders, plan
 from img2img.inference.report import Outcome, Report, Stopped
 from img2img.inference.share import Share, take_share

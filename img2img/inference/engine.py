@@ -18,7 +18,13 @@ from img2img.translator import Mode, Translator
 
 DType = Literal["auto", "fp32", "bf16", "fp16"]
 TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+SMALL = 32  # pixels a side
 CLOSE_ENOUGH = 40.0  # dB of PSNR between bf16 and fp32
+
+
+def exact_enough(bits: int, height: int, width: int) -> bool:
+    """Whether bf16 will do: not for more than 8 bits, nor where a norm's statistics are those of a few pixels."""
+    return bits == 8 and min(height, width) >= SMALL
 
 
 class Engine:
@@ -75,15 +81,20 @@ class Engine:
             self.note = f"Computing in fp32: on the first image, bf16 comes only within {near:.0f} dB of it (--dtype bf16 insists)."
         self.for_8_bits, self.for_16_bits_too = faster(translator, mode, self.dtype, compile), True
 
-    @cached_property
-    def for_16_bits(self) -> Translator:
-        """bf16 has fewer than 16 bits, so that it would leave bands: only who asks for it gets it.
+    def chosen(self, bits: int, height: int, width: int) -> Translator:
+        """What translates images of so many bits and this size.
 
         Raises:
-            UserError: if it is an ONNX file that takes 8 bits.
+            UserError: for more than 8 bits, if it is an ONNX file that takes 8.
         """
-        if isinstance(self.translator.generator, OnnxGenerator) and not self.translator.generator.raw:
+        generator = self.translator.generator
+        if isinstance(generator, OnnxGenerator) and not generator.raw and bits > 8:
             raise UserError("this ONNX file takes 8-bit images; one that is exported with --raw takes 16 bits, too")
+        return self.for_8_bits if exact_enough(bits, height, width) else self.for_16_bits
+
+    @cached_property
+    def for_16_bits(self) -> Translator:
+        """bf16 has fewer than 16 bits, so that it would leave bands: only who asks for it gets it."""
         return self.for_8_bits if self.for_16_bits_too else faster(self.translator, self.mode, "fp32", self.compile)
 
 

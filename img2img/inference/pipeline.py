@@ -18,13 +18,7 @@ Key = TypeVar("Key")
 THREADS = 2  # that decode, and as many that encode
 BATCH_PIXELS = 8 * 256 * 256  # larger batches are no faster, measured on a CPU
 BATCH = 64  # images, however small
-SMALL = 32  # pixels a side
 WAITING_PIXELS = 2**25  # of images that are decoded ahead, about 500 MB
-
-
-def exact_enough(bits: int, height: int, width: int) -> bool:
-    """Whether bf16 will do: not for more than 8 bits, nor where a norm's statistics are those of a few pixels."""
-    return bits == 8 and min(height, width) >= SMALL
 
 
 @dataclass
@@ -208,8 +202,7 @@ class Pipeline(Generic[Key]):
             return []
         try:
             height, width, dtype = batch[0].kind
-            half = exact_enough(8 * dtype.itemsize, height, width)
-            translator = self.engine.for_8_bits if half else self.engine.for_16_bits
+            translator = self.engine.chosen(8 * dtype.itemsize, height, width)
             images = torch.stack([frame.image for frame in batch]) if len(batch) > 1 else batch[0].image[None]
             done = translator(images, mode=self.engine.mode, seed=self.seed, tile=self.tile)
             for frame, image in zip(batch, done, strict=True):
