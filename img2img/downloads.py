@@ -174,8 +174,9 @@ def digest(file: Path, kind: str) -> str:
 
 
 def announce(text: str) -> None:
-    """Nothing is downloaded without saying so, also where all else is quiet."""
-    print(text, file=sys.stderr)
+    """Nothing is downloaded without saying so, also where all else is quiet; of several processes the first speaks."""
+    if os.environ.get("RANK", "0") == "0":
+        print(text, file=sys.stderr)
 
 
 def read_tensors(file: Path) -> "dict[str, Tensor]":

@@ -58,6 +58,10 @@ class Engine:
             raise UsageError(
                 f"--dtype {dtype}: an ONNX file computes in the type that it was written in; leave it out."
             )
+        if self.by_onnx and mode != translator.config.mode:
+            raise UsageError(
+                f"--mode {mode}: this ONNX file was exported in mode {translator.config.mode}, and stays in it."
+            )
         self.note = ""
         """What a user should know about the choice."""
         self.dtype: Literal["fp32", "bf16", "fp16"] = "fp32" if dtype == "auto" else dtype

@@ -60,7 +60,7 @@ def _of_translator(translator: Translator, kept: Mapping[str, Tensor]) -> tuple[
     guess = Guess(config.model_copy(update={"bias": _has_bias(family, config)}), translator.in_channels)
     notes = [f"layout: {family.described}"]
     state = written(family, guess, translator.generator.state_dict())
-    if isinstance(config, SPADEConfig) and (kept or (config.spectral_norm and translator.config.imported is None)):
+    if isinstance(config, SPADEConfig) and config.spectral_norm:
         state = _with_triples(state, kept)
     if isinstance(config, UNetConfig) and config.dropout and config.depth:
         own = config.dropout_levels or tuple(range(max(1, config.depth - 3), config.depth))

@@ -60,7 +60,7 @@ def load_onnx(file: Path) -> Translator:
         raise UsageError(f"{file} takes label maps whole, for other programs; export it with --raw to use it here.")
     if config.encoder is not None and config.encoder.kind == "instances":
         raise UsageError(f"{file} has no styles in it; use the translator itself.")
-    config = config.model_copy(update={"encoder": None, "mode": "eval"})
+    config = config.model_copy(update={"encoder": None})
     return Translator(config, OnnxGenerator(session, config, raw).eval())
 
 

@@ -1,7 +1,7 @@
 """Which network of which project a file holds, told by its keys and shapes alone."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from img2img.errors import UsageError, listed
 from img2img.interop import cut, cyclegan, pix2pixhd, spade
 from img2img.interop.family import STATISTICS, Family, Guess, Part
 from img2img.interop.reading import Triples, read_weights, without_spectral_norm
+from img2img.networks import SPADEConfig
 from img2img.networks.blocks import BlurPool
 
 FAMILIES: dict[str, Family] = {
@@ -54,6 +55,8 @@ def read_network(file: Path, parts: Sequence[Part] = PARTS, changes: Mapping[str
     """
     weights, triples = without_spectral_norm(read_weights(file))
     family, guess = _recognised(file, weights, parts)
+    if isinstance(guess.config, SPADEConfig):
+        guess = replace(guess, config=guess.config.model_copy(update={"spectral_norm": bool(triples)}))
     if changes:
         guess = _changed(file, family, guess, weights, changes)
     return Found(file, family, guess, _filled(file, family, guess, weights), triples)

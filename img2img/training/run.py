@@ -1,7 +1,6 @@
 """`img2img train`: from a config to a run's folder."""
 
 import gc
-import os
 import sys
 from contextlib import ExitStack
 from functools import partial
@@ -84,7 +83,7 @@ def _train(
     assert config.output is not None
     begun, start = bool(checkpoints(config.output / CHECKPOINTS)), None
     if (config.tuning.init or config.tuning.init_discriminator) and not begun:
-        start = started(config, os.environ.get("RANK", "0") == "0")
+        start = started(config)
         config = start.config
     coarse = coarse_config(config)
     if coarse is None or begun:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from img2img.config import RunConfig, read_config
 from img2img.errors import UsageError, listed
-from img2img.interop import import_file, is_weights, load_discriminator, load_translator, read_network, tell
+from img2img.interop import is_weights, load_discriminator, load_translator, read_network
 from img2img.methods.base import Method, Role
 from img2img.networks.adapters import is_adapted, with_adapters
 from img2img.networks.blocks import load_plain, plain_state
@@ -39,12 +39,11 @@ class Start:
     """What was taken over, for a person."""
 
 
-def started(config: RunConfig[Any], speaks: bool) -> Start:
+def started(config: RunConfig[Any]) -> Start:
     """Reads what a run shall begin with, and takes over its architecture.
 
     Args:
         config: resolved.
-        speaks: whether this process says what is assumed of other projects' files.
 
     Raises:
         UsageError: if something can't be read, or is of another kind than the method trains.
@@ -53,10 +52,12 @@ def started(config: RunConfig[Any], speaks: bool) -> Start:
     _refuse(config)
     start = Start(config)
     if tuning.init:
-        start.translators = _translators(config, speaks)
+        start.translators = _translators(config)
         if config.method.name == "cyclegan" and len(start.translators) == 1 and (tuning.lora or tuning.freeze):
             raise UsageError("--lora and --freeze need a model for both generators: --init A_TO_B B_TO_A.")
         architectures = [_open(each.config.generator) for each in start.translators.values()]
+        if any(each.config.value_range != (-1, 1) for each in start.translators.values()):
+            raise UsageError("--init: training is on values from -1 to 1, and that model's are from 0 to 1.")
         if any(each != architectures[0] for each in architectures):
             raise UsageError("--init: both models must be of one architecture.")
         found: dict[str, Any] = {"generator": architectures[0]}
@@ -99,28 +100,19 @@ def _refuse(config: RunConfig[Any]) -> None:
         ) from None
 
 
-def _translators(config: RunConfig[Any], speaks: bool) -> dict[Role, Translator]:
+def _translators(config: RunConfig[Any]) -> dict[Role, Translator]:
     """What the generators begin with."""
     given = config.tuning.init
     if len(given) > (2 if config.method.name == "cyclegan" else 1):
         raise UsageError("--init takes one model, and for cyclegan one or two: A to B and B to A.")
     if config.method.name != "cyclegan":
         direction = config.data.direction if has_both_directions(given[0]) else None
-        return {"": _translator(given[0], direction, speaks)}
+        return {"": load_translator(given[0], direction=direction)}
     if len(given) == 2:
-        return {"A2B": _translator(given[0], None, speaks), "B2A": _translator(given[1], None, speaks)}
+        return {"A2B": load_translator(given[0]), "B2A": load_translator(given[1])}
     if not has_both_directions(given[0]):
-        return {"A2B": _translator(given[0], None, speaks)}
-    return {"A2B": _translator(given[0], "AtoB", speaks), "B2A": _translator(given[0], "BtoA", speaks)}
-
-
-def _translator(model: Path, direction: Any, speaks: bool) -> Translator:
-    if not is_weights(model):
-        return load_translator(model, direction=direction)
-    imported = import_file(model)
-    if speaks:
-        tell(imported, model)
-    return imported.translator
+        return {"A2B": load_translator(given[0])}
+    return {"A2B": load_translator(given[0], direction="AtoB"), "B2A": load_translator(given[0], direction="BtoA")}
 
 
 def _open(generator: Any) -> Any:

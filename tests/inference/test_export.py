@@ -174,6 +174,20 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert np.abs(deep - translator(picture(50, 40, dtype=np.uint16)).astype(int)).max() <= 8
     assert main(["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(tmp_path / "model"), "--engine", "onnx"]) == 2  # fmt: skip
     assert main(["export", str(tmp_path / "model"), str(tmp_path / "x.what")]) == 2
+    for options in (["--mode", "paper"], ["--dtype", "bf16"], ["--engine", "torch"]):
+        assert (
+            main(
+                [
+                    "convert",
+                    str(tmp_path / "in"),
+                    str(tmp_path / "out"),
+                    "--model",
+                    str(tmp_path / "raw.onnx"),
+                    *options,
+                ]
+            )
+            == 2
+        )
     assert main(["export", str(tmp_path / "nothing"), str(tmp_path / "x.onnx")]) == 2
 
 
