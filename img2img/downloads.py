@@ -1,5 +1,6 @@
 """What others have published: downloaded with a word and a checksum, gone on with after a break, read without a pickle."""
 
+import errno
 import hashlib
 import http.client
 import os
@@ -7,10 +8,12 @@ import sys
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
+
+from filelock import FileLock, Timeout
 
 from img2img.errors import UsageError
 
@@ -96,51 +99,70 @@ def download(
     part = file.with_name(f"{file.name}.part")
     try:
         file.parent.mkdir(parents=True, exist_ok=True)
-        for attempt in range(TRIES):
-            try:
-                total = _go_on(url, part, timeout, advance)
-                break
-            except (OSError, http.client.HTTPException) as error:
-                if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                    raise UsageError(
-                        f"{url}: the server says {error.code} {error.reason}; it may have been moved."
-                    ) from None
-                if getattr(error, "errno", None) == 28:  # the disk is full
-                    raise
-                if attempt + 1 == TRIES:
-                    raise UsageError(
-                        f"{url} can't be downloaded ({getattr(error, 'reason', None) or error or type(error).__name__}); the same command goes on where it stopped."
-                    ) from None
-                time.sleep(min(30.0, pause * 2**attempt))
-        found = part.stat().st_size
-        for expected, whose in ((total, "the server announced"), (size, "are known of it")):
-            if expected is not None and found != expected:
-                part.unlink()
-                raise UsageError(
-                    f"{url} has {found} bytes, but {expected} {whose}; it was not kept. Try again, or ask its project."
-                )
-        if checksum and digest(part, checksum.partition(":")[0]) != checksum:
-            own = digest(part, "sha256")
-            part.unlink()
-            raise UsageError(
-                f"{url} isn't what it was when its checksum was noted ({checksum}); it was not kept. If its project says that it is right, "
-                f"--checksum {own} takes it."
-            )
-        part.replace(file)
+        with FileLock(file.with_name(f"{file.name}.lock"), timeout=0):
+            total = _tried(url, part, timeout, pause, advance)
+            _checked(url, part, {"the server announced": total, "are known of it": size}, checksum)
+            part.replace(file)
+            _whose(part).unlink(missing_ok=True)
+    except Timeout:
+        raise UsageError(f"{file} is being downloaded by another process; wait for that one.") from None
     except OSError as error:
         raise UsageError(f"{file} can't be written: {error.strerror or error}.") from None
+
+
+def _tried(
+    url: str, part: Path, timeout: float, pause: float, advance: Callable[[int, int | None], None]
+) -> int | None:
+    for attempt in range(TRIES):
+        try:
+            return _go_on(url, part, timeout, advance)
+        except (OSError, http.client.HTTPException) as error:
+            if isinstance(error, urllib.error.HTTPError) and error.code < 500:
+                raise UsageError(
+                    f"{url}: the server says {error.code} {error.reason}; it may have been moved."
+                ) from None
+            if getattr(error, "errno", None) == errno.ENOSPC:
+                raise
+            if attempt + 1 == TRIES:
+                reason = getattr(error, "reason", None) or error or type(error).__name__
+                raise UsageError(
+                    f"{url} can't be downloaded ({reason}); the same command goes on where it stopped."
+                ) from None
+            time.sleep(min(30.0, pause * 2**attempt))
+    raise AssertionError("the last try returns or raises")
+
+
+def _checked(url: str, part: Path, sizes: Mapping[str, int | None], checksum: str) -> None:
+    found = part.stat().st_size
+    for whose, expected in sizes.items():
+        if expected is not None and found != expected:
+            part.unlink()
+            raise UsageError(
+                f"{url} has {found} bytes, but {expected} {whose}; it was not kept. Try again, or ask its project."
+            )
+    if checksum and digest(part, checksum.partition(":")[0]) != checksum:
+        own = digest(part, "sha256")
+        part.unlink()
+        raise UsageError(
+            f"{url} isn't what it was when its checksum was noted ({checksum}); it was not kept. If its project says that it is right, "
+            f"--checksum {own} takes it."
+        )
+
+
+def _whose(part: Path) -> Path:
+    """Where it is noted of which version of a file a part is."""
+    return part.with_name(f"{part.name}.of")
 
 
 def _go_on(url: str, part: Path, timeout: float, advance: Callable[[int, int | None], None]) -> int | None:
     """Fetches what is missing of a file; gives how many bytes it has, if the server says so."""
     if not url.startswith(("http://", "https://")):
         raise UsageError(f"{url} is no address of the web.")
-    there = part.stat().st_size if part.exists() else 0
-    headers = {
-        "User-Agent": "img2img",
-        "Accept-Encoding": "identity",
-        **({"Range": f"bytes={there}-"} if there else {}),
-    }
+    version = _whose(part).read_text(encoding="utf-8") if _whose(part).is_file() else ""
+    there = part.stat().st_size if part.exists() and version else 0  # of another version nothing is of use
+    headers = {"User-Agent": "img2img", "Accept-Encoding": "identity"}
+    if there:
+        headers |= {"Range": f"bytes={there}-", "If-Range": version}
     try:
         response = urllib.request.urlopen(urllib.request.Request(url, headers=headers), timeout=timeout)
     except urllib.error.HTTPError as error:
@@ -157,6 +179,9 @@ def _go_on(url: str, part: Path, timeout: float, advance: Callable[[int, int | N
         there = there if response.status == 206 else 0
         length = response.headers.get("Content-Length")
         total = there + int(length) if length and length.isdecimal() else None
+        etag = response.headers.get("ETag") or ""
+        version = (etag if not etag.startswith("W/") else "") or response.headers.get("Last-Modified") or ""
+        _whose(part).write_text(version, encoding="utf-8")
         with part.open("ab" if there else "wb") as target:
             while piece := response.read(PIECE):
                 target.write(piece)

@@ -61,14 +61,21 @@ def import_(arguments: list[str]) -> int:
             if number is not None and number < (1 if name == "size" else 0):
                 raise UsageError(f"--{name} {number}: give a positive number.")
         known = Known(norm, dropout, padding, upsampling, mode, value_range, classes, edges and edges == "yes", size, direction)  # type: ignore[arg-type]  # fmt: skip
-        found = read_network(file)
-        if found.family.part == "discriminator":
+        if read_network(file).family.part == "discriminator":
+            found = read_network(file, ("discriminator",), known.of_network)
+            others = {"encoder": encoder, "mode": mode, "value-range": value_range, "classes": classes, "edges": edges, "size": size, "direction": direction}  # fmt: skip
+            wrong = next((name for name, value in others.items() if value is not None), None)
+            if wrong:
+                raise UsageError(
+                    f"--{wrong} is about translators, but {file} is {found.family.described}; leave it out."
+                )
             save_discriminator(found, output)
-            print(f"{file}: {found.described}. It is in {output}, for img2img train --init-discriminator {output}.")
+            print("\n  ".join([f"{file}: {found.described}.", *found.guess.assumed]))
+            print(f"It is in {output}, for img2img train --init-discriminator {output}.")
             return 0
         imported = import_file(file, known, encoder)
         tell(imported, file)
-        imported.save(output)
+        imported.translator.save(output)
         print(f"The translator is in {output}. Convert with it:\n  img2img convert SOURCE TARGET --model {output}")
         return 0
 
@@ -162,7 +169,7 @@ def fetch(arguments: list[str]) -> int:
             file, imported = room.fetch_model(published, announce, advance, checksum)
         target = output or cache_folder() / "translators" / published.project / published.name
         tell(imported, file)
-        imported.save(target)
+        imported.translator.save(target)
         print(f"The translator is in {target}. Its terms: {published.licence}. Convert with it:\n"
               f"  img2img convert SOURCE TARGET --model {target}")  # fmt: skip
         return 0
@@ -208,13 +215,6 @@ def push(arguments: list[str]) -> int:
             private: On the Hub: only you can see it.
             direction: Which translator of a run that learned both ways; by default AtoB.
         """
-        from huggingface_hub.errors import (
-            HfHubHTTPError,
-            HFValidationError,
-            LocalTokenNotFoundError,
-            OfflineModeIsEnabled,
-        )
-
         shared = load(model, direction=None if makes_noise_into_images(model) else direction)
         if to.startswith((".", "/")):
             if Path(to).exists() and (not Path(to).is_dir() or any(Path(to).iterdir())):
@@ -224,7 +224,9 @@ def push(arguments: list[str]) -> int:
             return 0
         try:
             url = shared.push_to_hub(to, private=private, model_card_kwargs={"licence": licence})
-        except (HfHubHTTPError, HFValidationError, LocalTokenNotFoundError, OfflineModeIsEnabled, OSError) as error:
+        except UserError:
+            raise
+        except Exception as error:  # the Hub's own, and those of whatever it speaks HTTP with
             reason = str(error).strip().splitlines()[0][:200]
             raise UserError(f"{to} can't be pushed: {reason} (hf auth login logs in).") from None
         print(f"It is on the Hub: {url}\n  img2img convert SOURCE TARGET --model {to}")

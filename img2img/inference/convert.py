@@ -120,12 +120,14 @@ def convert(
         raise UsageError(f"--tile {tile}: give the side of a square in pixels, or 0 for never.")
     if not (0 < timeout < 1e6 and 1 <= file_memory < 1e6):
         raise UsageError("--timeout takes a number above 0, in seconds; --file-memory at least 1, in GB.")
-    _refuse_engine(translator, engine)
+    by_onnx = _refuse_engine(translator, engine)
+    if by_onnx and (compile or tile is not None or device not in ("auto", "cpu")):
+        raise UsageError("--compile, --tile and other devices than the CPU are not for ONNX files; leave them out.")
     if isinstance(translator, Translator) and direction not in (None, translator.config.direction):
         raise UsageError(f"direction {direction}: this translator is for {translator.config.direction}.")
     report = Report()
     jobs = plan(source, target, suffix, report)
-    share, place = take_share(device)
+    share, place = take_share("cpu" if by_onnx else device)
     report.process = share.index
     rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
     decoders = Decoders(THREADS + 1, rules, int(file_memory * 2**30), timeout)  # they start while others load
@@ -235,7 +237,8 @@ def _refuse_words(suffix: str | None, given: dict[str, str]) -> None:
             raise UsageError(f"{name} {word!r}: there are {', '.join(get_args(kind))}.")
 
 
-def _refuse_engine(translator: Translator | Path | str, engine: str) -> None:
+def _refuse_engine(translator: Translator | Path | str, engine: str) -> bool:
+    """Whether an ONNX file is what translates."""
     if engine not in ("auto", "torch", "onnx"):
         raise UsageError(f"engine {engine!r}: there are auto, torch, onnx.")
     loaded = isinstance(translator, Translator)
@@ -248,6 +251,7 @@ def _refuse_engine(translator: Translator | Path | str, engine: str) -> None:
         raise UsageError(
             "--engine torch: an ONNX file is computed by onnxruntime; leave it out, or give the translator's folder."
         )
+    return by_onnx
 
 
 def _refuse_numbers(given: dict[str, int | None]) -> None:

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 
 from img2img.errors import UserError
 from img2img.files import write_whole
-from img2img.interop.onnx import KIND, needs_onnx
+from img2img.interop.onnx import KIND, needs_onnx, needs_weights
 from img2img.networks.blocks import BlurPool, InstanceNorm, ReflectionPad, SyncBatchNorm
 from img2img.networks.labels import planes, without
 from img2img.translator import Mode, Translator
@@ -26,7 +26,9 @@ from img2img.translator.style import Styled, features_of
 from img2img.translator.testtime import test_time
 
 OPSET = 23
-SIZES = ((64, 64), (97, 131), (256, 192), (33, 70))
+MANY = 2**20  # more than an image has sides of what a network halves to a pixel
+SIZES = ((64, 64), (97, 131), (256, 192), (13, 16))
+"""In which a file is compared; and in one that the deepest layers see as more than a pixel."""
 CLOSE_ENOUGH = 1e-3
 """Largest difference allowed, of values in [-1, 1]; 8-bit values may be rounded the other way, one step."""
 
@@ -62,6 +64,7 @@ def export_onnx(
         UserError: if it can't be exported or written, or onnxruntime gives something else.
     """
     needs_onnx()
+    needs_weights(translator)
     chosen = mode or translator.config.mode
     plain = copy.copy(translator)
     plain.generator = _plain(translator.generator, chosen)
@@ -71,9 +74,15 @@ def export_onnx(
     module = (_Raw(plain) if raw else _Packed(plain)).eval()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "made.onnx")
-        _convert(module, module.example(2, *_fitting(plain, (64, 96), raw)), made, translator, chosen, raw)
+        multiple: Any = plain.generator.size_multiple
+        # an exporter takes sizes that are 1, or equal, for always so
+        deep = (max(64, multiple + 1), max(96, 2 * multiple + 1))
+        _convert(module, module.example(2, *_fitting(plain, deep, raw)), made, translator, chosen, raw)
         differences = _compared(
-            made, module, _without_dropout(translator, chosen), [_fitting(plain, size, raw) for size in SIZES]
+            made,
+            module,
+            _without_dropout(translator, chosen),
+            [_fitting(plain, size, raw) for size in (*SIZES, deep[::-1])],
         )
         worst = max(differences.values())
         if not worst <= (CLOSE_ENOUGH if raw else 1):
@@ -110,11 +119,23 @@ def _convert(
         config = translator.config.model_copy(update={"mode": mode})
         program.model.metadata_props[KIND] = json.dumps({"raw": raw, "config": config.model_dump(mode="json")})
         program.save(str(file), external_data=False)
+        _forget_sizes(file)
     except Exception as error:  # the exporter has many ways to fail
         while error.__cause__ is not None:
             error = error.__cause__  # type: ignore[assignment]
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"this network can't be exported to ONNX ({type(error).__name__}: {reason}).") from None
+
+
+def _forget_sizes(file: Path) -> None:
+    """Drops what the exporter noted of sizes inside: programs trust it to reuse memory, and it is wrong for some sizes."""
+    import onnx
+
+    model = onnx.load(str(file))
+    del model.graph.value_info[:]
+    for function in model.functions:
+        del function.value_info[:]
+    onnx.save(model, str(file))
 
 
 def _without_dropout(translator: Translator, mode: Mode) -> Translator:
@@ -140,7 +161,13 @@ def _compared(
     for number, (height, width) in enumerate(sizes):
         given = module.example(1 + number % 2, height, width)
         wanted = module.truth(judge, *given).numpy()
-        (made,) = session.run(None, {name: tensor.numpy() for name, tensor in zip(module.inputs, given, strict=True)})
+        try:
+            (made,) = session.run(None, {name: each.numpy() for name, each in zip(module.inputs, given, strict=True)})
+        except Exception as error:  # it has its own
+            reason = " ".join(str(error).split())[:300]
+            raise UserError(
+                f"it isn't written, for onnxruntime can't compute {width}×{height} pixels: {reason}"
+            ) from None
         if made.shape != wanted.shape:
             raise UserError(f"onnxruntime gives {made.shape} instead of {wanted.shape} for {width}×{height} pixels.")
         found[height, width] = float(np.abs(made.astype(np.float64) - wanted.astype(np.float64)).max())
@@ -216,14 +243,14 @@ class _Packed(nn.Module):
             source = given.float() / 255 if config.value_range[0] == 0 else given.float() / 127.5 - 1
         source = source.index_select(2, self._reflected(height)).index_select(3, self._reflected(width))
         done = self.network(source)[:, :, :height, :width]
-        values = done * 255 if config.value_range[0] == 0 and config.classes is None else (done + 1) * 127.5
+        values = done * 255 if config.value_range[0] == 0 else (done + 1) * 127.5
         return values.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
     def _reflected(self, side: int) -> Tensor:
         """Which rows, or columns, stand for those of the next size that the network takes: there and back, again and again."""
         count = (side + self.multiple - 1) // self.multiple
-        if self.least > self.multiple:  # at least twice; exporters know no maximum of sizes
-            count = count + 1 // count
+        if self.least > self.multiple:  # then at least 2; exporters know no maximum of sizes
+            count = count + 1 - (count + MANY - 2) // MANY
         period = (2 * torch.arange(side)[-1:]).clamp(min=1)
         place = torch.arange(count * self.multiple).remainder(period)
         return torch.minimum(place, period - place)
@@ -264,7 +291,10 @@ class _InstanceNorm(nn.Module):
         self.register_buffer("shift", shift)
 
     def forward(self, x: Tensor) -> Tensor:
-        return F.instance_norm(x, weight=self.scale, bias=self.shift, eps=self.epsilon)  # type: ignore[arg-type]
+        done = F.instance_norm(x, eps=self.epsilon)
+        if self.scale is None or self.shift is None:
+            return done
+        return done * self.scale.view(-1, 1, 1) + self.shift.view(-1, 1, 1)  # type: ignore[operator]
 
 
 class _Blur(nn.Module):

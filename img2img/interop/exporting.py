@@ -13,9 +13,10 @@ from img2img.files import write_whole
 from img2img.interop.family import Family, Guess
 from img2img.interop.importing import load_discriminator
 from img2img.interop.loading import Direction, load_translator
+from img2img.interop.onnx import needs_weights
 from img2img.interop.recognise import FAMILIES, written
 from img2img.networks import Pix2PixHDConfig, ResNetConfig, SPADEConfig, UNetConfig
-from img2img.translator import REFERENCE_FILE, Translator, find_translator, kind_of, read_tensors_of
+from img2img.translator import Translator, kind_of
 
 ITERATIONS = 50  # of the search for the largest singular value
 
@@ -39,25 +40,23 @@ def export_reference(model: Path, file: Path, direction: Direction | None = None
         found = load_discriminator(model)
         state, notes = written(found.family, found.guess, found.network.state_dict()), [f"layout: {found.family.described}"]  # fmt: skip
     else:
-        state, notes = _of_translator(load_translator(model, direction=direction), _kept(model, direction))
+        translator = load_translator(model, direction=direction)
+        needs_weights(translator)
+        state, notes = _of_translator(translator, translator.kept())
     buffer = io.BytesIO()
     torch.save({name: tensor.contiguous() for name, tensor in state.items()}, buffer)
     write_whole(file, buffer.getvalue(), replace=overwrite)
     return notes
 
 
-def _kept(model: Path, direction: Direction | None) -> dict[str, Tensor]:
-    """What was kept of the file that a translator was imported from."""
-    if not model.is_dir():
-        return {}
-    file = find_translator(model, direction) / REFERENCE_FILE
-    return read_tensors_of(file) if file.is_file() else {}
-
-
 def _of_translator(translator: Translator, kept: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     config: Any = translator.config.generator
     family = _family(config, translator.config.imported)
     guess = Guess(config.model_copy(update={"bias": _has_bias(family, config)}), translator.in_channels)
+    if config.norm == "none" and (guess.config.bias or family.name.startswith("pix2pixhd")):
+        raise UsageError(
+            f"{family.described} has no networks without norms but with biases, so it can't be written in that layout."
+        )
     notes = [f"layout: {family.described}"]
     state = written(family, guess, translator.generator.state_dict())
     if isinstance(config, SPADEConfig) and config.spectral_norm:
@@ -78,9 +77,9 @@ def _family(config: Any, imported: str | None) -> Family:
         raise UsageError(
             "no known project has a generator with group norm, self-attention or resize-convolutions; it can't be written in such a layout."
         )
-    if isinstance(config, UNetConfig) and config.upsampling == "blur":
+    if isinstance(config, UNetConfig | Pix2PixHDConfig) and config.upsampling == "blur":
         raise UsageError(
-            "no known project has a U-Net that upsamples by blurring; it can't be written in such a layout."
+            "no known project has a U-Net or a pix2pixHD generator that upsamples by blurring; it can't be written in such a layout."
         )
     if isinstance(config, UNetConfig):
         return FAMILIES["cyclegan-unet"]

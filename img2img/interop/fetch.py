@@ -5,6 +5,7 @@ import shutil
 import tarfile
 import tempfile
 import zipfile
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
@@ -88,9 +89,11 @@ def fetch_dataset(published: Published, target: Path, say: Say, progress: Progre
             _unpack(file, Path(folder))
             inside = [each for each in Path(folder).iterdir() if not each.name.startswith((".", "__MACOSX"))]
             top = inside[0] if len(inside) == 1 and inside[0].is_dir() else Path(folder)
+            if not any(each.is_file() for each in top.rglob("*")):
+                raise UserError(f"{published.url} is empty.")
             for each in list(top.iterdir()):
                 shutil.move(each, new / each.name)
-    except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError) as error:
+    except (tarfile.TarError, zipfile.BadZipFile, EOFError, NotImplementedError, zlib.error, RuntimeError) as error:
         file.unlink(missing_ok=True)
         raise UserError(f"{published.url} is damaged ({error}); fetch it again.") from None
     file.unlink(missing_ok=True)  # it takes as much space as what came out

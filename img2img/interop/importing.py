@@ -10,7 +10,6 @@ import img2img
 from img2img.data.classes import Classes
 from img2img.errors import Strict, UsageError
 from img2img.files import whole_folder, write_tensors
-from img2img.interop.reading import Triples
 from img2img.interop.recognise import FAMILIES, Found, read_network
 from img2img.networks import DiscriminatorConfig, ImageEncoderConfig, InstanceEncoderConfig, SPADEConfig
 from img2img.translator import (
@@ -55,12 +54,6 @@ class Imported:
     """Which network of which project, for a person."""
     assumed: tuple[str, ...]
     """What the file can't tell, and how it was settled."""
-    triples: Triples
-    """What its spectral norm held, to be written back."""
-
-    def save(self, folder: Path) -> None:
-        """As `Translator.save`, with what writing it back needs."""
-        self.translator.save(folder, self.triples)
 
 
 @dataclass(frozen=True)
@@ -111,7 +104,8 @@ def import_file(file: Path, known: Known = Known(), encoder: Path | None = None)
     if found.triples:
         assumed.append(SPECTRAL_NOTE)
     translator = Translator(config, found.network, reader.network if reader else None, styles)
-    return Imported(translator, found.described, (*found.guess.assumed, *assumed), found.triples)
+    translator.reference = found.triples
+    return Imported(translator, found.described, (*found.guess.assumed, *assumed))
 
 
 def _config(found: Found, reader: Found | None, known: Known) -> tuple[TranslatorConfig, list[str]]:
@@ -175,7 +169,12 @@ def _labels(found: Found, encoder: Any, known: Known) -> tuple[Classes | None, b
             raise UsageError("an encoder of instances belongs to a generator of label maps; give --classes.")
         if known.edges:
             raise UsageError("--edges are those of instances, which images don't have; give --classes, too.")
-        return None, False, []
+        asked = known.classes is None and labelled
+        return (
+            None,
+            False,
+            [f"input: images of {channels} channels (--classes says that it takes label maps)"] if asked else [],
+        )
     if known.classes is None and known.edges is None and channels in LABELS:
         count, edges, name = LABELS[channels]
         return Classes(count=count), edges, [f"labels: {name}: 0–{count - 1} (--classes, --edges)"]

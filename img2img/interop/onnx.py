@@ -11,6 +11,7 @@ from torch import Tensor, nn
 from img2img.errors import UsageError, UserError
 from img2img.translator import Translator, TranslatorConfig, skeleton
 
+NEAR = 0.01  # of 255: what rounding leaves of 8 bits
 KIND = "img2img"  # the name of our description in a file's metadata
 
 
@@ -24,6 +25,14 @@ def needs_onnx() -> None:
         import onnxscript  # noqa: F401
     except ImportError as error:
         raise UsageError(f"ONNX needs {error.name}, which is not installed: pip install 'img2img[onnx]'.") from None
+
+
+def needs_weights(translator: Translator) -> None:
+    """Raises:
+    UsageError: if a translator is an ONNX file, whose weights can't be had.
+    """
+    if isinstance(translator.generator, OnnxGenerator):
+        raise UsageError(translator.generator.not_saved)
 
 
 def load_onnx(file: Path) -> Translator:
@@ -73,6 +82,12 @@ class OnnxGenerator(nn.Module):
         raw: whether the file holds the network alone, not 8-bit images in and out.
     """
 
+    not_saved = (
+        "an ONNX file only translates; to train on, save, share or export it, use the translator that it was made from."
+    )
+    only_whole = True
+    """Images aren't computed in strips."""
+
     def __init__(self, session: Any, config: TranslatorConfig, raw: bool) -> None:
         super().__init__()
         self.session, self.raw, self.zero_to_one = session, raw, config.value_range[0] == 0
@@ -92,8 +107,18 @@ class OnnxGenerator(nn.Module):
             given = {"source": source.float().contiguous().numpy()}
             if style is not None:
                 given["style"] = style.float().numpy()
-            return torch.from_numpy(self.session.run(None, given)[0])
+            return torch.from_numpy(self._run(given))
         values = source.float() * 255 if self.zero_to_one else (source.float() + 1) * 127.5
-        images = values.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
-        made = torch.from_numpy(self.session.run(None, {"images": images})[0].astype(np.float32)).permute(0, 3, 1, 2)
+        rounded = values.round().clamp(0, 255)
+        if (values - rounded).abs().max() > NEAR:
+            raise UsageError("this ONNX file takes 8-bit images; one that is exported with --raw takes others, too.")
+        images = rounded.to(torch.uint8).permute(0, 2, 3, 1).contiguous().numpy()
+        made = torch.from_numpy(self._run({"images": images}).astype(np.float32)).permute(0, 3, 1, 2)
         return made / 255 if self.zero_to_one else made / 127.5 - 1
+
+    def _run(self, given: dict[str, Any]) -> Any:
+        try:
+            return self.session.run(None, given)[0]
+        except Exception as error:  # onnxruntime has its own
+            reason = " ".join(str(error).split())[:200]
+            raise UserError(f"onnxruntime can't compute this: {reason}") from None

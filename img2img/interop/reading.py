@@ -19,6 +19,7 @@ SPECTRAL = {  # what spectral norm calls its weight, and the singular vectors, b
     "weight_orig": ("weight_u", "weight_v"),
     "parametrizations.weight.original": ("parametrizations.weight.0._u", "parametrizations.weight.0._v"),
 }
+MOST_WRAPPINGS = 3  # of a state dict in dicts
 Triples = dict[str, Tensor]
 
 
@@ -65,13 +66,14 @@ def _unpickled(file: Path) -> Any:
 
 
 def _clean(file: Path, found: Any) -> dict[str, Tensor]:
-    while isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
-        found = found["state_dict"]
+    for _ in range(MOST_WRAPPINGS):
+        if isinstance(found, Mapping) and isinstance(found.get("state_dict"), Mapping):
+            found = found["state_dict"]
     if not isinstance(found, Mapping) or not found:
         raise UsageError(f"{file} holds no weights by name; save a state dict: torch.save(network.state_dict(), file).")
-    wrong = next((str(name) for name, value in found.items() if not (isinstance(name, str) and isinstance(value, Tensor))), None)  # fmt: skip
-    if wrong:
-        raise UsageError(f"{file}: {wrong[:80]!r} is no tensor; save a network's state dict alone.")
+    for name, value in found.items():
+        if not (isinstance(name, str) and name.isprintable() and isinstance(value, Tensor) and _is_plain(value)):
+            raise UsageError(f"{file}: {str(name)[:80]!r} is no tensor of its own; save a network's state dict alone.")
     names = list(found)
     for prefix in (*PREFIXES, *PREFIXES):  # they may be nested either way
         if all(name.startswith(prefix) for name in names):
@@ -80,12 +82,26 @@ def _clean(file: Path, found: Any) -> dict[str, Tensor]:
         name: value.detach().float() if value.is_floating_point() else value.detach()
         for name, value in zip(names, found.values(), strict=True)
     }
+    refuse_what_is_no_number(file, weights)
+    return weights
+
+
+def _is_plain(tensor: Tensor) -> bool:
+    """Whether it is real numbers in memory, as many as it says."""
+    if tensor.layout is not torch.strided or tensor.device.type != "cpu" or tensor.is_quantized or tensor.is_complex():
+        return False
+    return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
+
+
+def refuse_what_is_no_number(file: Path, weights: Mapping[str, Tensor]) -> None:
+    """Raises:
+    UsageError: if a tensor holds infinite numbers, or none.
+    """
     for name, value in weights.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UsageError(
                 f"{file}: {name} holds infinite numbers, or none; it is damaged, or training had diverged."
             )
-    return weights
 
 
 def without_spectral_norm(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Triples]:
@@ -102,10 +118,12 @@ def without_spectral_norm(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tens
             continue
         layer = name.removesuffix(end)
         left, right = (f"{layer}{each}" for each in SPECTRAL[end])
-        matrix = original.flatten(1)
         u, v = weights.get(left), weights.get(right)
-        if u is None or u.shape != matrix.shape[:1]:
+        if original.ndim < 2 or not all(each is None or each.is_floating_point() for each in (original, u, v)):
             continue  # it will be said to have no place
+        matrix = original.flatten(1)
+        if u is None or u.shape != matrix.shape[:1]:
+            continue
         if v is None:  # files of PyTorch before 1.0
             v = torch.nn.functional.normalize(torch.mv(matrix.t(), u), dim=0)
         if v.shape != matrix.shape[1:]:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from img2img.errors import UsageError, listed
 from img2img.interop import cut, cyclegan, pix2pixhd, spade
 from img2img.interop.family import STATISTICS, Family, Guess, Part
-from img2img.interop.reading import Triples, read_weights, without_spectral_norm
+from img2img.interop.reading import Triples, read_weights, refuse_what_is_no_number, without_spectral_norm
 from img2img.networks import SPADEConfig
 from img2img.networks.blocks import BlurPool
 
@@ -54,6 +54,7 @@ def read_network(file: Path, parts: Sequence[Part] = PARTS, changes: Mapping[str
         UsageError: if it can't be read, or fits no known network.
     """
     weights, triples = without_spectral_norm(read_weights(file))
+    refuse_what_is_no_number(file, weights)
     family, guess = _recognised(file, weights, parts)
     if isinstance(guess.config, SPADEConfig):
         guess = replace(guess, config=guess.config.model_copy(update={"spectral_norm": bool(triples)}))

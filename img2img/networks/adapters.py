@@ -32,8 +32,8 @@ class LowRank(nn.Module):
             return weight + self.scale * (self.up @ self.down).view(weight.shape)
 
 
-def with_adapters(module: nn.Module, rank: int, scale: float, but: Container[str]) -> nn.Module:
-    """Gives every convolution an adapter and freezes its weight; what else there is stays as it is.
+def with_adapters(module: nn.Module, rank: int, scale: float, but: Container[str]) -> set[str]:
+    """Gives every convolution an adapter, which is to be trained instead of its weight.
 
     Args:
         module: changed in place.
@@ -42,15 +42,12 @@ def with_adapters(module: nn.Module, rank: int, scale: float, but: Container[str
         but: names of weights that have none.
 
     Returns:
-        The same module.
+        The names of the weights that have adapters now.
     """
+    adapted = set()
     for name, layer in list(module.named_modules()):
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and f"{name}.weight" not in but:
             weight = layer.weight
             parametrize.register_parametrization(layer, "weight", LowRank(weight.detach(), rank, scale))
-    return module
-
-
-def is_adapted(name: str) -> bool:
-    """Whether a parameter of this name is a weight whose adapter is trained in its stead."""
-    return name.endswith("parametrizations.weight.original")
+            adapted.add(f"{name}.parametrizations.weight.original")
+    return adapted

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from torch import nn
+from torch.nn.utils import parametrize
 
 from img2img.methods.base import Phase
 
@@ -21,12 +22,15 @@ class Plan:
     """Updates in which only what makes no images is trained."""
 
     def freeze(self, networks: Mapping[str, nn.Module]) -> None:
-        """Frozen parameters take no gradients, and batch norms of such keep their statistics."""
+        """Frozen parameters take no gradients, and norms and spectral norms of such keep their statistics."""
         for name, frozen in self.frozen.items():
             self.thaw(name, networks[name])
             for layer, module in networks[name].named_modules():
-                if isinstance(module, nn.BatchNorm2d) and f"{layer}.weight" in frozen:
+                within = layer if isinstance(module, nn.BatchNorm2d) and module.affine else layer.rpartition(".")[0]
+                if isinstance(module, nn.BatchNorm2d) and _all_in(frozen, networks[name], within):
                     module.eval()
+                elif parametrize.is_parametrized(module) and f"{layer}.parametrizations.weight.original" in frozen:
+                    module.get_submodule("parametrizations.weight").eval()  # the power iteration of spectral norm
 
     def thaw(self, name: str, network: nn.Module) -> None:
         """Lets a network's parameters take gradients, but those that are frozen."""
@@ -43,3 +47,9 @@ class Plan:
                 if own not in frozen:
                     found.setdefault(factors.get(own, 1.0), []).append(parameter)
         return [{"params": parameters, "factor": factor} for factor, parameters in found.items()]
+
+
+def _all_in(frozen: Set[str], network: nn.Module, module: str) -> bool:
+    """Whether all parameters of a module, of which there must be some, are frozen."""
+    names = [f"{module}.{name}" for name, _ in network.get_submodule(module).named_parameters()]
+    return bool(names) and all(name in frozen for name in names)

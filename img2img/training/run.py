@@ -48,7 +48,7 @@ from img2img.training.stages import (
 )
 from img2img.training.state import checkpoints
 from img2img.training.trainer import Hooks, Rhythm, Trainer
-from img2img.training.tuning import Start, planned, started, take_over
+from img2img.training.tuning import Start, planned, refuse_tuning, started, take_over
 
 
 def train(config: RunConfig[Any] | None = None, *, resume: Path | str | None = None, quiet: bool = False) -> Path:
@@ -82,6 +82,8 @@ def _train(
     config = resolved(config)
     assert config.output is not None
     begun, start = bool(checkpoints(config.output / CHECKPOINTS)), None
+    if not begun:
+        refuse_tuning(config)
     if (config.tuning.init or config.tuning.init_discriminator) and not begun:
         start = started(config)
         config = start.config
@@ -249,6 +251,11 @@ class _Run:
             if progress.frozen_until is None:
                 progress.frozen_until = frozen_updates(config, total)
             self.method.freeze_until(progress.frozen_until)
+        warmup = config.tuning.warmup_discriminator
+        if warmup >= total:
+            raise UsageError(
+                f"--warmup-discriminator {warmup}: this run has only {total} updates, so nothing else would be trained."
+            )
         main = accelerator.is_main_process
         with RunLog(self.folder, progress.update, total, main, self.quiet) as log:
             if progress.update < total:  # else nothing is trained with these settings

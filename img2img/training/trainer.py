@@ -206,7 +206,7 @@ class Trainer:
                     continue
                 optimizer = self.optimizers[phase.name]
                 for group in optimizer.param_groups:
-                    group["lr"] = phase.lr * factor * group["factor"]
+                    group["lr"] = phase.lr * factor * group.get("factor", 1.0)
                 with self.training_only(phase.trains):
                     for part in phase.parts:
                         with ExitStack() as unsynced:  # gradients are averaged over processes with the last part's

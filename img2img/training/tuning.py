@@ -6,14 +6,17 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import torch
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from img2img.config import RunConfig, read_config
 from img2img.errors import UsageError, listed
 from img2img.interop import is_weights, load_discriminator, load_translator, read_network
+from img2img.interop.onnx import needs_weights
 from img2img.methods.base import Method, Role
-from img2img.networks.adapters import is_adapted, with_adapters
+from img2img.networks import SPADEConfig
+from img2img.networks.adapters import with_adapters
 from img2img.networks.blocks import load_plain, plain_state
 from img2img.networks.patchgan import MultiScale
 from img2img.training.plan import Plan
@@ -21,6 +24,7 @@ from img2img.training.setup import CHECKPOINTS, CONFIG
 from img2img.training.state import checkpoints
 from img2img.translator import Translator, has_both_directions, kind_of
 
+NEAR_ONE = 0.01
 DISCRIMINATORS = ("discriminator", "discriminator_A", "discriminator_B")
 
 
@@ -48,14 +52,14 @@ def started(config: RunConfig[Any]) -> Start:
     Raises:
         UsageError: if something can't be read, or is of another kind than the method trains.
     """
-    tuning = config.tuning
-    _refuse(config)
-    start = Start(config)
+    tuning, start = config.tuning, Start(config)
     if tuning.init:
         start.translators = _translators(config)
+        for each in start.translators.values():
+            needs_weights(each)
         if config.method.name == "cyclegan" and len(start.translators) == 1 and (tuning.lora or tuning.freeze):
             raise UsageError("--lora and --freeze need a model for both generators: --init A_TO_B B_TO_A.")
-        architectures = [_open(each.config.generator) for each in start.translators.values()]
+        architectures = [_open(_normed(each, start.notes)) for each in start.translators.values()]
         if any(each.config.value_range != (-1, 1) for each in start.translators.values()):
             raise UsageError("--init: training is on values from -1 to 1, and that model's are from 0 to 1.")
         if any(each != architectures[0] for each in architectures):
@@ -64,13 +68,22 @@ def started(config: RunConfig[Any]) -> Start:
         if "coarse_share" in type(config.method).model_fields:
             found["coarse_share"] = 0.0  # it knows the coarse already
         start.config = _with_method(config, found, "--init")
+        if tuning.lora_apart:  # of a run, another may be the best by and by
+            home = start.translators[""].home
+            assert home is not None
+            start.config = start.config.model_copy(update={"tuning": tuning.model_copy(update={"init": (home,)})})
     if tuning.init_discriminator:
         discriminator, start.discriminators = _discriminators(tuning.init_discriminator, config)
         start.config = _with_method(start.config, {"discriminator": discriminator}, "--init-discriminator")
     return start
 
 
-def _refuse(config: RunConfig[Any]) -> None:
+def refuse_tuning(config: RunConfig[Any]) -> None:
+    """Settings that are about a model that isn't given, or exclude each other.
+
+    Raises:
+        UsageError: if there are such.
+    """
     tuning, given = config.tuning, bool(config.tuning.init)
     if (given or tuning.init_discriminator) and config.method.from_noise:
         raise UsageError(f"--init is for translators, not for {config.method.name}, which makes images from noise.")
@@ -115,6 +128,25 @@ def _translators(config: RunConfig[Any]) -> dict[Role, Translator]:
     return {"A2B": load_translator(given[0], direction="AtoB"), "B2A": load_translator(given[0], direction="BtoA")}
 
 
+def _normed(translator: Translator, notes: list[str]) -> Any:
+    """Its architecture; without spectral norm, if that would change its weights: they have other largest singular values than 1."""
+    config = translator.config.generator
+    if isinstance(config, SPADEConfig) and config.spectral_norm:
+        kinds = nn.Conv2d | nn.Linear
+        layers = [(name, each) for name, each in translator.generator.named_modules() if isinstance(each, kinds)]
+        far = [
+            name
+            for name, each in layers
+            if abs(float(torch.linalg.matrix_norm(each.weight.flatten(1), 2)) - 1) > NEAR_ONE
+        ]
+        if far:
+            notes.append(
+                f"the generator is trained without spectral norm, which would change {len(far)} of its {len(layers)} layers."
+            )
+            return config.model_copy(update={"spectral_norm": False})
+    return config
+
+
 def _open(generator: Any) -> Any:
     """An architecture whose channels are left to the data."""
     left = {"in_channels", "out_channels", "latent", "latent_size"} & type(generator).model_fields.keys()
@@ -138,7 +170,10 @@ def _with_method(config: RunConfig[Any], found: dict[str, Any], option: str) -> 
 
 def _contradicts(asked: Any, default: Any, architecture: Any) -> bool:
     """Whether somebody chose another architecture than the one that is taken."""
-    chosen = {name: value for name, value in asked if asked.kind != default.kind or value != getattr(default, name)}
+    usual = default if asked.kind == default.kind else type(asked)()
+    chosen = {name: value for name, value in asked if value != getattr(usual, name)} | (
+        {} if asked.kind == default.kind else {"kind": asked.kind}
+    )
     return any(getattr(architecture, name, None) != value for name, value in chosen.items() if value is not None)
 
 
@@ -234,9 +269,8 @@ def planned(method: Method, config: RunConfig[Any]) -> Plan:
         network = method.networks[name]
         held = {own for own in _held(network, tuning.freeze) if _plain(own) not in tuning.fresh}
         if tuning.lora:
-            with_adapters(network, tuning.lora, tuning.lora_scale, {_plain(own) for own in held} | set(tuning.fresh))
-            names = [own for own, _ in network.named_parameters() if is_adapted(own)]
-            held |= {own for own in names if _plain(own) not in tuning.fresh}
+            without = {_plain(own) for own in held} | set(tuning.fresh)
+            held |= with_adapters(network, tuning.lora, tuning.lora_scale, without)
         if all(own in held for own, _ in network.named_parameters()):
             raise UsageError(f"--freeze {tuning.freeze} leaves nothing to train.")
         if held:

@@ -60,6 +60,8 @@ def fits(
     generator: nn.Module, config: AnyGenerator, height: int, width: int, tile: int | None = None, batch: int = 1
 ) -> bool:
     """Whether images of this size are computed at once; `tile` as of `Translator.__call__`."""
+    if getattr(generator, "only_whole", False):
+        return True
     pixels = height * width
     if tile is not None:
         return tile == 0 or pixels <= tile**2

@@ -7,7 +7,7 @@ from typing import Any, Self
 
 import huggingface_hub
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
-from huggingface_hub.errors import HfHubHTTPError, HFValidationError, LocalEntryNotFoundError, OfflineModeIsEnabled
+from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from img2img.errors import UsageError
 from img2img.images import ImageError, read_image, write_image
@@ -41,11 +41,9 @@ def hub_folder(name: str, token: str | bool | None = None, **options: Any) -> Pa
         raise UsageError(
             f"{name} is neither a folder nor in the Hub's cache, and huggingface.co can't be reached."
         ) from None
-    except (HfHubHTTPError, HFValidationError) as error:
-        reason = str(error).strip().splitlines()[0][:200]
+    except Exception as error:  # the Hub's own, and those of whatever it speaks HTTP with
+        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UsageError(f"{name} is no folder, and the Hub doesn't give it: {reason}") from None
-    except OSError as error:
-        raise UsageError(f"{name} is no folder, and huggingface.co can't be reached ({error}).") from None
 
 
 class Shared(ModelHubMixin, library_name="img2img"):

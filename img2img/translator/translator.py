@@ -71,6 +71,7 @@ class Translator(Shared):
         self.generator, self.encoder, self.styles = generator, encoder, styles
         self.style = default_style(config, styles)
         self.adapter = adapter
+        self.reference: Mapping[str, Tensor] = {}
         self.memory_format = torch.contiguous_format
         self.in_channels: int = config.generator.in_channels
         self.out_channels: int = config.generator.out_channels
@@ -288,18 +289,22 @@ class Translator(Shared):
         """Whether an image of this size is computed at once, and not in strips; `tile` as of `__call__`."""
         return fits(self.generator, self.config.generator, height, width, tile)
 
-    def save(self, folder: Path | str, reference: Mapping[str, Tensor] | None = None) -> None:
-        """Writes the translator's folder, whole or not at all; it takes the place of an older one.
+    def kept(self) -> Mapping[str, Tensor]:
+        """What another project's file held beside what the network computes with; it goes along for writing it back."""
+        file = self.home / REFERENCE_FILE if self.home else None
+        return self.reference or (read_tensors_of(file) if file and file.is_file() else {})
 
-        Args:
-            folder: where.
-            reference: what another project's file held beside, to be kept for writing it back.
+    def save(self, folder: Path | str) -> None:
+        """Writes the translator's folder, whole or not at all; it takes the place of an older one.
 
         Raises:
             UserError: if it can't be written, or the folder holds something else.
         """
         folder = Path(folder)
         refuse_other_files(folder)
+        if hasattr(self.generator, "not_saved"):
+            raise UsageError(str(self.generator.not_saved))
+        reference = self.kept()
         with whole_folder(folder) as new:
             if self.adapter is not None:
                 write_tensors(new / ADAPTER_FILE, self.adapter)

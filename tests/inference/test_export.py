@@ -27,7 +27,7 @@ NETWORKS: dict[str, Any] = {
     "resnet": ResNetConfig(channels=4, blocks=1, norm="instance"),
     "resnet-cut": ResNetConfig(channels=4, blocks=1, norm="instance", downsampling="blur", upsampling="blur"),
     "resnet-batch": ResNetConfig(channels=4, blocks=1, norm="batch", dropout=0.5, padding="replicate"),
-    "pix2pixhd": Pix2PixHDConfig(channels=8, downsampling=1, blocks=1, enhancers=1, enhancer_blocks=1),
+    "pix2pixhd": Pix2PixHDConfig(channels=4, downsampling=3, blocks=1, enhancers=1, enhancer_blocks=1),
     "spade": SPADEConfig(channels=2, hidden=4, norm="sync-batch"),
 }  # fmt: skip
 
@@ -35,7 +35,7 @@ NETWORKS: dict[str, Any] = {
 def make(name: str, classes: int = 0, edges: bool = False, latent: int = 0, **about: Any) -> Translator:
     torch.manual_seed(0)
     channels = classes + edges if classes else 3
-    config = NETWORKS[name].resolve(channels, 3, 64)
+    config = NETWORKS[name].resolve(channels, 3, 64 if name != "hd4" else 128)
     if latent:
         config = config.model_copy(update={"latent": latent, "latent_size": 2})
     network = initialise(build_generator(config), "xavier", 1.0).eval()
@@ -54,7 +54,7 @@ def test_networks(name: str, tmp_path: Path) -> None:
     """All of them, in all sizes: tools/bench_onnx.py."""
     translator = make(name)
     done = export_onnx(translator, tmp_path / "packed.onnx")
-    assert max(done.differences.values()) <= 1 and len(done.differences) == len(room.SIZES)
+    assert max(done.differences.values()) <= 1 and len(done.differences) == len(room.SIZES) + 1
     onnx.checker.check_model(str(tmp_path / "packed.onnx"))
 
 
@@ -121,6 +121,20 @@ def test_a_range_from_zero_to_one(tmp_path: Path) -> None:
     loaded = img2img.load(tmp_path / "x.onnx")
     assert np.abs(loaded(image).astype(int) - translator(image).astype(int)).max() <= 1  # type: ignore[operator]
     assert not np.array_equal(translator(image), make("resnet")(image))
+
+
+def test_an_onnx_file_only_translates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    translator = make("unet")
+    export_onnx(translator, tmp_path / "x.onnx")
+    file = str(tmp_path / "x.onnx")
+    for command in (["push", file, str(tmp_path / "shared")], ["export", file, str(tmp_path / "x.pth")], ["export", file, str(tmp_path / "y.onnx")]):  # fmt: skip
+        assert main(command) == 2
+        assert "only translates" in capsys.readouterr().err
+    loaded = img2img.load(file)
+    with pytest.raises(UsageError, match="8-bit images"):
+        loaded(picture(20, 20, dtype=np.uint16))  # type: ignore[operator]
+    for options in (["--compile"], ["--tile", "64"], ["--device", "cuda"]):
+        assert main(["convert", str(tmp_path), str(tmp_path / "out"), "--model", file, *options]) == 2
 
 
 def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

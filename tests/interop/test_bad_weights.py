@@ -122,6 +122,44 @@ def lying_size(file: Path) -> None:
     file.write_bytes(buffer.getvalue().replace(b"K\x04K\x03K\x07K\x07", b"K\xffK\xffK\xffK\xff"))
 
 
+def itself(file: Path) -> None:
+    holds: dict[str, object] = {"epoch": torch.ones(1)}
+    holds["state_dict"] = holds
+    torch.save(holds, file)
+
+
+def vast(file: Path) -> None:
+    torch.save({"model.1.weight": torch.ones(1).expand(2**20, 2**22)}, file)
+
+
+def on_no_device(file: Path) -> None:
+    torch.save({"model.1.weight": torch.ones(2, 2, device="meta")}, file)
+
+
+def sparse(file: Path) -> None:
+    torch.save({"model.1.weight": torch.eye(3).to_sparse()}, file)
+
+
+def no_name(file: Path) -> None:
+    torch.save({"": 3}, file)
+
+
+def escapes(file: Path) -> None:
+    torch.save({"\x1b[31mred": torch.ones(2)}, file)
+
+
+def odd_spectral_norm(file: Path) -> None:
+    torch.save({"a.weight_orig": torch.ones(3), "a.weight_u": torch.ones(3)}, file)
+
+
+def whole_numbers(file: Path) -> None:
+    torch.save({"a.weight_orig": torch.ones(3, 3), "a.weight_u": torch.ones(3, dtype=torch.int64)}, file)
+
+
+def nothing_to_divide_by(file: Path) -> None:
+    torch.save({"a.weight_orig": torch.zeros(3, 3), "a.weight_u": torch.ones(3), "a.weight_v": torch.ones(3)}, file)
+
+
 def a_discriminator(file: Path) -> None:
     network, _ = made(plain.patch, image(6), "batch")
     saved(network, file)
@@ -145,9 +183,18 @@ BAD: list[tuple[Callable[[Path], None], str]] = [
     (folder, "folder"),
     (no_file, "no such file"),
     (a_list, "no weights by name"),
-    (a_number_inside, "'epoch' is no tensor"),
+    (a_number_inside, "'epoch' is no tensor of its own"),
     (nothing_inside, "no weights by name"),
     (lying_size, "damaged"),
+    (itself, "no tensor of its own"),
+    (vast, "no tensor of its own"),
+    (on_no_device, "no tensor of its own"),
+    (sparse, "no tensor of its own"),
+    (no_name, "no tensor of its own"),
+    (escapes, "no tensor of its own"),
+    (odd_spectral_norm, "a.weight_orig"),
+    (whole_numbers, "a.weight_orig"),
+    (nothing_to_divide_by, "a.weight holds"),
 ]
 
 
@@ -180,6 +227,8 @@ def test_a_discriminator_is_no_translator(tmp_path: Path, capsys: pytest.Capture
     a_discriminator(file)
     with pytest.raises(UsageError, match="--init-discriminator"):
         img2img.load(file)
+    for options in (["--classes", "7"], ["--mode", "eval"], ["--encoder", "E.pth"], ["--norm", "instance"]):
+        assert main(["import", str(file), "--output", str(tmp_path / "D"), *options]) == 2
     assert main(["import", str(file), "--output", str(tmp_path / "D")]) == 0
     assert "PatchGAN, 6 channels" in capsys.readouterr().out
     with pytest.raises(UsageError, match="--init-discriminator"):

@@ -8,8 +8,12 @@ import pytest
 import torch
 from plain import Plain
 
+import img2img
+from img2img.errors import UsageError
 from img2img.interop import Known, export_reference, import_file, read_network, save_discriminator
 from img2img.interop.recognise import FAMILIES
+from img2img.networks import Pix2PixHDConfig, ResNetConfig, UNetConfig, build_generator, initialise
+from img2img.translator import Training, Translator, TranslatorConfig
 
 CLOSE = 1e-5
 LABELS = torch.nn.functional.one_hot(torch.arange(64 * 64).view(64, 64) // 300 % 6, 6).permute(2, 0, 1)[None].float()
@@ -83,7 +87,7 @@ def test_generators(name: str, tmp_path: Path) -> None:
     assert imported.translator.config.imported == family
     done = imported.translator(image(), mode="eval")
     assert (done - truth).abs().max() < CLOSE and truth.std() > 0.01
-    imported.save(tmp_path / "translator")
+    imported.translator.save(tmp_path / "translator")
     export_reference(tmp_path / "translator", tmp_path / "back.pth")
     assert same(tmp_path / "back.pth", network)
 
@@ -101,7 +105,7 @@ def test_spade(upsampling: str, latent: bool, norm: str, spectral: bool, tmp_pat
     exact = plain.spade(network.in_fp64(), labels.double(), None if style is None else style.double(), upsampling=upsampling, spectral=spectral)  # fmt: skip
     rounding = (truth - exact).abs().max()  # where labels are even, variances are small
     assert (done - truth).abs().max() < max(CLOSE, 2 * rounding) and truth.std() > 0.01
-    imported.save(tmp_path / "translator")
+    imported.translator.save(tmp_path / "translator")
     export_reference(tmp_path / "translator", tmp_path / "back.pth")
     assert same(tmp_path / "back.pth", network)
 
@@ -222,3 +226,83 @@ def test_half_precision_and_safetensors_load(tmp_path: Path) -> None:
     assert (import_file(tmp_path / "G.safetensors").translator(image()) - truth).abs().max() < CLOSE
     torch.save({"epoch": 3, "state_dict": network.state}, tmp_path / "checkpoint.pth")
     assert (import_file(tmp_path / "checkpoint.pth").translator(image()) - truth).abs().max() < CLOSE
+
+
+def test_what_spectral_norm_held_goes_along(tmp_path: Path) -> None:
+    network, _ = made(plain.spade, LABELS, "batch", None)
+    imported = import_file(saved(network, tmp_path / "G.pth"), Known(edges=False))
+    imported.translator.save(tmp_path / "one")
+    again = img2img.load(tmp_path / "one")
+    again.save(tmp_path / "two")
+    again.save_pretrained(tmp_path / "shared")
+    for model in ("one", "two", "shared"):
+        export_reference(tmp_path / model, tmp_path / f"{model}.pth")
+        assert same(tmp_path / f"{model}.pth", network)
+    (tmp_path / "two" / "reference.safetensors").unlink()
+    export_reference(tmp_path / "two", tmp_path / "found.pth")
+    found = torch.load(tmp_path / "found.pth", weights_only=True)
+    assert found.keys() == network.state.keys(), "computed anew, for weights that come out as they are"
+    back = import_file(tmp_path / "found.pth", Known(edges=False)).translator
+    assert (back(LABELS.argmax(1)) - again(LABELS.argmax(1))).abs().max() < CLOSE  # type: ignore[operator]
+
+
+@pytest.mark.parametrize(
+    ("config", "words"),
+    [
+        (ResNetConfig(channels=4, blocks=1, norm="none"), "without norms but with biases"),
+        (ResNetConfig(channels=4, blocks=1, norm="group"), "group norm"),
+        (ResNetConfig(channels=4, blocks=1, upsampling="resize"), "resize"),
+        (ResNetConfig(channels=4, blocks=1, attention=True), "self-attention"),
+        (UNetConfig(channels=4, depth=2, upsampling="blur"), "blurring"),
+        (Pix2PixHDConfig(channels=4, downsampling=1, blocks=1, upsampling="blur"), "blurring"),
+    ],
+)
+def test_what_no_project_has_is_not_written(config: Any, words: str, tmp_path: Path) -> None:
+    resolved = config.resolve(3, 3, 16)
+    about = TranslatorConfig(method="pix2pix", generator=resolved, size=16, training=Training(img2img="0"))
+    Translator(about, build_generator(resolved)).save(tmp_path / "t")
+    with pytest.raises(UsageError, match=words):
+        export_reference(tmp_path / "t", tmp_path / "G.pth")
+    assert not (tmp_path / "G.pth").exists()
+
+
+@pytest.mark.parametrize(
+    "config",
+    [
+        UNetConfig(channels=4, depth=3),
+        UNetConfig(channels=4, depth=3, norm="instance"),
+        ResNetConfig(channels=4, blocks=1, dropout=0.5),
+        ResNetConfig(channels=4, blocks=1, downsampling="blur", upsampling="blur"),
+        Pix2PixHDConfig(channels=8, downsampling=1, blocks=1, enhancers=1, norm="batch"),
+    ],
+)
+def test_what_was_trained_here_comes_back(config: Any, tmp_path: Path) -> None:
+    """Biases that a norm cancels are written as zeros."""
+    resolved = config.resolve(3, 3, 16)
+    about = TranslatorConfig(method="pix2pix", generator=resolved, size=16, training=Training(img2img="0"))
+    translator = Translator(about, initialise(build_generator(resolved), "xavier", 1.0).eval())
+    translator.save(tmp_path / "t")
+    export_reference(tmp_path / "t", tmp_path / "G.pth")
+    back = import_file(tmp_path / "G.pth", Known(mode="eval")).translator
+    assert (back(image()) - translator(image())).abs().max() < CLOSE
+
+
+def test_a_range_from_zero_to_one(tmp_path: Path) -> None:
+    network, truth = made(plain.resnet, (image() + 1) / 2, "instance")
+    imported = import_file(saved(network, tmp_path / "G.pth"), Known(value_range=(0, 1)))
+    assert (imported.translator(image()) - (2 * truth - 1)).abs().max() < 2 * CLOSE
+
+
+def test_an_encoder_of_instances_comes_along(tmp_path: Path) -> None:
+    """A pix2pixHD with features: its classes are what is left of the channels."""
+    encoder, _ = made(plain.resnet, image(), "instance", True, downs=4, blocks=0)
+    network, _ = made(plain.resnet, torch.rand(1, 5 + 1 + 3, 64, 64), "instance", True, downs=3)
+    found = import_file(saved(network, tmp_path / "G.pth"), encoder=saved(encoder, tmp_path / "E.pth"))
+    config = found.translator.config
+    assert config.classes is not None and config.classes.count == 5 and config.edges
+    labels, instances = torch.arange(64 * 64).view(64, 64) // 900, torch.arange(64 * 64).view(64, 64) // 400
+    plainly = found.translator(labels, instances)
+    styled = found.translator(labels, instances, style=(image(), labels[None], instances[None]))
+    assert plainly.shape == styled.shape == (3, 64, 64) and not torch.equal(plainly, styled)
+    found.translator.save(tmp_path / "t")
+    assert torch.equal(img2img.load(tmp_path / "t")(labels, instances), plainly)  # type: ignore[operator]

@@ -16,6 +16,7 @@ import plain
 import pytest
 import torch
 from conftest import picture
+from filelock import FileLock
 from test_families import image, made
 
 import img2img
@@ -35,6 +36,7 @@ class Server(http.server.ThreadingHTTPServer):
         super().__init__(("127.0.0.1", 0), Handler)
         self.body, self.how = bytes(range(256)) * 4000, "well"
         self.ranges: list[str | None] = []
+        self.version = '"1"'
 
     @property
     def url(self) -> str:
@@ -50,7 +52,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
     def do_GET(self) -> None:
         server, wanted = self.server, self.headers.get("Range")
         server.ranges.append(wanted)
-        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and server.how != "no ranges" else 0
+        same = self.headers.get("If-Range") == server.version
+        first = int(wanted.removeprefix("bytes=").rstrip("-")) if wanted and same and server.how != "no ranges" else 0
         if server.how == "gone":
             return self.send_error(404)
         if server.how == "ill" or (server.how == "ill once" and len(server.ranges) == 1):
@@ -62,6 +65,8 @@ class Handler(http.server.BaseHTTPRequestHandler):
             return self.end_headers()
         self.send_response(206 if first else 200)
         self.send_header("Content-Type", "text/html" if server.how == "page" else "application/octet-stream")
+        if server.version:
+            self.send_header("ETag", server.version)
         if server.how != "no length":
             self.send_header("Content-Length", str(len(server.body) - first))
         self.end_headers()
@@ -132,12 +137,29 @@ def test_a_later_call_goes_on(server: Server, tmp_path: Path) -> None:
 
 def test_what_is_there_whole_already_is_taken(server: Server, tmp_path: Path) -> None:
     (tmp_path / "f.part").write_bytes(server.body)
+    (tmp_path / "f.part.of").write_text(server.version)
     assert fetched(server, tmp_path / "f") == server.body
 
 
 def test_what_is_there_of_a_longer_file_is_dropped(server: Server, tmp_path: Path) -> None:
     (tmp_path / "f.part").write_bytes(server.body + b"more")
+    (tmp_path / "f.part.of").write_text(server.version)
     assert fetched(server, tmp_path / "f") == server.body
+
+
+@pytest.mark.parametrize("version", ['"2"', ""])
+def test_what_is_there_of_another_version_is_dropped(version: str, server: Server, tmp_path: Path) -> None:
+    server.how = "breaks"
+    with pytest.raises(UsageError):
+        fetched(server, tmp_path / "f")
+    server.how, server.version, server.body = "well", version, server.body[::-1]
+    (tmp_path / "f.part.of").write_text('"1"' if version else "")
+    assert fetched(server, tmp_path / "f") == server.body
+
+
+def test_two_do_not_download_one_file(server: Server, tmp_path: Path) -> None:
+    with FileLock(tmp_path / "f.lock"), pytest.raises(UsageError, match="another process"):
+        fetched(server, tmp_path / "f")
 
 
 @pytest.mark.parametrize("how", ["no ranges", "no length", "ill once"])

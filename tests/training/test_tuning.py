@@ -215,6 +215,54 @@ def _again(run: Path, before: Path) -> Any:
     return network
 
 
+def test_adapters_apart_of_the_other_direction(unpaired: Path, pairs: Path, tmp_path: Path) -> None:
+    more = {"best": "l1", "features": "none"}
+    first = train(tiny_config(unpaired, tmp_path / "first", {"name": "cyclegan"}, steps=1, **more), quiet=True)
+    method = {"generator": {"kind": "resnet"}}
+    config = begun(pairs, tmp_path / "run", first, method, lora=1, lora_apart=True, data={"direction": "BtoA"})
+    translator = img2img.load(train(config, quiet=True) / "newest")
+    assert translator.config.base.model == str(first / "B2A" / "best") or translator.config.base.model == str(
+        first / "B2A" / "newest"
+    )
+    old = weights(Path(translator.config.base.model))
+    change = {
+        name: tensor - old[name] for name, tensor in translator.generator.state_dict().items() if tensor.ndim == 4
+    }
+    assert all(torch.linalg.matrix_rank(each.flatten(1), atol=1e-6) <= 1 for each in change.values())
+
+
+@pytest.mark.parametrize("options", [{}, {"lora": 2}])
+def test_a_spade_begins_as_it_was(options: dict[str, Any], labelled: Path, tmp_path: Path) -> None:
+    """Spectral norm would scale its weights once more, unless they are of norm 1."""
+    size: dict[str, Any] = {"data": {"size": 64}}
+    first = train(
+        tiny_config(labelled, tmp_path / "first", {"name": "spade", "encoder": True}, steps=2, ema=0.5, **size),
+        quiet=True,
+    )
+    method = {"name": "spade", "encoder": True, "generator": {"kind": "spade"}, "lr": 1e-9}
+    run = train(begun(labelled, tmp_path / "run", first, method, steps=1, **options, **size), quiet=True)
+    labels, instances = torch.zeros(64, 64, dtype=torch.int32), torch.zeros(64, 64, dtype=torch.int32)
+    labels[20:40] = 2
+    one, two = (img2img.load(each / "newest") for each in (first, run))
+    for other in (one, two):
+        for norm in other.generator.modules():
+            if isinstance(norm, torch.nn.BatchNorm2d):
+                norm.reset_running_stats()
+    done = [each(labels, instances, style=1) for each in (one, two)]
+    assert (done[0] - done[1]).abs().max() < 0.02 * done[0].std() + 1e-4
+
+
+def test_runs_of_before_are_resumed(before: Path, pairs: Path, tmp_path: Path) -> None:
+    """Their optimizers know of no factors."""
+    file = sorted((before / "checkpoints").iterdir())[-1] / "state.pt"
+    saved = torch.load(file, weights_only=True)
+    for optimizer in saved["optimizers"].values():
+        for group in optimizer["param_groups"]:
+            del group["factor"]
+    torch.save(saved, file)
+    train(resumed_config(before).model_copy(update={"steps": 5}), resume=before, quiet=True)
+
+
 def test_a_difference_of_low_rank_comes_back() -> None:
     base = {"w": torch.randn(12, 6, 3, 3), "b": torch.randn(12), "same": torch.ones(3), "new": torch.ones(2)}
     tuned = {**base, "w": base["w"] + (torch.randn(12, 2) @ torch.randn(2, 54)).view(12, 6, 3, 3), "b": torch.zeros(12)}
@@ -323,6 +371,10 @@ def test_cyclegan_takes_both_ways(unpaired: Path, tmp_path: Path, capsys: pytest
 
 WRONG: list[tuple[dict[str, Any], str]] = [
     ({"lora_apart": True}, "--lora 4"),
+    ({"warmup_discriminator": 4}, "only 4 updates"),
+    ({"init": (), "lora": 2}, "--lora belongs to --init"),
+    ({"init": (), "freeze": "down"}, "--freeze belongs to --init"),
+    ({"init": (), "freeze_discriminator": 1}, "--init-discriminator"),
     ({"freeze_discriminator": 1}, "--init-discriminator"),
     ({"method": {"name": "spade"}}, "doesn't train a generator of kind unet"),
     ({"method": {"generator": {"kind": "unet", "depth": 3}}}, "leave these options out"),
