@@ -10,6 +10,7 @@ import img2img
 from img2img.data.classes import Classes
 from img2img.errors import Strict, UsageError
 from img2img.files import whole_folder, write_tensors
+from img2img.interop.family import Guess
 from img2img.interop.recognise import FAMILIES, Found, read_network
 from img2img.networks import DiscriminatorConfig, ImageEncoderConfig, InstanceEncoderConfig, SPADEConfig
 from img2img.translator import (
@@ -213,8 +214,6 @@ def load_discriminator(folder: Path) -> Found:
     Raises:
         UsageError: if it is damaged.
     """
-    from img2img.interop.family import Guess
-
     try:
         config = DiscriminatorFile.model_validate_json((folder / CONFIG_FILE).read_bytes())
         family = FAMILIES[config.imported]

@@ -235,6 +235,8 @@ def take_over(method: Method, start: Start) -> None:
     for name, state in start.discriminators.items():
         _filled(name, method.networks[name], state, start.notes)
     begun = {method.generators[role] for role in start.translators}
+    start.translators.clear()  # they aren't needed while the run goes on
+    start.discriminators.clear()
     left = [name for name in method.generators.values() if begun and name not in begun]
     if left:
         start.notes.append(f"{left[0]} starts fresh; --init takes a second model for it.")

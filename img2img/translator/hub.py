@@ -1,5 +1,6 @@
 """Sharing: what is saved goes to the Hugging Face Hub, with a card that says what it is, and comes back by its name."""
 
+import json
 import re
 import tempfile
 from pathlib import Path
@@ -36,7 +37,7 @@ def hub_folder(name: str, token: str | bool | None = None, **options: Any) -> Pa
     repo, _, revision = name.partition("@")
     asked = {"revision": revision or None, "token": token, "allow_patterns": FILES, **options}
     try:
-        return Path(huggingface_hub.snapshot_download(repo, **asked))
+        folder = Path(huggingface_hub.snapshot_download(repo, **asked))
     except (LocalEntryNotFoundError, OfflineModeIsEnabled):
         raise UsageError(
             f"{name} is neither a folder nor in the Hub's cache, and huggingface.co can't be reached."
@@ -44,6 +45,15 @@ def hub_folder(name: str, token: str | bool | None = None, **options: Any) -> Pa
     except Exception as error:  # the Hub's own, and those of whatever it speaks HTTP with
         reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
         raise UsageError(f"{name} is no folder, and the Hub doesn't give it: {reason}") from None
+    try:
+        base = json.loads((folder / FILES[0]).read_bytes()).get("base")
+    except (OSError, ValueError, AttributeError):
+        return folder  # whoever loads it says what is wrong
+    if base is not None:
+        raise UsageError(
+            f"{name} is a change of a model on somebody's disk, and can't be used here; what is pushed is whole."
+        )
+    return folder
 
 
 class Shared(ModelHubMixin, library_name="img2img"):

@@ -16,7 +16,7 @@ from img2img.errors import UsageError
 from img2img.images import read_image
 from img2img.networks import UNetConfig, build_generator
 from img2img.training.run import train
-from img2img.translator import Training, Translator, TranslatorConfig
+from img2img.translator import Base, Training, Translator, TranslatorConfig
 
 
 def make() -> Translator:
@@ -67,6 +67,18 @@ def test_the_hubs_name_in_its_offline_mode(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UsageError, match="can't be reached"):
         img2img.load("somebody/else")
     assert main(["convert", "nothing", "out", "--model", "somebody/else"]) == 2
+
+
+def test_what_comes_from_the_hub_points_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    translator = make()
+    base = Base(model=str(tmp_path / "private"), digest="0", rank=1)
+    translator.config, translator.adapter = translator.config.model_copy(update={"base": base}), {}
+    translator.save(tmp_path / "there")
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", lambda *args, **options: str(tmp_path / "there"))
+    with pytest.raises(UsageError, match="somebody's disk"):
+        img2img.load("somebody/faces")
+    translator.save_pretrained(tmp_path / "shared")
+    assert (tmp_path / "shared" / "generator.safetensors").is_file(), "what is pushed is whole"
 
 
 def test_what_looks_like_a_name_but_is_a_path(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
