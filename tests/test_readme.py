@@ -61,7 +61,13 @@ def shortened(arguments: list[str], config: Any) -> list[str]:
         keep = ["--lora-apart"] if "--lora-apart" in arguments else []
         paired = [word for word in arguments[2:] if word != "--lora-apart"]
         for name, value in zip(paired[::2], paired[1::2], strict=True):
-            if name not in ("--size", "--generator.channels", "--discriminator.channels", "--epochs"):
+            if name not in (
+                "--size",
+                "--generator.channels",
+                "--discriminator.channels",
+                "--epochs",
+                "--warmup-discriminator",
+            ):
                 keep += [name, value]
         return [*arguments[:2], *keep, *small.split()]
     return arguments
