@@ -334,6 +334,22 @@ def test_no_archive_leaves_its_folder(
     assert not (tmp_path / "out").exists() and not list(tmp_path.rglob("evil*")) and not Path(name).exists()
 
 
+def test_no_link_leads_out_of_its_folder(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (tmp_path / "outside").mkdir()
+    buffer = io.BytesIO()
+    with tarfile.open(fileobj=buffer, mode="w:gz") as archive:
+        link = tarfile.TarInfo("facades/link")
+        link.type, link.linkname = tarfile.SYMTYPE, str(tmp_path / "outside")
+        archive.addfile(link)
+        info = tarfile.TarInfo("facades/link/evil.txt")
+        info.size = 2
+        archive.addfile(info, io.BytesIO(b"no"))
+    server.body = buffer.getvalue()
+    offered(server, monkeypatch, name="facades", kind="dataset", url=server.url.replace("file.pth", "f.tar.gz"))
+    assert main(["fetch", "facades", "--dataset", "--output", str(tmp_path / "out")]) == 1
+    assert not list(tmp_path.rglob("evil*")) and not (tmp_path / "out").exists()
+
+
 @pytest.mark.parametrize("suffix", ["zip", "tar.gz"])
 def test_a_damaged_archive(suffix: str, server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     offered(server, monkeypatch, name="facades", kind="dataset", url=server.url.replace("file.pth", f"f.{suffix}"))

@@ -16,9 +16,10 @@ from img2img.config import write_config
 from img2img.errors import UsageError
 from img2img.interop import export_reference, read_network, save_discriminator
 from img2img.networks import MultiScale, ResNetConfig, UNetConfig, build_generator, initialise
-from img2img.networks.adapters import with_adapters
+from img2img.networks.adapters import LowRank, with_adapters
 from img2img.networks.blocks import load_plain, plain_state, with_spectral_norm
 from img2img.networks.patchgan import MultiScaleConfig, PatchGAN, PatchGANConfig, PixelGAN, PixelGANConfig
+from img2img.training.plan import Plan
 from img2img.training.run import train
 from img2img.training.setup import resumed_config
 from img2img.training.tuning import first_layers, layer_factors
@@ -78,13 +79,16 @@ def test_a_run_begins_with_a_model(kind: str, before: Path, pairs: Path, tmp_pat
 
 
 def test_the_discriminator_warms_up_alone(before: Path, pairs: Path, tmp_path: Path) -> None:
-    options = {"validate_every": 2, "checkpoint_every": 2, "keep_checkpoints": 9}
+    options = {"validate_every": 2, "checkpoint_every": 2, "keep_checkpoints": 9, "ema": 0.5}
     run = train(begun(pairs, tmp_path / "run", before, steps=4, warmup_discriminator=2, **options), quiet=True)
     saved = sorted((run / "checkpoints").iterdir())
     generators = [load_file(each / "generator.safetensors") for each in saved]
     discriminators = [load_file(each / "discriminator.safetensors") for each in saved]
     still = {name for name in moved(weights(before / "best"), generators[0]) if "running" not in name}
     assert not still and moved(generators[0], generators[1])
+    averages = [load_file(each / "generator-ema.safetensors") for each in saved]
+    assert not moved(weights(before / "best"), averages[0]), "statistics, too"
+    assert moved(averages[0], averages[1])
     assert any("running" not in name for name in moved(discriminators[0], discriminators[1]))
     log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert "G/l1" in log[0], "what it would be is logged"
@@ -261,6 +265,31 @@ def test_runs_of_before_are_resumed(before: Path, pairs: Path, tmp_path: Path) -
             del group["factor"]
     torch.save(saved, file)
     train(resumed_config(before).model_copy(update={"steps": 5}), resume=before, quiet=True)
+
+
+def test_what_is_frozen_stays_so() -> None:
+    network = with_spectral_norm(build_generator(ResNetConfig(channels=4, blocks=1, norm="batch").resolve(3, 3, 16)))
+    held = {name for name, _ in network.named_parameters() if name.startswith("stem")}
+    plan = Plan({"generator": held})
+    plan.freeze({"generator": network.train()})
+    for _ in range(2):
+        assert {name for name, each in network.named_parameters() if not each.requires_grad} == held
+        network.requires_grad_(False)
+        plan.thaw("generator", network)
+    before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
+    network(torch.rand(2, 3, 16, 16))
+    changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
+    assert changed and not any(name.startswith("stem") for name in changed), "neither statistics nor singular vectors"
+
+
+def test_an_adapter_adds_what_it_has_learned() -> None:
+    weight = torch.randn(6, 4, 3, 3)
+    adapter = LowRank(weight, 2, scale=0.5)
+    assert torch.equal(adapter(weight), weight)
+    torch.nn.init.normal_(adapter.up)
+    wanted = weight + 0.5 * torch.einsum("or,ri->oi", adapter.up, adapter.down).reshape(6, 4, 3, 3)
+    assert torch.allclose(adapter(weight), wanted, atol=1e-6)
+    assert LowRank(torch.randn(3, 2, 1, 1), 9).down.shape == (2, 2), "no more than there is"
 
 
 def test_a_difference_of_low_rank_comes_back() -> None:
