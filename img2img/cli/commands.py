@@ -61,7 +61,7 @@ def convert(arguments: list[str]) -> int:
         Args:
             source: A folder or a file.
             target: A folder, or a file if the source is one.
-            model: A translator's or a run's folder, or another project's file of weights.
+            model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
             instances: Of label maps: the folder of their instance maps, of the same names; by default the one beside, such as val_inst for val_label.
             style: Of a translator trained with --encoder: a number, or CLASS=NUMBER for some classes.
             style_image: Take the style from this image instead.
@@ -198,7 +198,7 @@ def evaluate(arguments: list[str]) -> int:
 
         Args:
             folders: Instead of --model and --data: a folder of images and a folder of the truth, matched by stem.
-            model: A translator's or a run's folder, or another project's file of weights.
+            model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
             data: The folder of a data set, in any layout that training takes; one without pairs needs --features.
             split: By default val if there is one, else test, else train.
             direction: By default the one that the translator was trained in; picks the translator of a run that learned both.

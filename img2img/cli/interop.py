@@ -111,6 +111,8 @@ def export(arguments: list[str]) -> int:
         if file.exists() and not overwrite:
             raise UsageError(f"{file} exists; add --overwrite, or choose another name.")
         kind = to or {".onnx": "onnx", ".pth": "reference", ".pt": "reference"}.get(file.suffix)
+        if kind == "reference" and file.suffix == ".onnx":
+            raise UsageError(f"{file}: --to reference writes a state dict; call it .pth.")
         if kind is None:
             raise UsageError(f"{file}: call it .onnx or .pth, or say --to onnx or --to reference.")
         if kind == "reference":
@@ -198,6 +200,7 @@ def push(arguments: list[str]) -> int:
     from tyro.conf import Positional
 
     from img2img.interop import load, makes_noise_into_images
+    from img2img.translator.hub import is_hub_name
 
     def command(
         model: Positional[Path],
@@ -222,6 +225,8 @@ def push(arguments: list[str]) -> int:
             shared.save_pretrained(to, model_card_kwargs={"licence": licence})
             print(f"It is in {to}, with its card, README.md.")
             return 0
+        if not is_hub_name(to):
+            raise UsageError(f"{to} is neither USER/NAME nor a folder to be: begin that with ./ or /.")
         try:
             url = shared.push_to_hub(to, private=private, model_card_kwargs={"licence": licence})
         except UserError:

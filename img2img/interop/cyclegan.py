@@ -88,7 +88,11 @@ def unet_guess(shapes: Shapes) -> Guess | None:
         bias=bias,
         dropout_levels=tuple(range(4, depth - 1)),
     )
-    dropout = (f"dropout: 0.5 at levels 5 to {depth - 1}, as published (--dropout)",) if depth > 5 else ()
+    dropout = (
+        (f"dropout: 0.5 at level{f's 5 to {depth - 1}' if depth > 6 else ' 5'}, as published (--dropout)",)
+        if depth > 5
+        else ()
+    )
     return Guess(config, outermost[1], norm_said(norm, bias) + dropout)
 
 

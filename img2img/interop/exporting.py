@@ -65,6 +65,11 @@ def _of_translator(translator: Translator, kept: Mapping[str, Tensor]) -> tuple[
         own = config.dropout_levels or tuple(range(max(1, config.depth - 3), config.depth))
         if set(own) != set(range(4, config.depth - 1)):
             notes.append("dropout: that project has it at other levels; without it (--eval there) results are the same")
+    if translator.config.mode == "eval" and (config.norm == "batch" or getattr(config, "dropout", 0)):
+        notes.append(
+            "test-time mode: eval; that project tests such networks in training mode, and so does img2img with this file, unless it is "
+            "told otherwise (--eval there, --mode eval here)"
+        )
     if isinstance(config, ResNetConfig) and config.padding == "replicate":
         notes.append("padding: build the network there with padding_type='replicate'")
     return state, notes

@@ -31,7 +31,8 @@ def find(name: str, kind: str) -> Published:
     shelf = MODELS if kind == "model" else DATASETS
     found = [each for each in shelf if name in (each.name, each.whole_name)]
     if not found:
-        names = ", ".join(sorted({each.name for each in shelf}))
+        given = [each.name for each in shelf]
+        names = ", ".join(sorted(each.name if given.count(each.name) == 1 else each.whole_name for each in shelf))
         other = [each for each in (DATASETS if kind == "model" else MODELS) if name in (each.name, each.whole_name)]
         hint = f" There is a {other[0].kind} of that name{': add --dataset' if kind == 'model' else '; leave --dataset out'}." if other else ""  # fmt: skip
         raise UsageError(f"{name}: no {kind} of that name is known.{hint} There are {names}.")

@@ -68,6 +68,10 @@ def started(config: RunConfig[Any]) -> Start:
         if "coarse_share" in type(config.method).model_fields:
             found["coarse_share"] = 0.0  # it knows the coarse already
         start.config = _with_method(config, found, "--init")
+        if tuning.warmup_discriminator:
+            start.notes.append(
+                f"of the updates, the first {tuning.warmup_discriminator} train the discriminator alone."
+            )
         if tuning.lora_apart:  # of a run, another may be the best by and by
             home = start.translators[""].home
             assert home is not None
@@ -96,6 +100,8 @@ def refuse_tuning(config: RunConfig[Any]) -> None:
         raise UsageError("--freeze-discriminator keeps what a discriminator has learned; add --init-discriminator.")
     if tuning.warmup_discriminator and tuning.init_discriminator:
         raise UsageError("--warmup-discriminator is for a fresh discriminator; leave it or --init-discriminator out.")
+    if tuning.lora_scale != 1 and not tuning.lora:
+        raise UsageError("--lora-scale is about adapters: add --lora 4, or leave it out.")
     if tuning.lora_apart and not tuning.lora:
         raise UsageError("--lora-apart needs the rank of what is saved: add --lora 4.")
     if tuning.lora_apart and (config.method.name == "cyclegan" or is_weights(tuning.init[0])):

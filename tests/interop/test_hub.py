@@ -144,4 +144,5 @@ def test_without_the_hub_it_is_a_sentence(
     offline(tmp_path / "hub", monkeypatch)
     assert main(["push", str(tmp_path / "t"), "somebody/faces"]) == 1
     assert "can't be pushed" in capsys.readouterr().err
-    assert main(["push", str(tmp_path / "t"), "no name at all"]) == 1
+    assert main(["push", str(tmp_path / "t"), "no name at all"]) == 2
+    assert "USER/NAME" in capsys.readouterr().err
