@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 
 from filelock import FileLock, Timeout
 
-from img2img.errors import UsageError
+from img2img.errors import UsageError, UserError
 
 if TYPE_CHECKING:
     from torch import Tensor
@@ -94,7 +94,7 @@ def download(
         advance: is told how many bytes are there, and how many there will be, if that is known.
 
     Raises:
-        UsageError: if the server has no such file, or another than is known, or doesn't answer.
+        UserError: if the server has no such file, or another than is known, or doesn't answer.
     """
     part = file.with_name(f"{file.name}.part")
     try:
@@ -105,9 +105,9 @@ def download(
             part.replace(file)
             _whose(part).unlink(missing_ok=True)
     except Timeout:
-        raise UsageError(f"{file} is being downloaded by another process; wait for that one.") from None
+        raise UserError(f"{file} is being downloaded by another process; wait for that one.") from None
     except OSError as error:
-        raise UsageError(f"{file} can't be written: {error.strerror or error}.") from None
+        raise UserError(f"{file} can't be written: {error.strerror or error}.") from None
 
 
 def _tried(
@@ -118,14 +118,14 @@ def _tried(
             return _go_on(url, part, timeout, advance)
         except (OSError, http.client.HTTPException) as error:
             if isinstance(error, urllib.error.HTTPError) and error.code < 500:
-                raise UsageError(
+                raise UserError(
                     f"{url}: the server says {error.code} {error.reason}; it may have been moved."
                 ) from None
             if getattr(error, "errno", None) == errno.ENOSPC:
                 raise
             if attempt + 1 == TRIES:
                 reason = getattr(error, "reason", None) or error or type(error).__name__
-                raise UsageError(
+                raise UserError(
                     f"{url} can't be downloaded ({reason}); the same command goes on where it stopped."
                 ) from None
             time.sleep(min(30.0, pause * 2**attempt))
@@ -137,13 +137,13 @@ def _checked(url: str, part: Path, sizes: Mapping[str, int | None], checksum: st
     for whose, expected in sizes.items():
         if expected is not None and found != expected:
             part.unlink()
-            raise UsageError(
+            raise UserError(
                 f"{url} has {found} bytes, but {expected} {whose}; it was not kept. Try again, or ask its project."
             )
     if checksum and digest(part, checksum.partition(":")[0]) != checksum:
         own = digest(part, "sha256")
         part.unlink()
-        raise UsageError(
+        raise UserError(
             f"{url} isn't what it was when its checksum was noted ({checksum}); it was not kept. If its project says that it is right, "
             f"--checksum {own} takes it."
         )
@@ -175,7 +175,7 @@ def _go_on(url: str, part: Path, timeout: float, advance: Callable[[int, int | N
         return _go_on(url, part, timeout, advance)
     with response:
         if "text/html" in (response.headers.get("Content-Type") or ""):
-            raise UsageError(f"{url}: the server sent a web page, not the file; open it in a browser to see why.")
+            raise UserError(f"{url}: the server sent a web page, not the file; open it in a browser to see why.")
         there = there if response.status == 206 else 0
         length = response.headers.get("Content-Length")
         total = there + int(length) if length and length.isdecimal() else None

@@ -32,6 +32,7 @@ def import_(arguments: list[str]) -> int:
         edges: Literal["yes", "no"] | None = None,
         size: int | None = None,
         direction: Literal["AtoB", "BtoA"] | None = None,
+        overwrite: bool = False,
     ) -> int:
         """Makes a translator of a file of weights of pytorch-CycleGAN-and-pix2pix, contrastive-unpaired-translation, pix2pixHD or SPADE.
 
@@ -52,7 +53,10 @@ def import_(arguments: list[str]) -> int:
             edges: Of label maps: whether it sees the edges of instances.
             size: Height and width of its training images in pixels.
             direction: Which side of a data set was the source.
+            overwrite: Replace a translator that is in the output's folder.
         """
+        if not overwrite and output.is_dir() and any(output.iterdir()):
+            raise UsageError(f"--output {output} is not empty; add --overwrite, or choose another.")
         if value_range not in (None, (-1, 1), (0, 1)):
             raise UsageError(f"--value-range {' '.join(map(str, value_range))}: there are -1 1 and 0 1.")
         if dropout is not None and not 0 <= dropout < 1:

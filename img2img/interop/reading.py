@@ -34,7 +34,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if not file.is_file():
         raise UsageError(f"{file}: there is no such file.")
     if not file.stat().st_size:
-        raise UsageError(f"{file} is empty; fetch it again.")
+        raise UsageError(f"{file} is empty; copy or download it again.")
     try:
         found = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
     except pickle.UnpicklingError as error:
@@ -43,9 +43,9 @@ def read_weights(file: Path) -> dict[str, Tensor]:
                 f"{file} holds more than tensors, which could run code when it is opened, so it is not opened; save its "
                 "state dict alone: torch.save(network.state_dict(), file)."
             ) from None
-        raise UsageError(f"{file} is damaged, or no file of weights; fetch it again.") from None
+        raise UsageError(f"{file} is damaged, or no file of weights; copy or download it again.") from None
     except (OSError, RuntimeError, SafetensorError, ValueError, EOFError, KeyError, MemoryError, AttributeError, TypeError, IndexError):  # fmt: skip
-        raise UsageError(f"{file} is damaged, or no file of weights; fetch it again.") from None
+        raise UsageError(f"{file} is damaged, or no file of weights; copy or download it again.") from None
     return _clean(file, found)
 
 

@@ -233,6 +233,8 @@ def test_a_discriminator_is_no_translator(tmp_path: Path, capsys: pytest.Capture
         assert main(["import", str(file), "--output", str(tmp_path / "D"), *options]) == 2
     assert main(["import", str(file), "--output", str(tmp_path / "D")]) == 0
     assert "PatchGAN, 6 channels" in capsys.readouterr().out
+    assert main(["import", str(file), "--output", str(tmp_path / "D")]) == 2, "it is there"
+    assert main(["import", str(file), "--output", str(tmp_path / "D"), "--overwrite"]) == 0
     with pytest.raises(UsageError, match="--init-discriminator"):
         img2img.load(tmp_path / "D")
 
