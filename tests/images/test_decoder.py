@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,8 @@ def test_what_crashes_the_decoder_is_named(decoder: Decoder, tmp_path: Path) -> 
     write_image(tmp_path / "a.png", picture(8, 8))
     decoder.picture(tmp_path / "a.png")
     assert decoder.process
-    os.kill(decoder.process.pid, signal.SIGKILL)
+    os.kill(decoder.process.pid, signal.SIGSTOP)  # else it may be dead before it is asked, and another takes its place
+    threading.Timer(0.3, os.kill, (decoder.process.pid, signal.SIGKILL)).start()
     with pytest.raises(ImageError, match=r"a\.png can't be decoded: it crashed"):
         decoder.picture(tmp_path / "a.png")
     assert decoder.picture(tmp_path / "a.png").frames[0].shape == (8, 8, 3)
