@@ -15,7 +15,7 @@ def import_(arguments: list[str]) -> int:
     """`img2img import`."""
     from tyro.conf import Positional
 
-    from img2img.interop import Known, import_file, read_network, save_discriminator, tell
+    from img2img.interop import Known, as_translator, read_network, save_discriminator, tell
     from img2img.translator import Mode
 
     def command(
@@ -65,8 +65,8 @@ def import_(arguments: list[str]) -> int:
             if number is not None and number < (1 if name == "size" else 0):
                 raise UsageError(f"--{name} {number}: give a positive number.")
         known = Known(norm, dropout, padding, upsampling, mode, value_range, classes, edges and edges == "yes", size, direction)  # type: ignore[arg-type]  # fmt: skip
-        if read_network(file).family.part == "discriminator":
-            found = read_network(file, ("discriminator",), known.of_network)
+        found = read_network(file, changes=known.of_network)
+        if found.family.part == "discriminator":
             others = {"encoder": encoder, "mode": mode, "value-range": value_range, "classes": classes, "edges": edges, "size": size, "direction": direction}  # fmt: skip
             wrong = next((name for name, value in others.items() if value is not None), None)
             if wrong:
@@ -77,7 +77,7 @@ def import_(arguments: list[str]) -> int:
             print("\n  ".join([f"{file}: {found.described}.", *found.guess.assumed]))
             print(f"It is in {output}, for img2img train --init-discriminator {output}.")
             return 0
-        imported = import_file(file, known, encoder)
+        imported = as_translator(found, known, encoder)
         tell(imported, file)
         imported.translator.save(output)
         print(f"The translator is in {output}. Convert with it:\n  img2img convert SOURCE TARGET --model {output}")

@@ -14,6 +14,7 @@ from img2img.interop.family import Family, Guess
 from img2img.interop.importing import load_discriminator
 from img2img.interop.loading import Direction, load_translator
 from img2img.interop.onnx import needs_weights
+from img2img.interop.reading import without_spectral_norm
 from img2img.interop.recognise import FAMILIES, written
 from img2img.networks import Pix2PixHDConfig, ResNetConfig, SPADEConfig, UNetConfig
 from img2img.translator import Translator, kind_of
@@ -106,21 +107,16 @@ def _has_bias(family: Family, config: Any) -> bool:
 
 def _with_triples(state: dict[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Spectral norm's weights and vectors: those that the file had, else such that the weights come out as they are."""
-    found = {}
+    found, before = {}, without_spectral_norm(kept)[0]
     for name, tensor in state.items():
         parts = name.split(".")
         if len(parts) != 3 or parts[2] != "weight" or not parts[1].startswith("conv_"):
             found[name] = tensor
             continue
         layer = name.removesuffix("weight")
-        had = [kept.get(f"{layer}{each}") for each in ("weight_orig", "weight_u", "weight_v")]
-        if had[0] is not None and had[1] is not None:
-            original, u, v = had[0], had[1], had[2]
-            right = v if v is not None else torch.nn.functional.normalize(torch.mv(original.flatten(1).t(), u), dim=0)
-            if torch.equal(original / torch.dot(u, torch.mv(original.flatten(1), right)), tensor):
-                found |= {f"{layer}weight_orig": original, f"{layer}weight_u": u}
-                found |= {f"{layer}weight_v": v} if v is not None else {}
-                continue
+        if name in before and torch.equal(before[name], tensor):
+            found |= {each: value for each, value in kept.items() if each.startswith(layer)}
+            continue
         u, v = _singular(tensor.flatten(1))
         found |= {f"{layer}weight_orig": tensor, f"{layer}weight_u": u, f"{layer}weight_v": v}
     return found

@@ -91,7 +91,12 @@ def import_file(file: Path, known: Known = Known(), encoder: Path | None = None)
     Raises:
         UsageError: if a file can't be read, or is no generator (or encoder) of a known project.
     """
-    found = read_network(file, ("generator", "discriminator", "encoder"), known.of_network)
+    return as_translator(read_network(file, changes=known.of_network), known, encoder)
+
+
+def as_translator(found: Found, known: Known, encoder: Path | None = None) -> Imported:
+    """As `import_file`, of a file that is read already."""
+    file = found.file
     if found.family.part != "generator":
         use = "--init-discriminator" if found.family.part == "discriminator" else "--encoder, beside its generator"
         raise UsageError(f"{file} is {found.family.described}, which translates nothing alone; give it by {use}.")

@@ -312,11 +312,10 @@ class _Run:
             f"{self.accelerator.device.type} in {precision}{f', {processes} processes' if processes > 1 else ''}."
         )
         for name, network in self.trainer.bare.items():
-            every = [(p.numel(), p.requires_grad) for p in network.parameters()]
-            total_size, trained = (sum(size for size, counts in every if counts or part == 0) / 1e6 for part in (0, 1))
-            say(
-                f"  {name}: {total_size:.1f} M parameters{'' if trained == total_size else f', {trained:.2f} M of them trained'}"
-            )
+            size = sum(p.numel() for p in network.parameters())
+            trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
+            of_it = "" if trained == size else f", {trained / 1e6:.2f} M of them trained"
+            say(f"  {name}: {size / 1e6:.1f} M parameters{of_it}")
         for note in self.notes:
             say(f"  {note}")
         say(f"  {self.portfolio.described()}")

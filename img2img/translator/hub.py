@@ -3,6 +3,7 @@
 import json
 import re
 import tempfile
+from abc import abstractmethod
 from pathlib import Path
 from typing import Any, Self
 
@@ -63,9 +64,9 @@ class Shared(ModelHubMixin, library_name="img2img"):
     home: Path | None = None
     """The folder that it was loaded from."""
 
+    @abstractmethod
     def save(self, folder: Path | str) -> None:
         """Writes the folder."""
-        raise NotImplementedError
 
     def _to_share(self) -> Self:
         """As it goes out into the world."""
