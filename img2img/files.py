@@ -1,6 +1,7 @@
 """Files and folders that are whole or absent, also when the process is killed while it writes them."""
 
 import errno
+import hashlib
 import os
 import platform
 import re
@@ -111,6 +112,15 @@ def write_tensors(path: Path, tensors: "Mapping[str, Tensor]") -> None:
     from safetensors.torch import save
 
     path.write_bytes(save({name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}))
+
+
+def digest_of(tensors: "Mapping[str, Tensor]") -> str:
+    """Of tensors and their names, in hexadecimal digits."""
+    digest = hashlib.blake2b(digest_size=16)
+    for name, tensor in sorted(tensors.items()):
+        digest.update(name.encode())
+        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
 
 
 def older(path: Path) -> Path:

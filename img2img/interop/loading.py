@@ -12,7 +12,6 @@ from img2img.interop.onnx import load_onnx
 from img2img.interop.reading import SUFFIXES
 from img2img.machine import choose_device
 from img2img.translator import Sampler, Translator, find_translator, is_sampler
-from img2img.translator import load as load_folder
 from img2img.translator.hub import hub_folder, is_hub_name
 
 Direction = Literal["AtoB", "BtoA"]
@@ -37,10 +36,12 @@ def load(
     Raises:
         UsageError: if there is none, or it is damaged, or none of that direction.
     """
-    place = Path(path)
-    if is_weights(place) or is_onnx(place):
+    place = local(Path(path))
+    if not makes_noise_into_images(place):
         return load_translator(place, device, direction=direction)
-    return load_folder(local(place), device, direction=direction)
+    if direction is not None:
+        raise UsageError(f"direction {direction}: {path} makes images from noise, and has none.")
+    return Sampler.load(place, device)
 
 
 def load_translator(
@@ -74,7 +75,7 @@ def local(path: Path) -> Path:
     Raises:
         UsageError: if it is on the Hub, and can't be had.
     """
-    if not is_hub_name(path):
+    if is_weights(path) or is_onnx(path) or not is_hub_name(path):
         return path
     announce(f"There is no folder {path}, so it is taken from huggingface.co (or the Hub's cache).")
     return hub_folder(str(path))

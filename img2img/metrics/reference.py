@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from img2img import downloads
 from img2img.errors import UserError
-from img2img.files import write_tensors
+from img2img.files import digest_of, write_tensors
 
 
 def cache_folder() -> Path:
@@ -26,11 +26,7 @@ def content_of(files: Sequence[Path]) -> str:
 
 def weights_of(extractor: nn.Module) -> str:
     """A digest of a network's class and weights."""
-    digest = hashlib.blake2b(type(extractor).__qualname__.encode(), digest_size=16)
-    for name, tensor in sorted(extractor.state_dict().items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
+    return f"{type(extractor).__qualname__}-{digest_of(extractor.state_dict())}"
 
 
 def cached(files: Sequence[Path], extractor: nn.Module, prepared: str, compute: Callable[[], Tensor]) -> Tensor:

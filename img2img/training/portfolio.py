@@ -16,6 +16,7 @@ from img2img.data.dataset import validation_pair
 from img2img.data.folders import Direction
 from img2img.downloads import announce
 from img2img.errors import UsageError
+from img2img.files import digest_of
 from img2img.methods.base import Role
 from img2img.metrics.distribution import FEATURE_NAMES, FEWEST, choose_features, make_extractor
 from img2img.networks import AnyEncoder, GeneratorConfig, InstanceEncoderConfig, build_encoder
@@ -27,7 +28,7 @@ from img2img.training.state import Progress
 from img2img.training.styles import find_styles
 from img2img.training.trainer import Generators
 from img2img.training.validation import Judge
-from img2img.translator import Base, Training, Translator, TranslatorConfig, applied, difference, digest_of, skeleton
+from img2img.translator import Base, Training, Translator, TranslatorConfig, applied, difference, skeleton
 
 DIRECTIONS: dict[Role, Direction] = {"A2B": "AtoB", "B2A": "BtoA"}
 HIGHER_IS_BETTER = ("psnr", "ssim")

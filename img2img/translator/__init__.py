@@ -3,12 +3,10 @@
 from img2img.translator.adapter import applied, difference
 from img2img.translator.anysize import BlendedWarning, pad_to
 from img2img.translator.config import Base, Mode, Training, TranslatorConfig
-from img2img.translator.loading import load
 from img2img.translator.sampler import Sampler, SamplerConfig
 from img2img.translator.storage import (
     CONFIG_FILE,
     REFERENCE_FILE,
-    digest_of,
     find_translator,
     has_both_directions,
     is_sampler,
@@ -35,12 +33,10 @@ __all__ = [
     "TranslatorConfig",
     "applied",
     "difference",
-    "digest_of",
     "find_translator",
     "has_both_directions",
     "is_sampler",
     "kind_of",
-    "load",
     "load_weights",
     "pad_to",
     "read_tensors_of",

@@ -1,6 +1,5 @@
 """Where translators lie, and how their weights are read."""
 
-import hashlib
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
@@ -13,7 +12,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from img2img.errors import UsageError, UserError, explain, listed
-from img2img.files import older
+from img2img.files import digest_of, older
 from img2img.networks import build_encoder, build_generator
 from img2img.translator.adapter import ADAPTER_FILE, applied
 from img2img.translator.config import TranslatorConfig
@@ -166,15 +165,6 @@ def generator_state(config: TranslatorConfig, folder: Path) -> dict[str, Tensor]
     if digest_of(base) != config.base.digest:
         raise UsageError(f"{folder} is a change of {config.base.model}, whose weights are others by now.")
     return applied(base, read_tensors_of(folder / ADAPTER_FILE))
-
-
-def digest_of(state: Mapping[str, Tensor]) -> str:
-    """Of all tensors, in hexadecimal digits."""
-    digest = hashlib.blake2b(digest_size=16)
-    for name, tensor in sorted(state.items()):
-        digest.update(name.encode())
-        digest.update(tensor.detach().cpu().contiguous().numpy().tobytes())
-    return digest.hexdigest()
 
 
 def load_weights(module: nn.Module, file: Path) -> None:

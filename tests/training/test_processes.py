@@ -12,8 +12,9 @@ from safetensors.torch import load_file
 from test_resume import finish
 
 from img2img.config import write_config
+from img2img.interop import load
 from img2img.launch import asked_for, launched_alone
-from img2img.translator import Sampler, load
+from img2img.translator import Sampler
 
 DISCRIMINATOR = {"kind": "patch", "channels": 4, "layers": 1, "norm": "instance"}
 METHODS: dict[str, dict[str, Any]] = {

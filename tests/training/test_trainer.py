@@ -13,6 +13,7 @@ from torch import nn
 
 from img2img.config import DataConfig
 from img2img.images import read_image
+from img2img.interop import load
 from img2img.methods.base import Outputs, Phase
 from img2img.training import trainer as room
 from img2img.training.ema import EMA
@@ -23,7 +24,6 @@ from img2img.training.schedule import learning_rate_factor, total_updates
 from img2img.training.setup import make_accelerator
 from img2img.training.state import checkpoints, random_state, set_random_state
 from img2img.training.trainer import Trainer
-from img2img.translator import load
 
 CPU = torch.device("cpu")
 
