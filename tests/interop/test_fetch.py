@@ -22,7 +22,7 @@ from test_families import image, made
 import img2img
 from img2img import downloads
 from img2img.cli import main
-from img2img.downloads import download
+from img2img.downloads import Weights, download
 from img2img.errors import UsageError, UserError
 from img2img.images import write_image
 from img2img.interop import fetch as room
@@ -115,6 +115,18 @@ def test_a_download(server: Server, tmp_path: Path) -> None:
     options = {"size": len(server.body), "checksum": sha256(server.body)}
     assert fetched(server, tmp_path / "a" / "f", advance=lambda *each: seen.append(each), **options) == server.body
     assert seen[-1] == (len(server.body), len(server.body)) and not list((tmp_path / "a").glob("*.part"))
+
+
+def test_weights_that_judge_are_downloaded_alike(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    good = Weights("VGG", server.url, sha256(server.body).removeprefix("sha256:")[:8], 1)
+    assert good.fetched(lambda text: None, "remedy").read_bytes() == server.body
+    good.file.unlink()
+    with pytest.raises(UsageError, match=r"isn't what it was.*remedy"):
+        Weights("VGG", server.url, "00000000", 1).fetched(lambda text: None, "remedy")
+    assert not good.file.exists()
 
 
 def test_breaks_are_gone_on_with(server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

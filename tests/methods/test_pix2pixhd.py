@@ -8,7 +8,8 @@ import torch
 import torch.nn.functional as F
 from conftest import TINY
 
-from img2img.errors import UsageError
+from img2img import downloads
+from img2img.errors import UsageError, UserError
 from img2img.methods.perceptual import Perceptual, PerceptualConfig
 from img2img.methods.pix2pixhd import Pix2PixHDMethod, Pix2PixHDMethodConfig
 from img2img.networks import InstanceEncoderConfig, MultiScaleConfig, Pix2PixHDConfig
@@ -157,9 +158,9 @@ def test_weights_that_are_not_to_be_had(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     def offline(*_: Any, **__: Any) -> None:
-        raise OSError("no network")
+        raise UserError("no network")
 
-    monkeypatch.setattr(torch.hub, "download_url_to_file", offline)
+    monkeypatch.setattr(downloads, "download", offline)
     said: list[str] = []
     with pytest.raises(UsageError, match=r"--perceptual\.weight 0"):
         PerceptualConfig().fetched(said.append)
