@@ -6,19 +6,19 @@ from pathlib import Path
 
 from rich.console import Console
 
-from img2img.config import DataConfig, RunConfig
-from img2img.data.check import check_pairs
-from img2img.data.demo import draw_data_set
-from img2img.data.folders import find_pairs
-from img2img.errors import UsageError
+from img2img.app.page import Page, write_page
+from img2img.config import RunConfig
+from img2img.core.device import choose_device
+from img2img.core.errors import UsageError
+from img2img.data.base import DataConfig
+from img2img.data.paired import check_pairs, find_pairs
+from img2img.data.synthetic import draw_data_set
 from img2img.inference.convert import convert
 from img2img.inference.evaluate import evaluate
-from img2img.machine import choose_device
 from img2img.methods.pix2pix import Pix2PixConfig
-from img2img.networks.patchgan import PatchGANConfig
-from img2img.networks.unet import UNetConfig
-from img2img.training.run import train
-from img2img.web.page import Page, write_page
+from img2img.networks.discriminators.patchgan import PatchGANConfig
+from img2img.networks.generators.unet import UNetConfig
+from img2img.training.train import train
 
 MARKER = ".img2img-demo"  # a folder with this file was made by the demo, which may replace it
 
@@ -65,8 +65,8 @@ def demo(
     console.print("3. Training pix2pix: outlines → pictures")
     train(config)
     console.print(f"4. Converting the held-out outlines to {converted}", soft_wrap=True)
-    conversion = convert(run / "newest", data / "testA", converted, device=device)
-    result = evaluate(run / "newest", data, split="test", device=device)
+    conversion = convert(run / "latest", data / "testA", converted, device=device)
+    result = evaluate(run / "latest", data, split="test", device=device)
     assert result.copy_input is not None
     rows = {"translation": result.metrics, "copy of the input": result.copy_input}
     for name, s in rows.items():

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 import yaml
-from conftest import picture, write_pairs
+from helpers.data import picture, write_pairs
 
 from img2img.cli import COMMANDS, main
 from img2img.images import write_image
@@ -135,7 +135,7 @@ def test_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
         (["evaluate", "--model", "x"], "--model and --data"),
         (["evaluate", "PAIRS"], "two folders"),
         (["check", "/nowhere"], "no such folder"),
-        (["check"], "Give --data"),
+        (["check"], "Give the data set's folder"),
         (["demo", "--pairs", "0"], "at least 1"),
     ],
 )

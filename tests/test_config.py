@@ -2,10 +2,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from conftest import tiny_config
+from helpers.configs import tiny_config
 
 from img2img.config import read_config, run_type, write_config
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 
 
 def test_yaml_comes_back_equal(tmp_path: Path) -> None:

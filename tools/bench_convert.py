@@ -26,13 +26,13 @@ import tyro
 from PIL import Image
 from torch.utils.flop_counter import FlopCounterMode
 
+from img2img.core.device import choose_device, tune_allocator
 from img2img.images import write_image
 from img2img.images.tensors import to_array, to_tensor
 from img2img.inference.convert import convert
 from img2img.inference.engine import TORCH, DType, Engine
-from img2img.machine import choose_device, tune_allocator
+from img2img.models import Training, Translator, TranslatorConfig
 from img2img.networks import GENERATORS, build_generator, initialise
-from img2img.translator import Training, Translator, TranslatorConfig
 
 Side = Literal["ours", "plain", "limit"]
 
@@ -69,7 +69,7 @@ def main(
         print(json.dumps(_all(sys.argv[1:], repeats, images, size), indent=1))
         return
     torch.manual_seed(0)
-    settings = GENERATORS[generator][0](channels=channels).resolve(3, 3, size)
+    settings = GENERATORS[generator][0].model_validate({"channels": channels}).resolve(3, 3, size)
     about = TranslatorConfig(method="bench", generator=settings, size=size, training=Training(img2img="0"))
     network = initialise(build_generator(settings)).eval().to(choose_device(device))
     translator = Translator(about, network)

@@ -22,13 +22,12 @@ from rich.console import Console
 from rich.table import Table
 from torch import nn
 
+from img2img.core.device import tune_allocator
 from img2img.data.classes import Classes
-from img2img.inference.engine import faster
-from img2img.inference.export import export_onnx
-from img2img.interop.onnx import OnnxGenerator, load_onnx
-from img2img.machine import tune_allocator
+from img2img.inference.engine import optimise
+from img2img.interop.onnx import OnnxGenerator, export_onnx, load_onnx
+from img2img.models import Training, Translator, TranslatorConfig
 from img2img.networks import Pix2PixHDConfig, ResNetConfig, SPADEConfig, UNetConfig, build_generator, initialise
-from img2img.translator import Training, Translator, TranslatorConfig
 
 NETWORKS: dict[str, Any] = {
     "unet": UNetConfig(),
@@ -101,7 +100,7 @@ def main() -> None:
             image = input_of(translator, 256, 256)
             runs: dict[str, Callable[[], Any]] = {"onnx": partial(loaded, image), "torch": partial(translator, image)}
             for dtype in ("fp32", "bf16"):
-                quick = faster(translator, "eval", dtype, False)  # type: ignore[arg-type]
+                quick = optimise(translator, "eval", dtype, False)  # type: ignore[arg-type]
                 runs[dtype] = partial(quick, image)
             speed = {each: 1 / value for each, value in seconds(runs, options.repeats).items()}
             fast.add_row(name, *(f"{speed[each]:.2f} ({speed[each] / speed['torch']:.2f}×)" for each in runs))

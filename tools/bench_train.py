@@ -23,8 +23,8 @@ import tyro
 from torch import nn
 
 from img2img.config import RunConfig, run_type
-from img2img.machine import choose_device, choose_precision, tune_allocator
-from img2img.networks.blocks import InstanceNorm, Norm, Upsampling, memory_format
+from img2img.core.device import choose_device, choose_precision, tune_allocator
+from img2img.networks.layers import InstanceNorm, Norm, Upsampling, choose_memory_format
 
 Side = Literal["ours", "plain"]
 
@@ -140,16 +140,16 @@ def _batch(config: RunConfig[Any]) -> dict[str, torch.Tensor]:
 
 
 def _ours(config: RunConfig[Any], seconds: float) -> float:
-    from img2img.training.meter import Meter
-    from img2img.training.setup import make_accelerator
+    from img2img.core.processes import build_accelerator
+    from img2img.training.logging import Meter
     from img2img.training.trainer import Trainer
 
     tune_allocator()
     device = choose_device(config.device)
     precision = choose_precision(config.mixed_precision, device)
     method = config.method.build(3, 3, config.data.size)
-    layout = memory_format(method.networks.values(), device, precision)
-    trainer = Trainer(method, make_accelerator(device, precision, 1), memory_format=layout)
+    layout = choose_memory_format(method.networks.values(), device, precision)
+    trainer = Trainer(method, build_accelerator(device, precision, 1), memory_format=layout)
     batch, meter = _batch(config), Meter()
 
     def forever() -> Any:
@@ -210,7 +210,7 @@ def _pix2pix(networks: dict[str, nn.Module], batch: dict[str, torch.Tensor]) -> 
 
 
 def _cyclegan(networks: dict[str, nn.Module], batch: dict[str, torch.Tensor]) -> Callable[[], None]:
-    g, f = networks["generator_A2B"], networks["generator_B2A"]
+    g, f = networks["generator_AtoB"], networks["generator_BtoA"]
     d_a, d_b = networks["discriminator_A"], networks["discriminator_B"]
     optimizers = [_adam(g, f), _adam(d_a, d_b)]
     a, b = batch["source"], batch["target"]

@@ -16,9 +16,9 @@ import tyro
 from torch import Tensor
 
 import img2img
-from img2img.images import read_image, resized, with_channels, write_image
+from img2img.core.device import choose_device, tune_allocator
+from img2img.images import convert_channels, read_image, resize, write_image
 from img2img.images.tensors import to_array, to_tensor
-from img2img.machine import choose_device, tune_allocator
 
 
 def main(model: Path, image: Path, tile: int = 256, output: Path = Path("tiles.png"), device: str = "auto") -> None:
@@ -33,7 +33,7 @@ def main(model: Path, image: Path, tile: int = 256, output: Path = Path("tiles.p
     """
     tune_allocator()
     translator = img2img.Translator.load(model, choose_device(device))
-    source = to_tensor(with_channels(read_image(image), translator.in_channels))[None]
+    source = to_tensor(convert_channels(read_image(image), translator.in_channels))[None]
 
     def in_tiles() -> Tensor:
         rows = [
@@ -59,10 +59,10 @@ def main(model: Path, image: Path, tile: int = 256, output: Path = Path("tiles.p
     }
     print(json.dumps(found, indent=1))
     columns = (source, whole), (strips, 1 - 4 * distance(strips, whole)), (tiles, 1 - 4 * distance(tiles, whole))
-    parts = [np.concatenate([with_channels(to_array(each[0]), 3) for each in column]) for column in columns]
+    parts = [np.concatenate([convert_channels(to_array(each[0]), 3) for each in column]) for column in columns]
     picture = np.concatenate(parts, axis=1)
     shrink = min(1.0, 1800 / picture.shape[1])
-    write_image(output, resized(picture, round(picture.shape[0] * shrink), round(picture.shape[1] * shrink)))
+    write_image(output, resize(picture, round(picture.shape[0] * shrink), round(picture.shape[1] * shrink)))
 
 
 def distance(image: Tensor, truth: Tensor) -> Tensor:

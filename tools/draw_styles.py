@@ -8,13 +8,12 @@ from pathlib import Path
 import torch
 import tyro
 
-from img2img.data.dataset import validation_pair
-from img2img.data.folders import Pair
-from img2img.data.labelled import find_labelled
+from img2img.data.base import Pair
+from img2img.data.labelled import find_labelled, read_labelled_validation_pair
 from img2img.images import Array, write_image
-from img2img.images.tensors import grid, to_tensor
+from img2img.images.tensors import build_grid, to_tensor
+from img2img.models import Translator
 from img2img.networks import ImageEncoderConfig
-from img2img.translator import Translator
 
 
 def reference(translator: Translator, maps: Array, image: Array) -> object:
@@ -41,12 +40,13 @@ def main(
     config = translator.config
     pairs: list[Pair] = find_labelled(data, with_instances=config.edges)["val"].pairs
     pairs = pairs[:: max(1, len(pairs) // rows)][:rows]
-    read = [validation_pair(pair, config.size, "stretch", 0, translator.out_channels, config.width) for pair in pairs]
+    channels = translator.out_channels
+    read = [read_labelled_validation_pair(pair, config.size, "stretch", 0, channels, config.width) for pair in pairs]
     source = torch.stack([torch.from_numpy(maps.transpose(2, 0, 1).copy()) for maps, _ in read])
     columns = [translator.shown(source), *(translator(source, style=style) for style in range(styles))]
     columns += [translator(source, style=reference(translator, *shown)) for shown in read[:references]]
     columns.append(torch.stack([to_tensor(image) for _, image in read]))
-    write_image(output, grid(columns))
+    write_image(output, build_grid(columns))
 
 
 if __name__ == "__main__":

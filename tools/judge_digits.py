@@ -16,13 +16,13 @@ from scipy.optimize import linear_sum_assignment
 from torch import Tensor, nn
 
 from img2img.config import read_config
-from img2img.data.single import SingleFolder, SingleImages, find_single
+from img2img.data.class_folders import ClassFolder, ClassImages, find_class_folders
 from img2img.data.transforms import JointTransform
 from img2img.images import Array
-from img2img.inference.score_samples import evaluate_samples
+from img2img.inference.evaluate_samples import evaluate_samples
 from img2img.methods.infogan import InfoGAN
-from img2img.training.state import checkpoints
-from img2img.translator import Sampler
+from img2img.models import NoiseGenerator
+from img2img.training.checkpoint import find_checkpoints
 
 SIZE, EPOCHS, BATCH = 32, 12, 64
 COVERED = 0.02  # share of samples from which on a digit counts as covered
@@ -46,9 +46,9 @@ class Classifier(nn.Module):
         return found, self.head(found)
 
 
-def tensors(folder: SingleFolder) -> tuple[Tensor, Tensor]:
+def tensors(folder: ClassFolder) -> tuple[Tensor, Tensor]:
     """All images of a split, uint8 (N, 1, 32, 32), and their digits."""
-    images = SingleImages(folder, JointTransform(SIZE, jitter=1, flip=0), 1, seed=0)
+    images = ClassImages(folder, JointTransform(SIZE, jitter=1, flip=0), 1, seed=0)
     values = torch.stack([images[0, index]["target"] for index in range(len(images))])
     digits = torch.tensor([int(folder.classes[label]) for label in folder.labels])
     return ((values + 1) * 127.5).round().to(torch.uint8), digits
@@ -82,7 +82,7 @@ def clustering(run: Path, images: Tensor, digits: Tensor) -> float:
     method = config.method.build(0, 1, config.data.size)
     assert isinstance(method, InfoGAN)
     judge = method.networks["discriminator"]
-    judge.load_state_dict(load_file(checkpoints(run / "checkpoints")[-1] / "discriminator.safetensors"))
+    judge.load_state_dict(load_file(find_checkpoints(run / "checkpoints")[-1] / "discriminator.safetensors"))
     judge.eval()
     values = config.method.codes.categorical[0]
     found = torch.cat(
@@ -101,7 +101,7 @@ def main(runs: tuple[Path, ...], data: Path = Path("../shared/data/digits"), cou
         data: The digits: train/DIGIT and val/DIGIT.
         count: How many samples of each.
     """
-    splits = find_single(data)
+    splits = find_class_folders(data)
     network = train(*tensors(splits["train"]))
     images, digits = tensors(splits["val"])
     accuracy = (read(network, images.permute(0, 2, 3, 1).numpy()) == digits).float().mean().item()
@@ -119,7 +119,7 @@ def main(runs: tuple[Path, ...], data: Path = Path("../shared/data/digits"), cou
     ):
         table.add_column(heading, justify="left" if heading == "run" else "right")
     for run in runs:
-        sampler = Sampler.load(run / "newest")
+        sampler = NoiseGenerator.load(run / "newest")
         scores = evaluate_samples(sampler, data, count=count, features=network).metrics
         found = read(network, sampler.sample(count))
         shares = torch.bincount(found, minlength=10) / count

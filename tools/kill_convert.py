@@ -29,8 +29,8 @@ import torch
 import tyro
 
 from img2img.images import Picture, write_image, write_picture
+from img2img.models import Training, Translator, TranslatorConfig
 from img2img.networks import ResNetConfig, build_generator, initialise
-from img2img.translator import Training, Translator, TranslatorConfig
 
 SIZES = [(64, 64), (64, 96), (80, 72), (33, 47)]
 

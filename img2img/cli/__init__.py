@@ -1,16 +1,25 @@
-"""The command line."""
+"""The command line: one file a command, imported when it is called."""
 
 import os
 import sys
 from collections.abc import Callable, Sequence
+from importlib import import_module
 
-from img2img.cli.check import check
-from img2img.cli.commands import convert, demo, evaluate
-from img2img.cli.interop import export, fetch, import_, push
-from img2img.cli.sample import sample
-from img2img.cli.train import train
 from img2img.cli.usage import usage
-from img2img.errors import UsageError, UserError
+from img2img.core.errors import UsageError, UserError
+
+COMMANDS = {
+    "demo": "demo.demo",
+    "train": "train.train",
+    "convert": "convert.convert",
+    "evaluate": "evaluate.evaluate",
+    "sample": "sample.sample",
+    "check": "check.check",
+    "import": "import_.import_",
+    "export": "export.export",
+    "fetch": "fetch.fetch",
+    "push": "push.push",
+}
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -25,10 +34,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         print(__version__)
         return 0
     try:
-        command = COMMANDS.get(arguments[0])
-        if command is None:
+        if arguments[0] not in COMMANDS:
             raise UsageError(f"there is no command {arguments[0]!r}; there are: {', '.join(COMMANDS)}.")
-        return command(arguments[1:])
+        return load_command(arguments[0])(arguments[1:])
     except UserError as error:
         print(f"img2img: {error}", file=sys.stderr)
         return error.exit_code
@@ -40,15 +48,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return 1
 
 
-COMMANDS: dict[str, Callable[[list[str]], int]] = {
-    "demo": demo,
-    "train": train,
-    "convert": convert,
-    "evaluate": evaluate,
-    "sample": sample,
-    "check": check,
-    "import": import_,
-    "export": export,
-    "fetch": fetch,
-    "push": push,
-}
+def load_command(name: str) -> Callable[[list[str]], int]:
+    """The function of a command."""
+    module, _, function = COMMANDS[name].partition(".")
+    found: Callable[[list[str]], int] = getattr(import_module(f"img2img.cli.{module}"), function)
+    return found

@@ -4,10 +4,13 @@ import re
 import sys
 from collections.abc import Callable
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 from img2img.cli.usage import run_command
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
+
+if TYPE_CHECKING:
+    from img2img.data.base import DataConfig, DataModule
 
 
 def check(arguments: list[str]) -> int:
@@ -25,7 +28,7 @@ def check(arguments: list[str]) -> int:
         classes: int | Path | None = None,
         ignore_label: int | None = None,
     ) -> int:
-        """Reads every image of a data set, paired or not, of label maps, or of one kind, and says what can't work and what may surprise.
+        """Reads every image of a data set and says what can't work and what may surprise.
 
         Args:
             path: The data set's folder.
@@ -33,144 +36,76 @@ def check(arguments: list[str]) -> int:
             target: A folder of targets.
             labels: A folder of label maps, with --target, their images, instead of a path.
             instances: A folder of the instance maps that belong to --labels.
-            derive: The sources would be derived from any folder of images: gray, edges or lowres.
+            derive: Check a folder of images from which the sources will be derived: gray, edges or lowres.
             kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; labels, for spade and pix2pixhd; images, of one kind, for gan and infogan; auto goes by the names of folders and files.
-            classes: Of label maps: how many labels there are, or a YAML table of their names; by default classes.yaml in the folder, else what the labels tell.
+            classes: Of label maps: the number of labels, or a YAML table of their names; by default classes.yaml in the folder, else a guess from the labels that occur.
             ignore_label: Of label maps: the label of pixels that have no class.
         """
-        if kind == "labels" or labels or (kind == "auto" and path and not derive and _has_labels(path)):
-            return _told(_check_labels(path, labels, instances, target, classes, ignore_label), "labels")
-        if kind == "images" or (kind == "auto" and path and not derive and _has_no_pairs(path)):
-            if kind == "auto":
-                print(
-                    "(No pairs in a layout that is known, so these are images of one kind; --kind paired says which layouts there are.)"
-                )
-            return _told(_check_single(path), "images")
-        unpaired = kind == "unpaired" or (kind == "auto" and derive is None and _looks_unpaired(path, source, target))
-        report = _check_unpaired(path, source, target) if unpaired else _check_pairs(path, source, target, derive)
-        if unpaired and kind == "auto":
-            print("(Most files have no partner of the same name; --kind paired would say which.)")
-        if not unpaired and kind == "auto" and derive is None:
-            print(
-                "(As a set without pairs, for cyclegan, cut and fastcut: --kind unpaired; as one kind, for gan and infogan: --kind images.)"
-            )
-        return _told(report, "channels")
+        from rich.progress import Progress
+
+        from img2img.data.base import DataConfig
+
+        if path is None and source is None and target is None and labels is None:
+            raise UsageError("which data? Give the data set's folder, or --source (or --labels) and --target.")
+        config = DataConfig(
+            path=path, source=source, target=target, labels=labels, instances=instances, derive=derive, classes=classes,
+            ignore_label=ignore_label,
+        )  # fmt: skip
+        data = _open(config, kind)
+        with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
+
+            def start(files: int) -> Callable[[], None]:
+                task = bar.add_task("reading", total=files)
+                return lambda: bar.advance(task)
+
+            report = data.check(start)
+        for line in (*data.describe_splits(), *filter(None, [report.summary])):
+            print(line)
+        for problem in report.problems:
+            text = problem.text.replace("--data.ignore-label", "--ignore-label").replace("--data.classes", "--classes")
+            print(f"{problem.level}: {text}")
+        if not report.problems:
+            print("No problems were found.")
+        return 1 if report.errors else 0
 
     same = [re.sub(r"^--data\.", "--", argument) for argument in arguments]  # the names that train has for them
     return run_command(command, "check", same)
 
 
-def _told(report: Any, what: str) -> int:
-    """Prints a report, and gives the exit code."""
-    if report.sizes and what == "labels":
-        print(f"{report.classes.count} classes{' with instances' if report.edges else ''}; sizes {report.sizes}")
-    elif report.sizes and what == "images":
-        classes = f"{len(report.names)} classes; " if report.names else ""
-        print(f"{classes}{report.out_channels} channels; sizes {report.sizes}")
-    elif report.sizes:
-        print(f"{report.in_channels} → {report.out_channels} channels; sizes {report.sizes}")
-    for problem in report.problems:
-        text = problem.text.replace("--data.ignore-label", "--ignore-label").replace("--data.classes", "--classes")
-        print(f"{problem.level}: {text}")
-    if not report.problems:
-        print("No problems were found.")
-    return 1 if report.errors else 0
+def _open(config: "DataConfig", kind: str) -> "DataModule":
+    """The data as what the user says they are, or as what they look like."""
+    from img2img.data.class_folders import ClassFolderData
+    from img2img.data.labelled import LabelledData
+    from img2img.data.paired import PairedData
+    from img2img.data.unpaired import UnpairedData
 
-
-def _has_labels(path: Path) -> bool:
-    from img2img.data.labelled import label_sides
-
-    return path.is_dir() and bool(label_sides(path))
-
-
-def _check_labels(
-    path: Path | None,
-    labels: Path | None,
-    instances: Path | None,
-    target: Path | None,
-    classes: int | Path | None,
-    ignore: int | None,
-) -> Any:
-    from img2img.data.check_labelled import check_labelled
-    from img2img.data.classes import declared
-    from img2img.data.folders import LABEL_LAYOUTS
-    from img2img.data.labelled import find_labelled
-
-    if path is None and labels is None:
-        raise UsageError("--kind labels: give the data set's folder, or --labels and --target.")
-    splits = find_labelled(path, labels=labels, instances=instances, target=target)
-    if not splits:
-        raise UsageError(f"{path} holds no label maps in a layout that is known: {LABEL_LAYOUTS}.")
-    report = _watched(lambda started: check_labelled(splits, declared(classes, path, ignore), ignore, started))
-    for split, folder in splits.items():
-        print(f"{split}: {len(folder.pairs)} label maps and images from {folder.where}")
-    return report
-
-
-def _has_no_pairs(path: Path) -> bool:
-    from img2img.data.folders import find_pairs
-    from img2img.data.single import find_single
-
+    kinds: dict[str, type[DataModule]] = {
+        "labels": LabelledData, "images": ClassFolderData, "unpaired": UnpairedData, "paired": PairedData
+    }  # fmt: skip
+    if kind != "auto":
+        return kinds[kind](config)
+    if LabelledData.recognises(config):
+        return LabelledData(config)
     try:
-        find_pairs(path)
-        return False
-    except UsageError:
-        pass
-    try:
-        return bool(find_single(path))
-    except UsageError:
-        return False
-
-
-def _check_single(path: Path | None) -> Any:
-    from img2img.data.check_single import check_single
-    from img2img.data.single import find_single
-
-    splits = find_single(path)
-    report = _watched(lambda started: check_single(splits, started))
-    for split, folder in splits.items():
-        of = f" of {len(folder.classes)} classes" if folder.classes else ""
-        print(f"{split}: {len(folder.files)} images{of} from {folder.where}")
-    return report
-
-
-def _looks_unpaired(path: Path | None, source: Path | None, target: Path | None) -> bool:
-    from img2img.data.folders import find_pairs
-
-    splits = find_pairs(path, source=source, target=target)
-    train = splits.get("train") or next(iter(splits.values()))
-    return 2 * len(train.pairs) < len(train.unmatched)
-
-
-def _check_pairs(path: Path | None, source: Path | None, target: Path | None, derive: Any) -> Any:
-    from img2img.data.check import check_pairs
-    from img2img.data.folders import find_pairs
-
-    splits = find_pairs(path, source=source, target=target, derive=derive)
-    report = _watched(lambda started: check_pairs(splits, started))
-    for split, folder in splits.items():
-        print(f"{split}: {len(folder.pairs)} pairs from {folder.where}")
-    return report
-
-
-def _check_unpaired(path: Path | None, source: Path | None, target: Path | None) -> Any:
-    from img2img.data.check_unpaired import check_unpaired
-    from img2img.data.unpaired import find_unpaired
-
-    splits = find_unpaired(path, source=source, target=target)
-    report = _watched(lambda started: check_unpaired(splits, started))
-    for split, folder in splits.items():
-        print(f"{split}: {len(folder.sources)} and {len(folder.targets)} images, unpaired, from {folder.where}")
-    return report
-
-
-def _watched(work: Callable[[Callable[[int], Callable[[], None]]], Any]) -> Any:
-    from rich.progress import Progress
-
-    with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
-
-        def started(files: int) -> Callable[[], None]:
-            task = bar.add_task("reading", total=files)
-            return lambda: bar.advance(task)
-
-        return work(started)
+        pairs = PairedData(config)
+    except UsageError as error:
+        if config.path is None or config.derive:
+            raise
+        try:
+            images = ClassFolderData(config)
+        except UsageError:
+            raise error from None
+        print(
+            "(No pairs in a known layout, so these are taken as images of one kind; --kind paired lists the layouts.)"
+        )
+        return images
+    train = pairs.splits.get("train") or next(iter(pairs.splits.values()))
+    if config.derive is None and 2 * len(train.pairs) < len(train.unmatched):
+        print("(Most files have no partner of the same name, so this is taken as unpaired; --kind paired lists them.)")
+        return UnpairedData(config)
+    if config.derive is None:
+        print(
+            "(Taken as pairs. As unpaired images, for cyclegan, cut and fastcut: --kind unpaired; as images of one kind, for gan and "
+            "infogan: --kind images.)"
+        )
+    return pairs

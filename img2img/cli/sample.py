@@ -42,13 +42,13 @@ def sample(arguments: list[str]) -> int:
         """
         from rich.progress import Progress
 
+        from img2img.core.device import tune_allocator
         from img2img.inference import sample as room
-        from img2img.interop import local
-        from img2img.machine import tune_allocator
-        from img2img.translator import Sampler
+        from img2img.interop import resolve_model
+        from img2img.models import NoiseGenerator
 
         tune_allocator()
-        sampler = Sampler.load(local(model), device)
+        sampler = NoiseGenerator.load(resolve_model(model), device)
         with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task("sampling", total=count if interpolate is None and sweep is None else None)
             files = room.sample(

@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from img2img.cli.usage import method_names, usage
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 
 
 def train(arguments: list[str]) -> int:
@@ -18,12 +18,13 @@ def train(arguments: list[str]) -> int:
         raise UsageError(f"which method? img2img train METHOD --data PATH, with one of {', '.join(method_names())}.")
 
     if "-h" not in arguments and "--help" not in arguments:
-        from img2img.launch import ensure_processes
+        from img2img.core.processes import ensure_processes
 
         ensure_processes(["train", *arguments])
     from img2img.config import read_config, run_type
-    from img2img.training import run
-    from img2img.training.setup import resumed_config
+    from img2img.core.processes import leave_processes
+    from img2img.training import train as room
+    from img2img.training.run_folder import load_run_config
 
     resume = options["--resume"]
     if resume and options["--config"]:
@@ -31,7 +32,7 @@ def train(arguments: list[str]) -> int:
     if resume:
         if _peek(arguments, "--output")["--output"]:
             raise UsageError("--resume goes on in the run's own folder; leave --output out.")
-        base = resumed_config(Path(resume))
+        base = load_run_config(Path(resume))
         if _peek(arguments, "--epochs")["--epochs"]:
             base = base.model_copy(update={"steps": None})  # else the run's own --steps would win
         if first not in (None, base.method.name):
@@ -43,7 +44,12 @@ def train(arguments: list[str]) -> int:
         base = run_type(first)(method={"name": first})
     rest = _without(arguments, "--resume", "--config")
     config = parse(_with_kinds(base, options), rest, base.method.name)
-    run.train(config, resume=resume)
+    try:
+        room.train(config, resume=resume)
+    except KeyboardInterrupt:  # all processes stopped at the same update
+        leave_processes()
+        raise
+    leave_processes()
     return 0
 
 
@@ -53,7 +59,7 @@ def parse(default: Any, arguments: list[str], method: str) -> Any:
 
     description = (
         f"Trains {method}. --config FILE gives a YAML file of settings, which these options override; "
-        "--resume RUN goes on with a run."
+        f"--resume RUN continues a run.{_describe_kinds(type(default.method))}"
     )
     flags = arguments[1:] if arguments and arguments[0] == method else arguments
     settings = (tyro.conf.AvoidSubcommands,)
@@ -67,28 +73,36 @@ def parse(default: Any, arguments: list[str], method: str) -> Any:
     )
 
 
+def _describe_kinds(method: Any) -> str:
+    """Which networks can be chosen, where there is a choice."""
+    text = ""
+    for role in ("generator", "discriminator"):
+        field = method.model_fields.get(role)
+        kinds = _list_kinds(field.annotation) if field else []
+        text += f" --{role}.kind is {', '.join(kinds[:-1])} or {kinds[-1]}." if len(kinds) > 1 else ""
+    return text
+
+
 def _with_kinds(base: Any, options: dict[str, str | None]) -> Any:
     """Puts in the networks that --generator.kind and --discriminator.kind name, so that their options are parsed."""
-    from pydantic import ValidationError
-
-    from img2img.networks import DISCRIMINATORS, GENERATORS, NOISE_DISCRIMINATORS, NOISE_GENERATORS
-
     method = base.method
-    known: tuple[Any, Any] = (
-        (NOISE_GENERATORS, NOISE_DISCRIMINATORS) if method.from_noise else (GENERATORS, DISCRIMINATORS)
-    )
-    for role, kinds in zip(("generator", "discriminator"), known, strict=True):
-        kind = options[f"--{role}.kind"]
-        if kind is None or kind == getattr(method, role).kind:
+    for role in ("generator", "discriminator"):
+        kind, default = options[f"--{role}.kind"], getattr(method, role, None)
+        if kind is None or default is None or kind == default.kind:
             continue
+        kinds = _list_kinds(type(method).model_fields[role].annotation)
         if kind not in kinds:
-            raise UsageError(f"--{role}.kind {kind}: there are {', '.join(kinds)}.")
-        try:
-            method = type(method).model_validate({**method.model_dump(), role: {"kind": kind}})
-        except ValidationError:
-            own = getattr(method, role).kind
-            raise UsageError(f"--{role}.kind {kind}: {method.name} works with {own} only.") from None
+            alone = f"{method.name} works with {kinds[0]} only" if len(kinds) == 1 else f"there are {', '.join(kinds)}"
+            raise UsageError(f"--{role}.kind {kind}: {alone}.")
+        method = type(method).model_validate({**method.model_dump(), role: {"kind": kind}})
     return base.model_copy(update={"method": method})
+
+
+def _list_kinds(annotation: Any) -> list[str]:
+    """The kinds of networks that a setting may hold."""
+    from typing import get_args
+
+    return [get_args(each.model_fields["kind"].annotation)[0] for each in get_args(annotation) or (annotation,)]
 
 
 def _peek(arguments: list[str], *names: str) -> dict[str, str | None]:

@@ -2,6 +2,8 @@
 
 from collections.abc import Callable
 
+from img2img.methods import METHODS
+
 USAGE = """img2img: image-to-image translation
 
 usage: img2img COMMAND [OPTIONS]
@@ -29,7 +31,6 @@ Exit codes: 0 all done, 1 something failed, 2 wrong usage or data, 130 stopped b
 
 def method_names() -> list[str]:
     """What can be trained."""
-    from img2img.methods import METHODS  # slow to import
 
     return list(METHODS)
 

@@ -11,7 +11,7 @@ import numpy as np
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from img2img.errors import Strict, UsageError, explain
+from img2img.core.errors import Strict, UsageError, explain
 from img2img.images import Array
 
 CLASSES_FILE = "classes.yaml"
@@ -110,26 +110,26 @@ class Classes(Strict):
         """(count, 3) uint8."""
         return np.array(
             [
-                self.table[k].colour if k in self.table and self.table[k].colour else _drawn(k)
+                self.table[k].colour if k in self.table and self.table[k].colour else _draw_colour(k)
                 for k in range(self.count)
             ],
             np.uint8,
         )
 
-    def painted(self, labels: Array) -> Array:
+    def paint(self, labels: Array) -> Array:
         """A label map as a picture: (H, W) of integers → (H, W, 3) uint8; black where there is no class."""
         colours = np.concatenate([self.colours(), np.array([IGNORED], np.uint8)])
         return colours[self.known(labels)]  # -1 is the last
 
 
-def _drawn(label: int) -> tuple[int, ...]:
+def _draw_colour(label: int) -> tuple[int, ...]:
     """A colour for a class that has none: hues apart by the golden ratio, in turn light, middle and dark."""
     rgb = colorsys.hsv_to_rgb(label * 0.618034 % 1, (0.55, 0.85, 0.7)[label % 3], (0.95, 0.8, 0.55)[label // 3 % 3])
     return tuple(round(255 * value) for value in rgb)
 
 
-def declared(classes: int | Path | None, folder: Path | None, ignore: int | None) -> Classes | None:
-    """The classes that somebody has declared: by their number, by a table, or by `classes.yaml` in the data set's folder.
+def resolve_classes(classes: int | Path | None, folder: Path | None, ignore: int | None) -> Classes | None:
+    """The classes as the user declares them: by their number, by a table, or by `classes.yaml` in the data set's folder; else None.
 
     Raises:
         UsageError: if the table can't be read.

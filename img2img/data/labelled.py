@@ -1,47 +1,40 @@
-"""Data sets of label maps: the layouts of train_label, train_inst and train_img, and maps as arrays."""
+"""Label maps and images: found, checked, divided, loaded."""
 
-import re
-from collections import Counter, defaultdict
+import zlib
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
+import torch
+from torch import Tensor
 
-from img2img.data.folders import (
-    SPLITS,
+from img2img.core.errors import UsageError, list_some
+from img2img.data.base import (
+    Batch,
+    DataConfig,
+    DataReport,
     Pair,
-    PairedFolder,
-    Split,
-    existing_folder,
-    explicit_sides,
-    image_files,
+    Progress,
+    Samples,
+    common_channels,
+    count_sizes,
+    report_unreadable,
 )
-from img2img.errors import UsageError
-from img2img.images import ARRAY_SUFFIX, SUFFIXES, Array, ImageError
-from img2img.images.labels import read_indices
-
-ENDINGS = re.compile(  # by which the names of what belongs together differ in data sets that people have
-    r"_(gtFine_|gtCoarse_)?(labelIds|labelTrainIds|instanceIds|leftImg8bit|label|labels|inst|instance|img|image)$"
-)
-Sides = tuple[Path, Path | None, Path]
-
-
-def label_sides(path: Path) -> dict[Split, Sides]:
-    """The folders of label maps, of instance maps, if there are any, and of images, in each split; empty for another layout.
-
-    Raises:
-        UsageError: if a split has label maps and no images.
-    """
-    found: dict[Split, Sides] = {}
-    for split in SPLITS:
-        for form in (f"{split}_%s", f"{split}/%s", f"%s/{split}"):
-            label, inst, img = (path / (form % kind) for kind in ("label", "inst", "img"))
-            if label.is_dir() and not img.is_dir() and split not in found:
-                raise UsageError(f"{path}: there is no folder {form % 'img'} to match {form % 'label'}.")
-            if label.is_dir():
-                found.setdefault(split, (label, inst if inst.is_dir() else None, img))
-    if not found and (path / "label").is_dir() and (path / "img").is_dir():
-        found["train"] = (path / "label", path / "inst" if (path / "inst").is_dir() else None, path / "img")
-    return found
+from img2img.data.classes import Classes, resolve_classes
+from img2img.data.facts import ImageFacts, collect_facts, read_image_facts
+from img2img.data.label_maps import Sides, count_labels, label_files, label_sides, read_maps
+from img2img.data.layouts import LABEL_LAYOUTS, Split, check_folder, split_sides
+from img2img.data.paired import PairedData, PairedFolder, explain_no_pairs, fit_channels, to_unit
+from img2img.data.sampler import Key
+from img2img.data.transforms import JointTransform, Resize, scale_size
+from img2img.images import Array, ImageError, read_image
+from img2img.images import resize as resize_image
+from img2img.images.labels import resize_maps
+from img2img.images.tensors import to_tensor
+from img2img.networks.labels import encode_label_maps, mask_ignored, paint_labels
 
 
 def find_labelled(
@@ -71,11 +64,9 @@ def find_labelled(
     if labels is not None:
         if target is None or path is not None:
             raise UsageError("--data.labels needs --data.target, the folder of images, and no --data.")
-        sides = {
-            k: (a, None, b) for k, (a, b) in explicit_sides(existing_folder(labels), existing_folder(target)).items()
-        }
+        sides = {k: (a, None, b) for k, (a, b) in split_sides(check_folder(labels), check_folder(target)).items()}
         if instances is not None:
-            beside = explicit_sides(labels, existing_folder(instances))
+            beside = split_sides(labels, check_folder(instances))
             if beside.keys() != sides.keys():
                 raise UsageError(f"{instances} and {labels} must have the same sub-folders.")
             sides = {split: (a, beside[split][1], b) for split, (a, _, b) in sides.items()}
@@ -86,19 +77,11 @@ def find_labelled(
         for option, folder in given.items():
             if folder is not None:
                 raise UsageError(f"{option} belongs to --data.labels; leave --data or it out.")
-        sides = label_sides(existing_folder(path))
-    return {split: _matched(split, a, inst if with_instances else None, b) for split, (a, inst, b) in sides.items()}
+        sides = label_sides(check_folder(path))
+    return {split: _match(split, a, inst if with_instances else None, b) for split, (a, inst, b) in sides.items()}
 
 
-def label_files(folder: Path) -> dict[str, list[Path]]:
-    """The image files below a folder by name, without the endings that tell labels, instances and images apart."""
-    files: dict[str, list[Path]] = defaultdict(list)
-    for name, found in image_files(folder, suffixes=(*SUFFIXES, ARRAY_SUFFIX)).items():
-        files[ENDINGS.sub("", name)] += found
-    return dict(files)
-
-
-def _matched(split: Split, label: Path, inst: Path | None, img: Path) -> PairedFolder:
+def _match(split: Split, label: Path, inst: Path | None, img: Path) -> PairedFolder:
     folders = [folder for folder in (label, inst, img) if folder is not None]
     sides = [label_files(folder) for folder in folders]
     ambiguous = {name for side in sides for name, files in side.items() if len(files) > 1}
@@ -112,49 +95,316 @@ def _matched(split: Split, label: Path, inst: Path | None, img: Path) -> PairedF
     return PairedFolder(split, pairs, " + ".join(map(str, folders)), unmatched, sorted(ambiguous))
 
 
-def read_maps(labels: Path, instances: Path | None) -> Array:
-    """A label map, and the instance map that belongs to it: (H, W, 1 or 2), int32.
+FEWEST = 10  # pixels in the whole data set, with less of which the highest label is taken for a mistake
 
-    Instances are numbered anew, from 0: only which pixels have the same matters.
+
+@dataclass(frozen=True)
+class MapFacts:
+    """What a label map and its instance map told."""
+
+    height: int
+    width: int
+    labels: Counter[int]
+    """Pixels of each label."""
+    instances: int
+
+
+def check_labelled(
+    splits: dict[Split, PairedFolder],
+    classes: Classes | None,
+    ignore: int | None = None,
+    progress: Progress | None = None,
+) -> DataReport:
+    """Reads every file of a data set of label maps and says what can't work and what may surprise.
+
+    Args:
+        splits: what `find_labelled` found.
+        classes: what labels may occur; None: it is guessed from those that do.
+        ignore: the label of pixels that have no class, if `classes` is None.
+        progress: shows how far it is.
+
+    Returns:
+        The report, with the classes; nothing is raised for bad files.
+    """
+    report = DataReport()
+    pairs = [pair for folder in splits.values() for pair in folder.pairs]
+    advance = progress(2 * len(pairs)) if progress else lambda: None
+    maps, bad = read_map_facts(pairs, advance)
+    images, unreadable = read_image_facts([pair.target for pair in pairs], advance)
+    _check_partners(splits, report)
+    report_unreadable(report, [*bad.values(), *unreadable.values()], " and its partners")
+    found = {pair: facts for pair, facts in maps.items() if pair.target in images}
+    if not found:
+        return report
+    training = set(splits["train"].pairs) if "train" in splits else set()
+    trained = [facts for pair, facts in found.items() if pair in training]
+    report.classes = classes or _guess_classes(trained or list(found.values()), ignore)
+    report.edges = all(pair.instances is not None for pair in training or pairs)
+    if report.edges:
+        _check_instances(splits, report)
+    _check_labels(found, report.classes, classes is not None, report)
+    _check_sizes(found, images, report)
+    _check_rare_classes(trained, report.classes, classes is not None, report)
+    report.in_channels = report.classes.count + report.edges
+    report.out_channels = common_channels("target", list(images.values()), report)
+    report.sizes = count_sizes(images[pair.target] for pair in found)
+    report.summary = f"{report.classes.count} classes{' with instances' if report.edges else ''}; sizes {report.sizes}"
+    return report
+
+
+def _check_partners(splits: dict[Split, PairedFolder], report: DataReport) -> None:
+    for split, folder in splits.items():
+        report.splits[split] = len(folder.pairs)
+        if not folder.pairs:
+            report.add("error" if split == "train" else "warning", f"{split}: {explain_no_pairs(folder)}")
+        elif folder.unmatched:
+            names = list_some([str(file) for file in folder.unmatched], 3)
+            instances = ", an instance map" if folder.pairs[0].instances else ""
+            report.add(
+                "warning",
+                f"{split}: {len(folder.unmatched)} files lack a partner and are left out: {names} (of each name there must be "
+                f"a label map{instances} and an image).",
+            )
+        if folder.ambiguous:
+            names = list_some(folder.ambiguous, 3)
+            report.add("warning", f"{split}: several files have the same name and are left out: {names}.")
+
+
+def _check_instances(splits: dict[Split, PairedFolder], report: DataReport) -> None:
+    for split, folder in splits.items():
+        if any(pair.instances is None for pair in folder.pairs):
+            unused = split == "test" and "val" in splits
+            text = f"{split}: there are no instance maps, as the training images have; add them, or train with --data.no-use-instances."
+            report.add("warning" if unused else "error", text)
+
+
+def read_map_facts(pairs: list[Pair], advance: Callable[[], None]) -> tuple[dict[Pair, MapFacts], dict[Pair, str]]:
+    """The facts about label maps and their instance maps, and why some can't be read."""
+
+    def files_of(pair: Pair) -> tuple[Path, ...]:
+        return (pair.source, pair.instances) if pair.instances else (pair.source,)
+
+    def read(pair: Pair) -> dict[str, Any] | str:
+        try:
+            maps = read_maps(pair.source, pair.instances)
+        except ImageError as error:
+            return str(error)
+        labels = list(count_labels(maps[..., 0]).items())  # JSON has no integers as keys
+        return {
+            "height": maps.shape[0],
+            "width": maps.shape[1],
+            "labels": labels,
+            "instances": int(maps[..., -1].max()) + 1,
+        }
+
+    def restore(values: dict[str, Any]) -> MapFacts:
+        return MapFacts(**{**values, "labels": Counter(dict(map(tuple, values["labels"])))})
+
+    return collect_facts("maps", pairs, files_of, read, restore, advance)
+
+
+def _guess_classes(found: list[MapFacts], ignore: int | None) -> Classes:
+    """The classes of which nobody said how many they are: up to the highest label that is no stray.
+
+    A stray is on hardly any pixel, or lies above a gap that is wider than all labels below it.
+    """
+    total = _sum_labels(found)
+    labels = sorted(label for label in total if label >= 0 and label != ignore)
+    while len(labels) > 1:
+        gap = labels[-1] - labels[-2] - 1
+        if total[labels[-1]] >= FEWEST and gap <= len(labels) - 1:
+            break
+        labels.pop()
+    return Classes(count=(labels[-1] if labels else 0) + 1, ignore=ignore)
+
+
+def _sum_labels(found: list[MapFacts]) -> Counter[int]:
+    total: Counter[int] = Counter()
+    for facts in found:
+        total.update(facts.labels)
+    return total
+
+
+def _check_labels(found: dict[Pair, MapFacts], classes: Classes, declared: bool, report: DataReport) -> None:
+    """Labels that may not occur: each file that has some, the first with its place."""
+    wrong: dict[Pair, list[int]] = {}
+    for pair, facts in found.items():
+        present = np.array(sorted(facts.labels))
+        if classes.beyond(present).any():
+            wrong[pair] = present[classes.beyond(present)].tolist()
+    if not wrong:
+        return
+    pair, values = next(iter(wrong.items()))
+    pixels = sum(found[pair].labels[value] for value in values)
+    row, column = np.argwhere(read_maps(pair.source, None)[..., 0] == values[0])[0].tolist()
+    text = (
+        f"{pair.source}: label {values[0]} at row {row}, column {column} is out of range; allowed are {classes.allowed}"
+        f"{'' if declared else ', as the labels of the training split suggest'} ({pixels} pixel{'s' if pixels > 1 else ''} of this file"
+    )
+    text += (
+        f"; {len(wrong) - 1} more files have such labels: {list_some([p.source.name for p in list(wrong)[1:]], 3)})."
+        if len(wrong) > 1
+        else ")."
+    )
+    everything = sorted({value for each in wrong.values() for value in each})
+    remedies = (
+        [f"--data.ignore-label {everything[0]} leaves such pixels without a class"] if len(everything) == 1 else []
+    )
+    highest = everything[-1]
+    remedies += [f"--data.classes {highest + 1} allows it"] if highest < 2 * classes.count + 8 else []
+    report.add("error", f"{text} Repair it; or {', or '.join(remedies)}.")
+
+
+def _check_sizes(found: dict[Pair, MapFacts], images: dict[Path, ImageFacts], report: DataReport) -> None:
+    def differ(pair: Pair) -> bool:
+        image = images[pair.target]
+        return (found[pair].height, found[pair].width) != (image.height, image.width)
+
+    differing = [pair for pair in found if differ(pair)]
+    if differing:
+        pair = differing[0]
+        a, b = found[pair], images[pair.target]
+        example = f"{pair.name}: {a.width}×{a.height} and {b.width}×{b.height}"
+        report.add(
+            "warning",
+            f"the label maps of {len(differing)} pairs differ in size from their images, and are scaled to them ({example}).",
+        )
+    whole = [pair for pair, facts in found.items() if pair.instances and facts.instances == 1 and len(facts.labels) > 1]
+    if len(whole) > len(found) / 2:
+        report.add(
+            "warning",
+            "most instance maps hold one instance only; are they damaged? --data.no-use-instances leaves them out.",
+        )
+
+
+def _check_rare_classes(found: list[MapFacts], classes: Classes, declared: bool, report: DataReport) -> None:
+    """Classes that can't be learned."""
+    total = _sum_labels(found)
+    absent = [label for label in range(classes.count) if not total[label]]
+    if found and absent and len(absent) < classes.count:
+        names = list_some([classes.name(label) for label in absent], 8)
+        report.add("warning", f"train: no pixel is of class {names}, so what they look like can't be learned.")
+    files = Counter(label for facts in found for label in facts.labels)
+    few = [label for label in range(classes.count) if 0 < files[label] < min(5, len(found) // 20)]
+    if few:
+        names = list_some([f"{classes.name(label)} ({files[label]})" for label in few], 8)
+        report.add("warning", f"train: some classes are in few images: {names}.")
+    if not declared:
+        report.add(
+            "warning",
+            f"the number of classes is a guess from the labels: {classes.count}; declare it with --data.classes, or a "
+            "classes.yaml in the data set's folder.",
+        )
+
+
+def read_labelled_pair(pair: Pair, out_channels: int) -> tuple[Array, Array]:
+    """The maps (H, W, 1 or 2), int32, of labels and instances, and the image (H, W, C), uint8 or float32, perhaps of another size.
 
     Raises:
-        ImageError: naming the file that can't be read, or is of another size.
+        ImageError: naming the file that can't be read.
     """
-    label = read_indices(labels)
-    if instances is None:
-        return joined_maps(label, None)
-    found = label if instances == labels else read_indices(instances)
-    try:
-        return joined_maps(label, found)
-    except ImageError as error:
-        raise ImageError(f"{instances} {error}") from None
+    target = to_unit(fit_channels(read_image(pair.target), out_channels, pair.target))
+    return read_maps(pair.source, pair.instances), target
 
 
-def joined_maps(label: Array, instances: Array | None) -> Array:
-    """As `read_maps`, of two arrays (H, W) of integers.
+def read_labelled_validation_pair(
+    pair: Pair, size: int | None, resize: Resize, in_channels: int, out_channels: int, width: int | None = None
+) -> tuple[Array, Array]:
+    """As `read_validation_pair`, of a label map: maps (H, W, 1 or 2), int32, and their image (H, W, C)."""
+    maps, target = read_maps(pair.source, pair.instances), read_image(pair.target)
+    tall, wide = target.shape[:2] if size is None else scale_size(target.shape, size, resize, width)
+    target = fit_channels(resize_image(target, tall, wide), out_channels, pair.target)
+    return resize_maps(maps, tall, wide), target
 
-    Raises:
-        ImageError: if their sizes differ.
+
+class LabelledImages(Samples):
+    """Label maps with their images, transformed as a function of (seed, epoch, index).
+
+    Args:
+        pairs: what `find_labelled` found.
+        transform: the augmentation.
+        in_channels: planes that the network sees; samples hold the maps themselves.
+        out_channels: channels of every image.
+        seed: of the run.
     """
-    maps = [label]
-    if instances is not None:
-        if instances.shape != label.shape:
-            sizes = [f"{array.shape[1]}×{array.shape[0]}" for array in (instances, label)]
-            raise ImageError(f"is {sizes[0]} pixels, and its label map {sizes[1]}.")
-        maps.append(np.unique(instances, return_inverse=True)[1].reshape(instances.shape))
-    return np.stack(maps, axis=2).clip(-(2**31), 2**31 - 1).astype(np.int32)
+
+    def __init__(
+        self, pairs: list[Pair], transform: JointTransform, in_channels: int, out_channels: int, seed: int
+    ) -> None:
+        self.pairs, self.transform, self.out_channels, self.seed = pairs, transform, out_channels, seed
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        """``source``: maps (1 or 2, H, W), int32; ``target``: (C, H, W) in [-1, 1]."""
+        epoch, index = key
+        seed = zlib.crc32(f"{self.seed}/{epoch}/{index}".encode())
+        maps, target = self.transform.apply_to_labels(*read_labelled_pair(self.pairs[index], self.out_channels), seed)
+        return {"source": torch.from_numpy(maps.transpose(2, 0, 1).copy()), "target": to_tensor(target)}
 
 
-def instance_folder(labels: Path) -> Path | None:
-    """The folder of instance maps beside one of label maps: train_inst for train_label, inst/val for label/val."""
-    for place in (labels, *list(labels.parents)[:1]):
-        if place.name == "label" or place.name.endswith("_label"):
-            beside = place.with_name(place.name.removesuffix("label") + "inst") / labels.relative_to(place)
-            return beside if beside.is_dir() else None
-    return None
+class LabelledData(PairedData):
+    """Label maps and their images, for methods that learn from known targets."""
 
+    read = staticmethod(read_labelled_validation_pair)
+    build_dataset = staticmethod(LabelledImages)
 
-def counts(labels: Array) -> Counter[int]:
-    """How many pixels each label has."""
-    values, numbers = np.unique(labels, return_counts=True)
-    return Counter(dict(zip(values.tolist(), numbers.tolist(), strict=True)))
+    def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
+        self.config = config
+        self.splits = find_labelled(
+            config.path,
+            labels=config.labels,
+            instances=config.instances,
+            target=config.target,
+            with_instances=config.use_instances,
+        )
+        if not self.splits:
+            raise UsageError(f"{config.path} holds no label maps in a layout that is known: {LABEL_LAYOUTS}.")
+
+    @classmethod
+    def recognises(cls, config: DataConfig) -> bool:
+        """By the options, or by the folder's layout."""
+        if config.labels or config.instances:
+            return True
+        return bool(config.path and not config.derive and label_sides(check_folder(config.path)))
+
+    @classmethod
+    def refuse_options(cls, config: DataConfig, method: str) -> None:
+        """Refuses what is about sources that are images."""
+        given = {
+            "data.source": config.source, "direction BtoA": config.direction == "BtoA", "data.derive": config.derive,
+            "data.in-channels": config.in_channels, "data.colour-jitter": config.colour_jitter,
+        }  # fmt: skip
+        for name, value in given.items():
+            if value:
+                raise UsageError(f"--{name}: these are label maps; leave it out.")
+
+    def check(self, progress: Progress | None = None) -> DataReport:
+        """See `check_labelled`."""
+        config = self.config
+        classes = resolve_classes(config.classes, config.path, config.ignore_label)
+        return check_labelled(self.splits, classes, config.ignore_label, progress)
+
+    def learn(self, report: DataReport) -> None:
+        """Takes over what a check found, which `encode` needs."""
+        self.classes, self.edges = report.classes, report.edges
+        self.colours = torch.from_numpy(report.classes.colours()) if report.classes else torch.empty(0, 3)
+
+    def describe_splits(self) -> list[str]:
+        """How many label maps were found in each split, and where."""
+        return [
+            f"{split}: {len(folder.pairs)} label maps and images from {folder.where}"
+            for split, folder in self.splits.items()
+        ]
+
+    def encode(self, batch: Batch, dtype: torch.dtype) -> Batch:
+        """Adds label maps as the planes that the network sees (``source``), as they are (``maps``), and as pictures (``displayed``)."""
+        assert self.classes is not None
+        maps = mask_ignored(batch["source"], self.classes.ignore)
+        return {
+            **batch,
+            "maps": maps,
+            "source": encode_label_maps(maps, self.classes.count, self.edges, dtype),
+            "displayed": paint_labels(maps[:, 0], self.colours),
+        }

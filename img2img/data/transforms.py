@@ -9,13 +9,13 @@ import albumentations as A
 import cv2
 import numpy as np
 
-from img2img.data.folders import Derivation
-from img2img.images import Array, peak, resized, split_alpha, with_channels
-from img2img.images.labels import resized_maps
+from img2img.images import Array, convert_channels, peak, resize, split_alpha
+from img2img.images.labels import resize_maps
 
 cv2.setNumThreads(0)  # the loader's workers are the parallelism
 
 Resize = Literal["short", "stretch", "none"]
+Derivation = Literal["gray", "edges", "lowres"]
 JITTER = 286 / 256  # Isola et al. 2017, §6.2: 256 is cropped at random from 286
 LOWRES_FACTOR = 4
 CANNY = (60, 140)  # thresholds of the gradient in 8-bit steps
@@ -68,27 +68,27 @@ class JointTransform:
             else None
         )  # fmt: skip
 
-    def _scaled(self, image: Array) -> tuple[int, int]:
-        return scaled(image.shape, self.load_size, self.resize, self.load_width)
+    def _scale_size(self, image: Array) -> tuple[int, int]:
+        return scale_size(image.shape, self.load_size, self.resize, self.load_width)
 
-    def one(self, image: Array, seed: int) -> Array:
+    def apply_to_one(self, image: Array, seed: int) -> Array:
         """One image (H, W, C), uint8 or float32 → (height, width, C), its geometry changed as a function of `seed`."""
-        image = resized(image, *self._scaled(image))
+        image = resize(image, *self._scale_size(image))
         self.geometry.set_random_seed(seed % 2**32)
         return self.geometry(image=image)["image"]
 
-    def labelled(self, maps: Array, target: Array, seed: int) -> tuple[Array, Array]:
+    def apply_to_labels(self, maps: Array, target: Array, seed: int) -> tuple[Array, Array]:
         """Maps (H, W, C) of integers, by nearest neighbour, and their image → both (height, width, C); a function of `seed`."""
-        height, width = self._scaled(target)
-        maps, target = resized_maps(maps, height, width), resized(target, height, width)
+        height, width = self._scale_size(target)
+        maps, target = resize_maps(maps, height, width), resize(target, height, width)
         self.geometry.set_random_seed(seed % 2**32)
         done = self.geometry(image=target, mask=maps.astype(np.float32))  # exact up to 2**24; OpenCV rotates no int32
         return done["mask"].reshape(self.height, self.width, -1).astype(maps.dtype), done["image"]
 
     def __call__(self, source: Array, target: Array, seed: int) -> tuple[Array, Array]:
         """Two images (H, W, C), uint8 or float32, of sizes that may differ → both (height, width, C); a function of `seed`."""
-        height, width = self._scaled(target)
-        source, target = resized(source, height, width), resized(target, height, width)
+        height, width = self._scale_size(target)
+        source, target = resize(source, height, width), resize(target, height, width)
         self.geometry.set_random_seed(seed % 2**32)
         done = self.geometry(image=source, target=target)
         source, target = done["image"], done["target"]
@@ -100,7 +100,7 @@ class JointTransform:
         return source, target
 
 
-def scaled(shape: tuple[int, ...], size: int, resize: Resize, width: int | None = None) -> tuple[int, int]:
+def scale_size(shape: tuple[int, ...], size: int, resize: Resize, width: int | None = None) -> tuple[int, int]:
     """The height and width that an image of `shape` gets before it is cropped to `size`, or to a height of `size` and this `width`."""
     tall, wide = shape[:2]
     width = width or size
@@ -119,9 +119,9 @@ def derive_source(target: Array, derive: Derivation) -> Array:
     """
     if derive == "lowres":
         height, width = target.shape[:2]
-        small = resized(target, max(1, height // LOWRES_FACTOR), max(1, width // LOWRES_FACTOR))
-        return resized(small, height, width)
-    gray = with_channels(target, 1)
+        small = resize(target, max(1, height // LOWRES_FACTOR), max(1, width // LOWRES_FACTOR))
+        return resize(small, height, width)
+    gray = convert_channels(target, 1)
     if derive == "gray":
         return gray
     white = peak(gray.dtype)

@@ -1,29 +1,50 @@
-"""Unpaired data sets: two folders of images that have nothing to do with each other."""
+"""Two folders of images that are not pairs: found, checked, divided, loaded."""
 
+import statistics
 import zlib
+from collections import defaultdict
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
-from torch.utils.data import Dataset
+from torch import Tensor
 
-from img2img.data.dataset import Sample, fit_channels, unit
-from img2img.data.folders import (
+from img2img.core.errors import UsageError, list_some
+from img2img.data.base import (
+    CHANNEL_NAMES,
+    SMALL,
+    DataConfig,
+    DataReport,
+    Direction,
+    ImageFolders,
+    Pair,
+    Progress,
+    Samples,
+    ValidationSet,
+    choose_held_out,
+    common_channels,
+    count_sizes,
+    divide_splits,
+    report_unreadable,
+    warn_of_leaks,
+)
+from img2img.data.facts import ImageFacts, read_image_facts
+from img2img.data.layouts import (
     LAYOUTS,
     SPLITS,
-    Direction,
-    Pair,
     Split,
-    existing_folder,
-    explicit_sides,
+    check_folder,
+    find_sides,
     image_files,
-    recognised_sides,
+    list_image_kinds,
     refuse_labels,
+    split_sides,
 )
+from img2img.data.paired import PairedImages, fit_channels, read_validation_pair, to_unit
 from img2img.data.sampler import Key, permutation
 from img2img.data.transforms import JointTransform
-from img2img.errors import UsageError, UserError
-from img2img.images import SUFFIXES, read_image
+from img2img.images import read_image
 from img2img.images.tensors import to_tensor
 
 PARTNERS = 2**20  # apart from the run's seed, so that partners are drawn from another row of numbers than the order
@@ -62,18 +83,17 @@ def find_unpaired(
     if source is not None or target is not None:
         if source is None or target is None or path is not None:
             raise UsageError("give either --data FOLDER, or both --data.source FOLDER and --data.target FOLDER.")
-        sides = explicit_sides(existing_folder(source), existing_folder(target))
+        sides = split_sides(check_folder(source), check_folder(target))
     elif path is None:
         raise UsageError("which data? Give --data FOLDER.")
     else:
-        sides = recognised_sides(existing_folder(path))
+        sides = find_sides(check_folder(path))
     found = {split: _folder(split, *sides[split], direction) for split in SPLITS if split in sides}
     if not any(folder.sources or folder.targets for folder in found.values()):
-        kinds = ", ".join(suffix[1:] for suffix in SUFFIXES)
         refuse_labels(path)
         layouts = LAYOUTS.rpartition(", or")[0]
         raise UsageError(
-            f"{path or source} holds no two folders of images in a layout that is known: {layouts} (image files: {kinds})."
+            f"{path or source} holds no two folders of images in a layout that is known: {layouts} (image files: {list_image_kinds()})."
         )
     return found
 
@@ -99,10 +119,7 @@ def hold_out_images(folder: UnpairedFolder, share: float) -> tuple[UnpairedFolde
     rest: list[list[Path]] = []
     held: list[list[Path]] = []
     for files in (folder.sources, folder.targets):
-        count = max(1, round(len(files) * share))
-        if count >= len(files):
-            raise UsageError(f"--data.holdout {share}: {len(files)} images are too few to keep some aside.")
-        chosen = {round((k + 0.5) * len(files) / count - 0.5) for k in range(count)}
+        chosen = choose_held_out(len(files), share, "images")
         rest.append([file for place, file in enumerate(files) if place not in chosen])
         held.append([file for place, file in enumerate(files) if place in chosen])
     return (
@@ -111,7 +128,107 @@ def hold_out_images(folder: UnpairedFolder, share: float) -> tuple[UnpairedFolde
     )
 
 
-class UnpairedImages(Dataset[Sample]):
+def check_unpaired(splits: dict[Split, UnpairedFolder], progress: Progress | None = None) -> DataReport:
+    """Reads every file of an unpaired data set and says what can't work and what may surprise.
+
+    Args:
+        splits: what `find_unpaired` found.
+        progress: shows how far it is.
+
+    Returns:
+        The report; nothing is raised for bad files.
+    """
+    report = DataReport()
+    files = sorted({file for folder in splits.values() for file in (*folder.sources, *folder.targets)})
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    for split, folder in splits.items():
+        report.splits[split] = max(len(folder.sources), len(folder.targets))
+        _check_counts(folder, report)
+    report_unreadable(report, [reason for _, reason in sorted(unreadable.items())], "")
+    sides = {
+        side: [facts[file] for folder in splits.values() for file in getattr(folder, f"{side}s") if file in facts]
+        for side in ("source", "target")
+    }
+    if not all(sides.values()):
+        return report
+    _check_sizes(sides, report)
+    _warn_of_images_on_both_sides(splits, facts, report)
+    for side in ("sources", "targets"):
+        sided = [(split, file) for split, folder in splits.items() for file in getattr(folder, side)]
+        warn_of_leaks(report, f"{side}: ", sided, facts)
+    report.in_channels, report.out_channels = (common_channels(side, each, report) for side, each in sides.items())
+    if report.in_channels != report.out_channels:
+        kinds = CHANNEL_NAMES[report.in_channels], CHANNEL_NAMES[report.out_channels]
+        report.add(
+            "warning",
+            f"the sources are {kinds[0]} and the targets {kinds[1]}: cyclegan then needs --identity-weight 0, cut and "
+            "fastcut need equal --data.in-channels and --data.out-channels.",
+        )
+    shown = [count_sizes(side) for side in sides.values()]
+    report.sizes = shown[0] if shown[0] == shown[1] else f"{shown[0]} → {shown[1]}"
+    report.summary = f"{report.in_channels} → {report.out_channels} channels; sizes {report.sizes}"
+    return report
+
+
+def _check_counts(folder: UnpairedFolder, report: DataReport) -> None:
+    counts = {"source": len(folder.sources), "target": len(folder.targets)}
+    for side, count in counts.items():
+        if count == 0:
+            level: Literal["error", "warning"] = "error" if folder.split == "train" else "warning"
+            report.add(level, f"{folder.split}: there are no {side} images in {folder.where}.")
+        elif count < FEW and folder.split == "train":
+            report.add(
+                "warning",
+                f"{folder.split}: only {count} {side} images, which a discriminator soon knows by heart; "
+                "--augment colour translation cutout delays that, more images help.",
+            )
+    small, large = sorted(counts.values())
+    if small and large >= 10 * small:
+        side = min(counts, key=lambda name: counts[name])
+        report.add(
+            "warning",
+            f"{folder.split}: {counts['source']} source and {counts['target']} target images; an epoch is as long as the "
+            f"larger side, so each {side} image is seen {large // small} times in it.",
+        )
+
+
+def _check_sizes(sides: dict[str, list[ImageFacts]], report: DataReport) -> None:
+    medians = {side: statistics.median(min(each.height, each.width) for each in facts) for side, facts in sides.items()}
+    small, large = sorted(medians.values())
+    if large > SIZES_APART * small:
+        report.add(
+            "warning",
+            f"the median of the sources' shorter sides is {medians['source']:.0f} pixels, of the targets' {medians['target']:.0f}: "
+            "scaled to one size they differ in sharpness, by which alone a discriminator can tell them apart.",
+        )
+    for side, facts in sides.items():
+        shorter = sorted(min(each.height, each.width) for each in facts)
+        if shorter[-1] > SHAPES_APART * shorter[0]:
+            report.add(
+                "warning", f"{side}: sizes differ widely, shorter sides from {shorter[0]} to {shorter[-1]} pixels."
+            )
+        tiny = sum(length < SMALL for length in shorter)
+        if tiny:
+            report.add("warning", f"{side}: {tiny} images are smaller than {SMALL} pixels.")
+
+
+def _warn_of_images_on_both_sides(
+    splits: dict[Split, UnpairedFolder], facts: dict[Path, ImageFacts], report: DataReport
+) -> None:
+    """To the discriminator they are real on either side."""
+    where: dict[str, dict[str, Path]] = defaultdict(dict)
+    for folder in splits.values():
+        for side, files in (("source", folder.sources), ("target", folder.targets)):
+            for file in files:
+                if file in facts:
+                    where[facts[file].digest].setdefault(side, file)
+    both = [tuple(found.values()) for found in where.values() if len(found) == 2]
+    if both:
+        names = list_some([f"{a} = {b}" for a, b in both], 2)
+        report.add("warning", f"{len(both)} images are on both sides: {names}. Leave them on one.")
+
+
+class UnpairedImages(Samples):
     """Images of both kinds, each with a random partner; an epoch is as long as the larger side.
 
     What a sample is, is a function of (seed, epoch, index). The larger side's image is the index-th; partners are the
@@ -143,21 +260,15 @@ class UnpairedImages(Dataset[Sample]):
     def __len__(self) -> int:
         return max(len(side) for side in self.sides)
 
-    def __getitems__(self, keys: list[Key]) -> list[Sample] | UserError:
-        """A batch for the loader; an error is given and not raised, for a worker would wrap it in its traceback."""
-        try:
-            return [self[key] for key in keys]
-        except UserError as error:
-            return error
-
-    def __getitem__(self, key: Key) -> Sample:
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        """``source`` and ``target``: (C, H, W) in [-1, 1]."""
         chosen = self.partners(key)
         tensors = []
         for side, (files, place, channels) in enumerate(zip(self.sides, chosen, self.channels, strict=True)):
             file = files[place]
-            image = unit(fit_channels(read_image(file), channels, file))
+            image = to_unit(fit_channels(read_image(file), channels, file))
             seed = zlib.crc32(f"{self.seed}/{key[0]}/{key[1]}/{side}".encode())
-            tensors.append(to_tensor(np.ascontiguousarray(self.transform.one(image, seed))))
+            tensors.append(to_tensor(np.ascontiguousarray(self.transform.apply_to_one(image, seed))))
         return {"source": tensors[0], "target": tensors[1]}
 
     def partners(self, key: Key) -> tuple[int, int]:
@@ -169,3 +280,75 @@ class UnpairedImages(Dataset[Sample]):
         turns = -(-len(self) // smaller)
         other = permutation(smaller, self.seed + PARTNERS, epoch * turns + turn)[place]
         return (index, other) if lengths[0] >= lengths[1] else (other, index)
+
+
+FEW = 20  # images of a side from which a generator and a discriminator learn the images themselves
+SIZES_APART = 2.0  # how many times one side's median height may be the other's
+SHAPES_APART = 4.0  # the same for the smallest and the largest image of one side
+
+
+class UnpairedData(ImageFolders):
+    """Two kinds of images, for methods that have no known targets."""
+
+    def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
+        self.config = config
+        self.splits = find_unpaired(config.path, source=config.source, target=config.target, direction=config.direction)
+
+    @classmethod
+    def recognises(cls, config: DataConfig) -> bool:
+        """Whatever nobody else takes."""
+        return True
+
+    @classmethod
+    def refuse_options(cls, config: DataConfig, method: str) -> None:
+        """Refuses what is about pairs or label maps."""
+        if config.derive:
+            raise UsageError(f"--data.derive makes pairs, but {method} is for images without pairs; use pix2pix.")
+        for option in ("labels", "instances", "classes", "ignore_label"):
+            if getattr(config, option) is not None:
+                raise UsageError(
+                    f"--data.{option.replace('_', '-')} is about label maps, which {method} doesn't take; leave it out."
+                )
+        if config.colour_jitter:
+            raise UsageError(
+                f"--data.colour-jitter changes only sources, which {method} would learn to undo; leave it out."
+            )
+
+    def check(self, progress: Progress | None = None) -> DataReport:
+        """See `check_unpaired`."""
+        return check_unpaired(self.splits, progress)
+
+    def divide(self, holdout: float) -> None:
+        """See `divide_splits`."""
+        self.train, self.validation, self.name = divide_splits(
+            self.splits, holdout, lambda folder: bool(folder.sources and folder.targets), hold_out_images
+        )
+
+    def training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
+        """Images of both sides with random partners."""
+        return UnpairedImages(self.train.sources, self.train.targets, transform, in_channels, out_channels, seed)
+
+    def validation_set(self, direction: str) -> ValidationSet:
+        """The sources of a direction, with those targets that happen to be known."""
+        folder = self.validation or self.train
+        sides = (folder.sources, folder.targets)
+        sources, targets = sides if direction != "BtoA" else sides[::-1]
+        partners = {p.source: p.target for p in folder.pairs} | {p.target: p.source for p in folder.pairs}
+        pairs = [Pair(file.stem, file, partners.get(file, file)) for file in sources]
+        return ValidationSet(pairs, False, targets, self.name, read_validation_pair, PairedImages)
+
+    @property
+    def length(self) -> int:
+        """Images of the larger side."""
+        return max(len(self.train.sources), len(self.train.targets))
+
+    def describe(self) -> str:
+        """How many images each side has."""
+        return f"{len(self.train.sources)} source and {len(self.train.targets)} target images, unpaired"
+
+    def describe_splits(self) -> list[str]:
+        """How many images were found in each split, and where."""
+        return [
+            f"{split}: {len(folder.sources)} and {len(folder.targets)} images, unpaired, from {folder.where}"
+            for split, folder in self.splits.items()
+        ]

@@ -8,16 +8,16 @@ decode start fast.
 from img2img.images.arrays import (
     Array,
     ImageError,
+    composite_over_white,
+    convert_channels,
     from_pil,
-    over_white,
     peak,
-    resized,
+    resize,
     split_alpha,
     to_8_bit,
     to_pil,
-    with_channels,
 )
-from img2img.images.reading import Picture, Rules, pixels_of, read_image, read_picture
+from img2img.images.reading import Picture, Rules, count_pixels, read_image, read_picture
 from img2img.images.writing import ARRAY_SUFFIX, SUFFIXES, refuse_frames, write_image, write_picture
 
 __all__ = [
@@ -27,18 +27,18 @@ __all__ = [
     "ImageError",
     "Picture",
     "Rules",
+    "composite_over_white",
+    "convert_channels",
+    "count_pixels",
     "from_pil",
-    "over_white",
     "peak",
-    "pixels_of",
     "read_image",
     "read_picture",
     "refuse_frames",
-    "resized",
+    "resize",
     "split_alpha",
     "to_8_bit",
     "to_pil",
-    "with_channels",
     "write_image",
     "write_picture",
 ]

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from img2img.errors import UserError
+from img2img.core.errors import UserError
 
 Array = NDArray[Any]
 
@@ -42,23 +42,23 @@ def from_pil(image: Image.Image) -> Array:
             else gray
         )
     if mode == "I":
-        return within_16_bits(np.asarray(image))[..., None]
+        return check_16_bit_range(np.asarray(image))[..., None]
     if mode == "F":
-        return within_unit(np.asarray(image))[..., None]
+        return check_unit_range(np.asarray(image))[..., None]
     if mode == "P" or mode == "PA":
         transparent = mode == "PA" or "transparency" in image.info
         image = image.convert("RGBA" if transparent else "RGB")
     elif mode in ("1", "L", "RGB") and "transparency" in image.info:
         image = image.convert("RGBA" if mode == "RGB" else "LA")
     elif mode in ("CMYK", "LAB"):
-        image = _srgb(image)
+        image = _to_srgb(image)
     elif mode not in ("L", "LA", "RGB", "RGBA"):
         image = image.convert({"1": "L", "La": "LA", "RGBa": "RGBA"}.get(mode, "RGB"))
     array = np.asarray(image)
     return array[..., None] if array.ndim == 2 else array
 
 
-def within_16_bits(values: Array) -> Array:
+def check_16_bit_range(values: Array) -> Array:
     """Integers as uint16, or an `ImageError` if they are beyond its range."""
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise ImageError(
@@ -67,7 +67,7 @@ def within_16_bits(values: Array) -> Array:
     return values.astype(np.uint16)
 
 
-def within_unit(values: Array) -> Array:
+def check_unit_range(values: Array) -> Array:
     """Floats as float32, or an `ImageError` if they are beyond 0–1."""
     values = values.astype(np.float32)
     low, high = (float(values.min()), float(values.max())) if values.size else (0.0, 0.0)
@@ -80,7 +80,7 @@ def within_unit(values: Array) -> Array:
     return values.clip(0, 1)
 
 
-def _srgb(image: Image.Image) -> Image.Image:
+def _to_srgb(image: Image.Image) -> Image.Image:
     """CMYK or LAB to RGB by the embedded profile, else LAB by its definition and CMYK as 255 − ink."""
     profile = image.info.get("icc_profile")
     try:
@@ -129,7 +129,7 @@ def peak(dtype: np.dtype[Any]) -> int:
     return int(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1
 
 
-def _as(values: Array, dtype: np.dtype[Any]) -> Array:
+def _cast(values: Array, dtype: np.dtype[Any]) -> Array:
     return (np.rint(values) if np.issubdtype(dtype, np.integer) else values).astype(dtype)
 
 
@@ -144,7 +144,7 @@ def split_alpha(array: Array) -> tuple[Array, Array | None]:
     return (array[..., :-1], array[..., -1:]) if array.shape[2] in (2, 4) else (array, None)
 
 
-def over_white(array: Array) -> Array:
+def composite_over_white(array: Array) -> Array:
     """Composites an image with alpha over white: (H, W, 2 or 4) → (H, W, 1 or 3); others stay."""
     colour, alpha = split_alpha(array)
     if alpha is None:
@@ -153,12 +153,12 @@ def over_white(array: Array) -> Array:
 
     def composed(band: slice) -> Array:
         share = alpha[band].astype(np.float64) / white
-        return _as(colour[band] * share + white * (1 - share), array.dtype)
+        return _cast(colour[band] * share + white * (1 - share), array.dtype)
 
     return _in_bands(composed, array.shape[0], array.shape[1])
 
 
-def with_channels(array: Array, channels: int) -> Array:
+def convert_channels(array: Array, channels: int) -> Array:
     """Changes the number of channels by the usual rules.
 
     Gray is repeated to RGB; RGB becomes gray by its luma; alpha that isn't wanted goes over white; alpha that is
@@ -170,21 +170,21 @@ def with_channels(array: Array, channels: int) -> Array:
     if array.shape[2] == channels:
         return array
     if channels in (1, 3):
-        array = over_white(array)
+        array = composite_over_white(array)
         if array.shape[2] == 1 and channels == 3:
             return np.repeat(array, 3, axis=2)
         if array.shape[2] == 3 and channels == 1:
-            return _in_bands(lambda band: _as(array[band] @ np.array(LUMA), array.dtype)[..., None], *array.shape[:2])
+            return _in_bands(lambda band: _cast(array[band] @ np.array(LUMA), array.dtype)[..., None], *array.shape[:2])
     elif channels in (2, 4) and array.shape[2] < 5:
         colour, alpha = split_alpha(array)
         opaque = np.full((*array.shape[:2], 1), peak(array.dtype), array.dtype)
-        return np.concatenate([with_channels(colour, channels - 1), opaque if alpha is None else alpha], axis=2)
+        return np.concatenate([convert_channels(colour, channels - 1), opaque if alpha is None else alpha], axis=2)
     if array.shape[2] == channels:
         return array
     raise ImageError(f"an image of {array.shape[2]} channels can't become one of {channels}.")
 
 
-def resized(image: Array, height: int, width: int) -> Array:
+def resize(image: Array, height: int, width: int) -> Array:
     """Resizes (H, W, C) by area averaging when it shrinks, bicubic when it grows; the same image if nothing changes."""
     if image.shape[:2] == (height, width):
         return image
@@ -194,14 +194,14 @@ def resized(image: Array, height: int, width: int) -> Array:
     return done.clip(0, 1) if done.dtype == np.float32 else done
 
 
-def resized_with_alpha(image: Array, height: int, width: int) -> Array:
+def resize_with_alpha(image: Array, height: int, width: int) -> Array:
     """As `resized`, but what is transparent lends no colour to its neighbours."""
     colour, alpha = split_alpha(image)
     if alpha is None or image.shape[:2] == (height, width):
-        return resized(image, height, width)
+        return resize(image, height, width)
     white = peak(image.dtype)
     share = alpha.astype(np.float32) / np.float32(white)
-    small = resized(share, height, width)
-    visible = resized(colour.astype(np.float32) / np.float32(white) * share, height, width)
+    small = resize(share, height, width)
+    visible = resize(colour.astype(np.float32) / np.float32(white) * share, height, width)
     done = np.concatenate([visible / np.maximum(small, 1e-6), small], axis=2).clip(0, 1)
-    return _as(done * white, image.dtype)
+    return _cast(done * white, image.dtype)

@@ -13,7 +13,7 @@ from typing import IO, Any
 import numpy as np
 
 import img2img
-from img2img.errors import UserError
+from img2img.core.errors import UserError
 from img2img.images.arrays import Array, ImageError
 from img2img.images.reading import Picture, Rules
 from img2img.images.worker import command

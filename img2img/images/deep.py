@@ -7,13 +7,13 @@ from typing import Any
 import cv2
 import numpy as np
 
-from img2img.images.arrays import Array, ImageError, within_unit
+from img2img.images.arrays import Array, ImageError, check_unit_range
 
 PLANAR, ALPHA = 284, 338  # TIFF tags: how the channels lie, and what the ones beyond the colour mean
 ASSOCIATED, UNASSOCIATED = 1, 2  # alpha that the colour is multiplied with, or not
 
 
-def deep_colour(image: Any) -> int:
+def count_deep_channels(image: Any) -> int:
     """The channels of a file that has several of 16 bits, which Pillow hides behind its 8-bit modes; else 0."""
     if image.mode.startswith("I"):
         return 0
@@ -34,7 +34,7 @@ def decode_deep(path: Path, image: Any, channels: int, page: int) -> Array:
     if image.mode == "CMYK":
         raise ImageError("CMYK of 16 bits is not supported; save it with 8 bits, or as RGB")
     apart = tags.get(PLANAR) == 2
-    array = np.moveaxis(_by_tifffile(path, page), 0, 2) if apart else _rgb_order(_by_opencv(path, page))
+    array = np.moveaxis(_decode_tifffile(path, page), 0, 2) if apart else _to_rgb_order(_decode_opencv(path, page))
     if array.shape[2] == 4 and tags:
         meaning = (*tags.get(ALPHA, ()), 0)[0]
         if meaning == ASSOCIATED:
@@ -68,12 +68,14 @@ def float_pages(path: Path, first: bool, accept: Callable[[list[tuple[int, int]]
         return None
     accept(sizes)
     return [
-        within_unit(np.moveaxis(_by_tifffile(path, n), 0, 2) if apart else _rgb_order(_by_opencv(path, n)))
+        check_unit_range(
+            np.moveaxis(_decode_tifffile(path, n), 0, 2) if apart else _to_rgb_order(_decode_opencv(path, n))
+        )
         for n, apart in enumerate(planar)
     ]
 
 
-def _by_opencv(path: Path, page: int) -> Array:
+def _decode_opencv(path: Path, page: int) -> Array:
     data = np.frombuffer(path.read_bytes(), np.uint8)
     if page:
         done, pages = cv2.imdecodemulti(data, cv2.IMREAD_UNCHANGED, range=(page, page + 1))
@@ -85,13 +87,13 @@ def _by_opencv(path: Path, page: int) -> Array:
     return np.atleast_3d(array)
 
 
-def _by_tifffile(path: Path, page: int) -> Array:
+def _decode_tifffile(path: Path, page: int) -> Array:
     """Channels that lie apart, (C, H, W), which OpenCV mistakes for others."""
     import tifffile
 
     return np.asarray(tifffile.imread(path, key=page))
 
 
-def _rgb_order(array: Array) -> Array:
+def _to_rgb_order(array: Array) -> Array:
     """OpenCV's BGR and BGRA to RGB and RGBA."""
     return np.ascontiguousarray(array[..., {3: [2, 1, 0], 4: [2, 1, 0, 3]}.get(array.shape[2], slice(None))])

@@ -10,7 +10,7 @@ import numpy as np
 from PIL import Image
 
 from img2img.images.arrays import Array, ImageError
-from img2img.images.reading import FORMATS, Rules, fitted_size, reason
+from img2img.images.reading import FORMATS, Rules, explain_failure, fit_size
 
 KINDS = {"RGB": "colours", "RGBA": "colours", "LA": "gray with alpha", "CMYK": "colours", "F": "floats"}
 
@@ -37,14 +37,14 @@ def read_indices(path: Path, rules: Rules | None = None) -> Array:
     except ImageError as error:
         raise ImageError(f"{path} {error}") from None
     except Exception as error:  # as in read_picture
-        raise ImageError(f"{path} can't be read as a label map: {reason(error)}.") from None
+        raise ImageError(f"{path} can't be read as a label map: {explain_failure(error)}.") from None
     if values.ndim != 2 or not (np.issubdtype(values.dtype, np.integer) or values.dtype == bool) or 0 in values.shape:
         raise ImageError(f"{path} holds {values.dtype} of shape {values.shape}; a label map is (H, W) of integers.")
-    height, width = fitted_size(values.shape[0], values.shape[1], rules)
-    return resized_maps(values.astype(np.int64)[..., None], height, width)[..., 0]
+    height, width = fit_size(values.shape[0], values.shape[1], rules)
+    return resize_maps(values.astype(np.int64)[..., None], height, width)[..., 0]
 
 
-def resized_maps(maps: Array, height: int, width: int) -> Array:
+def resize_maps(maps: Array, height: int, width: int) -> Array:
     """Resizes (H, W, C) of integers by nearest neighbour; the same array if nothing changes."""
     if maps.shape[:2] == (height, width):
         return maps

@@ -14,14 +14,14 @@ from PIL import Image, ImageFile, UnidentifiedImageError
 from img2img.images.arrays import (
     Array,
     ImageError,
+    check_16_bit_range,
+    check_unit_range,
+    convert_channels,
     from_pil,
-    resized_with_alpha,
+    resize_with_alpha,
     to_16_bit,
-    with_channels,
-    within_16_bits,
-    within_unit,
 )
-from img2img.images.deep import decode_deep, deep_colour, float_pages
+from img2img.images.deep import count_deep_channels, decode_deep, float_pages
 from img2img.images.gif import gif_is_whole
 
 FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF")  # Pillow's others run programs, or are never meant
@@ -98,10 +98,10 @@ def read_picture(path: Path, rules: Rules | None = None) -> Picture:
     except ImageError as error:
         raise ImageError(f"{path}: {str(error).rstrip('.')}.") from None
     except Exception as error:  # Pillow throws far more than OSError on damaged files
-        raise ImageError(f"{path} can't be read as an image: {reason(error)}.") from None
+        raise ImageError(f"{path} can't be read as an image: {explain_failure(error)}.") from None
 
 
-def pixels_of(path: Path, rules: Rules | None = None) -> int:
+def count_pixels(path: Path, rules: Rules | None = None) -> int:
     """Height times width times frames of what will be read, by the file's header; 0 if it can't be read."""
     rules = rules or Rules()
     try:
@@ -109,14 +109,14 @@ def pixels_of(path: Path, rules: Rules | None = None) -> int:
             warnings.simplefilter("ignore")
             if path.suffix.lower() == ".npy":
                 height, width = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
-                return math.prod(fitted_size(height, width, rules))
-            with _opened(path) as image:
-                return math.prod(fitted_size(image.height, image.width, rules)) * len(_frames(image, rules.first))
+                return math.prod(fit_size(height, width, rules))
+            with _open(path) as image:
+                return math.prod(fit_size(image.height, image.width, rules)) * len(_frames(image, rules.first))
     except Exception:  # as in read_picture, which says what is wrong
         return 0
 
 
-def reason(error: BaseException) -> str:
+def explain_failure(error: BaseException) -> str:
     """Why Pillow or OpenCV could not, in words."""
     if isinstance(error, UnidentifiedImageError):
         return "it is empty, damaged, or no image of a known format"
@@ -126,7 +126,7 @@ def reason(error: BaseException) -> str:
 
 
 @contextmanager
-def _opened(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Iterator[Any]:
     """A Pillow image of a file that is open: of a path, Pillow maps TIFFs into memory, and then turned ones come out wrong."""
     with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
         yield image
@@ -134,7 +134,7 @@ def _opened(path: Path) -> Iterator[Any]:
 
 def _read_file(path: Path, rules: Rules) -> Picture:
     try:
-        with _opened(path) as image:
+        with _open(path) as image:
             numbers = _frames(image, rules.first)
             _refuse_bombs([(image.height, image.width)] * len(numbers), rules)
             try:
@@ -150,8 +150,8 @@ def _read_file(path: Path, rules: Rules) -> Picture:
         pages = float_pages(path, rules.first, lambda sizes: _refuse_bombs(sizes, rules))
         if pages is None:
             raise
-        return Picture([_fitted(page, rules) for page in pages])
-    with _truncated_files(), _opened(path) as image:
+        return Picture([_fit(page, rules) for page in pages])
+    with _accept_truncated(), _open(path) as image:
         picture = _read_frames(path, image, numbers, rules)
         picture.truncated = True
         return picture
@@ -162,23 +162,25 @@ def _read_frames(path: Path, image: Any, numbers: list[int], rules: Rules) -> Pi
     sizes: list[tuple[int, int]] = []
     for number in numbers:
         image.seek(number)
-        goal = fitted_size(image.height, image.width, rules)
+        goal = fit_size(image.height, image.width, rules)
         sizes.append(max((image.height, image.width), goal, key=math.prod))
         _refuse_bombs(sizes, rules)
         if image.format == "JPEG" and goal != (image.height, image.width):
             image.draft(None, goal[::-1])  # decodes at 1/2, 1/4 or 1/8, never below this
-        deep = deep_colour(image) if image.format == "TIFF" or len(numbers) == 1 else 0  # OpenCV reads no APNG's frames
+        deep = (
+            count_deep_channels(image) if image.format == "TIFF" or len(numbers) == 1 else 0
+        )  # OpenCV reads no APNG's frames
         inverted = image.mode == "I;16" and getattr(image, "tag_v2", {}).get(262) == 0  # white is zero
         image.load()  # finds what is damaged, also for OpenCV, which fills it in
         array = decode_deep(path, image, deep, number) if deep else from_pil(image)
         orientation = _exif(image).get(ORIENTATION, 1)
-        fitting = resized_with_alpha(65535 - array if inverted else array, *goal)
-        frames.append(_upright(fitting, orientation))
+        fitting = resize_with_alpha(65535 - array if inverted else array, *goal)
+        frames.append(_turn_upright(fitting, orientation))
         durations.append(round(image.info.get("duration", 0)))
     moving = image.format in ANIMATED and len(frames) > 1
     if moving:  # some of Pillow's frames have alpha, and others not
         most = max(frame.shape[2] for frame in frames)
-        frames = [with_channels(frame, most) for frame in frames]
+        frames = [convert_channels(frame, most) for frame in frames]
     first = numbers[0]
     image.seek(first)
     icc = image.info.get("icc_profile") or b""
@@ -212,7 +214,7 @@ def _refuse_bombs(sizes: list[tuple[int, int]], rules: Rules) -> None:
         )
 
 
-def fitted_size(height: int, width: int, rules: Rules) -> tuple[int, int]:
+def fit_size(height: int, width: int, rules: Rules) -> tuple[int, int]:
     """The height and width that an image gets by the rules."""
     scale = rules.size / min(height, width) if rules.size else 1.0
     if rules.max_side:
@@ -220,13 +222,13 @@ def fitted_size(height: int, width: int, rules: Rules) -> tuple[int, int]:
     return max(1, round(height * scale)), max(1, round(width * scale))
 
 
-def _fitted(array: Array, rules: Rules) -> Array:
-    height, width = fitted_size(array.shape[0], array.shape[1], rules)
-    return resized_with_alpha(array, height, width)
+def _fit(array: Array, rules: Rules) -> Array:
+    height, width = fit_size(array.shape[0], array.shape[1], rules)
+    return resize_with_alpha(array, height, width)
 
 
 @contextmanager
-def _truncated_files() -> Iterator[None]:
+def _accept_truncated() -> Iterator[None]:
     before = ImageFile.LOAD_TRUNCATED_IMAGES
     ImageFile.LOAD_TRUNCATED_IMAGES = True
     try:
@@ -270,21 +272,21 @@ def _read_array(path: Path, rules: Rules) -> Picture:
         raise ImageError(f"its shape is {array.shape}; an image is (H, W) or (H, W, C)")
     height, width = array.shape[:2]
     deep = max(1, math.prod(array.shape[2:]) // 4)  # more channels than an image file has count as more pixels
-    _refuse_bombs([max((height, width * deep), fitted_size(height, width, rules), key=math.prod)], rules)
+    _refuse_bombs([max((height, width * deep), fit_size(height, width, rules), key=math.prod)], rules)
     flat, values = array.ndim == 2, np.atleast_3d(np.asarray(array))
     if values.dtype == bool:
         values = values.astype(np.uint8) * np.uint8(255)
     elif np.issubdtype(values.dtype, np.floating):
-        values = within_unit(values)
+        values = check_unit_range(values)
     elif np.issubdtype(values.dtype, np.integer) and values.dtype != np.uint8:
-        wide, values = values.dtype != np.uint16, within_16_bits(values)
+        wide, values = values.dtype != np.uint16, check_16_bit_range(values)
         values = values.astype(np.uint8) if wide and values.max() < 256 else values  # NumPy's own integers are wide
     elif values.dtype != np.uint8:
         raise ImageError(f"its values are {values.dtype}; use integers or floats")
-    return Picture([_fitted(np.ascontiguousarray(values), rules)], flat=flat)
+    return Picture([_fit(np.ascontiguousarray(values), rules)], flat=flat)
 
 
-def _upright(array: Array, orientation: int) -> Array:
+def _turn_upright(array: Array, orientation: int) -> Array:
     """Undoes an EXIF orientation, 1–8."""
     if orientation in (5, 6, 7, 8):
         array = array.transpose(1, 0, 2)

@@ -30,18 +30,18 @@ def to_array(tensor: Tensor, dtype: Any = np.uint8) -> Array:
     return scaled.transpose(1, 2, 0).astype(dtype)
 
 
-def grid(columns: Sequence[Tensor]) -> Array:
+def build_grid(columns: Sequence[Tensor]) -> Array:
     """Images side by side for the eye: columns of (B, C, H, W) in [-1, 1] → one RGB array, B rows high."""
-    shown = [_shown(column.detach().to("cpu", torch.float32)) for column in columns]
+    shown = [_to_rgb(column.detach().to("cpu", torch.float32)) for column in columns]
     cells = torch.stack(shown, dim=1).flatten(0, 1)  # (B * columns, 3, H, W)
     return to_array(make_grid(cells, nrow=len(shown), padding=2, pad_value=1.0))
 
 
-def sheet(images: Array) -> Array:
+def build_sheet(images: Array) -> Array:
     """Images for the eye: (rows, columns, H, W, C), uint8, → one RGB array."""
-    return grid([torch.stack([to_tensor(image) for image in column]) for column in images.swapaxes(0, 1)])
+    return build_grid([torch.stack([to_tensor(image) for image in column]) for column in images.swapaxes(0, 1)])
 
 
-def _shown(images: Tensor) -> Tensor:
+def _to_rgb(images: Tensor) -> Tensor:
     """Any number of channels → 3 that can be looked at: gray repeated, else the first three."""
     return images[:, :3] if images.shape[1] >= 3 else images[:, :1].expand(-1, 3, -1, -1)

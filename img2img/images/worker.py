@@ -19,13 +19,13 @@ from PIL import Image
 
 from img2img.images.arrays import ImageError
 from img2img.images.labels import read_indices
-from img2img.images.reading import Picture, Rules, pixels_of, read_picture
+from img2img.images.reading import Picture, Rules, count_pixels, read_picture
 
 
 def answer(task: str, path: Path, rules: Rules, out: BinaryIO) -> None:
     """Does one task, ``pixels``, ``picture`` or ``indices``, and writes its answer."""
     if task == "pixels":
-        _write(out, {"pixels": pixels_of(path, rules)})
+        _write(out, {"pixels": count_pixels(path, rules)})
         return
     try:
         picture = read_picture(path, rules) if task == "picture" else Picture([read_indices(path, rules)])

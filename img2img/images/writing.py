@@ -10,18 +10,18 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from img2img.files import write_whole
+from img2img.core.files import write_whole
 from img2img.images.arrays import (
     Array,
     ImageError,
-    over_white,
+    composite_over_white,
+    convert_channels,
     split_alpha,
     to_8_bit,
     to_16_bit,
     to_pil,
-    with_channels,
 )
-from img2img.images.reading import TEXT_TAGS, Picture, reason
+from img2img.images.reading import TEXT_TAGS, Picture, explain_failure
 
 SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
 ARRAY_SUFFIX = ".npy"
@@ -59,12 +59,12 @@ def write_picture(path: Path, picture: Picture, quality: int = 95, replace: bool
         )
     try:
         refuse_frames(suffix, picture)
-        frames = [_held(suffix, frame, len(picture.frames)) for frame in picture.frames]
-        data = _encoded(suffix, frames, picture, quality)
+        frames = [_fit_format(suffix, frame, len(picture.frames)) for frame in picture.frames]
+        data = _encode(suffix, frames, picture, quality)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except (OSError, ValueError, MemoryError, cv2.error, struct.error) as error:
-        raise ImageError(f"{path} can't be encoded: {reason(error)}.") from None
+        raise ImageError(f"{path} can't be encoded: {explain_failure(error)}.") from None
     write_whole(path, data, replace)
 
 
@@ -81,7 +81,7 @@ def refuse_frames(suffix: str, picture: Picture) -> None:
         )
 
 
-def _held(suffix: str, frame: Array, frames: int) -> Array:
+def _fit_format(suffix: str, frame: Array, frames: int) -> Array:
     """A frame with the depth and channels that a format can hold."""
     if suffix == ARRAY_SUFFIX:
         return frame
@@ -89,10 +89,10 @@ def _held(suffix: str, frame: Array, frames: int) -> Array:
         frame = to_16_bit(frame)
     if suffix not in DEEP or (suffix == ".png" and frames > 1):
         frame = to_8_bit(frame)
-    return over_white(frame) if suffix in OPAQUE else frame
+    return composite_over_white(frame) if suffix in OPAQUE else frame
 
 
-def _encoded(suffix: str, frames: list[Array], picture: Picture, quality: int) -> bytes:
+def _encode(suffix: str, frames: list[Array], picture: Picture, quality: int) -> bytes:
     buffer = io.BytesIO()
     if suffix == ARRAY_SUFFIX:
         np.save(
@@ -100,7 +100,7 @@ def _encoded(suffix: str, frames: list[Array], picture: Picture, quality: int) -
         )
         return buffer.getvalue()
     deep = any(frame.dtype != np.uint8 and frame.shape[2] > 1 for frame in frames)
-    icc = _fitting_profile(picture.icc, frames)
+    icc = _select_profile(picture.icc, frames)
     if deep and suffix in PAGES:
         return _deep_tiff(frames, picture, icc)
     if deep:
@@ -120,11 +120,11 @@ def _encoded(suffix: str, frames: list[Array], picture: Picture, quality: int) -
         and suffix not in (".bmp", ".gif")
         and (len(picture.exif) < 65000 or suffix not in (".jpg", ".jpeg"))
     ):
-        options["exif"] = _texts_as_bytes(picture.exif) if suffix in PAGES else picture.exif
+        options["exif"] = _encode_texts(picture.exif) if suffix in PAGES else picture.exif
     if picture.dpi and suffix not in (".webp", ".gif"):
         options["dpi"] = picture.dpi
     if suffix == ".gif":
-        images = [_with_palette(image) for image in images]
+        images = [_quantise(image) for image in images]
     if len(images) > 1:
         options |= {"save_all": True, "append_images": images[1:]}
         if suffix not in PAGES:
@@ -139,7 +139,7 @@ def _encoded(suffix: str, frames: list[Array], picture: Picture, quality: int) -
     return buffer.getvalue()
 
 
-def _texts_as_bytes(block: bytes) -> Image.Exif:
+def _encode_texts(block: bytes) -> Image.Exif:
     """EXIF data for Pillow's TIFFs, in which it would replace what is not ASCII."""
     exif = Image.Exif()
     exif.load(block)
@@ -149,7 +149,7 @@ def _texts_as_bytes(block: bytes) -> Image.Exif:
     return exif
 
 
-def _with_palette(image: Image.Image) -> Image.Image:
+def _quantise(image: Image.Image) -> Image.Image:
     """At most 256 colours, exact if there are no more; alpha becomes all or nothing."""
     if image.mode == "LA":
         image = image.convert("RGBA")
@@ -162,7 +162,7 @@ def _with_palette(image: Image.Image) -> Image.Image:
     return flat
 
 
-def _fitting_profile(icc: bytes, frames: list[Array]) -> bytes:
+def _select_profile(icc: bytes, frames: list[Array]) -> bytes:
     colours = {split_alpha(frame)[0].shape[2] for frame in frames}
     return icc if colours == {{b"GRAY": 1, b"RGB ": 3}.get(icc[16:20])} else b""
 
@@ -170,7 +170,7 @@ def _fitting_profile(icc: bytes, frames: list[Array]) -> bytes:
 def _deep_png(array: Array, picture: Picture, icc: bytes) -> bytes:
     """16-bit colour by OpenCV, with the metadata put between its first chunk and the others (PNG, §5.6)."""
     if array.shape[2] == 2:
-        array = with_channels(array, 4)  # OpenCV writes no gray with alpha
+        array = convert_channels(array, 4)  # OpenCV writes no gray with alpha
     order = [2, 1, 0] if array.shape[2] == 3 else [2, 1, 0, 3]
     done, data = cv2.imencode(".png", np.ascontiguousarray(array[..., order]))
     if not done:
@@ -193,12 +193,12 @@ def _deep_tiff(frames: list[Array], picture: Picture, icc: bytes) -> bytes:
     """Colour of 16 bits or floats, which Pillow can't write; of the EXIF data, texts are kept."""
     import tifffile
 
-    exif = _texts_as_bytes(picture.exif) if picture.exif else {}
+    exif = _encode_texts(picture.exif) if picture.exif else {}
     tags = [(tag, "s", 0, exif[tag], True) for tag in TEXT_TAGS if isinstance(exif.get(tag), bytes)]
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         for frame in frames:
-            frame = with_channels(frame, 4) if frame.shape[2] == 2 else frame  # OpenCV reads no gray with alpha
+            frame = convert_channels(frame, 4) if frame.shape[2] == 2 else frame  # OpenCV reads no gray with alpha
             colour = frame.shape[2] >= 3
             writer.write(
                 frame if colour else frame[..., 0], photometric="rgb" if colour else "minisblack", compression="zlib",

@@ -13,27 +13,27 @@ from rich.progress import Progress, ProgressColumn, Task
 from rich.text import Text
 from torch import Tensor
 
-from img2img.data.folders import Direction
-from img2img.errors import UsageError, UserError
-from img2img.files import ExistsError
+from img2img.core.device import tune_allocator
+from img2img.core.errors import UsageError, UserError
+from img2img.core.files import ExistsError
+from img2img.core.processes import ProcessRank, join_processes
+from img2img.data.base import Direction
 from img2img.images import Picture, Rules, refuse_frames, write_picture
 from img2img.images.decoder import Decoder, Decoders
-from img2img.inference.engine import SMALL, DType, Engine, exact_enough
-from img2img.inference.maps import Maps
-from img2img.inference.pipeline import THREADS, Item, Pipeline
-from img2img.inference.plan import READ, Job, make_folders, plan
+from img2img.inference.batching import THREADS, Item, Pipeline
+from img2img.inference.engine import SMALL, DType, Engine, allows_half_precision
+from img2img.inference.label_maps import LabelMapReader
+from img2img.inference.plan import READ, Job, make_folders, plan_jobs
 from img2img.inference.report import Outcome, Report, Stopped
-from img2img.inference.share import Share, take_share
 from img2img.interop import is_onnx, load_translator
 from img2img.interop.onnx import OnnxGenerator
-from img2img.machine import tune_allocator
-from img2img.translator import BlendedWarning, Mode, Style, Translator
+from img2img.models import BlendedWarning, Mode, Style, Translator
 
 LABELS = re.compile(r"(^|_)labels?$")
 Existing = Literal["fail", "skip", "overwrite"]
 Frames = Literal["all", "first"]
 
-NEIGHBOURS = 64  # inputs, of which those of equal size share batches
+NEIGHBOURS = 64  # inputs, of which those of equal size rank batches
 FIRST = 20  # inputs, of which one that can be read decides on bf16
 
 
@@ -68,8 +68,8 @@ def convert(
 ) -> Report:
     """Translates a file or a folder of images, with its sub-folders; the outputs have the inputs' sizes and names.
 
-    Decoding, in processes of its own, and encoding run beside the network, and images of equal size share a batch. Under
-    `accelerate launch` the processes share the files, and each gets the report of all.
+    Decoding, in processes of its own, and encoding run beside the network, and images of equal size rank a batch. Under
+    `accelerate launch` the processes rank the files, and each gets the report of all.
 
     Args:
         translator: one that is loaded, or the folder of one, or of a run.
@@ -126,9 +126,9 @@ def convert(
     if isinstance(translator, Translator) and direction not in (None, translator.config.direction):
         raise UsageError(f"direction {direction}: this translator is for {translator.config.direction}.")
     report = Report()
-    jobs = plan(source, target, suffix, report)
-    share, place = take_share("cpu" if by_onnx else device)
-    report.process = share.index
+    jobs = plan_jobs(source, target, suffix, report)
+    rank, place = join_processes("cpu" if by_onnx else device)
+    report.process = rank.index
     rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
     decoders = Decoders(THREADS + 1, rules, int(file_memory * 2**30), timeout)  # they start while others load
     files = _Files(decoders, metadata, quality, existing)
@@ -136,21 +136,21 @@ def convert(
         if not isinstance(translator, Translator):
             translator = load_translator(translator, place, direction=direction)
         translator = translator if style is None else translator.with_style(style)
-        files.maps = Maps.of(translator.config, source, None if instances is None else Path(instances))
+        files.maps = LabelMapReader.of(translator.config, source, None if instances is None else Path(instances))
         sample = files.sample(translator, jobs) if dtype == "auto" else None
         computing = Engine(translator, mode or translator.config.mode, dtype, compile, sample)
         report.notes += [computing.note] if computing.note else []
         if translator.config.classes is None and LABELS.search(source.name):
             report.notes.append(f"{source} is called as folders of label maps are; this translator takes images.")
         make_folders(target if source.is_dir() else target.parent, {job.target.parent for job in jobs})
-        lists = share.of(jobs, NEIGHBOURS)
+        lists = rank.split(jobs, NEIGHBOURS)
         outcomes = {job: _existing(job, existing) for neighbours in lists for job in neighbours}
         skipped = {job for job, outcome in outcomes.items() if outcome}
         pipeline = Pipeline(
             computing, files.read, files.write, files.pixels, lambda job: job not in skipped, seed, tile, batch_size
         )
         try:
-            _through(pipeline, files, share, outcomes, lists, report, progress)
+            _through(pipeline, files, rank, outcomes, lists, report, progress)
         except KeyboardInterrupt:
             report.outcomes += filter(None, outcomes.values())
             raise Stopped(report) from None
@@ -158,7 +158,7 @@ def convert(
         decoders.close()
     order = {str(job.source): place for place, job in enumerate(jobs)}
     report.outcomes += sorted(
-        share.gathered(list(filter(None, outcomes.values()))), key=lambda outcome: order.get(outcome.source, len(order))
+        rank.gather(list(filter(None, outcomes.values()))), key=lambda outcome: order.get(outcome.source, len(order))
     )
     report.times = pipeline.times
     return report
@@ -177,7 +177,7 @@ class _Files:
         self.bad: dict[Job, UserError] = {}
         """What is wrong with inputs that were tried before."""
         self.truncated: set[Job] = set()
-        self.maps: Maps | None = None
+        self.maps: LabelMapReader | None = None
         """How label maps are read, if they are what is read."""
 
     def pixels(self, job: Job) -> int:
@@ -265,16 +265,16 @@ def _refuse_numbers(given: dict[str, int | None]) -> None:
 def _through(
     pipeline: Pipeline[Job],
     files: _Files,
-    share: Share,
+    rank: ProcessRank,
     outcomes: dict[Job, Outcome | None],
     lists: list[Sequence[Job]],
     report: Report,
     progress: bool,
 ) -> None:
-    """Sends this process' share of the jobs through the pipeline; fills in their outcomes."""
+    """Sends this process' rank of the jobs through the pipeline; fills in their outcomes."""
     columns = *Progress.get_default_columns(), _Speed()
-    what = "converting" if share.count == 1 else f"converting a {share.count}th"
-    shown = progress and share.index == 0
+    what = "converting" if rank.count == 1 else f"converting a {rank.count}th"
+    shown = progress and rank.index == 0
     with Progress(*columns, transient=True, disable=not shown) as bar, _blended(report), torch.inference_mode():
         total, left = len(outcomes), list(outcomes.values()).count(None)
         task = bar.add_task(what, total=total, completed=total - left)
@@ -321,7 +321,7 @@ def _outcome(item: Item[Job], engine: Engine, files: _Files) -> Outcome:
     if item.error is None:
         return Outcome(
             *names, "done", "", files.note(item.key), item.width, item.height, item.frames, item.bits, engine.mode,
-            engine.dtype if exact_enough(item.bits, item.height, item.width) or engine.for_16_bits_too else "fp32",
+            engine.dtype if allows_half_precision(item.bits, item.height, item.width) or engine.for_16_bits_too else "fp32",
             round(item.decode + item.network + item.encode, 4),
         )  # fmt: skip
     if isinstance(item.error, ExistsError) and files.existing == "skip":

@@ -9,12 +9,11 @@ from typing import Literal
 import torch
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torchmetrics.functional.image import peak_signal_noise_ratio
 
-from img2img.errors import UsageError, UserError
+from img2img.core.device import choose_precision
+from img2img.core.errors import UsageError, UserError
 from img2img.interop.onnx import OnnxGenerator
-from img2img.machine import choose_precision
-from img2img.translator import Mode, Translator
+from img2img.models import Mode, Translator
 
 DType = Literal["auto", "fp32", "bf16", "fp16"]
 TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -22,7 +21,7 @@ SMALL = 32  # pixels a side
 CLOSE_ENOUGH = 40.0  # dB of PSNR between bf16 and fp32
 
 
-def exact_enough(bits: int, height: int, width: int) -> bool:
+def allows_half_precision(bits: int, height: int, width: int) -> bool:
     """Whether bf16 will do: not for more than 8 bits, nor where a norm's statistics are those of a few pixels."""
     return bits == 8 and min(height, width) >= SMALL
 
@@ -73,17 +72,13 @@ class Engine:
             and mode == "eval"
             and choose_precision("auto", translator.device) == "bf16"
         ):
-            half = faster(translator, mode, "bf16", compile)
-            near = (
-                math.inf
-                if sample is None
-                else float(peak_signal_noise_ratio(half(sample), translator(sample), (-1.0, 1.0)))
-            )
+            half = optimise(translator, mode, "bf16", compile)
+            near = math.inf if sample is None else _psnr(half(sample), translator(sample))
             if near >= CLOSE_ENOUGH:
                 self.dtype, self.for_8_bits, self.for_16_bits_too = "bf16", half, False
                 return
             self.note = f"Computing in fp32: on the first image, bf16 comes only within {near:.0f} dB of it (--dtype bf16 insists)."
-        self.for_8_bits, self.for_16_bits_too = faster(translator, mode, self.dtype, compile), True
+        self.for_8_bits, self.for_16_bits_too = optimise(translator, mode, self.dtype, compile), True
 
     def chosen(self, bits: int, height: int, width: int) -> Translator:
         """What translates images of so many bits and this size.
@@ -94,15 +89,22 @@ class Engine:
         generator = self.translator.generator
         if isinstance(generator, OnnxGenerator) and not generator.raw and bits > 8:
             raise UserError("this ONNX file takes 8-bit images; one that is exported with --raw takes 16 bits, too")
-        return self.for_8_bits if exact_enough(bits, height, width) else self.for_16_bits
+        return self.for_8_bits if allows_half_precision(bits, height, width) else self.for_16_bits
 
     @cached_property
     def for_16_bits(self) -> Translator:
         """bf16 has fewer than 16 bits, so that it would leave bands: only who asks for it gets it."""
-        return self.for_8_bits if self.for_16_bits_too else faster(self.translator, self.mode, "fp32", self.compile)
+        return self.for_8_bits if self.for_16_bits_too else optimise(self.translator, self.mode, "fp32", self.compile)
 
 
-def faster(translator: Translator, mode: Mode, dtype: Literal["fp32", "bf16", "fp16"], compile: bool) -> Translator:
+def _psnr(image: Tensor, truth: Tensor) -> float:
+    """In dB, of values in [-1, 1]."""
+    from torchmetrics.functional.image import peak_signal_noise_ratio  # slow to import
+
+    return float(peak_signal_noise_ratio(image, truth, (-1.0, 1.0)))
+
+
+def optimise(translator: Translator, mode: Mode, dtype: Literal["fp32", "bf16", "fp16"], compile: bool) -> Translator:
     """A copy of a translator that computes the same in another dtype, folded and in a faster layout; see `Engine`."""
     if isinstance(translator.generator, OnnxGenerator):
         return translator

@@ -3,7 +3,6 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,30 +10,22 @@ import torch
 from rich.progress import track
 from torch import Tensor, nn
 
-from img2img.data.dataset import validation_pair
-from img2img.data.folders import (
-    LABEL_LAYOUTS,
-    Direction,
-    Pair,
-    PairedFolder,
-    Split,
-    find_pairs,
-    match,
-    no_pairs_sentence,
-)
-from img2img.data.labelled import find_labelled
+from img2img.core.device import choose_device, tune_allocator
+from img2img.core.downloads import announce
+from img2img.core.errors import UsageError, UserError
+from img2img.core.files import write_whole
+from img2img.data.base import Direction, Pair
+from img2img.data.labelled import find_labelled, read_labelled_validation_pair
+from img2img.data.layouts import LABEL_LAYOUTS, Split
+from img2img.data.paired import PairedFolder, explain_no_pairs, find_pairs, match, read_validation_pair
 from img2img.data.unpaired import find_unpaired
-from img2img.downloads import announce
-from img2img.errors import UsageError, UserError
-from img2img.files import write_whole
 from img2img.images import Array, read_image
 from img2img.interop import load_translator
-from img2img.machine import choose_device, tune_allocator
 from img2img.metrics.distribution import FEWEST, Features, choose_features, distances, make_extractor
 from img2img.metrics.distribution import features as features_of
 from img2img.metrics.paired import Scores, finite, mean, score
 from img2img.metrics.segmentation import Agreement, Segmenter
-from img2img.translator import Mode, Translator, TranslatorConfig, has_both_directions
+from img2img.models import Mode, Translator, TranslatorConfig, has_both_directions
 
 
 @dataclass
@@ -117,16 +108,19 @@ def evaluate(
     pairs, targets = splits[chosen].pairs, [pair.target for pair in splits[chosen].pairs]
     if not pairs:
         if features is None:
-            raise UsageError(f"{no_pairs_sentence(splits[chosen])} --features auto compares the two sides as sets.")
+            raise UsageError(f"{explain_no_pairs(splits[chosen])} --features auto compares the two sides as sets.")
         sides = find_unpaired(Path(data), direction=direction or config.direction)[chosen]
         pairs, targets = [Pair(file.stem, file, file) for file in sides.sources], sides.targets
     sets = _Sets(features, feature_weights, translator.device) if features else None
     paired = bool(splits[chosen].pairs)
     agreement = _Agreements(segmenter, translator) if segmenter is not None else None
-    read = partial(validation_pair, size=size, resize=config.resize, out_channels=translator.out_channels)
+    read_pair = read_validation_pair if config.classes is None else read_labelled_validation_pair
+
+    def read(pair: Pair, in_channels: int) -> tuple[Array, Array]:
+        return read_pair(pair, size, config.resize, in_channels, translator.out_channels)
 
     def both(pair: Pair) -> tuple[Scores | None, Scores | None]:
-        source, target = read(pair, in_channels=translator.in_channels)
+        source, target = read(pair, translator.in_channels)
         done = translator(source, mode=mode, seed=seed)
         if sets:
             sets.add(done, None if pair.labels else source, target if paired else None)
@@ -145,7 +139,7 @@ def evaluate(
     if sets:
         if not paired:
             for file in targets:
-                sets.truth.append(sets.look(read(Pair(file.stem, file, file), in_channels=translator.out_channels)[1]))
+                sets.truth.append(sets.look(read(Pair(file.stem, file, file), translator.out_channels)[1]))
         evaluation.about["features"] = sets.kind
         evaluation.metrics |= sets.distances(sets.images)
         if "kid" not in evaluation.metrics:
@@ -224,7 +218,7 @@ def compare(images: Path | str, truth: Path | str, *, progress: bool = False) ->
             raise UsageError(f"{folder}: there is no such folder.")
     found = match(*folders)
     if not found.pairs:
-        raise UsageError(no_pairs_sentence(found))
+        raise UsageError(explain_no_pairs(found))
 
     def one(pair: Pair) -> tuple[Scores, None]:
         return score(read_image(pair.source), read_image(pair.target)), None

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
-from img2img.errors import UsageError
-from img2img.files import sweep
+from img2img.core.errors import UsageError
+from img2img.core.files import remove_leftovers
 from img2img.images import ARRAY_SUFFIX, SUFFIXES
 from img2img.inference.report import Outcome, Report
 
@@ -25,7 +25,7 @@ class Job:
     """If its name is not the one that one would expect."""
 
 
-def plan(source: Path, target: Path, suffix: str | None, report: Report) -> list[Job]:
+def plan_jobs(source: Path, target: Path, suffix: str | None, report: Report) -> list[Job]:
     """All inputs with their targets, in the order of their names; what can't be an input goes into the report.
 
     Args:
@@ -45,14 +45,14 @@ def plan(source: Path, target: Path, suffix: str | None, report: Report) -> list
     if not source.exists():
         raise UsageError(f"{source} does not exist; give an image or a folder of images.")
     if not source.is_dir():
-        return [_one(source, target, suffix)]
+        return [_plan_file(source, target, suffix)]
     if target.is_file():
         raise UsageError(f"{target} is a file, but {source} is a folder; give a folder.")
-    if _real(target) == _real(source):
+    if _real_path(target) == _real_path(source):
         raise UsageError(f"{target} is the source folder itself; give another target.")
     jobs: list[Job] = []
     taken: set[Path] = set()
-    inputs = list(_inputs(source, target, report))
+    inputs = list(_find_inputs(source, target, report))
     wish = {file: file.with_suffix(suffix) if suffix else file for file in inputs}
     often = Counter(wish.values())
     for file in sorted(inputs, key=lambda file: wish[file] != file):  # who has the suffix already keeps its name
@@ -66,9 +66,9 @@ def plan(source: Path, target: Path, suffix: str | None, report: Report) -> list
         jobs.append(Job(file, goal, note))
     place = {file: number for number, file in enumerate(inputs)}
     jobs.sort(key=lambda job: place[job.source])
-    sources = {_real(job.source) for job in jobs}
+    sources = {_real_path(job.source) for job in jobs}
     for job in jobs:
-        if _real(job.target) in sources:
+        if _real_path(job.target) in sources:
             raise UsageError(
                 f"{job.target} is an input, which what {job.source} becomes would replace; give another target."
             )
@@ -77,7 +77,7 @@ def plan(source: Path, target: Path, suffix: str | None, report: Report) -> list
     return jobs
 
 
-def _one(source: Path, target: Path, suffix: str | None) -> Job:
+def _plan_file(source: Path, target: Path, suffix: str | None) -> Job:
     if not source.is_file():
         raise UsageError(f"{source} is neither a file nor a folder.")
     folder = target.is_dir()
@@ -88,7 +88,7 @@ def _one(source: Path, target: Path, suffix: str | None) -> Job:
         target = target.with_suffix(suffix) if target.suffix.lower() in READ else target.with_name(target.name + suffix)
     if target.suffix.lower() not in READ:
         raise UsageError(f"{target}: give a file that ends with one of {', '.join(READ)}, or a folder that exists.")
-    if target.exists() and _real(target) == _real(source):
+    if target.exists() and _real_path(target) == _real_path(source):
         raise UsageError(f"{target} is the source itself; give another target.")
     return Job(source, target)
 
@@ -106,15 +106,15 @@ def make_folders(target: Path, folders: set[Path]) -> None:
     for folder in [target, *folders]:
         try:
             folder.mkdir(parents=True, exist_ok=True)
-            sweep(folder)
+            remove_leftovers(folder)
         except OSError as error:
             if folder == target:
                 raise UsageError(f"{folder} can't be made: {error.strerror}.") from None
 
 
-def _inputs(source: Path, target: Path, report: Report) -> Iterator[Path]:
+def _find_inputs(source: Path, target: Path, report: Report) -> Iterator[Path]:
     """The images below a folder, but for those below the target, and links that lead out of the folder."""
-    inside, outputs = _real(source), _real(target)
+    inside, outputs = _real_path(source), _real_path(target)
 
     def unlisted(error: OSError) -> None:
         report.outcomes.append(Outcome(str(error.filename), "", "failed", f"can't be listed: {error.strerror}"))
@@ -125,22 +125,22 @@ def _inputs(source: Path, target: Path, report: Report) -> Iterator[Path]:
             if link.is_symlink() and name[0] != ".":  # os.walk doesn't follow it, so that loops don't hang
                 report.outcomes.append(Outcome(str(link), "", "skipped", "a link to a folder, which is not followed"))
         report.ignored.update("hidden" for name in folders if name.startswith("."))
-        folders[:] = sorted(name for name in folders if name[0] != "." and _real(Path(root, name)) != outputs)
+        folders[:] = sorted(name for name in folders if name[0] != "." and _real_path(Path(root, name)) != outputs)
         for name in sorted(names):
             file = Path(root, name)
             if name.startswith("."):
                 report.ignored["hidden"] += 1
             elif file.suffix.lower() not in READ:
                 report.ignored[file.suffix.lower() or "without a suffix"] += 1
-            elif refusal := _refusal(file, inside):
+            elif refusal := _explain_refusal(file, inside):
                 report.outcomes.append(Outcome(str(file), "", *refusal))  # type: ignore[arg-type]
             else:
                 yield file
 
 
-def _refusal(file: Path, inside: Path) -> tuple[str, str] | None:
+def _explain_refusal(file: Path, inside: Path) -> tuple[str, str] | None:
     """Why a file is no input: it leads out of the source folder, or nowhere, or is none."""
-    if file.is_symlink() and not _real(file).is_relative_to(inside):
+    if file.is_symlink() and not _real_path(file).is_relative_to(inside):
         return "skipped", "a link that leads out of the source folder"
     try:
         regular = stat.S_ISREG(file.stat().st_mode)
@@ -149,5 +149,5 @@ def _refusal(file: Path, inside: Path) -> tuple[str, str] | None:
     return None if regular else ("failed", "no file, but a pipe, socket or device")
 
 
-def _real(path: Path) -> Path:
+def _real_path(path: Path) -> Path:
     return Path(os.path.realpath(path))  # Path.resolve raises on loops of links

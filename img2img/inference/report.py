@@ -6,9 +6,9 @@ from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Literal
 
-from img2img.errors import listed
-from img2img.files import write_whole
-from img2img.inference.pipeline import Times
+from img2img.core.errors import list_some
+from img2img.core.files import write_whole
+from img2img.inference.batching import Times
 
 Status = Literal["done", "skipped", "failed"]
 
@@ -73,7 +73,7 @@ class Report:
             f"{self.count('skipped')} skipped",
             f"{self.count('failed')} failed",
         ]
-        kinds = listed([f"{number} {kind}" for kind, number in self.ignored.most_common()], 3)
+        kinds = list_some([f"{number} {kind}" for kind, number in self.ignored.most_common()], 3)
         return ", ".join(counts) + (f"; of other files left alone: {kinds}" if kinds else "")
 
     def remarks(self, most: int = 20) -> list[str]:
@@ -109,6 +109,6 @@ def _lines(what: str, entries: list[tuple[str, str]], most: int) -> list[str]:
         alike.setdefault(reason, []).append(source)
     lines = []
     for reason, sources in list(alike.items())[:most]:
-        where = "" if reason.startswith(sources[0]) else f"{listed(sources, 2)}: "
+        where = "" if reason.startswith(sources[0]) else f"{list_some(sources, 2)}: "
         lines.append(f"{what}: {where}{reason}")
     return lines + ([f"(and {len(alike) - most} more; --report FILE lists all)"] if len(alike) > most else [])

@@ -6,10 +6,10 @@ from typing import Literal
 
 import numpy as np
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.images import Array, Picture, write_image, write_picture
-from img2img.images.tensors import sheet
-from img2img.translator import Sampler
+from img2img.images.tensors import build_sheet
+from img2img.models import NoiseGenerator
 
 COLUMNS = 10  # of the sheet
 MOST_SHOWN = 100
@@ -19,7 +19,7 @@ Ticker = Callable[[int], None]
 
 
 def sample(
-    sampler: Sampler,
+    sampler: NoiseGenerator,
     output: Path | str,
     *,
     count: int = 64,
@@ -69,7 +69,7 @@ def sample(
         raise UsageError(f"--count {count}: ask for at least 1.")
     if sweep is not None:
         rows = sampler.sweep(sweep, count, steps=10 if steps is None else steps, seed=seed, truncation=truncation)
-        files: dict[str, Array | Picture] = {f"sweep{sweep}.png": sheet(rows)}
+        files: dict[str, Array | Picture] = {f"sweep{sweep}.png": build_sheet(rows)}
     elif interpolate is not None:
         if len(labels) > 1:
             raise UsageError("--interpolate: one --label is enough.")
@@ -78,15 +78,15 @@ def sample(
         files = {f"step{number:04d}.png": image for number, image in enumerate(walk)}
         there_and_back = [*walk, *walk[-2:0:-1]]
         files["walk.gif"] = Picture(there_and_back, durations=[FRAME] * len(there_and_back))
-        files["sheet.png"] = sheet(walk[None])
+        files["sheet.png"] = build_sheet(walk[None])
     else:
-        return _singles(sampler, folder, range(seed, seed + count), labels, truncation, overwrite, advance)
+        return _sample_single(sampler, folder, range(seed, seed + count), labels, truncation, overwrite, advance)
     _refuse_existing(folder, list(files), overwrite)
-    return _written(folder, files)
+    return _write(folder, files)
 
 
-def _singles(
-    sampler: Sampler,
+def _sample_single(
+    sampler: NoiseGenerator,
     folder: Path,
     seeds: range,
     labels: Sequence[int | str],
@@ -105,16 +105,16 @@ def _singles(
         part = slice(start, start + AT_ONCE)
         noise = sampler.noise(seeds[part], truncation)
         images = sampler.images(noise, None if numbers is None else numbers[part], truncation)
-        written += _written(folder, dict(zip(names[part], images, strict=True)))
+        written += _write(folder, dict(zip(names[part], images, strict=True)))
         shown += list(images)[: max(0, MOST_SHOWN - len(shown))]
         advance(len(images))
     columns = min(COLUMNS, len(shown))
     blank = [np.full_like(shown[0], 255)] * (-len(shown) % columns)
     cells = np.stack([*shown, *blank])
-    return written + _written(folder, {"sheet.png": sheet(cells.reshape(-1, columns, *cells.shape[1:]))})
+    return written + _write(folder, {"sheet.png": build_sheet(cells.reshape(-1, columns, *cells.shape[1:]))})
 
 
-def _written(folder: Path, files: Mapping[str, Array | Picture]) -> list[Path]:
+def _write(folder: Path, files: Mapping[str, Array | Picture]) -> list[Path]:
     for name, content in files.items():
         if isinstance(content, Picture):
             write_picture(folder / name, content)

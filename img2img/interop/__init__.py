@@ -3,21 +3,29 @@
 from img2img.interop.exporting import export_reference
 from img2img.interop.importing import (
     Imported,
-    Known,
-    as_translator,
+    ImportOptions,
+    build_translator,
     import_file,
     load_discriminator,
     save_discriminator,
 )
-from img2img.interop.loading import is_onnx, is_weights, load, load_translator, local, makes_noise_into_images, tell
+from img2img.interop.loading import (
+    is_onnx,
+    is_weights,
+    load,
+    load_translator,
+    makes_images_from_noise,
+    print_assumptions,
+    resolve_model,
+)
 from img2img.interop.recognise import FAMILIES, Found, read_network
 
 __all__ = [
     "FAMILIES",
     "Found",
+    "ImportOptions",
     "Imported",
-    "Known",
-    "as_translator",
+    "build_translator",
     "export_reference",
     "import_file",
     "is_onnx",
@@ -25,9 +33,9 @@ __all__ = [
     "load",
     "load_discriminator",
     "load_translator",
-    "local",
-    "makes_noise_into_images",
+    "makes_images_from_noise",
+    "print_assumptions",
     "read_network",
+    "resolve_model",
     "save_discriminator",
-    "tell",
 ]

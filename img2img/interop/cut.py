@@ -3,17 +3,10 @@
 import torch
 from torch import Tensor
 
-from img2img.interop.cyclegan import (
-    discriminator,
-    generator,
-    patch_guess,
-    patch_layers,
-    resnet_guess,
-    resnet_layers,
-)
+from img2img.interop.cyclegan import discriminator, generator, patch_guess, patch_layers, resnet_guess, resnet_layers
 from img2img.interop.family import Family, Guess, Shapes
 from img2img.networks import ResNetConfig
-from img2img.networks.patchgan import PatchGANConfig
+from img2img.networks.discriminators.patchgan import PatchGANConfig
 
 PROJECT = "contrastive-unpaired-translation"
 

@@ -2,23 +2,23 @@
 
 from typing import Any, cast
 
-from img2img.interop.family import Family, Guess, Shapes, convolutions, index, norm_of, norm_said
+from img2img.interop.family import Family, Guess, Shapes, convolutions, explain_norm, guess_norm, index_keys
 from img2img.networks import ResNetConfig, UNetConfig, build_discriminator, build_generator
-from img2img.networks.blocks import Norm
-from img2img.networks.patchgan import PatchGANConfig, PixelGANConfig
+from img2img.networks.discriminators.patchgan import PatchGANConfig, PixelGANConfig
+from img2img.networks.layers import Norm
 
 PROJECT = "pytorch-CycleGAN-and-pix2pix"
 
 
 def resnet_guess(shapes: Shapes) -> Guess | None:
     """A ResNet's architecture, of this project or of CUT, whose layers that blur shift the numbers of the others."""
-    layers = index(shapes, "model.")
+    layers = index_keys(shapes, "model.")
     blocks = [number for number, rest in layers.items() if rest.startswith("conv_block.")]
     stem, convs = shapes.get("model.1.weight", ()), convolutions(shapes, "model.")
     if len(stem) != 4 or stem[2:] != (7, 7) or len(convs) != 6 or "model1_1.1.weight" in shapes:
         return None
     after = blocks[-1] if blocks else 9 if convs[2] == 7 else 11
-    norm, bias = norm_of(shapes, "model.1", "model.2")
+    norm, bias = guess_norm(shapes, "model.1", "model.2")
     first = f"model.{blocks[0]}.conv_block." if blocks else ""
     inside = convolutions(shapes, first) if blocks else []
     padding = "zero" if inside[:1] == [0] else "reflect"
@@ -35,7 +35,7 @@ def resnet_guess(shapes: Shapes) -> Guess | None:
         upsampling="transpose" if convs[3] == after + 1 else "blur",
         padding=padding,  # type: ignore[arg-type]
     )
-    assumed = norm_said(norm, bias)
+    assumed = explain_norm(norm, bias)
     if padding == "reflect" and blocks:
         assumed += ("padding: reflect, as published (--padding)",)
     if dropout:
@@ -77,7 +77,7 @@ def unet_guess(shapes: Shapes) -> Guess | None:
     while f"{_level(depth)}.1.weight" in shapes:
         depth += 1
     head = shapes.get("model.model.3.weight", (0, 3))
-    norm, _ = norm_of(shapes, "model.model.0", f"{_level(1)}.2" if depth > 2 else f"{_level(1)}.4")
+    norm, _ = guess_norm(shapes, "model.model.0", f"{_level(1)}.2" if depth > 2 else f"{_level(1)}.4")
     bias = "model.model.0.bias" in shapes
     config = UNetConfig(
         in_channels=outermost[1],
@@ -93,7 +93,7 @@ def unet_guess(shapes: Shapes) -> Guess | None:
         if depth > 5
         else ()
     )
-    return Guess(config, outermost[1], norm_said(norm, bias) + dropout)
+    return Guess(config, outermost[1], explain_norm(norm, bias) + dropout)
 
 
 def _level(depth: int) -> str:
@@ -125,7 +125,7 @@ def patch_guess(shapes: Shapes) -> Guess | None:
     if len(stem) != 4 or stem[2:] != (4, 4) or len(convs) < 3 or len(convs) > 10:
         return None
     blur = convs[1] == 3
-    norm, bias = norm_of(shapes, f"model.{convs[1]}", f"model.{convs[1] + 1}")
+    norm, bias = guess_norm(shapes, f"model.{convs[1]}", f"model.{convs[1] + 1}")
     config = PatchGANConfig(
         layers=len(convs) - 2,
         channels=stem[0],
@@ -133,7 +133,7 @@ def patch_guess(shapes: Shapes) -> Guess | None:
         bias=bias,
         downsampling="blur" if blur else "stride",
     )
-    return Guess(config, stem[1], norm_said(norm, bias))
+    return Guess(config, stem[1], explain_norm(norm, bias))
 
 
 def patch_layers(config: PatchGANConfig) -> dict[str, str]:
@@ -155,8 +155,8 @@ def _pixel_guess(shapes: Shapes) -> Guess | None:
     stem = shapes.get("net.0.weight", ())
     if len(stem) != 4 or stem[2:] != (1, 1):
         return None
-    norm, bias = norm_of(shapes, "net.2", "net.3")
-    return Guess(PixelGANConfig(channels=stem[0], norm=cast(Norm, norm), bias=bias), stem[1], norm_said(norm, bias))
+    norm, bias = guess_norm(shapes, "net.2", "net.3")
+    return Guess(PixelGANConfig(channels=stem[0], norm=cast(Norm, norm), bias=bias), stem[1], explain_norm(norm, bias))
 
 
 def _pixel_layers(config: PixelGANConfig) -> dict[str, str]:

@@ -8,16 +8,16 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from img2img.errors import UsageError
-from img2img.files import write_whole
+from img2img.core.errors import UsageError
+from img2img.core.files import write_whole
 from img2img.interop.family import Family, Guess
 from img2img.interop.importing import load_discriminator
 from img2img.interop.loading import Direction, load_translator
 from img2img.interop.onnx import needs_weights
-from img2img.interop.reading import without_spectral_norm
-from img2img.interop.recognise import FAMILIES, written
+from img2img.interop.reading import divide_spectral_norm
+from img2img.interop.recognise import FAMILIES, to_layout
+from img2img.models import Translator, read_kind
 from img2img.networks import Pix2PixHDConfig, ResNetConfig, SPADEConfig, UNetConfig
-from img2img.translator import Translator, kind_of
 
 ITERATIONS = 50  # of the search for the largest singular value
 AS_IT_WAS = 1e-5  # relative difference up to which weights count as unchanged
@@ -38,20 +38,20 @@ def export_reference(model: Path, file: Path, direction: Direction | None = None
     Raises:
         UserError: if no project has such a network, or the file can't be written.
     """
-    if model.is_dir() and (model / "config.json").is_file() and kind_of(model) == "discriminator":
+    if model.is_dir() and (model / "config.json").is_file() and read_kind(model) == "discriminator":
         found = load_discriminator(model)
-        state, notes = written(found.family, found.guess, found.network.state_dict()), [f"layout: {found.family.described}"]  # fmt: skip
+        state, notes = to_layout(found.family, found.guess, found.network.state_dict()), [f"layout: {found.family.described}"]  # fmt: skip
     else:
         translator = load_translator(model, direction=direction)
         needs_weights(translator)
-        state, notes = _of_translator(translator, translator.kept())
+        state, notes = _export_translator(translator, translator.kept())
     buffer = io.BytesIO()
     torch.save({name: tensor.contiguous() for name, tensor in state.items()}, buffer)
     write_whole(file, buffer.getvalue(), replace=overwrite)
     return notes
 
 
-def _of_translator(translator: Translator, kept: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
+def _export_translator(translator: Translator, kept: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     config: Any = translator.config.generator
     family = _family(config, translator.config.imported)
     guess = Guess(config.model_copy(update={"bias": _has_bias(family, config)}), translator.in_channels)
@@ -60,9 +60,9 @@ def _of_translator(translator: Translator, kept: Mapping[str, Tensor]) -> tuple[
             f"{family.described} has no networks without norms but with biases, so it can't be written in that layout."
         )
     notes = [f"layout: {family.described}"]
-    state = written(family, guess, translator.generator.state_dict())
+    state = to_layout(family, guess, translator.generator.state_dict())
     if isinstance(config, SPADEConfig) and config.spectral_norm:
-        state = _with_triples(state, kept)
+        state = _restore_spectral_norm(state, kept)
     if isinstance(config, UNetConfig) and config.dropout and config.depth:
         own = config.dropout_levels or tuple(range(max(1, config.depth - 3), config.depth))
         if set(own) != set(range(4, config.depth - 1)):
@@ -106,13 +106,13 @@ def _has_bias(family: Family, config: Any) -> bool:
     return bool(config.norm in ("instance", "none"))
 
 
-def _with_triples(state: dict[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def _restore_spectral_norm(state: dict[str, Tensor], kept: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """Spectral norm's weights and vectors: those that the file had, else such that the weights come out as they are.
 
     A layer is "as it was" if its weights, which are divided by σ, equal the file's to a relative 1e-5: σ is computed again here, and its
     last bits differ between processors.
     """
-    found, before = {}, without_spectral_norm(kept)[0]
+    found, before = {}, divide_spectral_norm(kept)[0]
     for name, tensor in state.items():
         parts = name.split(".")
         if len(parts) != 3 or parts[2] != "weight" or not parts[1].startswith("conv_"):
@@ -122,12 +122,12 @@ def _with_triples(state: dict[str, Tensor], kept: Mapping[str, Tensor]) -> dict[
         if name in before and torch.allclose(before[name], tensor, rtol=AS_IT_WAS, atol=1e-12):
             found |= {each: value for each, value in kept.items() if each.startswith(layer)}
             continue
-        u, v = _singular(tensor.flatten(1))
+        u, v = _find_singular_vectors(tensor.flatten(1))
         found |= {f"{layer}weight_orig": tensor, f"{layer}weight_u": u, f"{layer}weight_v": v}
     return found
 
 
-def _singular(matrix: Tensor) -> tuple[Tensor, Tensor]:
+def _find_singular_vectors(matrix: Tensor) -> tuple[Tensor, Tensor]:
     """The vectors of the largest singular value, the right one scaled so that the value comes out as 1."""
     generator = torch.Generator().manual_seed(0)
     u = torch.randn(len(matrix), generator=generator)

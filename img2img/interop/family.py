@@ -61,26 +61,26 @@ class Family:
         keys, constants = self.keys(guess), self.constants(guess.config)
         missing = [f"{key} is missing" for key in keys if key not in shapes and not key.endswith(STATISTICS[2])]
         extra = [
-            f"{key} has no place" for key in shapes if key not in keys and key not in constants and not _stray(key)
+            f"{key} has no place" for key in shapes if key not in keys and key not in constants and not _is_stray(key)
         ]
         other = [
-            f"{key} is {_said(shapes[key])}, not {_said(own[ours].shape)}"
+            f"{key} is {_format_shape(shapes[key])}, not {_format_shape(own[ours].shape)}"
             for key, ours in keys.items()
             if key in shapes and shapes[key] != own[ours].shape
         ]
         return [each for group in itertools.zip_longest(missing, extra, other) for each in group if each]
 
 
-def _stray(key: str) -> bool:
+def _is_stray(key: str) -> bool:
     """Whether it may be what old files hold of instance norms, which have no use for it."""
     return key.rpartition(".")[2] in STATISTICS
 
 
-def _said(shape: torch.Size) -> str:
+def _format_shape(shape: torch.Size) -> str:
     return "×".join(map(str, shape)) or "a number"
 
 
-def index(shapes: Shapes, prefix: str) -> dict[int, str]:
+def index_keys(shapes: Shapes, prefix: str) -> dict[int, str]:
     """Numbers that follow a prefix, with what stands after the first key of each: ``{0: "weight", 3: "conv_block.1.weight"}``."""
     found: dict[int, str] = {}
     for key in shapes:
@@ -92,10 +92,10 @@ def index(shapes: Shapes, prefix: str) -> dict[int, str]:
 
 def convolutions(shapes: Shapes, prefix: str) -> list[int]:
     """The numbers after a prefix of layers whose weights have four dimensions, in their order."""
-    return [n for n in index(shapes, prefix) if len(shapes.get(f"{prefix}{n}.weight", ())) == 4]
+    return [n for n in index_keys(shapes, prefix) if len(shapes.get(f"{prefix}{n}.weight", ())) == 4]
 
 
-def norm_of(shapes: Shapes, convolution: str, norm: str) -> tuple[str, bool]:
+def guess_norm(shapes: Shapes, convolution: str, norm: str) -> tuple[str, bool]:
     """Which norm follows a convolution, and whether that has a bias: batch norms have weights, and before instance norms there are biases."""
     bias = f"{convolution}.bias" in shapes
     if f"{norm}.weight" in shapes:
@@ -103,7 +103,7 @@ def norm_of(shapes: Shapes, convolution: str, norm: str) -> tuple[str, bool]:
     return ("instance" if bias else "none"), bias
 
 
-def norm_said(norm: str, bias: bool) -> tuple[str, ...]:
+def explain_norm(norm: str, bias: bool) -> tuple[str, ...]:
     """How sure that is."""
     if norm == "batch":
         return ()

@@ -11,10 +11,10 @@ from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
-from img2img.downloads import cache_folder, digest, download
-from img2img.errors import UsageError, UserError, listed
-from img2img.files import whole_folder, write_whole
-from img2img.interop.importing import Imported, Known, import_file
+from img2img.core.downloads import cache_folder, digest_file, download
+from img2img.core.errors import UsageError, UserError, list_some
+from img2img.core.files import whole_folder, write_whole
+from img2img.interop.importing import Imported, ImportOptions, import_file
 from img2img.interop.published import DATASETS, MODELS, Published
 
 MOST_UNPACKED = 60_000_000_000  # bytes of a data set
@@ -22,7 +22,7 @@ Progress = Callable[[int, int | None], None]
 Say = Callable[[str], None]
 
 
-def find(name: str, kind: str) -> Published:
+def find_published(name: str, kind: str) -> Published:
     """What was published under a name, such as ``horse2zebra`` or ``pix2pix/sat2map``; of two data sets the one with pairs.
 
     Raises:
@@ -60,11 +60,11 @@ def fetch_model(published: Published, say: Say, progress: Progress, checksum: st
     Raises:
         UserError: if it can't be downloaded, or isn't what it should be.
     """
-    file = _fetched(published, say, progress, checksum)
+    file = _download_or_reuse(published, say, progress, checksum)
     if published.member:
-        file = _member(file, published)
+        file = _extract_member(file, published)
     try:
-        imported = import_file(file, Known(direction=published.direction))
+        imported = import_file(file, ImportOptions(direction=published.direction))
     except UsageError as error:
         file.unlink(missing_ok=True)
         raise UsageError(f"{published.url} is not the weights that it should be: {error}") from None
@@ -83,7 +83,7 @@ def fetch_dataset(published: Published, target: Path, say: Say, progress: Progre
     """
     if target.exists():
         raise UsageError(f"{target} is there already; choose another --output.")
-    file = _fetched(published, say, progress, checksum)
+    file = _download_or_reuse(published, say, progress, checksum)
     say(f"Unpacking it into {target}.")
     try:
         with whole_folder(target) as new, tempfile.TemporaryDirectory(dir=new) as folder:
@@ -100,7 +100,7 @@ def fetch_dataset(published: Published, target: Path, say: Say, progress: Progre
     file.unlink(missing_ok=True)  # it takes as much space as what came out
 
 
-def _fetched(published: Published, say: Say, progress: Progress, checksum: str) -> Path:
+def _download_or_reuse(published: Published, say: Say, progress: Progress, checksum: str) -> Path:
     """The file, from the cache if it is there, whole and as it was."""
     folder = cache_folder() / f"{published.kind}s" / published.project
     file = folder / published.url.rpartition("/")[2]
@@ -108,29 +108,29 @@ def _fetched(published: Published, say: Say, progress: Progress, checksum: str) 
     if checksum:
         published = replace(published, size=None, checksum=checksum)
     if file.is_file():
-        known = checksum or _noted(note)
-        if known and digest(file, known.partition(":")[0]) == known:
+        known = checksum or _read_note(note)
+        if known and digest_file(file, known.partition(":")[0]) == known:
             return file
         say(f"{file} is not what was downloaded, so it is downloaded again.")
         file.unlink()
     megabytes = f"{published.size / 1e6:.0f} MB, " if published.size else ""
     say(f"Downloading {published.whole_name} ({megabytes}{published.licence}) from {published.url} to {file}.")
     download(published.url, file, size=published.size, checksum=published.checksum, advance=progress)
-    found = digest(file, "sha256")
+    found = digest_file(file, "sha256")
     if not published.checksum:
         say(f"Nobody has published a checksum of it that is known here; this one is {found}, and is remembered.")
     write_whole(note, json.dumps({"url": published.url, "checksum": found}).encode())
     return file
 
 
-def _noted(note: Path) -> str:
+def _read_note(note: Path) -> str:
     try:
         return str(json.loads(note.read_bytes())["checksum"])
     except (OSError, ValueError, KeyError, TypeError):
         return ""
 
 
-def _member(archive: Path, published: Published) -> Path:
+def _extract_member(archive: Path, published: Published) -> Path:
     """The one file of an archive that is asked for; its name there decides nothing but which it is."""
     file = archive.with_name(f"{published.name}.pth")
     try:
@@ -153,17 +153,17 @@ def _member(archive: Path, published: Published) -> Path:
 
 def _unpack(file: Path, folder: Path) -> None:
     """Everything in an archive, which may not leave the folder."""
-    with _opened(file) as (names, unpacked, extract):
+    with _open_archive(file) as (names, unpacked, extract):
         wrong = [name for name in names if PurePosixPath(name).is_absolute() or ".." in PurePosixPath(name).parts]
         if wrong:
-            raise UserError(f"{file} wants to write outside of its folder ({listed(wrong, 2)}); it is not unpacked.")
+            raise UserError(f"{file} wants to write outside of its folder ({list_some(wrong, 2)}); it is not unpacked.")
         if unpacked > MOST_UNPACKED:
             raise UserError(f"{file} would take {unpacked / 1e9:.0f} GB; it is not unpacked.")
         extract(folder)
 
 
 @contextmanager
-def _opened(file: Path) -> Iterator[tuple[list[str], int, Callable[[Path], None]]]:
+def _open_archive(file: Path) -> Iterator[tuple[list[str], int, Callable[[Path], None]]]:
     """The names in an archive, the bytes that they take, and what unpacks them."""
     if file.suffix == ".zip":
         with zipfile.ZipFile(file) as archive:

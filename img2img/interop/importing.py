@@ -7,21 +7,13 @@ from typing import Any, Literal
 import torch
 
 import img2img
+from img2img.core.errors import Strict, UsageError
+from img2img.core.files import whole_folder, write_tensors
 from img2img.data.classes import Classes
-from img2img.errors import Strict, UsageError
-from img2img.files import whole_folder, write_tensors
 from img2img.interop.family import Guess
 from img2img.interop.recognise import FAMILIES, Found, read_network
+from img2img.models import CONFIG_FILE, Mode, Training, Translator, TranslatorConfig, load_weights, refuse_other_files
 from img2img.networks import DiscriminatorConfig, ImageEncoderConfig, InstanceEncoderConfig, SPADEConfig
-from img2img.translator import (
-    CONFIG_FILE,
-    Mode,
-    Training,
-    Translator,
-    TranslatorConfig,
-    load_weights,
-    refuse_other_files,
-)
 
 MOST_IMAGE_CHANNELS = 4
 LABELS = {  # published label maps by the channels that their generator sees: labels, the edges of instances
@@ -58,7 +50,7 @@ class Imported:
 
 
 @dataclass(frozen=True)
-class Known:
+class ImportOptions:
     """What somebody knows of a file that its keys can't tell; None takes what was published."""
 
     norm: str | None = None
@@ -80,7 +72,7 @@ class Known:
         return {name: value for name, value in given.items() if value is not None}
 
 
-def import_file(file: Path, known: Known = Known(), encoder: Path | None = None) -> Imported:
+def import_file(file: Path, known: ImportOptions = ImportOptions(), encoder: Path | None = None) -> Imported:
     """Makes a translator of a generator's weights.
 
     Args:
@@ -91,10 +83,10 @@ def import_file(file: Path, known: Known = Known(), encoder: Path | None = None)
     Raises:
         UsageError: if a file can't be read, or is no generator (or encoder) of a known project.
     """
-    return as_translator(read_network(file, changes=known.of_network), known, encoder)
+    return build_translator(read_network(file, changes=known.of_network), known, encoder)
 
 
-def as_translator(found: Found, known: Known, encoder: Path | None = None) -> Imported:
+def build_translator(found: Found, known: ImportOptions, encoder: Path | None = None) -> Imported:
     """As `import_file`, of a file that is read already."""
     file = found.file
     if found.family.part != "generator":
@@ -114,9 +106,9 @@ def as_translator(found: Found, known: Known, encoder: Path | None = None) -> Im
     return Imported(translator, found.described, (*found.guess.assumed, *assumed))
 
 
-def _config(found: Found, reader: Found | None, known: Known) -> tuple[TranslatorConfig, list[str]]:
+def _config(found: Found, reader: Found | None, known: ImportOptions) -> tuple[TranslatorConfig, list[str]]:
     generator, family = found.guess.config, found.family.name
-    method, size = _published(family, generator)
+    method, size = _guess_published(family, generator)
     random = generator.norm in ("batch", "sync-batch") or getattr(generator, "dropout", 0) > 0
     mode: Mode = known.mode or ("paper" if random and family != "spade" else "eval")
     assumed = []
@@ -150,7 +142,7 @@ def _config(found: Found, reader: Found | None, known: Known) -> tuple[Translato
     return config, assumed + about_labels
 
 
-def _published(family: str, generator: Any) -> tuple[str, int]:
+def _guess_published(family: str, generator: Any) -> tuple[str, int]:
     """The method that trained such a generator, and the size of its images, as published."""
     if family == "cyclegan-unet":
         return "pix2pix", 2 ** min(generator.depth, 8)
@@ -161,7 +153,7 @@ def _published(family: str, generator: Any) -> tuple[str, int]:
     return ("spade", 256) if family == "spade" else ("pix2pixhd", 1024 if generator.enhancers else 512)
 
 
-def _labels(found: Found, encoder: Any, known: Known) -> tuple[Classes | None, bool, list[str]]:
+def _labels(found: Found, encoder: Any, known: ImportOptions) -> tuple[Classes | None, bool, list[str]]:
     """Whether it takes label maps, of how many classes, and whether it sees the edges of instances."""
     channels, labelled = found.guess.in_channels, found.family.name.startswith(("pix2pixhd", "spade"))
     if isinstance(encoder, InstanceEncoderConfig):

@@ -5,21 +5,21 @@ from typing import Literal
 
 import torch
 
-from img2img.downloads import announce
-from img2img.errors import UsageError
+from img2img.core.device import choose_device
+from img2img.core.downloads import announce
+from img2img.core.errors import UsageError
 from img2img.interop.importing import Imported, import_file
 from img2img.interop.onnx import load_onnx
 from img2img.interop.reading import SUFFIXES
-from img2img.machine import choose_device
-from img2img.translator import Sampler, Translator, find_translator, is_sampler
-from img2img.translator.hub import hub_folder, is_hub_name
+from img2img.models import NoiseGenerator, Translator, find_translator, is_noise_generator
+from img2img.models.hub import hub_folder, is_hub_name
 
 Direction = Literal["AtoB", "BtoA"]
 
 
 def load(
     path: Path | str, device: torch.device | str = "cpu", *, direction: Direction | None = None
-) -> Translator | Sampler:
+) -> Translator | NoiseGenerator:
     """Loads a translator or a sampler.
 
     Args:
@@ -36,12 +36,12 @@ def load(
     Raises:
         UsageError: if there is none, or it is damaged, or none of that direction.
     """
-    place = local(Path(path))
-    if not makes_noise_into_images(place):
+    place = resolve_model(Path(path))
+    if not makes_images_from_noise(place):
         return load_translator(place, device, direction=direction)
     if direction is not None:
         raise UsageError(f"direction {direction}: {path} makes images from noise, and has none.")
-    return Sampler.load(place, device)
+    return NoiseGenerator.load(place, device)
 
 
 def load_translator(
@@ -50,26 +50,26 @@ def load_translator(
     """As `load`, but refuses what makes images from noise."""
     place = Path(path)
     if not (is_weights(place) or is_onnx(place)):
-        return Translator.load(local(place), device, direction=direction)
+        return Translator.load(resolve_model(place), device, direction=direction)
     if direction == "BtoA":
         raise UsageError(f"--direction BtoA: {path} is one generator, which translates one way.")
     if is_onnx(place):
         return load_onnx(place)
     imported = import_file(place)
-    tell(imported, place)
+    print_assumptions(imported, place)
     return imported.translator.to(choose_device(str(device)))
 
 
-def makes_noise_into_images(path: Path) -> bool:
+def makes_images_from_noise(path: Path) -> bool:
     """Whether a model is a sampler.
 
     Raises:
         UsageError: if there is no model.
     """
-    return not (is_weights(path) or is_onnx(path)) and is_sampler(find_translator(local(path)))
+    return not (is_weights(path) or is_onnx(path)) and is_noise_generator(find_translator(resolve_model(path)))
 
 
-def local(path: Path) -> Path:
+def resolve_model(path: Path) -> Path:
     """The folder of a model; one of the Hub is downloaded, unless it is in the Hub's cache.
 
     Raises:
@@ -91,7 +91,7 @@ def is_onnx(path: Path) -> bool:
     return path.suffix == ".onnx" and not path.is_dir()
 
 
-def tell(imported: Imported, file: Path) -> None:
+def print_assumptions(imported: Imported, file: Path) -> None:
     """Says what a file is taken for."""
     announce(f"{file}: {imported.described}.")
     if imported.assumed:

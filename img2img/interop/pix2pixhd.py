@@ -5,9 +5,9 @@ from functools import partial
 from typing import Any, cast
 
 from img2img.interop.cyclegan import discriminator, generator
-from img2img.interop.family import Family, Guess, Shapes, convolutions, index, norm_of, norm_said
+from img2img.interop.family import Family, Guess, Shapes, convolutions, explain_norm, guess_norm, index_keys
 from img2img.networks import InstanceEncoderConfig, MultiScaleConfig, Pix2PixHDConfig, build_encoder
-from img2img.networks.blocks import Norm
+from img2img.networks.layers import Norm
 
 PROJECT = "pix2pixHD"
 MOST_CHANNELS = 512  # of a discriminator
@@ -15,7 +15,7 @@ MOST_CHANNELS = 512  # of a discriminator
 
 def _guess(shapes: Shapes, enhancers: bool) -> Guess | None:
     stem, convs = shapes.get("model.1.weight", ()), convolutions(shapes, "model.")
-    blocks = sum(rest.startswith("conv_block.") for rest in index(shapes, "model.").values())
+    blocks = sum(rest.startswith("conv_block.") for rest in index_keys(shapes, "model.").values())
     outside = 1 if enhancers else 2  # the head belongs to the last enhancer
     if len(stem) != 4 or stem[2:] != (7, 7) or len(convs) <= outside or ("model1_1.1.weight" in shapes) != enhancers:
         return None
@@ -23,8 +23,8 @@ def _guess(shapes: Shapes, enhancers: bool) -> Guess | None:
     count = len({key.partition(".")[0] for key in shapes if re.match(r"model\d+_1\.", key)})
     last = f"model{count}_2." if enhancers else "model."
     head = convolutions(shapes, last)
-    norm, bias = norm_of(shapes, "model.1", "model.2")
-    local = index(shapes, last).values() if enhancers else ()
+    norm, bias = guess_norm(shapes, "model.1", "model.2")
+    local = index_keys(shapes, last).values() if enhancers else ()
     if not 1 <= downsampling <= 6 or not head or count > 3 or not blocks:  # without blocks it is an encoder
         return None
     config = Pix2PixHDConfig(
@@ -38,7 +38,7 @@ def _guess(shapes: Shapes, enhancers: bool) -> Guess | None:
         norm=cast(Norm, norm),
         bias=bias,
     )
-    return Guess(config, stem[1], norm_said(norm, bias))
+    return Guess(config, stem[1], explain_norm(norm, bias))
 
 
 def _layers(config: Pix2PixHDConfig) -> dict[str, str]:
@@ -111,7 +111,7 @@ def _scales_guess(shapes: Shapes, features: bool) -> Guess | None:
     if len(stem) != 4 or stem[2:] != (4, 4) or not 1 <= layers <= 8:
         return None
     where = ("scale0_layer1.0", "scale0_layer1.1") if features else ("layer0.2", "layer0.3")
-    norm, bias = norm_of(shapes, *where)
+    norm, bias = guess_norm(shapes, *where)
     config = MultiScaleConfig(
         scales=min(6, 1 + max(scale for scale, _, _ in places)),
         layers=layers,
@@ -120,7 +120,7 @@ def _scales_guess(shapes: Shapes, features: bool) -> Guess | None:
         bias=bias,
         most_channels=MOST_CHANNELS,
     )
-    return Guess(config, stem[1], norm_said(norm, bias))
+    return Guess(config, stem[1], explain_norm(norm, bias))
 
 
 def _scales_layers(config: MultiScaleConfig, features: bool) -> dict[str, str]:

@@ -11,7 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 
 SUFFIXES = (".pth", ".pt", ".bin", ".ckpt", ".safetensors")
 PREFIXES = ("module.", "_orig_mod.")  # of DataParallel, and of torch.compile
@@ -36,7 +36,7 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     if not file.stat().st_size:
         raise UsageError(f"{file} is empty; copy or download it again.")
     try:
-        found = load_file(file) if file.suffix == ".safetensors" else _unpickled(file)
+        found = load_file(file) if file.suffix == ".safetensors" else _load_tensors(file)
     except pickle.UnpicklingError as error:
         if _is_pickle(file) and "nsupported" in str(error):
             raise UsageError(
@@ -56,7 +56,7 @@ def _is_pickle(file: Path) -> bool:
     return first == b"PK" or (first[:1] == pickle.PROTO and first[1:] <= bytes([pickle.HIGHEST_PROTOCOL]))
 
 
-def _unpickled(file: Path) -> Any:
+def _load_tensors(file: Path) -> Any:
     if zipfile.is_zipfile(file):
         with zipfile.ZipFile(file) as archive:
             unpacked = sum(record.file_size for record in archive.infolist())
@@ -82,7 +82,7 @@ def _clean(file: Path, found: Any) -> dict[str, Tensor]:
         name: value.detach().float() if value.is_floating_point() else value.detach()
         for name, value in zip(names, found.values(), strict=True)
     }
-    refuse_what_is_no_number(file, weights)
+    refuse_non_finite(file, weights)
     return weights
 
 
@@ -93,7 +93,7 @@ def _is_plain(tensor: Tensor) -> bool:
     return tensor.numel() * tensor.element_size() <= tensor.untyped_storage().nbytes()
 
 
-def refuse_what_is_no_number(file: Path, weights: Mapping[str, Tensor]) -> None:
+def refuse_non_finite(file: Path, weights: Mapping[str, Tensor]) -> None:
     """Raises:
     UsageError: if a tensor holds infinite numbers, or none.
     """
@@ -104,7 +104,7 @@ def refuse_what_is_no_number(file: Path, weights: Mapping[str, Tensor]) -> None:
             )
 
 
-def without_spectral_norm(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Triples]:
+def divide_spectral_norm(weights: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], Triples]:
     """Divides weights by their largest singular values, as the vectors that are saved beside them say.
 
     Returns:

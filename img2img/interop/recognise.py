@@ -8,12 +8,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from img2img.errors import UsageError, listed
+from img2img.core.errors import UsageError, list_some
 from img2img.interop import cut, cyclegan, pix2pixhd, spade
 from img2img.interop.family import STATISTICS, Family, Guess, Part
-from img2img.interop.reading import Triples, read_weights, refuse_what_is_no_number, without_spectral_norm
+from img2img.interop.reading import Triples, divide_spectral_norm, read_weights, refuse_non_finite
 from img2img.networks import SPADEConfig
-from img2img.networks.blocks import BlurPool
+from img2img.networks.layers import BlurPool
 
 FAMILIES: dict[str, Family] = {
     family.name: family for project in (cyclegan, cut, pix2pixhd, spade) for family in project.FAMILIES
@@ -53,17 +53,17 @@ def read_network(file: Path, parts: Sequence[Part] = PARTS, changes: Mapping[str
     Raises:
         UsageError: if it can't be read, or fits no known network.
     """
-    weights, triples = without_spectral_norm(read_weights(file))
-    refuse_what_is_no_number(file, weights)
-    family, guess = _recognised(file, weights, parts)
+    weights, triples = divide_spectral_norm(read_weights(file))
+    refuse_non_finite(file, weights)
+    family, guess = _recognise(file, weights, parts)
     if isinstance(guess.config, SPADEConfig):
         guess = replace(guess, config=guess.config.model_copy(update={"spectral_norm": bool(triples)}))
     if changes:
-        guess = _changed(file, family, guess, weights, changes)
-    return Found(file, family, guess, _filled(file, family, guess, weights), triples)
+        guess = _apply_changes(file, family, guess, weights, changes)
+    return Found(file, family, guess, _fill(file, family, guess, weights), triples)
 
 
-def _recognised(file: Path, weights: Mapping[str, Tensor], parts: Sequence[Part]) -> tuple[Family, Guess]:
+def _recognise(file: Path, weights: Mapping[str, Tensor], parts: Sequence[Part]) -> tuple[Family, Guess]:
     shapes = {name: tensor.shape for name, tensor in weights.items()}
     nearest: tuple[int, Family, list[str]] | None = None
     for part in parts:
@@ -82,16 +82,16 @@ def _recognised(file: Path, weights: Mapping[str, Tensor], parts: Sequence[Part]
     if nearest is not None:
         _, family, misfits = nearest
         raise UsageError(
-            f"{file} fits no known network; it is nearest to {family.described}, but {listed(misfits, 3)}. It may be damaged, or "
+            f"{file} fits no known network; it is nearest to {family.described}, but {list_some(misfits, 3)}. It may be damaged, or "
             "of changed code."
         )
     known = ", ".join(dict.fromkeys(project.PROJECT for project in (cyclegan, cut, pix2pixhd, spade)))
     raise UsageError(
-        f"{file} fits no known network: {listed(list(weights), 3)} are keys of none. Known are {' and '.join(parts)}s of {known}."
+        f"{file} fits no known network: {list_some(list(weights), 3)} are keys of none. Known are {' and '.join(parts)}s of {known}."
     )
 
 
-def _changed(
+def _apply_changes(
     file: Path, family: Family, guess: Guess, weights: Mapping[str, Tensor], changes: Mapping[str, Any]
 ) -> Guess:
     """The same guess with what a user knows better, if the file's keys allow it."""
@@ -114,11 +114,11 @@ def _changed(
     misfits = family.misfits(changed, {name: tensor.shape for name, tensor in weights.items()})
     if misfits:
         given = " ".join(f"--{name} {value}" for name, value in changes.items())
-        raise UsageError(f"{given}: that can't be {family.described} of {file}, where {listed(misfits, 2)}.")
+        raise UsageError(f"{given}: that can't be {family.described} of {file}, where {list_some(misfits, 2)}.")
     return changed
 
 
-def _filled(file: Path, family: Family, guess: Guess, weights: Mapping[str, Tensor]) -> nn.Module:
+def _fill(file: Path, family: Family, guess: Guess, weights: Mapping[str, Tensor]) -> nn.Module:
     keys = family.keys(guess)
     for key, constant in family.constants(guess.config).items():
         if key in weights and not torch.allclose(weights[key], constant, atol=1e-5):
@@ -137,7 +137,7 @@ def _filled(file: Path, family: Family, guess: Guess, weights: Mapping[str, Tens
     return network.eval()
 
 
-def written(family: Family, guess: Guess, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+def to_layout(family: Family, guess: Guess, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
     """A network's state in the layout of its family, spectral norm aside; biases that the norms cancel are 0 where there are none.
 
     Raises:
@@ -151,7 +151,7 @@ def written(family: Family, guess: Guess, state: Mapping[str, Tensor]) -> dict[s
     lost += [name for name in keys.values() if name not in state and not name.endswith(".bias")]
     if lost:
         raise UsageError(
-            f"{family.described} has no place for {listed(lost, 3)}, so it can't be written in that layout."
+            f"{family.described} has no place for {list_some(lost, 3)}, so it can't be written in that layout."
         )
     found = {
         theirs: state[ours].detach().cpu().clone() if ours in state else torch.zeros(shapes[ours])

@@ -1,20 +1,25 @@
-"""One file a paper. METHODS maps the name on the command line to the method's settings, which build the method."""
+"""One file a paper. METHODS has the settings of each method, which build it, by the name on the command line; whoever adds one adds a line."""
 
-from img2img.methods.cut import CUTConfig, FastCUTConfig
-from img2img.methods.cyclegan import CycleGANConfig
-from img2img.methods.gan import GANConfig
-from img2img.methods.infogan import InfoGANConfig
-from img2img.methods.pix2pix import Pix2PixConfig
-from img2img.methods.pix2pixhd import Pix2PixHDMethodConfig
-from img2img.methods.spade import SPADEMethodConfig
+from importlib import import_module
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from img2img.methods.base import MethodConfig
 
 METHODS = {
-    "pix2pix": Pix2PixConfig,
-    "pix2pixhd": Pix2PixHDMethodConfig,
-    "spade": SPADEMethodConfig,
-    "cyclegan": CycleGANConfig,
-    "cut": CUTConfig,
-    "fastcut": FastCUTConfig,
-    "gan": GANConfig,
-    "infogan": InfoGANConfig,
+    "pix2pix": "pix2pix.Pix2PixConfig",
+    "pix2pixhd": "pix2pixhd.Pix2PixHDMethodConfig",
+    "spade": "spade.SPADEMethodConfig",
+    "cyclegan": "cyclegan.CycleGANConfig",
+    "cut": "cut.CUTConfig",
+    "fastcut": "cut.FastCUTConfig",
+    "gan": "gan.GANConfig",
+    "infogan": "infogan.InfoGANConfig",
 }
+
+
+def load_method(name: str) -> "type[MethodConfig]":
+    """The settings of a method of `METHODS`; imported only now, for it takes seconds."""
+    module, _, settings = METHODS[name].rpartition(".")
+    found: type[MethodConfig] = getattr(import_module(f"img2img.methods.{module}"), settings)
+    return found

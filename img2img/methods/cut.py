@@ -7,24 +7,26 @@ import tyro
 from pydantic import Field
 from torch import Tensor, nn
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
+from img2img.data.unpaired import UnpairedData
 from img2img.losses.adversarial import Adversarial
 from img2img.losses.contrastive import patch_nce
-from img2img.methods.adversary import AdversarialConfig, Adversary
-from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role
-from img2img.methods.generators import fitting
-from img2img.networks import AnyEncoder, ResNet, ResNetConfig, initialise
-from img2img.networks.blocks import Initialisation
-from img2img.networks.patchgan import PatchGANConfig
+from img2img.methods.base import Batch, Losses, Method, Outputs, resolve_generator
+from img2img.methods.gan_losses import TranslationConfig
+from img2img.networks import ResNet, ResNetConfig, initialise
+from img2img.networks.discriminators.patchgan import PatchGANConfig
+from img2img.networks.generators.resnet import encoder_depths
 from img2img.networks.projection import Projection
-from img2img.networks.resnet import depths
+from img2img.networks.weights import Initialisation
 
 
-class CUTConfig(AdversarialConfig):
+class CUTConfig(TranslationConfig):
     """The paper's numbers."""
 
-    paired: ClassVar[bool] = False
-    defaults: ClassVar[dict[str, Any]] = {"epochs": 400}
+    data_kinds = (UnpairedData,)
+    best_by: ClassVar[Literal["l1", "kid"]] = "kid"
+    paper = "2007.15651"
+    run_defaults: ClassVar[dict[str, Any]] = {"epochs": 400}
 
     name: Annotated[Literal["cut"], tyro.conf.Suppress] = "cut"
     generator: ResNetConfig = ResNetConfig(downsampling="blur", upsampling="blur")
@@ -32,7 +34,7 @@ class CUTConfig(AdversarialConfig):
     discriminator: PatchGANConfig = PatchGANConfig(downsampling="blur")
     """The network that tells real from generated."""
     adversarial: Adversarial = "lsgan"
-    """lsgan: least squares, as in the paper; vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
+    """lsgan: least squares, as in the paper; vanilla: the minimax loss, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
     nce_weight: float = Field(1.0, gt=0)
     """λ_X of eq. 5: weight of the contrastive loss."""
     identity_nce: bool = True
@@ -48,15 +50,15 @@ class CUTConfig(AdversarialConfig):
     initialisation: Initialisation = "xavier"
     """How weights are drawn."""
 
-    def build(self, in_channels: int, out_channels: int, size: int) -> "CUT":
-        """The method with fresh networks for square training images of `size` pixels."""
+    def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "CUT":
+        """The method with fresh networks."""
         return CUT(self, in_channels, out_channels, size)
 
 
 class FastCUTConfig(CUTConfig):
     """CUT made faster and lighter: no identity, a heavier contrastive loss, and flips (appendix C.1)."""
 
-    defaults: ClassVar[dict[str, Any]] = {"epochs": 200, "decay": 0.25}
+    run_defaults: ClassVar[dict[str, Any]] = {"epochs": 200, "decay": 0.25}
 
     name: Annotated[Literal["fastcut"], tyro.conf.Suppress] = "fastcut"  # type: ignore[assignment]
     nce_weight: float = Field(10.0, gt=0)
@@ -67,7 +69,7 @@ class FastCUTConfig(CUTConfig):
     """Mirror every second source, and compare its translation's patches with the mirrored places."""
 
 
-class CUT:
+class CUT(Method):
     """One generator, one discriminator, and a head that projects the encoder's features; D is updated before G and head.
 
     Args:
@@ -80,9 +82,6 @@ class CUT:
         UsageError: if the networks can't take such images, or the channels differ.
     """
 
-    generators: ClassVar[dict[Role, str]] = {"": "generator"}
-    encoders: ClassVar[dict[Role, tuple[str, AnyEncoder]]] = {}
-
     def __init__(self, config: CUTConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config
         if in_channels != out_channels:
@@ -90,12 +89,12 @@ class CUT:
                 f"{config.name} compares source and target by one encoder, so both need the same channels, not {in_channels} "
                 f"and {out_channels}: set --data.in-channels and --data.out-channels alike, or use cyclegan --identity-weight 0."
             )
-        resolved = fitting(config.generator, in_channels, out_channels, size, "instance")
-        self.generator_configs: dict[Role, ResNetConfig] = {"": resolved}
-        self.depths = depths(resolved)
-        self.adversary = Adversary(config, out_channels, size, "instance")
+        resolved = resolve_generator(config.generator, in_channels, out_channels, size, "instance")
+        self.generator_configs = {"": resolved}
+        self.depths = encoder_depths(resolved)
+        self.adversarial = config.build_adversarial_loss()
         generator = ResNet(resolved)
-        discriminator = self.adversary.build()
+        discriminator = config.build_discriminator(out_channels, size)
         projection = Projection([channels for channels, _ in self.depths], config.projection_channels)
         for network in (generator, projection):
             initialise(network, config.initialisation, config.initialisation_gain)
@@ -104,17 +103,10 @@ class CUT:
             "discriminator": discriminator,
             "projection": projection,
         }
-        self.memories: dict[str, Memory] = {}
         parts = (self.generator_losses, self.identity_losses) if config.identity_nce else (self.generator_losses,)
         self.phases = (
-            Phase(
-                "D",
-                ("discriminator",),
-                (self.discriminator_losses,),
-                config.discriminator_lr or config.lr,
-                config.betas,
-            ),
-            Phase("G", ("generator", "projection"), parts, config.lr, config.betas),
+            config.build_discriminator_phase(self.discriminator_losses),
+            config.build_phase("G", ("generator", "projection"), *parts),
         )
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
@@ -128,7 +120,7 @@ class CUT:
     def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """The discriminator's side of eq. 1."""
         network, fake = self.networks["discriminator"], outputs.images["fake"]
-        return self.adversary.discriminator_losses(network, batch["target"], fake, outputs)
+        return self.adversarial.discriminator_losses(network, batch["target"], fake, outputs)
 
     def generator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """Eq. 5 without its last term: fool the discriminator, and keep what stands at each place."""
@@ -139,7 +131,7 @@ class CUT:
         share = 0.5 if config.identity_nce else 1.0
         losses["G/nce"] = config.nce_weight * share * self._nce(fake, places, keys)
         network = self.networks["discriminator"]
-        return losses | self.adversary.generator_losses(network, batch["target"], fake, outputs)
+        return losses | self.adversarial.generator_losses(network, batch["target"], fake, outputs)
 
     def identity_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """The last term of eq. 5: what is translated to the target's domain already keeps what stands at each place.

@@ -1,5 +1,6 @@
 """CycleGAN: unpaired translation by cycle-consistent adversarial networks (Zhu et al. 2017)."""
 
+from collections.abc import Mapping
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
 
@@ -9,29 +10,32 @@ import tyro
 from pydantic import Field
 from torch import Tensor, nn
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
+from img2img.data.unpaired import UnpairedData
 from img2img.losses.adversarial import Adversarial
-from img2img.methods.adversary import AdversarialConfig, Adversary
-from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role, merged
-from img2img.methods.generators import fitting, made
-from img2img.methods.pool import ImagePool
-from img2img.networks import AnyEncoder, GeneratorConfig, ResNetConfig
+from img2img.methods.base import Batch, Losses, Method, Outputs, is_independent
+from img2img.methods.gan_losses import TranslationConfig
+from img2img.methods.image_pool import ImagePool
+from img2img.networks import GeneratorConfig, ResNetConfig
 
 Side = Literal["A", "B"]
-BATCH_KEY = {"A": "source", "B": "target"}
+BATCH_KEY: dict[Side, str] = {"A": "source", "B": "target"}
 
 
-class CycleGANConfig(AdversarialConfig):
+class CycleGANConfig(TranslationConfig):
     """The paper's numbers."""
 
-    paired: ClassVar[bool] = False
-    defaults: ClassVar[dict[str, Any]] = {}
+    data_kinds = (UnpairedData,)
+    directions: ClassVar[tuple[str, ...]] = ("AtoB", "BtoA")
+    discriminators: ClassVar[tuple[str, ...]] = ("discriminator_A", "discriminator_B")
+    best_by: ClassVar[Literal["l1", "kid"]] = "kid"
+    paper = "1703.10593"
 
     name: Annotated[Literal["cyclegan"], tyro.conf.Suppress] = "cyclegan"
     generator: GeneratorConfig = ResNetConfig()
     """Both networks that translate."""
     adversarial: Adversarial = "lsgan"
-    """lsgan: least squares, as in the paper; vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
+    """lsgan: least squares, as in the paper; vanilla: the minimax loss, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
     cycle_weight: float = Field(10.0, ge=0)
     """λ of eq. 3: weight of the L1 distance to the source after there and back."""
     identity_weight: float = Field(0.5, ge=0)
@@ -39,13 +43,13 @@ class CycleGANConfig(AdversarialConfig):
     pool: int = Field(50, ge=0)
     """Earlier translations of each domain that the discriminators are shown, too; 0 for none."""
 
-    def build(self, in_channels: int, out_channels: int, size: int) -> "CycleGAN":
-        """The method with fresh networks for square training images of `size` pixels."""
+    def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "CycleGAN":
+        """The method with fresh networks."""
         return CycleGAN(self, in_channels, out_channels, size)
 
 
-class CycleGAN:
-    """Two generators, A2B and B2A, and a discriminator of each domain; both generators are updated first (§4, §7.1).
+class CycleGAN(Method):
+    """Two generators, AtoB and BtoA, and a discriminator of each domain; both generators are updated first (§4, §7.1).
 
     The losses of the way A → B → A and of B → A → B share no activations: they are backpropagated one after the other,
     which needs half the memory and gives the same gradients.
@@ -60,8 +64,7 @@ class CycleGAN:
         UsageError: if the networks can't take such images, or an identity is wanted between different channels.
     """
 
-    generators: ClassVar[dict[Role, str]] = {"A2B": "generator_A2B", "B2A": "generator_B2A"}
-    encoders: ClassVar[dict[Role, tuple[str, AnyEncoder]]] = {}
+    generators: Mapping[str, str] = {"AtoB": "generator_AtoB", "BtoA": "generator_BtoA"}
 
     def __init__(self, config: CycleGANConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config
@@ -71,28 +74,23 @@ class CycleGAN:
                 "side's images as they are; add --identity-weight 0."
             )
         channels = {"A": in_channels, "B": out_channels}
-        fit = partial(fitting, config.generator, size=size, norm="instance")
-        self.generator_configs: dict[Role, GeneratorConfig] = {
-            "A2B": fit(in_channels=channels["A"], out_channels=channels["B"]),
-            "B2A": fit(in_channels=channels["B"], out_channels=channels["A"]),
-        }
+        self.generator_configs: dict[str, Any] = {}
         self.networks: dict[str, nn.Module] = {}
-        for role, name in self.generators.items():
-            how = (config.initialisation, config.initialisation_gain)
-            self.networks[name] = made(self.generator_configs[role], *how)
-        self.adversaries = {side: Adversary(config, count, size, "instance") for side, count in channels.items()}
-        for side, adversary in self.adversaries.items():
-            self.networks[f"discriminator_{side}"] = adversary.build()
+        for direction, name in self.generators.items():
+            source, _, target = direction.partition("to")
+            self.generator_configs[direction], self.networks[name] = config.build_generator(
+                config.generator, channels[source], channels[target], size, "instance"
+            )
+        for side, count in channels.items():
+            self.networks[f"discriminator_{side}"] = config.build_discriminator(count, size)
+        self.adversarial = config.build_adversarial_loss()
         seeds = torch.randint(2**31, (2,)).tolist()
-        self.pools = {
-            side: ImagePool(config.pool, seed) for (side, count), seed in zip(channels.items(), seeds, strict=True)
-        }
-        self.memories: dict[str, Memory] = {f"pool_{side}": pool for side, pool in self.pools.items()}
+        self.pools = {side: ImagePool(config.pool, seed) for side, seed in zip(BATCH_KEY, seeds, strict=True)}
+        self.memories = {f"pool_{side}": pool for side, pool in self.pools.items()}
         there_and_back = partial(self.generator_losses, side="A"), partial(self.generator_losses, side="B")
-        both = "discriminator_A", "discriminator_B"
         self.phases = (
-            Phase("G", tuple(self.generators.values()), there_and_back, config.lr, config.betas),
-            Phase("D", both, (self.discriminator_losses,), config.discriminator_lr or config.lr, config.betas),
+            config.build_phase("G", tuple(self.generators.values()), *there_and_back),
+            config.build_discriminator_phase(self.discriminator_losses, config.discriminators),
         )
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
@@ -101,18 +99,18 @@ class CycleGAN:
 
     def generator_losses(self, batch: Batch, outputs: Outputs, side: Side) -> Losses:
         """One way of eq. 3 and, of §5.2, the identity of the same generator: A → B → A and B → B for side A."""
-        other, role = _other(side)
-        there, back = (self.networks[self.generators[each]] for each in (role, _other(other)[1]))
+        other, direction = _other(side)
+        there, back = (self.networks[self.generators[each]] for each in (direction, _other(other)[1]))
         source, target = batch[BATCH_KEY[side]], batch[BATCH_KEY[other]]
         identity = self.config.identity_weight
-        norm = self.generator_configs[role].norm
-        fake, *same = merged(there, [source, target] if identity else [source], norm)
+        norm = self.generator_configs[direction].norm
+        fake, *same = _translate(there, [source, target] if identity else [source], norm)
         outputs.images[f"fake_{other}"] = fake.detach()
-        outputs.translations[role] = source, fake.detach(), target
+        outputs.translations[direction] = source, fake.detach(), target
         cycle = self.config.cycle_weight
         losses = {f"G/{side}_cycle": cycle * _l1(back(fake), source)}
-        losses |= self.adversaries[other].generator_losses(
-            self.networks[f"discriminator_{other}"], target, fake, outputs, f"{role}_"
+        losses |= self.adversarial.generator_losses(
+            self.networks[f"discriminator_{other}"], target, fake, outputs, f"{direction}_"
         )
         if same:
             losses[f"G/{other}_identity"] = cycle * identity * _l1(same[0], target)
@@ -121,15 +119,22 @@ class CycleGAN:
     def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """Eq. 1 with least squares, for both domains, on real images and a pool of translations."""
         losses: Losses = {}
-        for side, adversary in self.adversaries.items():
+        for side in self.pools:
             fake = self.pools[side].query(outputs.images[f"fake_{side}"])
             network, real = self.networks[f"discriminator_{side}"], batch[BATCH_KEY[side]]
-            losses |= adversary.discriminator_losses(network, real, fake, outputs, f"{side}_")
+            losses |= self.adversarial.discriminator_losses(network, real, fake, outputs, f"{side}_")
         return losses
 
 
-def _other(side: Side) -> tuple[Side, Role]:
-    return ("B", "A2B") if side == "A" else ("A", "B2A")
+def _other(side: Side) -> tuple[Side, str]:
+    return ("B", "AtoB") if side == "A" else ("A", "BtoA")
+
+
+def _translate(network: nn.Module, batches: list[Tensor], norm: str | None) -> list[Tensor]:
+    """Translates several batches: at once if the norm permits it, else one after the other."""
+    if not is_independent(norm) or len(batches) == 1:
+        return [network(batch) for batch in batches]
+    return list(network(torch.cat(batches)).split([len(batch) for batch in batches]))
 
 
 def _l1(image: Tensor, truth: Tensor) -> Tensor:

@@ -1,17 +1,17 @@
 """The perceptual loss: VGG-19's weights, and the distance by its features."""
 
-from collections.abc import Callable
 from pathlib import Path
 
 import torch
 from pydantic import Field
 from torch import Tensor
 
-from img2img.downloads import Weights, read_tensors
-from img2img.errors import Strict, UsageError
+from img2img.core.downloads import Weights, read_tensors
+from img2img.core.errors import Strict, UsageError
 from img2img.losses import features
-from img2img.methods.adversary import AdversarialConfig
-from img2img.networks.vgg import VGG19
+from img2img.methods.base import Download
+from img2img.methods.gan_losses import TranslationConfig
+from img2img.networks.features import VGG19
 
 VGG = Weights("VGG-19", "https://download.pytorch.org/models/vgg19-dcbb9e9d.pth", "dcbb9e9d", 548)
 
@@ -24,7 +24,7 @@ class PerceptualConfig(Strict):
     file: Path | None = None
     """torchvision's VGG-19 weights (.pth or .safetensors); by default PyTorch's cache, else they are downloaded (548 MB)."""
 
-    def fetched(self, say: Callable[[str], None]) -> Path | None:
+    def fetch(self, say: Download) -> Path | None:
         """Where the weights are; None if there is no need of them. Downloads them if they are not there.
 
         Raises:
@@ -33,24 +33,46 @@ class PerceptualConfig(Strict):
         if not self.weight:
             return None
         if self.file is None:
-            return VGG.fetched(
+            return VGG.fetch(
                 say, "give a file of torchvision's with --perceptual.file, or --perceptual.weight 0 trains without."
             )
-        if not self.file.is_file():
-            raise UsageError(f"--perceptual.file {self.file}: there is no such file.")
+        self.refuse_missing_file()
         return self.file
 
+    def refuse_missing_file(self) -> None:
+        """Refuses a file of weights that doesn't exist.
 
-def needs_losses(config: AdversarialConfig, perceptual: PerceptualConfig) -> None:
-    """Raises a sentence if nothing is left that a generator could learn by.
+        Raises:
+            UsageError: naming it.
+        """
+        if self.weight and self.file and not self.file.is_file():
+            raise UsageError(f"--perceptual.file {self.file}: there is no such file.")
 
-    Raises:
-        UsageError: if all weights are 0.
-    """
-    if not (config.adversarial_weight or config.feature_matching or perceptual.weight):
-        raise UsageError(
-            "--adversarial-weight, --feature-matching and --perceptual.weight are all 0, so the generator has nothing to learn by."
-        )
+
+class PerceptualTranslationConfig(TranslationConfig):
+    """What translators with a discriminator and a perceptual loss can be told."""
+
+    perceptual: PerceptualConfig = PerceptualConfig()
+    """Nearness by the features of VGG-19."""
+
+    def refuse_files(self) -> None:
+        """Refuses a file of weights that doesn't exist."""
+        self.perceptual.refuse_missing_file()
+
+    def download(self, say: Download) -> None:
+        """Downloads VGG-19's weights if they are needed and not there."""
+        self.perceptual.fetch(say)
+
+    def refuse_no_losses(self) -> None:
+        """Refuses settings that leave the generator nothing to learn from.
+
+        Raises:
+            UsageError: if all weights are 0.
+        """
+        if not (self.adversarial_weight or self.feature_matching or self.perceptual.weight):
+            raise UsageError(
+                "--adversarial-weight, --feature-matching and --perceptual.weight are all 0, so the generator has nothing to learn from."
+            )
 
 
 class Perceptual:
@@ -60,12 +82,12 @@ class Perceptual:
         config: the settings.
 
     Raises:
-        UsageError: if the weights can't be had, or are of another network.
+        UsageError: if the weights can't be loaded.
     """
 
     def __init__(self, config: PerceptualConfig) -> None:
         self.weight = config.weight
-        file = config.fetched(print)
+        file = config.fetch(print)
         if file is None:
             return
         self.network = VGG19().eval()

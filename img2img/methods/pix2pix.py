@@ -1,24 +1,26 @@
 """pix2pix: image-to-image translation with conditional adversarial networks (Isola et al. 2017)."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch.nn.functional as F
 import tyro
 from pydantic import Field
 from torch import nn
 
-from img2img.methods.adversary import AdversarialConfig, Adversary
-from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role, shown
-from img2img.methods.generators import fitting, made
-from img2img.networks import AnyEncoder, GeneratorConfig
-from img2img.networks.unet import UNetConfig
+from img2img.data.labelled import LabelledData
+from img2img.data.paired import PairedData
+from img2img.methods.base import Batch, Losses, Method, Outputs, displayed_source
+from img2img.methods.gan_losses import TranslationConfig
+from img2img.networks import GeneratorConfig, UNetConfig
+from img2img.networks.layers import Norm
 
 
-class Pix2PixConfig(AdversarialConfig):
+class Pix2PixConfig(TranslationConfig):
     """The paper's numbers."""
 
-    paired: ClassVar[bool] = True
-    defaults: ClassVar[dict[str, Any]] = {}
+    data_kinds = (LabelledData, PairedData)
+    discriminator_norm: ClassVar[Norm] = "batch"
+    paper = "1611.07004"
 
     name: Annotated[Literal["pix2pix"], tyro.conf.Suppress] = "pix2pix"
     generator: GeneratorConfig = UNetConfig()
@@ -26,59 +28,47 @@ class Pix2PixConfig(AdversarialConfig):
     l1_weight: float = Field(100.0, ge=0)
     """λ of eq. 4: the weight of the L1 distance to the target."""
 
-    def build(self, in_channels: int, out_channels: int, size: int) -> "Pix2Pix":
-        """The method with fresh networks for square training images of `size` pixels."""
+    def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "Pix2Pix":
+        """The method with fresh networks."""
         return Pix2Pix(self, in_channels, out_channels, size)
 
 
-class Pix2Pix:
+class Pix2Pix(Method):
     """A generator and a discriminator that sees (source, target) pairs; D is updated before G (§3.3).
 
     Args:
         config: the settings.
-        in_channels: channels of the sources in the data.
-        out_channels: channels of the targets in the data.
-        size: height and width of the training images in pixels.
-
-    Raises:
-        UsageError: if the networks can't take images of that size, or channels that were set differ from the data's.
+        in_channels: channels of the sources.
+        out_channels: channels of the targets.
+        size: the shorter side of the training images in pixels.
     """
-
-    generators: ClassVar[dict[Role, str]] = {"": "generator"}
-    encoders: ClassVar[dict[Role, tuple[str, AnyEncoder]]] = {}
 
     def __init__(self, config: Pix2PixConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config
-        own_norm = None  # the U-Net's paper has batch norm, the ResNet's instance norm
-        self.generator_configs = {"": fitting(config.generator, in_channels, out_channels, size, own_norm)}
-        self.adversary = Adversary(config, in_channels + out_channels, size, "batch")
-        generator = made(self.generator_configs[""], config.initialisation, config.initialisation_gain)
-        discriminator = self.adversary.build()
+        # the generator's own norm: the U-Net's paper has batch norm, the ResNet's instance norm
+        resolved, generator = config.build_generator(config.generator, in_channels, out_channels, size)
+        discriminator = config.build_discriminator(in_channels + out_channels, size)
+        self.generator_configs = {"": resolved}
         self.networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
-        self.memories: dict[str, Memory] = {}
+        self.adversarial = config.build_adversarial_loss()
         self.phases = (
-            Phase(
-                "D",
-                ("discriminator",),
-                (self.discriminator_losses,),
-                config.discriminator_lr or config.lr,
-                config.betas,
-            ),
-            Phase("G", ("generator",), (self.generator_losses,), config.lr, config.betas),
+            config.build_discriminator_phase(self.discriminator_losses),
+            config.build_phase("G", ("generator",), self.generator_losses),
         )
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
         """The translation, which both phases use."""
         fake = self.networks["generator"](batch["source"])
-        return Outputs(update, {"fake": fake}, translations={"": (shown(batch), fake.detach(), batch["target"])})
+        translations = {"": (displayed_source(batch), fake.detach(), batch["target"])}
+        return Outputs(update, {"fake": fake}, translations=translations)
 
     def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """Eq. 1, on real and generated pairs."""
         network, fake = self.networks["discriminator"], outputs.images["fake"]
-        return self.adversary.discriminator_losses(network, batch["target"], fake, outputs, given=batch["source"])
+        return self.adversarial.discriminator_losses(network, batch["target"], fake, outputs, given=batch["source"])
 
     def generator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """Eq. 4: fool the discriminator, and be near the target."""
         network, fake, target = self.networks["discriminator"], outputs.images["fake"], batch["target"]
         losses = {"G/l1": self.config.l1_weight * F.l1_loss(fake.float(), target)}
-        return losses | self.adversary.generator_losses(network, target, fake, outputs, given=batch["source"])
+        return losses | self.adversarial.generator_losses(network, target, fake, outputs, given=batch["source"])

@@ -2,22 +2,21 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, Literal, Self
 
 import torch
 import tyro
 from pydantic import Field
 from torch import Tensor, nn
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
+from img2img.data.labelled import LabelledData
+from img2img.data.paired import PairedData
 from img2img.losses.adversarial import Adversarial
-from img2img.methods.adversary import AdversarialConfig, Adversary
-from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role, shown
-from img2img.methods.generators import fitting
-from img2img.methods.perceptual import Perceptual, PerceptualConfig, needs_losses
-from img2img.methods.pool import ImagePool
+from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, displayed_source, resolve_generator
+from img2img.methods.image_pool import ImagePool
+from img2img.methods.perceptual import Perceptual, PerceptualTranslationConfig
 from img2img.networks import (
-    AnyEncoder,
     DiscriminatorConfig,
     InstanceEncoderConfig,
     MultiScaleConfig,
@@ -28,11 +27,11 @@ from img2img.networks import (
 )
 
 
-class Pix2PixHDMethodConfig(AdversarialConfig):
+class Pix2PixHDMethodConfig(PerceptualTranslationConfig):
     """The paper's numbers."""
 
-    paired: ClassVar[bool] = True
-    defaults: ClassVar[dict[str, Any]] = {}
+    data_kinds = (LabelledData, PairedData)
+    paper = "1711.11585"
 
     name: Annotated[Literal["pix2pixhd"], tyro.conf.Suppress] = "pix2pixhd"
     generator: Pix2PixHDConfig = Pix2PixHDConfig(enhancers=1)
@@ -40,11 +39,9 @@ class Pix2PixHDMethodConfig(AdversarialConfig):
     discriminator: DiscriminatorConfig = MultiScaleConfig()
     """The networks that tell real from generated, at several scales."""
     adversarial: Adversarial = "lsgan"
-    """lsgan: least squares, as in the paper, summed over scales; vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
+    """lsgan: least squares, as in the paper, summed over scales; vanilla: the minimax loss, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
     feature_matching: float = Field(10.0, ge=0)
     """λ of eq. 5: weight of matching the discriminators' features; 0 leaves it out."""
-    perceptual: PerceptualConfig = PerceptualConfig()
-    """Nearness by the features of VGG-19 (§4.1)."""
     encoder: bool = False
     """Learn styles: an encoder sums up each instance of the real image in a few numbers, which the generator is given (§3.4)."""
     instance_encoder: InstanceEncoderConfig = InstanceEncoderConfig()
@@ -60,19 +57,44 @@ class Pix2PixHDMethodConfig(AdversarialConfig):
     pool: int = Field(0, ge=0)
     """Earlier translations that the discriminators are shown, too; 0 for none."""
 
-    def coarser(self) -> Self | None:
-        """What is trained first, at half the size."""
+    @property
+    def style_count(self) -> int:
+        """As it was chosen."""
+        return self.styles
+
+    @property
+    def begins_with_run(self) -> Path | None:
+        """The run that --coarse-run names."""
+        return self.coarse_run
+
+    @property
+    def freezes_parts(self) -> bool:
+        """While the enhancer learns."""
+        return bool(self.earlier_stage() or self.coarse_run)
+
+    def earlier_stage(self) -> Stage | None:
+        """The generator without its last enhancer, at half the size (§3.2)."""
         if not self.generator.enhancers or not self.coarse_share or self.coarse_run:
             return None
         inner = self.generator.model_copy(update={"enhancers": self.generator.enhancers - 1})
-        return self.model_copy(update={"generator": inner})
+        coarse = self.model_copy(update={"generator": inner})
+        text = "First stage: the generator with one enhancer less, at half the size."
+        return Stage("coarse", coarse, self.coarse_share, 2, text)
 
-    def build(self, in_channels: int, out_channels: int, size: int) -> "Pix2PixHDMethod":
-        """The method with fresh networks for square training images of `size` pixels."""
+    def share_frozen_after_stage(self) -> float:
+        """As it was chosen."""
+        return self.frozen_share
+
+    def without_stages(self) -> Self:
+        """All trained at once."""
+        return self.model_copy(update={"coarse_share": 0.0})
+
+    def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "Pix2PixHDMethod":
+        """The method with fresh networks."""
         return Pix2PixHDMethod(self, in_channels, out_channels, size)
 
 
-class Pix2PixHDMethod:
+class Pix2PixHDMethod(Method):
     """A coarse-to-fine generator, discriminators at several scales, and perhaps an encoder of instances; G is updated before D.
 
     Args:
@@ -85,21 +107,19 @@ class Pix2PixHDMethod:
         UsageError: if the networks can't take images of that size, or the weights of VGG-19 can't be had.
     """
 
-    generators: ClassVar[dict[Role, str]] = {"": "generator"}
-
     def __init__(self, config: Pix2PixHDMethodConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config
         if config.coarse_run and not config.generator.enhancers:
             raise UsageError(
                 "--coarse-run is of a generator with an enhancer less, but this one has none (--generator.enhancers 1)."
             )
-        needs_losses(config, config.perceptual)
+        config.refuse_no_losses()
         encoder = config.instance_encoder.model_copy(update={"in_channels": out_channels}) if config.encoder else None
         inward = in_channels + (encoder.features if encoder else 0)
-        resolved = fitting(config.generator, inward, out_channels, size, "instance")
+        resolved = resolve_generator(config.generator, inward, out_channels, size, "instance")
         self.generator_configs = {"": resolved}
-        self.encoders: dict[Role, tuple[str, AnyEncoder]] = {"": ("encoder", encoder)} if encoder else {}
-        self.adversary = Adversary(config, in_channels + out_channels, size, "instance")
+        self.encoders = {"": ("encoder", encoder)} if encoder else {}
+        self.adversarial = config.build_adversarial_loss()
         self.perceptual = Perceptual(config.perceptual)
         self.generator = Pix2PixHD(resolved)
         self.networks: dict[str, nn.Module] = {"generator": self.generator}
@@ -108,20 +128,13 @@ class Pix2PixHDMethod:
         for network in self.networks.values():
             initialise(network, config.initialisation, config.initialisation_gain)
         trained = tuple(self.networks)
-        self.networks["discriminator"] = self.adversary.build()
-        seed = int(torch.randint(2**31, ()).item())
-        self.pool = ImagePool(config.pool, seed)
-        self.memories: dict[str, Memory] = {"pool": self.pool} if config.pool else {}
+        self.networks["discriminator"] = config.build_discriminator(in_channels + out_channels, size)
+        self.pool = ImagePool(config.pool, int(torch.randint(2**31, ()).item()))
+        self.memories = {"pool": self.pool} if config.pool else {}
         self.frozen_until = 0
         self.phases = (
-            Phase("G", trained, (self.generator_losses,), config.lr, config.betas),
-            Phase(
-                "D",
-                ("discriminator",),
-                (self.discriminator_losses,),
-                config.discriminator_lr or config.lr,
-                config.betas,
-            ),
+            config.build_phase("G", trained, self.generator_losses),
+            config.build_discriminator_phase(self.discriminator_losses),
         )
 
     def begin_from(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
@@ -159,13 +172,15 @@ class Pix2PixHDMethod:
             features = self.networks["encoder"](batch["target"], batch["maps"][:, -1])
             source = torch.cat([source, features.to(source.dtype)], dim=1)
         fake = self.networks["generator"](source)
-        return Outputs(update, {"fake": fake}, translations={"": (shown(batch), fake.detach(), batch["target"])})
+        return Outputs(
+            update, {"fake": fake}, translations={"": (displayed_source(batch), fake.detach(), batch["target"])}
+        )
 
     def generator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """Eq. 5: fool the discriminators, and match their features, and those of VGG-19."""
         fake, target = outputs.images["fake"], batch["target"]
         outputs.images["fake"] = fake.detach()
-        losses = self.adversary.generator_losses(
+        losses = self.adversarial.generator_losses(
             self.networks["discriminator"], target, fake, outputs, given=batch["source"]
         )
         if self.config.perceptual.weight:
@@ -176,9 +191,9 @@ class Pix2PixHDMethod:
         """Eq. 2, with least squares, on real and generated pairs, perhaps earlier ones."""
         network, given, fake = self.networks["discriminator"], batch["source"], outputs.images["fake"]
         if not self.config.pool:
-            return self.adversary.discriminator_losses(network, batch["target"], fake, outputs, given=given)
+            return self.adversarial.discriminator_losses(network, batch["target"], fake, outputs, given=given)
         pooled = self.pool.query(torch.cat([given, fake.to(given.dtype)], dim=1))
         before = pooled.split([given.shape[1], fake.shape[1]], dim=1)
-        return self.adversary.discriminator_losses(
+        return self.adversarial.discriminator_losses(
             network, batch["target"], before[1], outputs, given=given, given_fake=before[0]
         )

@@ -1,20 +1,19 @@
 """SPADE (GauGAN): semantic image synthesis with spatially-adaptive normalisation (Park et al. 2019)."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Literal
 
 import torch
 import tyro
 from pydantic import Field
 from torch import nn
 
+from img2img.data.labelled import LabelledData
+from img2img.data.paired import PairedData
 from img2img.losses.adversarial import Adversarial
 from img2img.losses.features import kl_divergence
-from img2img.methods.adversary import AdversarialConfig, Adversary, Beta
-from img2img.methods.base import Batch, Losses, Memory, Outputs, Phase, Role, shown
-from img2img.methods.generators import fitting, made
-from img2img.methods.perceptual import Perceptual, PerceptualConfig, needs_losses
+from img2img.methods.base import Batch, Beta, Losses, Method, Outputs, displayed_source, resolve_generator
+from img2img.methods.perceptual import Perceptual, PerceptualTranslationConfig
 from img2img.networks import (
-    AnyEncoder,
     DiscriminatorConfig,
     ImageEncoderConfig,
     MultiScaleConfig,
@@ -22,14 +21,14 @@ from img2img.networks import (
     build_encoder,
     initialise,
 )
-from img2img.networks.blocks import Initialisation
+from img2img.networks.weights import Initialisation
 
 
-class SPADEMethodConfig(AdversarialConfig):
+class SPADEMethodConfig(PerceptualTranslationConfig):
     """The paper's numbers."""
 
-    paired: ClassVar[bool] = True
-    defaults: ClassVar[dict[str, Any]] = {}
+    data_kinds = (LabelledData, PairedData)
+    paper = "1903.07291"
 
     name: Annotated[Literal["spade"], tyro.conf.Suppress] = "spade"
     generator: SPADEConfig = SPADEConfig()
@@ -37,11 +36,9 @@ class SPADEMethodConfig(AdversarialConfig):
     discriminator: DiscriminatorConfig = MultiScaleConfig(scales=2, spectral_norm=True)
     """The networks that tell real from generated, at several scales."""
     adversarial: Adversarial = "hinge"
-    """hinge, as in the paper, summed over scales; lsgan: least squares; vanilla: the minimax game, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
+    """hinge, as in the paper, summed over scales; lsgan: least squares; vanilla: the minimax loss, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
     feature_matching: float = Field(10.0, ge=0)
     """Weight of matching the discriminators' features; 0 leaves it out."""
-    perceptual: PerceptualConfig = PerceptualConfig()
-    """Nearness by the features of VGG-19."""
     encoder: bool = False
     """Learn styles: an encoder sums up the real image in a few numbers, which the generator is given; they can be drawn at random, too (appendix A: a VAE)."""
     image_encoder: ImageEncoderConfig = ImageEncoderConfig()
@@ -57,12 +54,12 @@ class SPADEMethodConfig(AdversarialConfig):
     initialisation: Initialisation = "xavier"
     """How weights are drawn."""
 
-    def build(self, in_channels: int, out_channels: int, size: int) -> "SPADEMethod":
-        """The method with fresh networks for square training images of `size` pixels."""
+    def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "SPADEMethod":
+        """The method with fresh networks."""
         return SPADEMethod(self, in_channels, out_channels, size)
 
 
-class SPADEMethod:
+class SPADEMethod(Method):
     """A SPADE generator, discriminators at several scales, and perhaps an encoder of images; G is updated before D.
 
     Args:
@@ -75,35 +72,27 @@ class SPADEMethod:
         UsageError: if the networks can't take images of that size, or the weights of VGG-19 can't be had.
     """
 
-    generators: ClassVar[dict[Role, str]] = {"": "generator"}
-
     def __init__(self, config: SPADEMethodConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config
-        needs_losses(config, config.perceptual)
-        resolved = fitting(config.generator, in_channels, out_channels, size, None)
+        config.refuse_no_losses()
+        resolved = resolve_generator(config.generator, in_channels, out_channels, size, None)
         encoder = config.image_encoder.resolve(out_channels, size) if config.encoder else None
         if encoder:
             resolved = resolved.model_copy(update={"latent": encoder.latent, "latent_size": size // resolved.multiple})
         self.generator_configs = {"": resolved}
-        self.encoders: dict[Role, tuple[str, AnyEncoder]] = {"": ("encoder", encoder)} if encoder else {}
-        self.adversary = Adversary(config, in_channels + out_channels, size, "instance")
+        self.encoders = {"": ("encoder", encoder)} if encoder else {}
+        self.adversarial = config.build_adversarial_loss()
         self.perceptual = Perceptual(config.perceptual)
-        how = (config.initialisation, config.initialisation_gain)
-        self.networks: dict[str, nn.Module] = {"generator": made(resolved, *how)}
+        self.networks: dict[str, nn.Module] = {"generator": config.initialise(resolved)}
         if encoder:
-            self.networks["encoder"] = initialise(build_encoder(encoder), *how)
+            self.networks["encoder"] = initialise(
+                build_encoder(encoder), config.initialisation, config.initialisation_gain
+            )
         trained = tuple(self.networks)
-        self.networks["discriminator"] = self.adversary.build()
-        self.memories: dict[str, Memory] = {}
+        self.networks["discriminator"] = config.build_discriminator(in_channels + out_channels, size)
         self.phases = (
-            Phase("G", trained, (self.generator_losses,), config.lr, config.betas),
-            Phase(
-                "D",
-                ("discriminator",),
-                (self.discriminator_losses,),
-                config.discriminator_lr or config.lr,
-                config.betas,
-            ),
+            config.build_phase("G", trained, self.generator_losses),
+            config.build_discriminator_phase(self.discriminator_losses),
         )
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
@@ -118,14 +107,14 @@ class SPADEMethod:
         else:
             fake = self.networks["generator"](source)
         outputs.images["fake"] = fake
-        outputs.translations[""] = shown(batch), fake.detach(), target
+        outputs.translations[""] = displayed_source(batch), fake.detach(), target
         return outputs
 
     def generator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """Fool the discriminators, match their features and those of VGG-19, and keep styles near a normal distribution."""
         fake, target = outputs.images["fake"], batch["target"]
         outputs.images["fake"] = fake.detach()
-        losses = self.adversary.generator_losses(
+        losses = self.adversarial.generator_losses(
             self.networks["discriminator"], target, fake, outputs, given=batch["source"]
         )
         if self.config.perceptual.weight:
@@ -138,4 +127,4 @@ class SPADEMethod:
     def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """The hinge loss on real and generated pairs."""
         network, fake = self.networks["discriminator"], outputs.images["fake"]
-        return self.adversary.discriminator_losses(network, batch["target"], fake, outputs, given=batch["source"])
+        return self.adversarial.discriminator_losses(network, batch["target"], fake, outputs, given=batch["source"])

@@ -8,8 +8,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision import models
 
-from img2img.downloads import read_tensors
-from img2img.errors import UsageError
+from img2img.core.downloads import read_tensors
+from img2img.core.errors import UsageError
 
 Classifier = Literal["resnet18", "resnet50", "vgg16", "efficientnet_b0"]
 CLASSIFIERS: tuple[str, ...] = get_args(Classifier)

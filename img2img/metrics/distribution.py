@@ -12,13 +12,13 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from img2img.downloads import Weights, read_tensors
-from img2img.errors import UsageError
-from img2img.images import Array, over_white, to_8_bit, with_channels
+from img2img.core.downloads import Weights, read_tensors
+from img2img.core.errors import UsageError
+from img2img.images import Array, composite_over_white, convert_channels, to_8_bit
 from img2img.metrics.classifiers import CLASSIFIERS, make_classifier
 
 Features = Literal["auto", "inception", "random", "resnet18", "resnet50", "vgg16", "efficientnet_b0"]
-Judge = Literal["inception", "random", "resnet18", "resnet50", "vgg16", "efficientnet_b0"]
+FeatureNetwork = Literal["inception", "random", "resnet18", "resnet50", "vgg16", "efficientnet_b0"]
 
 INCEPTION = Weights(
     "Inception",
@@ -36,7 +36,9 @@ SUBSET = 100  # images in a subset of KID, or as many as there are
 FEWEST = 10  # images of a side, below which nothing is measured
 
 
-def choose_features(kind: Features, weights: Path | None, say: Callable[[str], None]) -> tuple[Judge, Path | None]:
+def choose_features(
+    kind: Features, weights: Path | None, say: Callable[[str], None]
+) -> tuple[FeatureNetwork, Path | None]:
     """Which network's features are compared, and where its weights are; downloads them if they are wanted and not there.
 
     Args:
@@ -57,12 +59,12 @@ def choose_features(kind: Features, weights: Path | None, say: Callable[[str], N
     if kind in CLASSIFIERS:
         if weights is None:
             raise UsageError(f"--features {kind} needs a file of its weights: --feature-weights FILE.")
-        return cast(Judge, kind), weights
+        return cast(FeatureNetwork, kind), weights
     remedy = "give a file of them with --feature-weights, or take --features random, which needs none."
-    return "inception", weights or INCEPTION.fetched(say, remedy)
+    return "inception", weights or INCEPTION.fetch(say, remedy)
 
 
-def make_extractor(kind: Judge, weights: Path | None) -> nn.Module:
+def make_extractor(kind: FeatureNetwork, weights: Path | None) -> nn.Module:
     """A module from uint8 images (B, 3, H, W) to features (B, D), as `choose_features` chose.
 
     Raises:
@@ -116,7 +118,7 @@ def features_and_logits(
     """The features, as `features`; and logits (N, classes), if the network gives such beside them."""
     found: list[tuple[Tensor, ...]] = []
     for image in images:
-        shown = with_channels(over_white(to_8_bit(image)), 3)
+        shown = convert_channels(composite_over_white(to_8_bit(image)), 3)
         batch = torch.from_numpy(np.ascontiguousarray(shown.transpose(2, 0, 1)))[None].to(device)
         done = extractor(batch)
         found.append(tuple(each.float().cpu() for each in (done if isinstance(done, tuple) else (done,))))
@@ -126,7 +128,7 @@ def features_and_logits(
     return columns[0], columns[1] if len(columns) > 1 else None
 
 
-class _Given(nn.Module):
+class _Precomputed(nn.Module):
     """Stands where torchmetrics wants a network: the features are there already."""
 
     def __init__(self, num_features: int) -> None:
@@ -154,7 +156,7 @@ def distances(images: Tensor, truth: Tensor) -> dict[str, float]:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # that features are kept in memory, which is meant
-        given = _Given(images.shape[1])
+        given = _Precomputed(images.shape[1])
         alone: Any = {"sync_on_compute": False}  # the features are those of all processes already
         kid = KernelInceptionDistance(given, subsets=SUBSETS, subset_size=min(SUBSET, few), **alone)
     fid = FrechetInceptionDistance(given, **alone)
@@ -173,7 +175,7 @@ def _inception(weights: Path) -> nn.Module:
 
     try:
         state = read_tensors(weights)
-        with _file_of(state) as safe, torch.random.fork_rng([]):
+        with _write_temporary(state) as safe, torch.random.fork_rng([]):
             network = FeatureExtractorInceptionV3(
                 "inception-v3-compat", ["2048", "logits_unbiased"], feature_extractor_weights_path=safe
             )
@@ -184,7 +186,7 @@ def _inception(weights: Path) -> nn.Module:
 
 
 @contextmanager
-def _file_of(state: dict[str, Tensor]) -> Iterator[str]:
+def _write_temporary(state: dict[str, Tensor]) -> Iterator[str]:
     """A file that we wrote ourselves, for torch-fidelity reads its file as a pickle."""
     with tempfile.TemporaryDirectory() as folder:
         file = Path(folder, "weights.pth")

@@ -7,8 +7,8 @@ from typing import TypedDict
 import numpy as np
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from img2img.errors import UserError
-from img2img.images import Array, over_white, peak, with_channels
+from img2img.core.errors import UserError
+from img2img.images import Array, composite_over_white, convert_channels, peak
 
 
 class Scores(TypedDict):
@@ -38,8 +38,8 @@ def score(image: Array, truth: Array) -> Scores:
     if image.shape[:2] != truth.shape[:2]:
         sizes = [f"{array.shape[1]}×{array.shape[0]}" for array in (image, truth)]
         raise UserError(f"images of different sizes can't be compared: {sizes[0]} and {sizes[1]}.")
-    truth = over_white(truth)
-    a = with_channels(image, truth.shape[2]) / peak(image.dtype)
+    truth = composite_over_white(truth)
+    a = convert_channels(image, truth.shape[2]) / peak(image.dtype)
     b = truth / peak(truth.dtype)
     with np.errstate(divide="ignore"):
         psnr = float(peak_signal_noise_ratio(b, a, data_range=1))

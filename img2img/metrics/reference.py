@@ -8,9 +8,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from img2img import downloads
-from img2img.errors import UserError
-from img2img.files import digest_of, write_tensors
+from img2img.core import downloads
+from img2img.core.errors import UserError
+from img2img.core.files import digest_tensors, write_tensors
 
 
 def cache_folder() -> Path:
@@ -18,18 +18,18 @@ def cache_folder() -> Path:
     return downloads.cache_folder() / "features"
 
 
-def content_of(files: Sequence[Path]) -> str:
+def digest_files(files: Sequence[Path]) -> str:
     """A digest of what is in files, in whatever order they stand and whatever they are called."""
     each = sorted(hashlib.blake2b(file.read_bytes(), digest_size=16).hexdigest() for file in files)
     return hashlib.blake2b("".join(each).encode(), digest_size=16).hexdigest()
 
 
-def weights_of(extractor: nn.Module) -> str:
+def digest_weights(extractor: nn.Module) -> str:
     """A digest of a network's class and weights."""
-    return f"{type(extractor).__qualname__}-{digest_of(extractor.state_dict())}"
+    return f"{type(extractor).__qualname__}-{digest_tensors(extractor.state_dict())}"
 
 
-def cached(files: Sequence[Path], extractor: nn.Module, prepared: str, compute: Callable[[], Tensor]) -> Tensor:
+def cache_features(files: Sequence[Path], extractor: nn.Module, prepared: str, compute: Callable[[], Tensor]) -> Tensor:
     """The features (N, D) of images, from the cache if they are there.
 
     Args:
@@ -38,7 +38,7 @@ def cached(files: Sequence[Path], extractor: nn.Module, prepared: str, compute: 
         prepared: how images were prepared, in so many words.
         compute: finds them.
     """
-    key = "-".join((content_of(files), weights_of(extractor), prepared))
+    key = "-".join((digest_files(files), digest_weights(extractor), prepared))
     place = cache_folder() / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.safetensors"
     try:
         return load_file(place)["features"]

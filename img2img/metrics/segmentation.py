@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from torchvision.models import segmentation
 
-from img2img.downloads import read_tensors
-from img2img.errors import UsageError
-from img2img.images import Array, over_white, to_8_bit, with_channels
+from img2img.core.downloads import read_tensors
+from img2img.core.errors import UsageError
+from img2img.images import Array, composite_over_white, convert_channels, to_8_bit
 from img2img.images.tensors import to_tensor
 
 Segmenter = Callable[[Tensor], Any]
@@ -91,7 +91,7 @@ class Agreement:
         Raises:
             UsageError: if the segmenter knows another number of classes.
         """
-        shown = to_tensor(with_channels(over_white(to_8_bit(image)), 3))[None].to(self.device)
+        shown = to_tensor(convert_channels(composite_over_white(to_8_bit(image)), 3))[None].to(self.device)
         found = self.segmenter(shown)
         logits = cast(Tensor, found["out"] if isinstance(found, dict) else found)
         if logits.ndim != 4 or logits.shape[1] != self.classes:

@@ -1,22 +1,18 @@
-"""nn.Modules and their configs, nothing else: no device, no loading, no training."""
+"""nn.Modules and their configs, with what others must know of them; no device, no loading, no training.
 
-from typing import Annotated
+Whoever adds a network writes one file, and one line in one of the dicts below: options, help, saved models and checks follow from it.
+"""
+
+from functools import reduce
+from operator import or_
+from typing import TYPE_CHECKING, Annotated, Any
 
 from pydantic import Field
 from torch import nn
 
-from img2img.networks.blocks import Norm, initialise
-from img2img.networks.dcgan import DCGAN, DCGANConfig, DCGANDiscriminator, DCGANDiscriminatorConfig
-from img2img.networks.encoders import ImageEncoder, ImageEncoderConfig, InstanceEncoder, InstanceEncoderConfig
-from img2img.networks.noise import NoiseGeneratorConfig
-from img2img.networks.noise_resnet import (
-    BigGANConfig,
-    NoiseResNet,
-    NoiseResNetConfig,
-    NoiseResNetDiscriminator,
-    NoiseResNetDiscriminatorConfig,
-)
-from img2img.networks.patchgan import (
+from img2img.networks.discriminators.base import DiscriminatorBaseConfig, NoiseDiscriminatorConfig
+from img2img.networks.discriminators.dcgan import DCGANDiscriminator, DCGANDiscriminatorConfig
+from img2img.networks.discriminators.patchgan import (
     MultiScale,
     MultiScaleConfig,
     PatchGAN,
@@ -24,117 +20,92 @@ from img2img.networks.patchgan import (
     PixelGAN,
     PixelGANConfig,
 )
-from img2img.networks.pix2pixhd import Pix2PixHD, Pix2PixHDConfig
-from img2img.networks.progressive import (
-    Progressive,
-    ProgressiveConfig,
-    ProgressiveDiscriminator,
-    ProgressiveDiscriminatorConfig,
-)
-from img2img.networks.resnet import ResNet, ResNetConfig
-from img2img.networks.spade import SPADEConfig, SPADEGenerator
-from img2img.networks.unet import UNet, UNetConfig
+from img2img.networks.discriminators.progressive import ProgressiveDiscriminator, ProgressiveDiscriminatorConfig
+from img2img.networks.discriminators.sngan import NoiseResNetDiscriminator, NoiseResNetDiscriminatorConfig
+from img2img.networks.encoders import ImageEncoder, ImageEncoderConfig, InstanceEncoder, InstanceEncoderConfig
+from img2img.networks.generators.base import GeneratorBaseConfig, NoiseGeneratorConfig
+from img2img.networks.generators.dcgan import DCGAN, DCGANConfig
+from img2img.networks.generators.pix2pixhd import Pix2PixHD, Pix2PixHDConfig
+from img2img.networks.generators.progressive import Progressive, ProgressiveConfig
+from img2img.networks.generators.resnet import ResNet, ResNetConfig
+from img2img.networks.generators.sngan import BigGANConfig, NoiseResNet, NoiseResNetConfig
+from img2img.networks.generators.spade import SPADEConfig, SPADEGenerator
+from img2img.networks.generators.unet import UNet, UNetConfig
+from img2img.networks.layers import Norm
+from img2img.networks.weights import initialise
 
-AnyGenerator = UNetConfig | ResNetConfig | Pix2PixHDConfig | SPADEConfig
-GeneratorConfig = Annotated[AnyGenerator, Field(discriminator="kind")]
-AnyDiscriminator = PatchGANConfig | PixelGANConfig | MultiScaleConfig
-DiscriminatorConfig = Annotated[AnyDiscriminator, Field(discriminator="kind")]
-AnyEncoder = InstanceEncoderConfig | ImageEncoderConfig
-AnyNoiseGenerator = DCGANConfig | NoiseResNetConfig | BigGANConfig | ProgressiveConfig
-NoiseGenerator = Annotated[AnyNoiseGenerator, Field(discriminator="kind")]
-AnyNoiseDiscriminator = DCGANDiscriminatorConfig | NoiseResNetDiscriminatorConfig | ProgressiveDiscriminatorConfig
-NoiseDiscriminator = Annotated[AnyNoiseDiscriminator, Field(discriminator="kind")]
-EncoderConfig = Annotated[AnyEncoder, Field(discriminator="kind")]
-
-GENERATORS: dict[str, tuple[type[AnyGenerator], type[nn.Module]]] = {
+GENERATORS: dict[str, tuple[type[GeneratorBaseConfig], type[nn.Module]]] = {
     "unet": (UNetConfig, UNet),
     "resnet": (ResNetConfig, ResNet),
     "pix2pixhd": (Pix2PixHDConfig, Pix2PixHD),
     "spade": (SPADEConfig, SPADEGenerator),
 }
-DISCRIMINATORS: dict[str, tuple[type[AnyDiscriminator], type[nn.Module]]] = {
+DISCRIMINATORS: dict[str, tuple[type[DiscriminatorBaseConfig], type[nn.Module]]] = {
     "patch": (PatchGANConfig, PatchGAN),
     "pixel": (PixelGANConfig, PixelGAN),
     "multiscale": (MultiScaleConfig, MultiScale),
 }
-
-NOISE_GENERATORS: dict[str, tuple[type[AnyNoiseGenerator], type[nn.Module]]] = {
+ENCODERS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+    "instances": (InstanceEncoderConfig, InstanceEncoder),
+    "image": (ImageEncoderConfig, ImageEncoder),
+}
+NOISE_GENERATORS: dict[str, tuple[type[NoiseGeneratorConfig], type[nn.Module]]] = {
     "dcgan": (DCGANConfig, DCGAN),
     "resnet": (NoiseResNetConfig, NoiseResNet),
     "biggan": (BigGANConfig, NoiseResNet),
     "progressive": (ProgressiveConfig, Progressive),
 }
-NOISE_DISCRIMINATORS: dict[str, tuple[type[AnyNoiseDiscriminator], type[nn.Module]]] = {
+NOISE_DISCRIMINATORS: dict[str, tuple[type[NoiseDiscriminatorConfig], type[nn.Module]]] = {
     "dcgan": (DCGANDiscriminatorConfig, DCGANDiscriminator),
     "resnet": (NoiseResNetDiscriminatorConfig, NoiseResNetDiscriminator),
     "progressive": (ProgressiveDiscriminatorConfig, ProgressiveDiscriminator),
 }
 
+if TYPE_CHECKING:
+    GeneratorConfig = GeneratorBaseConfig
+    DiscriminatorConfig = DiscriminatorBaseConfig
+    EncoderConfig = InstanceEncoderConfig | ImageEncoderConfig
+    AnyNoiseGeneratorConfig = NoiseGeneratorConfig
+    AnyNoiseDiscriminatorConfig = NoiseDiscriminatorConfig
+else:
 
-def build_generator(config: AnyGenerator | AnyNoiseGenerator) -> nn.Module:
+    def _any_of(registered: dict[str, tuple[Any, Any]]) -> Any:
+        """The type of a setting that holds any config of a dict, told apart by its kind."""
+        return Annotated[reduce(or_, (config for config, _ in registered.values())), Field(discriminator="kind")]
+
+    GeneratorConfig = _any_of(GENERATORS)
+    DiscriminatorConfig = _any_of(DISCRIMINATORS)
+    EncoderConfig = _any_of(ENCODERS)
+    AnyNoiseGeneratorConfig = _any_of(NOISE_GENERATORS)
+    AnyNoiseDiscriminatorConfig = _any_of(NOISE_DISCRIMINATORS)
+
+
+def build_generator(config: GeneratorBaseConfig | NoiseGeneratorConfig) -> nn.Module:
     """The generator that a resolved config describes, with PyTorch's default initialisation."""
-    if isinstance(config, NoiseGeneratorConfig):
-        return NOISE_GENERATORS[config.kind][1](config)
-    return GENERATORS[config.kind][1](config)
+    registered: Any = NOISE_GENERATORS if isinstance(config, NoiseGeneratorConfig) else GENERATORS
+    return registered[config.kind][1](config)
 
 
-def build_encoder(config: AnyEncoder) -> nn.Module:
+def build_encoder(config: EncoderConfig) -> nn.Module:
     """The encoder that a resolved config describes, with PyTorch's default initialisation."""
-    return InstanceEncoder(config) if isinstance(config, InstanceEncoderConfig) else ImageEncoder(config)
+    return ENCODERS[config.kind][1](config)
 
 
-def build_discriminator(config: AnyDiscriminator, in_channels: int, norm: Norm = "batch") -> nn.Module:
+def build_discriminator(config: DiscriminatorConfig, in_channels: int, norm: Norm = "batch") -> nn.Module:
     """The discriminator that a config describes, for images of `in_channels` channels; `norm` if it chose none."""
     filled = config.model_copy(update={"norm": config.norm or norm})
     return DISCRIMINATORS[filled.kind][1](filled, in_channels)
 
 
 __all__ = [
-    "DCGAN",
-    "DISCRIMINATORS",
-    "GENERATORS",
-    "NOISE_DISCRIMINATORS",
-    "NOISE_GENERATORS",
-    "AnyEncoder",
-    "AnyGenerator",
-    "AnyNoiseDiscriminator",
-    "AnyNoiseGenerator",
-    "BigGANConfig",
-    "DCGANConfig",
-    "DCGANDiscriminator",
-    "DCGANDiscriminatorConfig",
-    "DiscriminatorConfig",
-    "EncoderConfig",
-    "GeneratorConfig",
-    "ImageEncoder",
-    "ImageEncoderConfig",
-    "InstanceEncoder",
-    "InstanceEncoderConfig",
-    "MultiScale",
-    "MultiScaleConfig",
-    "NoiseDiscriminator",
-    "NoiseGenerator",
-    "NoiseGeneratorConfig",
-    "NoiseResNet",
-    "NoiseResNetConfig",
-    "NoiseResNetDiscriminator",
-    "NoiseResNetDiscriminatorConfig",
-    "PatchGAN",
-    "Pix2PixHD",
-    "Pix2PixHDConfig",
-    "PixelGAN",
-    "Progressive",
-    "ProgressiveConfig",
-    "ProgressiveDiscriminator",
-    "ProgressiveDiscriminatorConfig",
-    "ResNet",
-    "ResNetConfig",
-    "SPADEConfig",
-    "SPADEGenerator",
-    "UNet",
-    "UNetConfig",
-    "build_discriminator",
-    "build_encoder",
-    "build_generator",
-    "initialise",
-]
+    "DCGAN", "DISCRIMINATORS", "ENCODERS", "GENERATORS", "NOISE_DISCRIMINATORS", "NOISE_GENERATORS",
+    "AnyNoiseDiscriminatorConfig", "AnyNoiseGeneratorConfig", "BigGANConfig", "DCGANConfig", "DCGANDiscriminator",
+    "DCGANDiscriminatorConfig", "DiscriminatorBaseConfig", "DiscriminatorConfig", "EncoderConfig",
+    "GeneratorBaseConfig", "GeneratorConfig", "ImageEncoder", "ImageEncoderConfig", "InstanceEncoder",
+    "InstanceEncoderConfig", "MultiScale", "MultiScaleConfig", "NoiseDiscriminatorConfig", "NoiseGeneratorConfig",
+    "NoiseResNet", "NoiseResNetConfig", "NoiseResNetDiscriminator", "NoiseResNetDiscriminatorConfig", "PatchGAN",
+    "PatchGANConfig", "Pix2PixHD", "Pix2PixHDConfig", "PixelGAN", "PixelGANConfig", "Progressive",
+    "ProgressiveConfig", "ProgressiveDiscriminator", "ProgressiveDiscriminatorConfig", "ResNet", "ResNetConfig",
+    "SPADEConfig", "SPADEGenerator", "UNet", "UNetConfig", "build_discriminator", "build_encoder",
+    "build_generator", "initialise",
+]  # fmt: skip

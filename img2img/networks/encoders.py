@@ -1,21 +1,26 @@
 """Encoders that read the style of an image: of every instance (pix2pixHD), or of the whole (SPADE)."""
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
 from tyro.conf import Suppress
 
-from img2img.errors import Strict, UsageError
-from img2img.networks.blocks import InstanceNorm, ReflectionPad
+from img2img.core.errors import Strict, UsageError
 from img2img.networks.labels import instance_means
+from img2img.networks.layers import InstanceNorm, ReflectionPad
 
 MOST_LATENT_PIXELS = 4  # a side, of what the whole image is reduced to
 
 
 class InstanceEncoderConfig(Strict):
     """What the encoder of instances is made of (Wang et al. 2018, §3.4)."""
+
+    needs_label_maps: ClassVar[bool] = True
+    """Whether it is trained on label maps and images only."""
+    needs_size_multiple: ClassVar[bool] = True
+    """Whether it takes images of multiples of some size only."""
 
     kind: Annotated[Literal["instances"], Suppress] = "instances"
     in_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
@@ -32,6 +37,9 @@ class InstanceEncoderConfig(Strict):
 
 class ImageEncoderConfig(Strict):
     """What the encoder of whole images is made of (Park et al. 2019, appendix A, figure 14)."""
+
+    needs_label_maps: ClassVar[bool] = False
+    needs_size_multiple: ClassVar[bool] = False
 
     kind: Annotated[Literal["image"], Suppress] = "image"
     in_channels: Annotated[int | None, Suppress] = Field(None, ge=1)

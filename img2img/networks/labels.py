@@ -5,7 +5,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 
-def planes(maps: Tensor, classes: int, edges: bool, dtype: torch.dtype = torch.float32) -> Tensor:
+def encode_label_maps(maps: Tensor, classes: int, edges: bool, dtype: torch.dtype = torch.float32) -> Tensor:
     """What a network sees of label maps: (B, 1 or 2, H, W) of integers → (B, classes [+ 1], H, W), 0 or 1.
 
     Args:
@@ -19,15 +19,15 @@ def planes(maps: Tensor, classes: int, edges: bool, dtype: torch.dtype = torch.f
 
 
 def one_hot(labels: Tensor, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
-    """(B, H, W) of integers → (B, count, H, W): 1 in the plane of each pixel's label, 0 in the others.
+    """(B, ...) of integers → (B, count, ...): 1 at each label's own number, 0 at the others.
 
-    Pixels of any other value, such as the one that stands for "ignore", are 0 in all planes; nothing can assert on a GPU.
+    Any other value, such as the one that stands for "ignore", is 0 everywhere; nothing can assert on a GPU.
     """
-    planes = torch.arange(count, device=labels.device).view(1, -1, 1, 1)
-    return (labels[:, None] == planes).to(dtype)
+    numbers = torch.arange(count, device=labels.device).view(1, -1, *[1] * (labels.ndim - 1))
+    return (labels[:, None] == numbers).to(dtype)
 
 
-def without(maps: Tensor, ignored: int | None) -> Tensor:
+def mask_ignored(maps: Tensor, ignored: int | None) -> Tensor:
     """Maps (B, 1 or 2, H, W) of labels and instances, in which the label that is ignored is -1, and so of no class."""
     if ignored is None:
         return maps
@@ -35,7 +35,7 @@ def without(maps: Tensor, ignored: int | None) -> Tensor:
     return torch.cat([torch.where(labels == ignored, -1, labels), maps[:, 1:]], dim=1)
 
 
-def painted(labels: Tensor, colours: Tensor) -> Tensor:
+def paint_labels(labels: Tensor, colours: Tensor) -> Tensor:
     """(B, H, W) of integers → pictures (B, 3, H, W) in [-1, 1]; black where there is no class.
 
     Args:
@@ -76,7 +76,7 @@ def instance_means(features: Tensor, instances: Tensor) -> Tensor:
             for new, old in ((height, instances.shape[1]), (width, instances.shape[2]))
         )
         instances = instances[:, rows][:, :, columns]
-    which, count = _numbered(instances.long().flatten(1))
+    which, count = _number_instances(instances.long().flatten(1))
     halves = 2 if height * width % 2 == 0 else 1  # PyTorch sums rows of a tensor side by side, and one image has few
     parts = which.view(batch, 1, halves, -1)
     values = features.float().reshape(batch, channels, halves, -1)
@@ -88,7 +88,7 @@ def instance_means(features: Tensor, instances: Tensor) -> Tensor:
     return pooled.permute(0, 3, 1, 2).to(features.dtype)
 
 
-def _numbered(instances: Tensor) -> tuple[Tensor, int]:
+def _number_instances(instances: Tensor) -> tuple[Tensor, int]:
     """(B, pixels) of identities → numbers from 0 on, for each image its own; and more than the largest of them."""
     lowest, highest = torch.aminmax(instances)
     span = int(highest - lowest) + 1

@@ -3,7 +3,7 @@
 import torch
 from torch import nn
 
-from img2img.networks.blocks import plain_state, without_spectral_norm
+from img2img.networks.weights import collect_plain_state, copy_without_spectral_norm
 
 
 class EMA:
@@ -20,14 +20,14 @@ class EMA:
     def __init__(self, network: nn.Module, decay: float) -> None:
         self.decay = decay
         self.updates = 0
-        self.network = without_spectral_norm(network).eval().requires_grad_(False)
+        self.network = copy_without_spectral_norm(network).eval().requires_grad_(False)
 
     @torch.no_grad()
     def update(self, network: nn.Module) -> None:
         """Takes in the weights after an optimizer update."""
         decay = min(self.decay, (1 + self.updates) / (10 + self.updates))
         self.updates += 1
-        mine, theirs = self.network.state_dict(), plain_state(network)
+        mine, theirs = self.network.state_dict(), collect_plain_state(network)
         names = [name for name, tensor in mine.items() if tensor.is_floating_point()]
         torch._foreach_lerp_([mine[name] for name in names], [theirs[name] for name in names], 1 - decay)
         for name in mine.keys() - set(names):

@@ -16,24 +16,23 @@ from accelerate.utils import broadcast, reduce
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
-from img2img.methods.base import Method, Phase, Role, Translations, is_due
+from img2img.methods.base import Method, Phase, Translations
+from img2img.networks.gradient_checkpointing import checkpoint_gradients
+from img2img.training.checkpoint import Progress, RunState, load_checkpoint, save_checkpoint
+from img2img.training.diagnostics import Diagnostics, assert_finite, assert_finite_weights
 from img2img.training.ema import EMA
-from img2img.training.logs import RunLog
-from img2img.training.memory import recompute
-from img2img.training.meter import Meter
-from img2img.training.monitor import Monitor, assert_finite, assert_finite_weights
-from img2img.training.plan import Plan
-from img2img.training.schedule import learning_rate_factor
-from img2img.training.state import Progress, RunState, load_checkpoint, save_checkpoint
+from img2img.training.finetune import TrainingPlan
+from img2img.training.logging import Meter, RunLog
 
-Generators = Mapping[Role, nn.Module]
+Networks = Mapping[str, nn.Module]
+"""By direction."""
 
 ASK_EVERY = 5  # updates between two questions whether another process was interrupted
 
 
 @dataclass(frozen=True)
-class Rhythm:
-    """How long, and how often what is done; in optimizer updates."""
+class Schedule:
+    """How long a run is, its learning rate, and how often what is done; in optimizer updates."""
 
     total: int
     log_every: int
@@ -41,18 +40,39 @@ class Rhythm:
     validate_every: int
     keep_checkpoints: int
     decay: float
-    stop_when_wrong: bool = False
-    """Whether to stop, with everything saved, when the monitor says that something has gone wrong."""
+    """Share of the run, at its end, over which the learning rate falls to 0."""
+    stop_on_warning: bool = False
+    """Whether to stop, with everything saved, when the diagnostics say that something has gone wrong."""
+
+    def learning_rate_factor(self, update: int) -> float:
+        """1, then falling linearly to 0 over the last `decay` share of the run (Zhu et al. 2017, §4), by updates done so far."""
+        return min(1.0, (self.total - update) / (self.decay * self.total)) if self.decay else 1.0
+
+
+def total_updates(steps: int | None, epochs: float, length: int, batch: int, update: int = 0, samples: int = 0) -> int:
+    """Optimizer updates of a whole run: `steps`, or as many as see `length` images `epochs` times.
+
+    Args:
+        steps: if given, `epochs` doesn't count.
+        epochs: of the whole run.
+        length: images in the data set.
+        batch: images an update, from now on.
+        update: updates done so far.
+        samples: images seen so far, perhaps with another `batch`.
+    """
+    if steps is not None:
+        return steps
+    return max(1, update + math.ceil(max(0, round(epochs * length) - samples) / batch))
 
 
 @dataclass(frozen=True)
-class Hooks:
+class Callbacks:
     """What the trainer calls and doesn't know; every process calls them."""
 
-    validate: Callable[[Generators, Generators, Progress], dict[str, float | None]]
-    """Looks at the generators, with their encoders, keeps the best, and gives their scores."""
-    save_newest: Callable[[Generators, Generators, Progress], None]
-    """Saves the generators as translators."""
+    validate: Callable[[Networks, Networks, Progress], dict[str, float | None]]
+    """Validates the generators, with their encoders, keeps the best, and gives their scores."""
+    save_latest: Callable[[Networks, Networks, Progress], None]
+    """Saves the generators as models."""
 
 
 class Trainer:
@@ -64,7 +84,7 @@ class Trainer:
         ema_decay: of the generator's moving average; 0 for none.
         memory_format: of networks and images.
         compile: whether to torch.compile the networks.
-        low_memory: whether generators and encoders compute most activations twice instead of holding them.
+        gradient_checkpointing: whether generators and encoders compute most activations twice instead of holding them.
         encode: is given each batch on the device, and gives what the method sees.
         plan: of a fine-tuning.
     """
@@ -76,93 +96,93 @@ class Trainer:
         ema_decay: float = 0.0,
         memory_format: torch.memory_format = torch.contiguous_format,
         compile: bool = False,
-        low_memory: bool = False,
+        gradient_checkpointing: bool = False,
         encode: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda batch: batch,
-        plan: Plan | None = None,
+        plan: TrainingPlan | None = None,
     ) -> None:
-        self.encode, self.plan = encode, plan or Plan()
+        self.encode, self.plan = encode, plan or TrainingPlan()
         self.method, self.accelerator, self.memory_format = method, accelerator, memory_format
         self.bare: dict[str, nn.Module] = {}
         for name, network in method.networks.items():
             self.bare[name] = network.to(memory_format=memory_format).to(accelerator.device).train()
         self.plan.freeze(self.bare)
-        read_and_made = (*method.generators.values(), *(name for name, _ in method.encoders.values()))
-        emas = {name: EMA(self.bare[name], ema_decay) for name in read_and_made} if ema_decay else {}
+        followed = (*method.generators.values(), *(name for name, _ in method.encoders.values()))
+        emas = {name: EMA(self.bare[name], ema_decay) for name in followed} if ema_decay else {}
         for name, network in self.bare.items():
-            if low_memory and name in read_and_made:
-                recompute(network)
+            if gradient_checkpointing and name in followed:
+                checkpoint_gradients(network)
             method.networks[name] = accelerator.prepare(network)
             if compile:
                 network.compile()
         self.wrapped = dict(method.networks)
         self.optimizers = {phase.name: accelerator.prepare(self._adam(phase)) for phase in method.phases}
-        self.state = RunState(self.bare, self.optimizers, emas, method.memories, Monitor(), Meter(), Progress())
+        self.state = RunState(self.bare, self.optimizers, emas, method.memories, Diagnostics(), Meter(), Progress())
 
     def _adam(self, phase: Phase) -> torch.optim.Optimizer:
         fused = self.accelerator.device.type in ("cpu", "cuda")
-        return torch.optim.Adam(self.plan.groups(phase, self.bare), phase.lr, phase.betas, fused=fused)
+        return torch.optim.Adam(self.plan.group_parameters(phase, self.bare), phase.lr, phase.betas, fused=fused)
 
     @property
-    def generators(self) -> Generators:
+    def generators(self) -> Networks:
         """What is saved and looked at: the moving averages if there are any."""
         emas = {name: ema.network for name, ema in self.state.emas.items()}
-        return {role: emas.get(name, self.bare[name]) for role, name in self.method.generators.items()}
+        return {direction: emas.get(name, self.bare[name]) for direction, name in self.method.generators.items()}
 
     @property
-    def encoders(self) -> Generators:
+    def encoders(self) -> Networks:
         """The same of the networks that read styles."""
         emas = {name: ema.network for name, ema in self.state.emas.items()}
-        return {role: emas.get(name, self.bare[name]) for role, (name, _) in self.method.encoders.items()}
+        return {direction: emas.get(name, self.bare[name]) for direction, (name, _) in self.method.encoders.items()}
 
     def resume(self, checkpoint: Path) -> bool:
         """Goes on from a checkpoint; says whether the random states fit the number of processes."""
         return load_checkpoint(checkpoint, self.state, self.accelerator)
 
-    def run(self, loader: DataLoader[Any], folder: Path, rhythm: Rhythm, log: RunLog, hooks: Hooks) -> bool:
-        """Trains up to `rhythm.total` updates, or until Ctrl-C.
+    def run(self, loader: DataLoader[Any], folder: Path, schedule: Schedule, log: RunLog, callbacks: Callbacks) -> bool:
+        """Trains up to `schedule.total` updates, or until Ctrl-C.
 
         Args:
             loader: batches from `state.progress.samples` on.
             folder: of the checkpoints.
-            rhythm: when to do what.
+            schedule: when to do what.
             log: where to tell about it.
-            hooks: what else to do.
+            callbacks: what else to do.
 
         Returns:
             Whether the end was reached; if not, everything is saved for a resume.
 
         Raises:
-            DivergedError: if a loss or a weight is no number any more; the last checkpoint stays.
+            DivergedError: if a loss or a weight is NaN or infinite; the last checkpoint stays.
         """
         progress, meter, wrong = self.state.progress, self.state.meter, False
         meter.start()
         batches: Iterator[Mapping[str, Tensor]] = iter(loader)
         with _interruptible() as interrupted:
-            while progress.update < rhythm.total:
-                factor = learning_rate_factor(progress.update, rhythm.total, rhythm.decay)
+            while progress.update < schedule.total:
+                factor = schedule.learning_rate_factor(progress.update)
                 self._update(batches, factor, meter)
                 log.advance(progress.update)
-                last = progress.update == rhythm.total
-                stop = self._any(interrupted() or (wrong and rhythm.stop_when_wrong), progress.update)
+                last = progress.update == schedule.total
+                stop = self._any(interrupted() or (wrong and schedule.stop_on_warning), progress.update)
 
                 def due(every: int, also: bool = last) -> bool:
                     return progress.update % every == 0 or also
 
-                if due(rhythm.log_every):
+                if due(schedule.log_every):
                     epoch = progress.samples / len(loader.dataset)  # type: ignore[arg-type]  # ours has a length
                     wrong |= self._report(meter, log, epoch, factor)
-                    meter.start_anew()
+                    meter.reset()
                 with meter.paused():
-                    if due(rhythm.validate_every) or due(rhythm.checkpoint_every, last or stop):
+                    if due(schedule.validate_every) or due(schedule.checkpoint_every, last or stop):
                         assert_finite(_without_gradients(self._means(meter)), progress.update)
                         assert_finite_weights(self.bare.items(), progress.update)
-                    if due(rhythm.validate_every):
+                    if due(schedule.validate_every):
                         self._share_buffers()
-                        progress.scores = hooks.validate(self.generators, self.encoders, progress)
+                        progress.scores = callbacks.validate(self.generators, self.encoders, progress)
                         log.scores(progress.update, progress.scores)
-                    if due(rhythm.checkpoint_every, last or stop):
-                        save_checkpoint(folder, self.state, self.accelerator, rhythm.keep_checkpoints)
-                        hooks.save_newest(self.generators, self.encoders, progress)
+                    if due(schedule.checkpoint_every, last or stop):
+                        save_checkpoint(folder, self.state, self.accelerator, schedule.keep_checkpoints)
+                        callbacks.save_latest(self.generators, self.encoders, progress)
                 if stop and not last:
                     return False
         return True
@@ -181,7 +201,9 @@ class Trainer:
             images = len(next(iter(batch.values()))) * self.accelerator.num_processes
             progress.samples += images
             meter.add(losses, images)
-        due = [phase for phase in self.method.phases if is_due(phase, progress.update) and not self._waits(phase)]
+        due = [
+            phase for phase in self.method.phases if phase.is_due(progress.update) and not self._is_warming_up(phase)
+        ]
         trained = {name for phase in due for name in phase.trains}
         progress.update += 1
         for name in self.state.emas.keys() & trained:
@@ -198,9 +220,9 @@ class Trainer:
             with torch.no_grad() if update < self.plan.warmup else nullcontext():
                 outputs = self.method.forward(batch, update)
             for phase in self.method.phases:
-                if not is_due(phase, update):
+                if not phase.is_due(update):
                     continue
-                if self._waits(phase):
+                if self._is_warming_up(phase):
                     with torch.no_grad():  # others need what it makes
                         logged.update({name: value for part in phase.parts for name, value in part(batch, outputs).items()})  # fmt: skip
                     continue
@@ -226,7 +248,7 @@ class Trainer:
                     phase.after()
         return logged | outputs.metrics, outputs.translations
 
-    def _waits(self, phase: Phase) -> bool:
+    def _is_warming_up(self, phase: Phase) -> bool:
         """Whether a phase is not trained yet, while the discriminators warm up."""
         makes = {*self.method.generators.values(), *(name for name, _ in self.method.encoders.values())}
         return self.state.progress.update < self.plan.warmup and not makes.isdisjoint(phase.trains)
@@ -247,7 +269,7 @@ class Trainer:
             yield
         finally:
             for name in others:
-                self.plan.thaw(name, self.bare[name])
+                self.plan.unfreeze(name, self.bare[name])
                 self.method.networks[name] = self.wrapped[name]
 
     def _to_device(self, batch: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -273,10 +295,10 @@ class Trainer:
         return bool(reduce(torch.tensor([float(value)], device=self.accelerator.device), "sum").item())
 
     def _report(self, meter: Meter, log: RunLog, epoch: float, factor: float) -> bool:
-        """Logs the mean losses since the last report, over all processes; stops if one of them is no number.
+        """Logs the mean losses since the last report, over all processes; stops if one of them is NaN or infinite.
 
         Returns:
-            Whether the monitor has found something wrong; it looks in the main process.
+            Whether the diagnostics have found something wrong; it looks in the main process.
         """
         update, means = self.state.progress.update, self._means(meter)
         assert_finite(_without_gradients(means), update)
@@ -285,14 +307,14 @@ class Trainer:
         extra = {"epoch": epoch, "lr": self.method.phases[0].lr * factor, "images_per_second": speed}
         if not self.accelerator.is_main_process:
             return False
-        sentences, numbers = self.state.monitor.observe(update, values, meter.translations)
+        sentences, numbers = self.state.diagnostics.observe(update, values, meter.translations)
         log.losses(update, values, extra | numbers)
         for sentence in sentences:
             log.warn(update, sentence)
         return bool(sentences)
 
     def _means(self, meter: Meter) -> dict[str, Tensor]:
-        """The mean losses since the last report, over all processes: what is no number in one is none in all."""
+        """The mean losses since the last report, over all processes: what is NaN in one is NaN in all."""
         means = meter.means()
         if self.accelerator.num_processes == 1 or not means:
             return means

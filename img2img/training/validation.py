@@ -1,135 +1,441 @@
-"""Looks at a translator while it is trained: scores on images kept aside, and a picture of some."""
+"""Validation: models are built from a run's networks, looked at, scored, and kept as `best` and `latest`."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from pathlib import Path
-from typing import Any
+from functools import partial
+from typing import Any, Protocol
 
+import numpy as np
 import torch
 from accelerate import Accelerator
 from accelerate.utils import gather_object
 from torch import Tensor, nn
 
-from img2img.data.dataset import PairedImages, validation_pair
-from img2img.data.folders import Pair
-from img2img.data.transforms import JointTransform, Resize
-from img2img.errors import UserError
+import img2img
+from img2img.config import RunConfig
+from img2img.core.downloads import announce
+from img2img.core.errors import UsageError, UserError
+from img2img.core.files import digest_tensors
+from img2img.core.processes import run_on_main
+from img2img.data.base import DataModule, DataReport, Pair, ValidationSet
+from img2img.data.class_folders import read_plain_images
+from img2img.data.paired import read_validation_pair
+from img2img.data.transforms import JointTransform
 from img2img.images import Array, write_image
-from img2img.images.tensors import grid
-from img2img.methods.base import Role
-from img2img.metrics.distribution import distances, features
+from img2img.images.tensors import build_grid, build_sheet
+from img2img.methods.base import Method
+from img2img.metrics.distribution import FEATURE_NAMES, FEWEST, choose_features, distances, features, make_extractor
 from img2img.metrics.paired import Scores, finite, mean, score
-from img2img.training.setup import on_main
-from img2img.translator import Translator
+from img2img.models import (
+    Base,
+    NoiseGenerator,
+    NoiseGeneratorModelConfig,
+    Training,
+    Translator,
+    TranslatorConfig,
+    apply_adapter,
+    build_empty,
+    factor_difference,
+)
+from img2img.models.find_styles import find_styles
+from img2img.networks import build_encoder
+from img2img.networks.weights import collect_plain_state
+from img2img.training.checkpoint import Progress
+from img2img.training.logging import RunLog
+from img2img.training.trainer import Networks
 
-ROWS = 6
-OTHER: dict[Role, Role] = {"A2B": "B2A", "B2A": "A2B"}
+SHEET_ROWS, SHEET_COLUMNS = 8, 10  # of a picture of images from noise, at most
+GRID_ROWS = 6  # of a picture of translations
+MOST_SAMPLES = 1000  # images from noise that are compared at a validation
+HIGHER_IS_BETTER = ("psnr", "ssim")
+OPPOSITE = {"AtoB": "BtoA", "BtoA": "AtoB"}
+Found = dict[str, float | None]
 
 
-@dataclass(frozen=True)
-class Trial:
-    """What a translator is tried on."""
+class Evaluator(Protocol):
+    """How models of one kind are built, looked at and scored."""
 
-    pairs: list[Pair]
-    """What to translate; without a truth, source and target are one file."""
-    paired: bool
-    """Whether every pair has a truth."""
-    targets: list[Path]
-    """Images of the kind that translations shall look like."""
-    split: str
-    """Where they come from; empty if they were trained on, and scores would mean nothing."""
-
-    def has_truth(self, pair: Pair) -> bool:
-        """Whether the pair's target is what its source should become."""
-        return self.paired or pair.source != pair.target
-
-
-@dataclass
-class Judge:
-    """Scores translators.
-
-    Args:
-        size: the training size, to which images are scaled as in training but neither cropped nor flipped.
-        width: the training width, if it is another.
-        resize: as in training.
-        extractor: whose features tell how near the translations are to the targets as a whole; None: not measured.
-        accelerator: which share of the images is this process's.
-    """
-
-    size: int
-    width: int | None
-    resize: Resize
     extractor: nn.Module | None
-    accelerator: Accelerator
-    truths: dict[Role, Tensor] = field(default_factory=dict)
-    """The targets' features, found once."""
+    """Whose features KID and FID compare; None: they aren't measured."""
 
-    def score(self, translator: Translator, trial: Trial, role: Role) -> dict[str, float | None]:
-        """L1, PSNR and SSIM over pairs that have a truth, and KID and FID; None where a score is not finite.
+    def build(self, direction: str, generator: nn.Module, encoder: nn.Module | None, progress: Progress) -> Any:
+        """A model with a copy, or the very tensors, of a network's weights, run in fp32 as users run it."""
+        ...
 
-        What is scored is the 8- or 16-bit image that a user would get.
+    def draw(self, models: Mapping[str, Any], direction: str) -> Array:
+        """A picture (H, W, 3) of what a model makes, always of the same inputs."""
+        ...
+
+    def score(self, model: Any, direction: str) -> Found:
+        """The scores of a model; None where a score is not finite. Every process calls it.
 
         Raises:
             UserError: in every process, if an image can't be read.
         """
-        outcomes: list[tuple[Scores | None, Tensor | None] | UserError] = []
-        for pair in trial.pairs[self.accelerator.process_index :: self.accelerator.num_processes]:
-            try:
-                source, target = self._pair(pair, translator.in_channels, translator.out_channels)
-                done = translator(source)
-                scores = score(done, target) if trial.has_truth(pair) else None
-                outcomes.append((scores, self._features([done], translator.device)))
-            except UserError as error:  # raised only when all processes have come so far
-                outcomes.append(error)
-        gathered = _raised(gather_object(outcomes))
-        paired = [scores for scores, _ in gathered if scores is not None]
-        found: dict[str, float | None] = {**finite(mean(paired))} if paired else {}
-        if self.extractor is not None:
-            images, truth = torch.cat([each for _, each in gathered]), self._truth(translator, trial, role)
-            found |= finite(on_main(self.accelerator, lambda: distances(images, truth)))
+        ...
+
+    def count_images(self, images: ValidationSet) -> int:
+        """Images of the smaller side that are compared as sets."""
+        ...
+
+
+class Validator:
+    """Validates the models of a run, and keeps them.
+
+    Args:
+        config: of the run.
+        method: with the architectures.
+        data: divided.
+        report: of the check, which knows the classes.
+        accelerator: which processes there are.
+
+    Raises:
+        UsageError: if the scores that were asked for can't be computed.
+    """
+
+    def __init__(
+        self, config: RunConfig[Any], method: Method, data: DataModule, report: DataReport, accelerator: Accelerator
+    ) -> None:
+        assert config.output is not None
+        self.config, self.folder, self.accelerator = config, config.output, accelerator
+        self.sets = {direction: data.validation_set(direction) for direction in method.generators}
+        self.validates = any(each.split for each in self.sets.values())
+        evaluator: Any = EVALUATORS[config.method.model]
+        self.evaluator: Evaluator = evaluator(config, method, data, report, accelerator, self.sets)
+        self.few = min(self.evaluator.count_images(each) for each in self.sets.values())
+        self.features, self.evaluator.extractor = self._choose_features()
+        self.best_by = self._choose_best_by()
+
+    def _choose_features(self) -> tuple[str, nn.Module | None]:
+        """Whose features KID and FID compare; none if they aren't wanted, or images are too few."""
+        config, wanted = self.config, self.config.features
+        knows_targets = config.method.best_by == "l1"
+        if wanted == "auto" and knows_targets and config.best not in ("kid", "fid") and not config.feature_weights:
+            wanted = "none"
+        if wanted == "none" or not self.validates or self.few < FEWEST:
+            return "none", None
+        weights = config.feature_weights
+        network = run_on_main(self.accelerator, lambda: choose_features(wanted, weights, announce)[0])
+        return network, make_extractor(*choose_features(network, weights, announce))
+
+    def _choose_best_by(self) -> str:
+        """The score by which `best` is chosen; none if there will be no score."""
+        chosen, as_sets = self.config.best, ("kid", "fid")
+        known = all(any(each.has_target(pair) for pair in each.pairs) for each in self.sets.values())
+        if chosen == "auto":
+            compares_sets = self.features != "none" and self.config.method.best_by == "kid"
+            return "kid" if compares_sets else "l1" if known else "none"
+        if self.validates and chosen in as_sets and self.features == "none":
+            raise UsageError(f"--best {chosen} needs {FEWEST} validation images a side, but there are {self.few}.")
+        if self.validates and chosen not in as_sets and not known:
+            raise UsageError(
+                f"--best {chosen} compares pairs, and the validation images have no targets of the same names; use kid or fid."
+            )
+        return chosen
+
+    def describe(self) -> str:
+        """How models are validated, for a person."""
+        if not self.validates:
+            return "there is no val split, so nothing is validated; --data.holdout 0.1 holds out a tenth of the images"
+        images = next(iter(self.sets.values()))
+        pairs = sum(images.has_target(pair) for pair in images.pairs)
+        text = f"validated on {len(images.pairs)} {'pairs' if images.paired else 'images'} of {images.split}"
+        if pairs and not images.paired:
+            text += f"; {pairs} have a target of the same name, and are scored as pairs, too"
+        if self.few < FEWEST and self.config.features != "none" and self.config.method.best_by == "kid":
+            text += f"; too few for KID and FID, which need {FEWEST} images a side"
+        if self.features != "none":
+            text += f"; KID and FID by features of {FEATURE_NAMES[self.features]}"
+        return f"{text}; {'no best is kept' if self.best_by == 'none' else f'best is chosen by {self.best_by}'}"
+
+    @property
+    def measure(self) -> str:
+        """What `best` is chosen by; only equal ones can be compared."""
+        return f"{self.best_by} ({self.features})" if self.best_by in ("kid", "fid") else self.best_by
+
+    def save_latest(self, generators: Networks, encoders: Networks, progress: Progress) -> None:
+        """Saves all models as `latest`."""
+        models = self._build(generators, encoders, progress)
+
+        def save() -> None:
+            for direction, model in models.items():
+                model.save(self.folder / direction / "latest")
+
+        run_on_main(self.accelerator, save)
+
+    def validate(self, log: RunLog, generators: Networks, encoders: Networks, progress: Progress) -> Found:
+        """Draws a picture for each model, scores it, keeps the best, and gives the scores."""
+        if progress.best_by != self.measure:  # scores of another kind can't be compared
+            progress.best, progress.best_by = {}, self.measure
+        models = self._build(generators, encoders, progress)
+        found: Found = {}
+        for direction, model in models.items():
+            run_on_main(self.accelerator, partial(self._show, log, models, direction, progress.update))
+            if not self.sets[direction].split:
+                continue
+            scores = self.evaluator.score(model, direction)
+            self._keep_if_best(log, direction, model, scores, progress)
+            found |= {f"{direction}/{key}" if direction else key: value for key, value in scores.items()}
         return found
 
-    def _truth(self, translator: Translator, trial: Trial, role: Role) -> Tensor:
-        if role not in self.truths:
-            outcomes: list[Tensor | UserError | None] = []
-            for file in trial.targets[self.accelerator.process_index :: self.accelerator.num_processes]:
-                try:
-                    image = self._pair(Pair(file.stem, file, file), translator.out_channels, translator.out_channels)[1]
-                    outcomes.append(self._features([image], translator.device))
-                except UserError as error:
-                    outcomes.append(error)
-            self.truths[role] = torch.cat(_raised(gather_object(outcomes)))
-        return self.truths[role]
+    def _build(self, generators: Networks, encoders: Networks, progress: Progress) -> dict[str, Any]:
+        return {
+            direction: self.evaluator.build(direction, generator, encoders.get(direction), progress)
+            for direction, generator in generators.items()
+        }
 
-    def _pair(self, pair: Pair, in_channels: int, out_channels: int) -> tuple[Array, Array]:
-        return validation_pair(pair, self.size, self.resize, in_channels, out_channels, self.width)
+    def _show(self, log: RunLog, models: Mapping[str, Any], direction: str, update: int) -> None:
+        picture = self.evaluator.draw(models, direction)
+        write_image(self.folder / "samples" / f"{update:08d}{f'-{direction}' if direction else ''}.png", picture)
+        log.picture(update, picture, direction)
 
-    def _features(self, images: Sequence[Array], device: torch.device) -> Tensor | None:
-        return None if self.extractor is None else features(self.extractor.to(device), images, device)
+    def _keep_if_best(self, log: RunLog, direction: str, model: Any, scores: Found, progress: Progress) -> None:
+        value = scores.get(self.best_by)
+        sign = -1.0 if self.best_by in HIGHER_IS_BETTER else 1.0
+        better = value is not None and (
+            direction not in progress.best or sign * value < sign * progress.best[direction]
+        )
+        text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
+        if text:
+            best = " (best so far)" if better else ""
+            log.say(f"update {progress.update}: validation {f'{direction} ' if direction else ''}{text}{best}")
+        if better:
+            assert value is not None
+            progress.best[direction] = value
+            training = model.config.training.model_copy(update={"scores": scores})
+            model.config = model.config.model_copy(update={"training": training})
+            run_on_main(self.accelerator, lambda: model.save(self.folder / direction / "best"))
 
-    def draw(self, translators: Mapping[Role, Translator], trial: Trial, role: Role, file: Path) -> Array:
-        """Writes a picture of a few images, always the same ones, and gives it back: a row for each.
 
-        Source, translation, back to the source if there is a translator for that, and the truth if it is known.
-        """
-        translator = translators[role]
-        chosen = list(trial.pairs[:: max(1, len(trial.pairs) // ROWS)][:ROWS])
-        plain = JointTransform(self.size, width=self.width, resize=self.resize, jitter=1, flip=0)
-        fixed = PairedImages(chosen, plain, translator.in_channels, translator.out_channels, seed=0)
-        rows = [fixed[0, index] for index in range(len(fixed))]
+class TranslatorEvaluator:
+    """Builds translators, and scores the 8- or 16-bit images that users would get; processes share the images."""
+
+    extractor: nn.Module | None = None
+
+    def __init__(
+        self,
+        config: RunConfig[Any],
+        method: Method,
+        data: DataModule,
+        report: DataReport,
+        accelerator: Accelerator,
+        sets: Mapping[str, ValidationSet],
+    ) -> None:
+        self.config, self.method, self.data, self.accelerator, self.sets = config, method, data, accelerator, sets
+        self.report = report
+        tuning = config.finetune
+        self.base = Translator.load(tuning.init[0]).generator.state_dict() if tuning.save_adapter else None
+        self.styles: tuple[int, Tensor] | None = None
+        """The update at which styles were found, and they."""
+        self.target_features: dict[str, Tensor] = {}
+
+    def count_images(self, images: ValidationSet) -> int:
+        """Of the smaller side."""
+        return min(len(images.pairs), len(images.targets))
+
+    def build(self, direction: str, generator: nn.Module, encoder: nn.Module | None, progress: Progress) -> Translator:
+        """A translator, with its encoder and styles, or as the change of another."""
+        config, architecture = self.config, self.method.generator_configs[direction]
+        data, bare = config.data, build_empty(architecture)
+        state, adapter, base = collect_plain_state(generator), None, None
+        if self.base is not None:
+            rank, before = config.finetune.lora, self.base
+            adapter = factor_difference(before, state, rank)
+            state = apply_adapter(before, adapter)  # what is validated is what is saved
+            base = Base(model=str(config.finetune.init[0]), digest=digest_tensors(before), rank=rank)
+        bare.load_state_dict({name: tensor.to(self.accelerator.device) for name, tensor in state.items()}, assign=True)
+        reader, styles, encoder_config = None, None, None
+        if encoder is not None:
+            encoder_config = self.method.encoders[direction][1]
+            with torch.device("meta"):
+                reader = build_encoder(encoder_config)
+            reader.load_state_dict(encoder.state_dict(), assign=True)
+            reader.eval()
+            styles = self._find_styles(reader, encoder_config, progress.update)
+        return Translator(
+            TranslatorConfig(
+                method=config.method.name,
+                generator=architecture,
+                size=data.size,
+                width=data.width,
+                resize=data.resize,
+                direction=direction or data.direction,  # type: ignore[arg-type]
+                derive=data.derive,
+                classes=self.report.classes,
+                edges=self.report.edges,
+                encoder=encoder_config,
+                base=base,
+                training=describe_training(config, direction, progress),
+            ),
+            bare.eval(),
+            reader,
+            styles,
+            adapter,
+        )
+
+    def _find_styles(self, encoder: nn.Module, config: Any, update: int) -> Tensor | None:
+        """The styles of an encoder of instances; every process has the same."""
+        classes, images, data = self.report.classes, self.data, self.config.data
+        if not config.needs_label_maps or classes is None:
+            return None
+        if self.styles is None or self.styles[0] != update:
+            images_of: Any = images
+            pairs, count, channels = images_of.train, self.config.method.style_count, config.in_channels
+
+            def read(pair: Pair) -> tuple[Array, Array]:
+                return images_of.read(pair, data.size, data.resize, 0, channels, data.width)
+
+            found = run_on_main(self.accelerator, lambda: find_styles(encoder, config, pairs, read, classes, count))
+            self.styles = update, found
+        return self.styles[1]
+
+    def draw(self, models: Mapping[str, Translator], direction: str) -> Array:
+        """A row for each of a few images: source, translation, back to the source if a translator does that, target if it is known."""
+        translator, images, data = models[direction], self.sets[direction], self.config.data
+        chosen = list(images.pairs[:: max(1, len(images.pairs) // GRID_ROWS)][:GRID_ROWS])
+        plain = JointTransform(data.size, width=data.width, resize=data.resize, jitter=1, flip=0)
+        fixed = images.build_dataset(chosen, plain, translator.in_channels, translator.out_channels, 0)
+        rows: list[dict[str, Tensor]] = [fixed[0, index] for index in range(len(chosen))]  # type: ignore[index]
         source = torch.stack([row["source"] for row in rows])
         columns = [translator.shown(source), translator(source)]
-        back = translators.get(OTHER.get(role, ""))
+        back = models.get(OPPOSITE.get(direction, ""))
         if back is not None and back is not translator:
             columns.append(back(columns[1]))
-        if all(trial.has_truth(pair) for pair in chosen):
+        if all(images.has_target(pair) for pair in chosen):
             columns.append(torch.stack([row["target"] for row in rows]))
-        picture = grid(columns)
-        write_image(file, picture)
-        return picture
+        return build_grid(columns)
+
+    def score(self, translator: Translator, direction: str) -> Found:
+        """L1, PSNR and SSIM over pairs whose target is known; KID and FID of all."""
+        images = self.sets[direction]
+        outcomes: list[tuple[Scores | None, Tensor | None] | UserError] = []
+        for pair in images.pairs[self.accelerator.process_index :: self.accelerator.num_processes]:
+            try:
+                source, target = self._read(images, pair, translator.in_channels, translator.out_channels)
+                done = translator(source)
+                scores = score(done, target) if images.has_target(pair) else None
+                outcomes.append((scores, self._features(done, translator.device)))
+            except UserError as error:  # raised only when all processes have come so far
+                outcomes.append(error)
+        gathered = _raise_errors(gather_object(outcomes))
+        paired = [scores for scores, _ in gathered if scores is not None]
+        found: Found = {**finite(mean(paired))} if paired else {}
+        if self.extractor is not None:
+            made, real = torch.cat([each for _, each in gathered]), self._features_of_targets(translator, direction)
+            found |= finite(run_on_main(self.accelerator, lambda: distances(made, real)))
+        return found
+
+    def _features_of_targets(self, translator: Translator, direction: str) -> Tensor:
+        if direction not in self.target_features:
+            images, channels, data = self.sets[direction], translator.out_channels, self.config.data
+            outcomes: list[Tensor | UserError | None] = []
+            for file in images.targets[self.accelerator.process_index :: self.accelerator.num_processes]:
+                try:
+                    pair = Pair(file.stem, file, file)
+                    image = read_validation_pair(pair, data.size, data.resize, channels, channels, data.width)[1]
+                    outcomes.append(self._features(image, translator.device))
+                except UserError as error:
+                    outcomes.append(error)
+            self.target_features[direction] = torch.cat(_raise_errors(gather_object(outcomes)))
+        return self.target_features[direction]
+
+    def _read(self, images: ValidationSet, pair: Pair, in_channels: int, out_channels: int) -> tuple[Array, Array]:
+        data = self.config.data
+        return images.read(pair, data.size, data.resize, in_channels, out_channels, data.width)
+
+    def _features(self, image: Array, device: torch.device) -> Tensor | None:
+        return None if self.extractor is None else features(self.extractor.to(device), [image], device)
 
 
-def _raised(outcomes: Sequence[Any]) -> list[Any]:
+class NoiseEvaluator:
+    """Builds generators of images from noise, and compares samples with real images as sets; the main process does it."""
+
+    extractor: nn.Module | None = None
+
+    def __init__(
+        self,
+        config: RunConfig[Any],
+        method: Method,
+        data: DataModule,
+        report: DataReport,
+        accelerator: Accelerator,
+        sets: Mapping[str, ValidationSet],
+    ) -> None:
+        self.config, self.accelerator, self.sets = config, accelerator, sets
+        self.architecture = method.generator_configs[""]
+        self.classes = report.names if self.architecture.classes else ()
+        self.real_features: Tensor | None = None
+
+    def count_images(self, images: ValidationSet) -> int:
+        """Real images; as many are drawn."""
+        return min(len(images.targets), MOST_SAMPLES)
+
+    def build(
+        self, direction: str, generator: nn.Module, encoder: nn.Module | None, progress: Progress
+    ) -> NoiseGenerator:
+        """A generator whose batch norms have the statistics of many samples."""
+        config, bare = self.config, build_empty(self.architecture)
+        bare.load_state_dict(collect_plain_state(generator), assign=True)
+        about = NoiseGeneratorModelConfig(
+            method=config.method.name,
+            generator=self.architecture,
+            classes=self.classes,
+            codes=config.method.noise_codes,
+            resize=config.data.resize,
+            training=describe_training(config, direction, progress),
+        )
+        return NoiseGenerator(about, bare).recalibrate_batch_norm()
+
+    def draw(self, models: Mapping[str, NoiseGenerator], direction: str) -> Array:
+        """See `draw_contact_sheet`."""
+        return draw_contact_sheet(models[direction])
+
+    def score(self, model: NoiseGenerator, direction: str) -> Found:
+        """KID and FID."""
+        return run_on_main(self.accelerator, lambda: self._score(model, self.sets[direction]))
+
+    def _score(self, model: NoiseGenerator, images: ValidationSet) -> Found:
+        if self.extractor is None:
+            return {}
+        device, count, data = model.device, self.count_images(images), self.config.data
+        extractor = self.extractor.to(device)
+        if self.real_features is None:
+            real = read_plain_images(images.targets, data.size, data.resize, self.architecture.out_channels, count)
+            self.real_features = features(extractor, real, device)
+        made = features(extractor, list(model.sample(count)), device)
+        return dict(finite(distances(made, self.real_features)))
+
+
+EVALUATORS = {"translator": TranslatorEvaluator, "noise_generator": NoiseEvaluator}
+
+
+def draw_contact_sheet(model: NoiseGenerator) -> Array:
+    """A picture (H, W, 3) of samples, always of the same seeds: a row for each; a column for each class, or each value of the first categorical code."""
+    codes, classes = model.config.codes, model.config.classes
+    if codes is not None and codes.categorical:
+        return build_sheet(model.sweep(0, SHEET_ROWS))
+    if not classes:
+        return build_sheet(np.stack(np.split(model.sample(SHEET_ROWS * SHEET_ROWS), SHEET_ROWS)))
+    noise = model.noise(range(SHEET_ROWS))
+    numbers = range(min(len(classes), SHEET_COLUMNS))
+    columns = [model.images(noise, torch.full((SHEET_ROWS,), number)) for number in numbers]
+    return build_sheet(np.stack(columns, axis=1))
+
+
+def describe_training(config: RunConfig[Any], direction: str, progress: Progress) -> Training:
+    """How a model came to be."""
+    data, own = config.data, f"{direction}/" if direction else ""
+    return Training(
+        img2img=img2img.__version__,
+        data=str(data.path or f"{data.source or data.labels} + {data.target}"),
+        updates=progress.update,
+        images=progress.samples,
+        ema=config.ema,
+        init=" + ".join(map(str, config.finetune.init)),
+        scores={name.removeprefix(own): value for name, value in progress.scores.items() if name.startswith(own)},
+    )
+
+
+def _raise_errors(outcomes: Sequence[Any]) -> list[Any]:
     """The outcomes of all processes.
 
     Raises:

@@ -1,10 +1,10 @@
 from pathlib import Path
 
 import numpy as np
-from conftest import picture, write_pairs
+from helpers.data import picture, write_pairs
 
-from img2img.data.check import DataReport, check_pairs
-from img2img.data.folders import find_pairs
+from img2img.data.base import DataReport
+from img2img.data.paired import check_pairs, find_pairs
 from img2img.images import write_image
 
 
@@ -72,7 +72,7 @@ def test_duplicates_across_splits_are_named(pairs: Path) -> None:
     (pairs / "valB" / "6.png").unlink()
     write_image(pairs / "trainB" / "0.png", picture(16, 16, seed=0))
     report = check(pairs)
-    assert any("target: 1 images stand in train and in another split" in text for text in report.warnings)
+    assert any("target: 1 images are in train and in another split" in text for text in report.warnings)
     assert report.errors == []
 
 

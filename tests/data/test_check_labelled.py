@@ -4,22 +4,22 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import tiny_config, write_labelled
+from helpers.configs import tiny_config
+from helpers.data import write_labelled
 from PIL import Image
 
 from img2img.cli import main
-from img2img.data.check import DataReport
-from img2img.data.check_labelled import check_labelled
-from img2img.data.classes import Classes, declared, read_classes
-from img2img.data.labelled import find_labelled
+from img2img.core.errors import UsageError
+from img2img.data.base import DataReport
+from img2img.data.classes import Classes, read_classes, resolve_classes
+from img2img.data.labelled import check_labelled, find_labelled
 from img2img.data.unpaired import find_unpaired
-from img2img.errors import UsageError
 from img2img.images import write_image
-from img2img.training.run import train
+from img2img.training.train import train
 
 
 def check(folder: Path, classes: int | Path | None = None, ignore: int | None = None) -> DataReport:
-    return check_labelled(find_labelled(folder), declared(classes, folder, ignore), ignore)
+    return check_labelled(find_labelled(folder), resolve_classes(classes, folder, ignore), ignore)
 
 
 def spoil(folder: Path, name: str, value: int, pixels: int = 1, split: str = "train") -> Path:
@@ -37,7 +37,7 @@ def test_a_clean_data_set(labelled: Path) -> None:
     assert (report.in_channels, report.out_channels, report.splits) == (5, 3, {"train": 6, "val": 2})
     undeclared = check(labelled)
     assert undeclared.classes == Classes(count=4) and undeclared.errors == []
-    assert any("by the labels they are 4" in text for text in undeclared.warnings)
+    assert any("a guess from the labels: 4" in text for text in undeclared.warnings)
 
 
 @pytest.mark.parametrize("classes", [4, None])
@@ -128,13 +128,13 @@ def test_a_table_of_classes(tmp_path: Path) -> None:
     assert [classes.name(k) for k in range(3)] == ["sky", "1", "car"]
     assert classes.number("car") == 2 and classes.number("1") == 1
     assert classes.colours()[[0, 2]].tolist() == [[70, 130, 180], [0, 0, 142]]
-    assert classes.painted(np.array([[0, 2, 255, -1]])).tolist() == [
-        [[70, 130, 180], [0, 0, 142], [0, 0, 0], [0, 0, 0]]
-    ]
+    assert classes.paint(np.array([[0, 2, 255, -1]])).tolist() == [[[70, 130, 180], [0, 0, 142], [0, 0, 0], [0, 0, 0]]]
     assert classes.beyond(np.array([0, 2, 3, 255, -1])).tolist() == [False, False, True, False, True]
     with pytest.raises(UsageError, match="no class 'bus'; there are sky, car"):
         classes.number("bus")
-    assert declared(None, tmp_path, None) == read_classes(table) and declared(7, tmp_path, None) == Classes(count=7)
+    assert resolve_classes(None, tmp_path, None) == read_classes(table) and resolve_classes(
+        7, tmp_path, None
+    ) == Classes(count=7)
     table.write_text("[sky, {name: road}]")
     assert read_classes(table).table[1].name == "road"
     assert len(np.unique(Classes(count=40).colours(), axis=0)) == 40, "colours differ"
@@ -217,7 +217,7 @@ def test_files_that_are_wrong_alike_are_one_sentence(labelled: Path) -> None:
     for number in range(4):
         Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(labelled / "train_label" / f"{number}.png")
     (text,) = check(labelled, 4).errors
-    assert "0.png holds colours" in text and "So it is with 3 more: 1.png, 2.png, 3.png" in text
+    assert "0.png holds colours" in text and "The same holds for 3 more: 1.png, 2.png, 3.png" in text
 
 
 def test_folders_that_are_given_one_by_one(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -4,13 +4,13 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import picture
+from helpers.data import picture
 
-from img2img.data.dataset import PairedImages, read_pair, validation_pair
-from img2img.data.folders import Pair, find_pairs
-from img2img.data.transforms import JointTransform, derive_source, scaled
-from img2img.errors import UserError
-from img2img.images import resized, write_image
+from img2img.core.errors import UserError
+from img2img.data.base import Pair
+from img2img.data.paired import PairedImages, find_pairs, read_pair, read_validation_pair
+from img2img.data.transforms import JointTransform, derive_source, scale_size
+from img2img.images import resize, write_image
 
 
 def marked(size: int = 40) -> Any:
@@ -79,10 +79,10 @@ def test_differing_sizes_within_a_pair_are_brought_together() -> None:
 
 
 def test_scaling_keeps_the_aspect_and_covers_the_size() -> None:
-    assert scaled((100, 200), 50, "short") == (50, 100)
-    assert scaled((100, 200), 50, "stretch") == (50, 50)
-    assert scaled((100, 200), 50, "none") == (100, 200)
-    assert resized(marked(40), 40, 40) is not None
+    assert scale_size((100, 200), 50, "short") == (50, 100)
+    assert scale_size((100, 200), 50, "stretch") == (50, 50)
+    assert scale_size((100, 200), 50, "none") == (100, 200)
+    assert resize(marked(40), 40, 40) is not None
 
 
 def test_images_smaller_than_the_crop_are_padded_without_resizing() -> None:
@@ -138,20 +138,20 @@ def test_a_side_by_side_image_of_odd_width_is_named(tmp_path: Path) -> None:
 def test_validation_pairs_are_whole(tmp_path: Path) -> None:
     write_image(tmp_path / "a.png", picture(20, 41))
     pair = Pair("a", tmp_path / "a.png", tmp_path / "a.png")
-    source, target = validation_pair(pair, None, "short", 3, 1)
+    source, target = read_validation_pair(pair, None, "short", 3, 1)
     assert source.shape == (20, 41, 3) and target.shape == (20, 41, 1)
-    source, target = validation_pair(pair, 10, "short", 3, 3)
+    source, target = read_validation_pair(pair, 10, "short", 3, 3)
     assert source.shape == target.shape == (10, 20, 3)
     derived = Pair("a", tmp_path / "a.png", tmp_path / "a.png", derive="gray")
-    assert validation_pair(derived, None, "short", 1, 3)[0].shape == (20, 41, 1)
+    assert read_validation_pair(derived, None, "short", 1, 3)[0].shape == (20, 41, 1)
 
 
 def test_images_that_are_wider_than_high() -> None:
-    for shape, resize in (((100, 200), "short"), ((30, 31), "short"), ((300, 40), "stretch"), ((50, 90), "none")):
+    for shape, how in (((100, 200), "short"), ((30, 31), "short"), ((300, 40), "stretch"), ((50, 90), "none")):
         image = picture(*shape)
-        source, target = JointTransform(16, width=32, resize=resize)(image, image, 5)  # type: ignore[arg-type]
+        source, target = JointTransform(16, width=32, resize=how)(image, image, 5)  # type: ignore[arg-type]
         assert source.shape == target.shape == (16, 32, 3)
-        assert JointTransform(16, width=32, resize=resize).one(image, 5).shape == (16, 32, 3)  # type: ignore[arg-type]
-    assert scaled((100, 200), 50, "short", 100) == (50, 100) == scaled((100, 200), 50, "stretch", 100)
-    assert scaled((100, 100), 50, "short", 100) == (100, 100), "it covers the crop"
-    assert scaled((100, 400), 50, "short", 100) == (50, 200)
+        assert JointTransform(16, width=32, resize=how).apply_to_one(image, 5).shape == (16, 32, 3)  # type: ignore[arg-type]
+    assert scale_size((100, 200), 50, "short", 100) == (50, 100) == scale_size((100, 200), 50, "stretch", 100)
+    assert scale_size((100, 100), 50, "short", 100) == (100, 100), "it covers the crop"
+    assert scale_size((100, 400), 50, "short", 100) == (50, 200)

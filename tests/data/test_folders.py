@@ -2,11 +2,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import picture, write_pairs
+from helpers.data import picture, write_pairs
 
-from img2img.data.dataset import read_pair
-from img2img.data.folders import find_pairs, hold_out, image_files
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
+from img2img.data.layouts import image_files
+from img2img.data.paired import find_pairs, hold_out, read_pair
 from img2img.images import write_image
 
 A, B = picture(8, 8, seed=1), picture(8, 8, seed=2)

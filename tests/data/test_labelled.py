@@ -5,16 +5,16 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from conftest import COLOURS, label_map, write_labelled
+from helpers.data import COLOURS, label_map, write_labelled
 from PIL import Image
 
-from img2img.data.dataset import PairedImages, validation_pair
-from img2img.data.folders import Pair
-from img2img.data.labelled import find_labelled, instance_folder, joined_maps, read_maps
+from img2img.core.errors import UsageError
+from img2img.data.base import Pair
+from img2img.data.label_maps import instance_folder, join_maps, read_maps
+from img2img.data.labelled import LabelledImages, find_labelled, read_labelled_validation_pair
 from img2img.data.transforms import JointTransform
-from img2img.errors import UsageError
 from img2img.images import ImageError, write_image
-from img2img.images.labels import resized_maps
+from img2img.images.labels import resize_maps
 
 
 def test_layouts(tmp_path: Path) -> None:
@@ -73,15 +73,15 @@ def test_instances_are_identities(tmp_path: Path) -> None:
     with pytest.raises(ImageError, match=r"inst\.npy is 2×2 pixels, and its label map 3×2"):
         Image.fromarray(np.zeros((2, 3), np.uint8)).save(tmp_path / "label.png")
         read_maps(tmp_path / "label.png", tmp_path / "inst.npy")
-    assert joined_maps(labels, None).shape == (2, 2, 1)
+    assert join_maps(labels, None).shape == (2, 2, 1)
 
 
 def test_nearest_neighbour_invents_no_labels() -> None:
     maps = np.array([[0, 2**24 + 1], [7, 255]], np.int32)[..., None]
     for size in ((5, 3), (1, 1), (100, 77)):
-        done = resized_maps(maps, *size)
+        done = resize_maps(maps, *size)
         assert done.shape == (*size, 1) and set(np.unique(done)) <= {0, 2**24 + 1, 7, 255}
-    assert resized_maps(maps, 4, 4)[..., 0].tolist() == np.kron(maps[..., 0], np.ones((2, 2), int)).tolist()
+    assert resize_maps(maps, 4, 4)[..., 0].tolist() == np.kron(maps[..., 0], np.ones((2, 2), int)).tolist()
 
 
 @pytest.mark.parametrize(
@@ -94,7 +94,7 @@ def test_transforms_move_maps_and_images_alike(tmp_path: Path, options: dict[str
     Image.fromarray(instances).save(tmp_path / "i.png")
     write_image(tmp_path / "x.png", COLOURS[labels])
     pair = Pair("0", tmp_path / "l.png", tmp_path / "x.png", labels=True, instances=tmp_path / "i.png")
-    images = PairedImages([pair], JointTransform(48, **options), 0, 3, seed=1)  # type: ignore[arg-type]
+    images = LabelledImages([pair], JointTransform(48, **options), 0, 3, seed=1)  # type: ignore[arg-type]
     seen = set()
     for epoch in range(8):
         sample = images[epoch, 0]
@@ -113,9 +113,9 @@ def test_a_validation_pair_has_the_images_size(tmp_path: Path) -> None:
     write_labelled(tmp_path, 1, 32)
     write_image(tmp_path / "train_img" / "0.png", np.zeros((64, 96, 3), np.uint8))
     pair = find_labelled(tmp_path)["train"].pairs[0]
-    maps, image = validation_pair(pair, None, "short", 0, 3)
+    maps, image = read_labelled_validation_pair(pair, None, "short", 0, 3)
     assert maps.shape == (64, 96, 2) and image.shape == (64, 96, 3)
-    assert validation_pair(pair, 16, "short", 0, 1)[0].shape == (16, 24, 2)
+    assert read_labelled_validation_pair(pair, 16, "short", 0, 1)[0].shape == (16, 24, 2)
 
 
 def test_the_folder_of_instance_maps_beside_label_maps(tmp_path: Path) -> None:

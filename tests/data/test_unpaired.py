@@ -3,13 +3,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import picture, write_pairs, write_unpaired
+from helpers.data import picture, write_pairs, write_unpaired
 
-from img2img.data.check_unpaired import check_unpaired
+from img2img.core.errors import UsageError, UserError
 from img2img.data.sampler import BatchOrder
 from img2img.data.transforms import JointTransform
-from img2img.data.unpaired import UnpairedImages, find_unpaired, hold_out_images
-from img2img.errors import UsageError, UserError
+from img2img.data.unpaired import UnpairedImages, check_unpaired, find_unpaired, hold_out_images
 from img2img.images import write_image
 
 PLAIN = JointTransform(16, jitter=1, flip=0)
@@ -153,14 +152,14 @@ class TestCheck:
         write_unpaired(tmp_path, 25, 25)
         write_image(tmp_path / "trainB" / "copy.png", picture(16, 16, seed=3))
         (warning,) = check_unpaired(find_unpaired(tmp_path)).warnings
-        assert "1 images stand on both sides" in warning and "A3.png" in warning and "copy.png" in warning
+        assert "1 images are on both sides" in warning and "A3.png" in warning and "copy.png" in warning
 
     def test_leaks_into_the_test_split(self, tmp_path: Path) -> None:
         write_unpaired(tmp_path, 25, 25)
         side(tmp_path / "testA", 1, first=4)
         side(tmp_path / "testB", 1, first=77)
         (warning,) = check_unpaired(find_unpaired(tmp_path)).warnings
-        assert "1 images stand in train and in another split" in warning
+        assert "1 images are in train and in another split" in warning
 
     def test_wildly_different_sizes(self, tmp_path: Path) -> None:
         side(tmp_path / "trainA", 25, size=16)

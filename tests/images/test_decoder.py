@@ -12,7 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture
+from helpers.data import picture
 
 from img2img.images import ImageError, Picture, Rules, write_image, write_picture
 from img2img.images.decoder import MEMORY, Decoder

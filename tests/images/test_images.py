@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import tifffile
 import torch
-from conftest import picture
+from helpers.data import picture
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image, ImageOps
@@ -16,15 +16,15 @@ from PIL import Image, ImageOps
 from img2img.images import (
     SUFFIXES,
     ImageError,
+    composite_over_white,
+    convert_channels,
     from_pil,
-    over_white,
     read_image,
     to_8_bit,
     to_pil,
-    with_channels,
     write_image,
 )
-from img2img.images.tensors import grid, to_array, to_tensor
+from img2img.images.tensors import build_grid, to_array, to_tensor
 
 LOSSLESS = [".png", ".tif", ".tiff", ".bmp", ".PNG"]
 
@@ -44,7 +44,7 @@ def test_depth_and_alpha_are_kept(tmp_path: Path, suffix: str, channels: int, dt
     image = picture(9, 5, channels, dtype=dtype)
     write_image(tmp_path / f"a{suffix}", image)
     again = read_image(tmp_path / f"a{suffix}")
-    expected = with_channels(image, 4) if channels == 2 and dtype == np.uint16 else image
+    expected = convert_channels(image, 4) if channels == 2 and dtype == np.uint16 else image
     assert again.dtype == dtype
     assert np.array_equal(again, expected)
 
@@ -59,7 +59,7 @@ def test_lossy_formats_come_back_near(tmp_path: Path, suffix: str) -> None:
 def test_formats_without_alpha_or_16_bits_get_what_they_can_hold(tmp_path: Path) -> None:
     image = picture(8, 8, 4, dtype=np.uint16)
     write_image(tmp_path / "a.bmp", image)
-    assert np.array_equal(read_image(tmp_path / "a.bmp"), over_white(to_8_bit(image)))
+    assert np.array_equal(read_image(tmp_path / "a.bmp"), composite_over_white(to_8_bit(image)))
 
 
 @pytest.mark.parametrize("orientation", range(1, 9))
@@ -141,20 +141,20 @@ def test_the_range_is_exact() -> None:
 def test_channels_change_by_rule(dtype: type) -> None:
     white = np.iinfo(dtype).max
     rgb = picture(4, 4, 3, dtype=dtype)
-    gray = with_channels(rgb, 1)
+    gray = convert_channels(rgb, 1)
     luma = rgb @ np.array([0.299, 0.587, 0.114])
     assert np.abs(gray[..., 0] - luma).max() <= 0.5
-    assert np.array_equal(with_channels(gray, 3), np.repeat(gray, 3, 2))
-    assert (with_channels(rgb, 4)[..., 3] == white).all()
+    assert np.array_equal(convert_channels(gray, 3), np.repeat(gray, 3, 2))
+    assert (convert_channels(rgb, 4)[..., 3] == white).all()
     clear = np.concatenate([rgb, np.zeros_like(gray)], 2)
-    assert (with_channels(clear, 3) == white).all(), "transparent pixels are white"
+    assert (convert_channels(clear, 3) == white).all(), "transparent pixels are white"
     with pytest.raises(ImageError, match="5 channels"):
-        with_channels(picture(4, 4, 5), 3)
+        convert_channels(picture(4, 4, 5), 3)
 
 
 def test_grids_have_a_row_for_each_image() -> None:
     columns = [torch.zeros(2, channels, 8, 8) for channels in (1, 3, 5)]
-    image = grid(columns)
+    image = build_grid(columns)
     assert image.shape == (2 * 10 + 2, 3 * 10 + 2, 3)
     assert image.dtype == np.uint8
 

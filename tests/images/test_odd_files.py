@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 import pytest
 import tifffile
-from conftest import picture
+from helpers.data import picture
 from PIL import Image
 
 from img2img.images import ImageError, Picture, Rules, read_image, read_picture, write_picture

@@ -5,7 +5,7 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture
+from helpers.data import picture
 from PIL import Image
 
 from img2img.images import ImageError

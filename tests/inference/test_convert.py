@@ -7,16 +7,16 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import picture
+from helpers.data import picture
 
 import img2img
 from img2img.cli import main
-from img2img.errors import UsageError
-from img2img.files import HOST
+from img2img.core.errors import UsageError
+from img2img.core.files import HOST
 from img2img.images import Array, read_image, write_image
 from img2img.inference import convert as room
 from img2img.inference.report import Report
-from img2img.translator import Translator
+from img2img.models import Translator
 
 
 @pytest.fixture(scope="module")

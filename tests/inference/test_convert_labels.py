@@ -8,14 +8,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from conftest import COLOURS, tiny_config, write_labelled
+from helpers.configs import tiny_config
+from helpers.data import COLOURS, write_labelled
 from PIL import Image
 
 import img2img
 from img2img.cli import main
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.metrics.segmentation import Agreement, make_segmenter
-from img2img.training.run import train
+from img2img.training.train import train
 
 
 @pytest.fixture(scope="module")

@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from conftest import picture, write_pairs, write_unpaired
+from helpers.data import picture, write_pairs, write_unpaired
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import img2img
 from img2img.cli import main
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.images import read_image, write_image
 from img2img.inference.evaluate import compare, evaluate
 
@@ -28,7 +28,7 @@ def test_scores_are_those_of_the_converted_files(trained: Path, tmp_path: Path) 
     assert compare(tmp_path / "out", data / "valB").metrics == pytest.approx(result.metrics)
     assert result.copy_input == pytest.approx(compare(data / "valA", data / "valB").metrics)
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
-    assert log[-1]["val/psnr"] == pytest.approx(evaluate(trained / "newest", data).metrics["psnr"])
+    assert log[-1]["val/psnr"] == pytest.approx(evaluate(trained / "latest", data).metrics["psnr"])
 
 
 def test_the_json_has_the_promised_shape(trained: Path, tmp_path: Path) -> None:

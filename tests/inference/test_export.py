@@ -9,18 +9,18 @@ import onnx
 import onnxruntime
 import pytest
 import torch
-from conftest import picture
+from helpers.data import picture
 from torch import Tensor, nn
 
 import img2img
 from img2img.cli import main
+from img2img.core.errors import UsageError, UserError
 from img2img.data.classes import Classes
-from img2img.errors import UsageError, UserError
 from img2img.images import read_image, write_image
-from img2img.inference import export as room
-from img2img.inference.export import export_onnx
+from img2img.interop import onnx as room
+from img2img.interop.onnx import export_onnx
+from img2img.models import Training, Translator, TranslatorConfig
 from img2img.networks import Pix2PixHDConfig, ResNetConfig, SPADEConfig, UNetConfig, build_generator, initialise
-from img2img.translator import Training, Translator, TranslatorConfig
 
 NETWORKS: dict[str, Any] = {
     "unet": UNetConfig(channels=4, depth=3),
@@ -141,7 +141,7 @@ def test_an_onnx_file_only_translates(tmp_path: Path, capsys: pytest.CaptureFixt
 
 
 def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    plain = room._plain
+    plain = room._build_plain
 
     def other(network: nn.Module, mode: Any) -> nn.Module:
         changed = plain(network, mode)
@@ -149,7 +149,7 @@ def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
             next(changed.parameters()).mul_(1.5)
         return changed
 
-    monkeypatch.setattr(room, "_plain", other)
+    monkeypatch.setattr(room, "_build_plain", other)
     with pytest.raises(UserError, match="isn't written: onnxruntime's results differ"):
         export_onnx(make("unet"), tmp_path / "x.onnx")
     assert not list(tmp_path.iterdir())

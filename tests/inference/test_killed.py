@@ -11,7 +11,7 @@ from typing import Any
 
 import psutil
 import pytest
-from conftest import picture
+from helpers.data import picture
 
 import img2img
 from img2img.images import write_image

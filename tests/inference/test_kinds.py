@@ -6,12 +6,12 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture
-from identity import identity
+from helpers.data import picture
+from helpers.identity import identity
 from PIL import Image, ImageCms
 
 import img2img
-from img2img.images import Picture, over_white, read_image, read_picture, to_8_bit, write_image, write_picture
+from img2img.images import Picture, composite_over_white, read_image, read_picture, to_8_bit, write_image, write_picture
 from img2img.inference.report import Outcome, Report
 
 SRGB = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
@@ -55,7 +55,7 @@ def test_soft_alpha_is_carried_and_the_network_sees_white_behind(tmp_path: Path)
     write_image(tmp_path / "in" / "a.png", image)
     assert only(tmp_path).status == "done"
     done = read_image(tmp_path / "out" / "a.png")
-    assert np.array_equal(done[..., 3], image[..., 3]) and np.array_equal(done[..., :3], over_white(image))
+    assert np.array_equal(done[..., 3], image[..., 3]) and np.array_equal(done[..., :3], composite_over_white(image))
 
 
 def test_cmyk_becomes_srgb(tmp_path: Path) -> None:

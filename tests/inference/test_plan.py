@@ -5,15 +5,15 @@ import os
 from pathlib import Path
 
 import pytest
-from conftest import picture
-from identity import identity
+from helpers.data import picture
+from helpers.identity import identity
 
 import img2img
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
+from img2img.core.processes import ProcessRank
 from img2img.images import read_image, write_image
-from img2img.inference.plan import plan
+from img2img.inference.plan import plan_jobs
 from img2img.inference.report import Outcome, Report
-from img2img.inference.share import Share
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -24,7 +24,7 @@ def touch(folder: Path, *names: str) -> None:
 
 def planned(folder: Path, suffix: str | None = None) -> tuple[dict[str, str], Report]:
     report = Report()
-    jobs = plan(folder / "in", folder / "out", suffix, report)
+    jobs = plan_jobs(folder / "in", folder / "out", suffix, report)
     assert len({job.target for job in jobs}) == len(jobs)
     return {str(j.source.relative_to(folder / "in")): str(j.target.relative_to(folder / "out")) for j in jobs}, report
 
@@ -110,12 +110,16 @@ def test_a_name_that_becomes_too_long_is_one_files_failure(tmp_path: Path) -> No
 def test_shares_are_complete_and_disjoint() -> None:
     things = list(range(11))
     for most, lengths in ((64, [4, 4, 3]), (2, [2, 2, 2, 2, 2, 1])):
-        shares = [Share(index, 3).of(things, most) for index in range(3)]
+        shares = [ProcessRank(index, 3).split(things, most) for index in range(3)]
         lists = [each for share in shares for each in share]
         assert sorted(thing for each in lists for thing in each) == things
         assert sorted(map(len, lists), reverse=True) == lengths
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert Share().of(things, 64) == [things] and Share().gathered(things) == things and Share().of([], 64) == []
+    assert (
+        ProcessRank().split(things, 64) == [things]
+        and ProcessRank().gather(things) == things
+        and ProcessRank().split([], 64) == []
+    )
 
 
 def test_what_alike_is_said_once() -> None:

@@ -6,18 +6,19 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture, tiny_config, write_classes
+from helpers.configs import tiny_config
+from helpers.data import picture, write_classes
 from PIL import Image
 from safetensors.torch import load_file
 
 import img2img
 from img2img.cli import main
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.images import read_image, read_picture, write_image
 from img2img.inference.sample import sample
-from img2img.training.gallery import Gallery
-from img2img.training.run import train
-from img2img.translator import Sampler
+from img2img.models import NoiseGenerator
+from img2img.training.train import train
+from img2img.training.validation import NoiseEvaluator
 
 CODES: dict[str, Any] = {"name": "infogan"}
 
@@ -41,9 +42,9 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def test_a_run_leaves_samplers_and_pictures(runs: dict[str, Path]) -> None:
     for name, columns, rows in (("gan", 2, 8), ("infogan", 3, 8), ("plain", 8, 8)):
         run = runs[name]
-        for kind in ("best", "newest"):
+        for kind in ("best", "latest"):
             made = img2img.load(run / kind)
-            assert isinstance(made, Sampler) and made.config.training.updates == 3
+            assert isinstance(made, NoiseGenerator) and made.config.training.updates == 3
             assert made.config.classes == (("dark", "light") if name == "gan" else ())
             assert (made.config.codes is not None) == (name == "infogan")
         picture = read_image(run / "samples" / "00000003.png")
@@ -54,7 +55,7 @@ def test_a_run_leaves_samplers_and_pictures(runs: dict[str, Path]) -> None:
 
 
 def test_images_are_written_by_seed(runs: dict[str, Path], tmp_path: Path) -> None:
-    sampler = Sampler.load(runs["gan"])
+    sampler = NoiseGenerator.load(runs["gan"])
     files = sample(sampler, tmp_path, count=12, seed=5, labels=("light", 0), truncation=0.8)
     assert [file.name for file in files] == [f"seed{number:04d}.png" for number in range(5, 17)] + ["sheet.png"]
     wanted = sampler.sample(12, seed=5, labels=["light", 0] * 6, truncation=0.8)
@@ -67,7 +68,7 @@ def test_images_are_written_by_seed(runs: dict[str, Path], tmp_path: Path) -> No
 
 
 def test_a_walk_is_frames_and_a_gif(runs: dict[str, Path], tmp_path: Path) -> None:
-    sampler = Sampler.load(runs["gan"])
+    sampler = NoiseGenerator.load(runs["gan"])
     files = sample(sampler, tmp_path, interpolate=(3, 9), steps=5, labels=("dark",))
     assert [file.name for file in files] == [f"step{number:04d}.png" for number in range(5)] + ["walk.gif", "sheet.png"]
     assert (read_image(files[0]) == sampler.sample(1, seed=3, labels="dark")[0]).all()
@@ -81,8 +82,8 @@ def test_a_walk_is_frames_and_a_gif(runs: dict[str, Path], tmp_path: Path) -> No
 def test_a_sweep_is_a_sheet(runs: dict[str, Path], tmp_path: Path) -> None:
     for wrong, words in (({"steps": 0}, "at least 1"), ({"labels": ("a",)}, "leave --label out")):
         with pytest.raises(UsageError, match=words):
-            sample(Sampler.load(runs["infogan"]), tmp_path, sweep=1, count=4, **wrong)  # type: ignore[arg-type]
-    (file,) = sample(Sampler.load(runs["infogan"]), tmp_path, sweep=0, count=4)
+            sample(NoiseGenerator.load(runs["infogan"]), tmp_path, sweep=1, count=4, **wrong)  # type: ignore[arg-type]
+    (file,) = sample(NoiseGenerator.load(runs["infogan"]), tmp_path, sweep=0, count=4)
     assert file.name == "sweep0.png" and read_image(file).shape == (4 * 34 + 2, 3 * 34 + 2, 3)
 
 
@@ -126,11 +127,11 @@ def test_the_check_knows_images_of_one_kind(classes: Path, tmp_path: Path, capsy
     ("options", "words"),
     [
         ({"data": {"size": 48}}, "--size 48: these networks make images of 32, 64, 128 or 256"),
-        ({"data": {"width": 64}}, "--width: gan makes square images"),
-        ({"data": {"direction": "BtoA"}}, "--direction: gan makes"),
-        ({"data": {"derive": "gray"}}, "--data.derive: gan makes images from noise, and takes one folder"),
-        ({"memory": "low"}, "take a smaller --batch-size"),
-        ({"best": "l1"}, "--best l1 compares pairs, and gan knows none; use kid or fid"),
+        ({"data": {"width": 64}}, "--width: gan takes square images"),
+        ({"data": {"direction": "BtoA"}}, "--direction: gan takes"),
+        ({"data": {"derive": "gray"}}, "--data.derive: gan takes one folder"),
+        ({"gradient_checkpointing": True}, "take a smaller --batch-size"),
+        ({"best": "l1"}, "--best l1 compares pairs, and the validation images have no targets"),
         ({"best": "kid", "features": "none"}, "leave --features none out"),
     ],
 )
@@ -149,11 +150,12 @@ def test_what_takes_no_classes_does_not_mind_them(classes: Path, tmp_path: Path)
         train(tiny_config(classes, tmp_path / "no", {"name": "gan"}), quiet=True)
     for name, method in (("plain", {"name": "gan", "unconditional": True}), ("codes", CODES)):
         train(tiny_config(classes, tmp_path / name, method, steps=1), quiet=True)
-    assert Sampler.load(tmp_path / "plain").config.resize == "short"
+    assert NoiseGenerator.load(tmp_path / "plain").config.resize == "short"
 
 
 def test_the_paper_s_defaults() -> None:
-    from img2img.config import DataConfig, run_type
+    from img2img.config import run_type
+    from img2img.data.base import DataConfig
 
     given = run_type("gan")(method={"name": "gan"}, data=DataConfig(size=32))
     assert (given.data.size, given.data.flip) == (32, 0), "also beside a DataConfig"
@@ -188,10 +190,10 @@ def test_a_run_clips_the_critic_and_averages_only_what_was_trained(classes: Path
 
 def test_best_has_the_lowest_score(classes: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     scores = iter([0.3, 0.1, 0.2])
-    monkeypatch.setattr(Gallery, "_score", lambda *_: {"kid": next(scores), "fid": 1.0})
+    monkeypatch.setattr(NoiseEvaluator, "_score", lambda *_: {"kid": next(scores), "fid": 1.0})
     config = tiny_config(classes, tmp_path / "run", {"name": "gan"}, steps=3, validate_every=1, features="random")
     run = train(config, quiet=True)
     assert (
-        Sampler.load(run / "best").config.training.updates == 2
-        and Sampler.load(run / "newest").config.training.updates == 3
+        NoiseGenerator.load(run / "best").config.training.updates == 2
+        and NoiseGenerator.load(run / "latest").config.training.updates == 3
     )

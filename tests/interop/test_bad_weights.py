@@ -8,15 +8,15 @@ import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
-import plain
 import pytest
 import torch
-from plain import Plain
-from test_families import image, made, saved
+from helpers import plain_networks as plain
+from helpers.families import image, made, saved
+from helpers.plain_networks import Plain
 
 import img2img
 from img2img.cli import main
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 
 
 class Bomb:

@@ -3,24 +3,21 @@
 from pathlib import Path
 from typing import Any
 
-import plain
 import pytest
 import torch
-from plain import Plain
+from helpers import plain_networks as plain
+from helpers.families import image, made, saved
+from helpers.plain_networks import Plain
 
 import img2img
-from img2img.errors import UsageError
-from img2img.interop import Known, export_reference, import_file, read_network, save_discriminator
+from img2img.core.errors import UsageError
+from img2img.interop import ImportOptions, export_reference, import_file, read_network, save_discriminator
 from img2img.interop.recognise import FAMILIES
+from img2img.models import Training, Translator, TranslatorConfig
 from img2img.networks import Pix2PixHDConfig, ResNetConfig, UNetConfig, build_generator, initialise
-from img2img.translator import Training, Translator, TranslatorConfig
 
 CLOSE = 1e-5
 LABELS = torch.nn.functional.one_hot(torch.arange(64 * 64).view(64, 64) // 300 % 6, 6).permute(2, 0, 1)[None].float()
-
-
-def image(channels: int = 3, height: int = 64, width: int = 64) -> torch.Tensor:
-    return torch.rand(1, channels, height, width, generator=torch.Generator().manual_seed(1)) * 2 - 1
 
 
 GENERATORS: dict[str, tuple[Any, dict[str, Any], str]] = {
@@ -60,19 +57,6 @@ GENERATORS: dict[str, tuple[Any, dict[str, Any], str]] = {
 }  # fmt: skip
 
 
-def made(compute: Any, x: torch.Tensor, norm: str, bias: bool | None = None, **options: Any) -> tuple[Plain, Any]:
-    """What a plain network has drawn, and its output."""
-    network = Plain(norm, bias)
-    compute(network, x, **options)
-    with torch.no_grad():
-        return network, compute(network, x, **options)
-
-
-def saved(network: Plain, file: Path, prefix: str = "") -> Path:
-    torch.save({f"{prefix}{name}": tensor for name, tensor in network.state.items()}, file)
-    return file
-
-
 def same(file: Path, network: Plain) -> bool:
     back = torch.load(file, weights_only=True)
     return back.keys() == network.state.keys() and all(torch.equal(back[name], network.state[name]) for name in back)
@@ -105,7 +89,7 @@ def test_spade(upsampling: str, latent: bool, norm: str, spectral: bool, tmp_pat
     style = torch.randn(1, 5) if latent else None
     network, truth = made(plain.spade, labels, norm, None, style=style, upsampling=upsampling, spectral=spectral)
     file = saved(network, tmp_path / "latest_net_G.pth")
-    imported = import_file(file, Known(edges=False))
+    imported = import_file(file, ImportOptions(edges=False))
     done = imported.translator(labels.argmax(1), style=None if style is None else style[0])
     exact = plain.spade(network.in_fp64(), labels.double(), None if style is None else style.double(), upsampling=upsampling, spectral=spectral)  # fmt: skip
     rounding = (truth - exact).abs().max()  # where labels are even, variances are small
@@ -119,8 +103,8 @@ def test_spade_with_six_doublings_has_to_be_said(tmp_path: Path) -> None:
     labels = torch.nn.functional.interpolate(LABELS, scale_factor=2)
     network, truth = made(plain.spade, labels, "batch", None, upsampling="more")
     file = saved(network, tmp_path / "G.pth")
-    assert any("--upsampling more" in each for each in import_file(file, Known(edges=False)).assumed)
-    imported = import_file(file, Known(edges=False, upsampling="more"))
+    assert any("--upsampling more" in each for each in import_file(file, ImportOptions(edges=False)).assumed)
+    imported = import_file(file, ImportOptions(edges=False, upsampling="more"))
     assert (imported.translator(labels.argmax(1)) - truth).abs().max() < CLOSE
 
 
@@ -235,7 +219,7 @@ def test_half_precision_and_safetensors_load(tmp_path: Path) -> None:
 
 def test_what_spectral_norm_held_goes_along(tmp_path: Path) -> None:
     network, _ = made(plain.spade, LABELS, "batch", None)
-    imported = import_file(saved(network, tmp_path / "G.pth"), Known(edges=False))
+    imported = import_file(saved(network, tmp_path / "G.pth"), ImportOptions(edges=False))
     imported.translator.save(tmp_path / "one")
     again = img2img.load(tmp_path / "one")
     again.save(tmp_path / "two")
@@ -247,7 +231,7 @@ def test_what_spectral_norm_held_goes_along(tmp_path: Path) -> None:
     export_reference(tmp_path / "two", tmp_path / "found.pth")
     found = torch.load(tmp_path / "found.pth", weights_only=True)
     assert found.keys() == network.state.keys(), "computed anew, for weights that come out as they are"
-    back = import_file(tmp_path / "found.pth", Known(edges=False)).translator
+    back = import_file(tmp_path / "found.pth", ImportOptions(edges=False)).translator
     assert (back(LABELS.argmax(1)) - again(LABELS.argmax(1))).abs().max() < CLOSE  # type: ignore[operator]
 
 
@@ -288,13 +272,13 @@ def test_what_was_trained_here_comes_back(config: Any, tmp_path: Path) -> None:
     translator = Translator(about, initialise(build_generator(resolved), "xavier", 1.0).eval())
     translator.save(tmp_path / "t")
     export_reference(tmp_path / "t", tmp_path / "G.pth")
-    back = import_file(tmp_path / "G.pth", Known(mode="eval")).translator
+    back = import_file(tmp_path / "G.pth", ImportOptions(mode="eval")).translator
     assert (back(image()) - translator(image())).abs().max() < CLOSE
 
 
 def test_a_range_from_zero_to_one(tmp_path: Path) -> None:
     network, truth = made(plain.resnet, (image() + 1) / 2, "instance")
-    imported = import_file(saved(network, tmp_path / "G.pth"), Known(value_range=(0, 1)))
+    imported = import_file(saved(network, tmp_path / "G.pth"), ImportOptions(value_range=(0, 1)))
     assert (imported.translator(image()) - (2 * truth - 1)).abs().max() < 2 * CLOSE
 
 

@@ -12,18 +12,18 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
-import plain
 import pytest
 import torch
-from conftest import picture
 from filelock import FileLock
-from test_families import image, made
+from helpers import plain_networks as plain
+from helpers.data import picture
+from helpers.families import image, made
 
 import img2img
-from img2img import downloads
 from img2img.cli import main
-from img2img.downloads import Weights, download
-from img2img.errors import UsageError, UserError
+from img2img.core import downloads
+from img2img.core.downloads import Weights, download
+from img2img.core.errors import UsageError, UserError
 from img2img.images import write_image
 from img2img.interop import fetch as room
 from img2img.interop.published import DATASETS, MODELS, Published
@@ -122,10 +122,10 @@ def test_weights_that_judge_are_downloaded_alike(
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     good = Weights("VGG", server.url, sha256(server.body).removeprefix("sha256:")[:8], 1)
-    assert good.fetched(lambda text: None, "remedy").read_bytes() == server.body
+    assert good.fetch(lambda text: None, "remedy").read_bytes() == server.body
     good.file.unlink()
     with pytest.raises(UsageError, match=r"isn't what it was.*remedy"):
-        Weights("VGG", server.url, "00000000", 1).fetched(lambda text: None, "remedy")
+        Weights("VGG", server.url, "00000000", 1).fetch(lambda text: None, "remedy")
     assert not good.file.exists()
 
 
@@ -370,13 +370,13 @@ def test_a_damaged_archive(suffix: str, server: Server, tmp_path: Path, monkeypa
 
 
 def test_what_is_published() -> None:
-    assert room.find("horse2zebra", "model").url.endswith("cyclegan/pretrained_models/horse2zebra.pth")
-    assert room.find("facades", "dataset").project == "pix2pix", "the one with pairs"
-    assert room.find("cyclegan/facades", "dataset").project == "cyclegan"
+    assert room.find_published("horse2zebra", "model").url.endswith("cyclegan/pretrained_models/horse2zebra.pth")
+    assert room.find_published("facades", "dataset").project == "pix2pix", "the one with pairs"
+    assert room.find_published("cyclegan/facades", "dataset").project == "cyclegan"
     with pytest.raises(UsageError, match=r"cyclegan/sat2map and pix2pix/sat2map"):
-        room.find("sat2map", "model")
+        room.find_published("sat2map", "model")
     with pytest.raises(UsageError, match="--dataset"):
-        room.find("vangogh2photo", "model")
+        room.find_published("vangogh2photo", "model")
     names = [each.whole_name for shelf in (MODELS, DATASETS) for each in shelf if shelf is MODELS]
     assert len(names) == len(set(names)) == 29
     for each in (*MODELS, *DATASETS):

@@ -7,16 +7,17 @@ import huggingface_hub
 import numpy as np
 import pytest
 import torch
-from conftest import picture, tiny_config
+from helpers.configs import tiny_config
+from helpers.data import picture
 from huggingface_hub import ModelCard, constants
 
 import img2img
 from img2img.cli import main
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.images import read_image
+from img2img.models import Base, Training, Translator, TranslatorConfig
 from img2img.networks import UNetConfig, build_generator
-from img2img.training.run import train
-from img2img.translator import Base, Training, Translator, TranslatorConfig
+from img2img.training.train import train
 
 
 def make() -> Translator:
@@ -134,7 +135,7 @@ def test_a_sampler_is_shared_alike(tmp_path: Path, classes: Path, capsys: pytest
     assert main(["push", str(run), str(tmp_path / "shared")]) == 0
     card = ModelCard.load(tmp_path / "shared" / "README.md")
     assert card.data.pipeline_tag == "unconditional-image-generation" and "not stated" in card.text
-    assert isinstance(img2img.load(tmp_path / "shared"), img2img.Sampler)
+    assert isinstance(img2img.load(tmp_path / "shared"), img2img.NoiseGenerator)
 
 
 def test_without_the_hub_it_is_a_sentence(

@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
+from img2img.core.processes import build_accelerator
 from img2img.losses.contrastive import patch_nce
 from img2img.methods.cut import CUT, CUTConfig, FastCUTConfig
 from img2img.networks import ResNetConfig
-from img2img.networks.patchgan import PatchGANConfig
-from img2img.training.setup import make_accelerator
+from img2img.networks.discriminators.patchgan import PatchGANConfig
 from img2img.training.trainer import Trainer
 
 SMALL: dict[str, Any] = {
@@ -47,7 +47,7 @@ def test_the_defaults_are_the_papers() -> None:
 
 def test_the_head_is_there_before_the_optimizer() -> None:
     method = tiny()
-    driver = Trainer(method, make_accelerator(torch.device("cpu"), "no", 1))
+    driver = Trainer(method, build_accelerator(torch.device("cpu"), "no", 1))
     trained = {id(p) for group in driver.optimizers["G"].param_groups for p in group["params"]}
     assert {id(p) for name in ("generator", "projection") for p in driver.bare[name].parameters()} == trained
     before = [p.detach().clone() for p in driver.bare["projection"].parameters()]
@@ -144,7 +144,7 @@ def test_without_a_weight_a_loss_is_left_out() -> None:
 
 def test_the_contrastive_loss_falls_when_it_is_trained() -> None:
     method, data = tiny(FastCUTConfig, lr=2e-3, adversarial_weight=0.0), batch()
-    driver = Trainer(method, make_accelerator(torch.device("cpu"), "no", 1))
+    driver = Trainer(method, build_accelerator(torch.device("cpu"), "no", 1))
     history = [driver._backward(data, 1.0)[0]["G/nce"].item() for _ in range(40)]
     assert sum(history[-5:]) < 0.9 * sum(history[:5])
 

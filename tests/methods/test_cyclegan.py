@@ -5,12 +5,12 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
+from img2img.core.processes import build_accelerator
 from img2img.methods.cyclegan import CycleGAN, CycleGANConfig
-from img2img.methods.pool import ImagePool
+from img2img.methods.image_pool import ImagePool
 from img2img.networks import ResNetConfig, UNetConfig
-from img2img.networks.patchgan import PatchGANConfig
-from img2img.training.setup import make_accelerator
+from img2img.networks.discriminators.patchgan import PatchGANConfig
 from img2img.training.trainer import Trainer
 
 
@@ -31,7 +31,7 @@ def batch(seed: int = 0, in_channels: int = 3, out_channels: int = 3) -> dict[st
 
 
 def trainer(method: Any) -> Trainer:
-    return Trainer(method, make_accelerator(torch.device("cpu"), "no", 1))
+    return Trainer(method, build_accelerator(torch.device("cpu"), "no", 1))
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -43,7 +43,7 @@ def test_the_defaults_are_the_papers() -> None:
     assert [len(phase.trains) for phase in method.phases] == [2, 2], "one Adam for both"
     assert {each.norm for each in method.generator_configs.values()} == {"instance"}
     assert {each.blocks for each in method.generator_configs.values()} == {9}  # type: ignore[union-attr]
-    assert {each.network_config.norm for each in method.adversaries.values()} == {"instance"}
+    assert config.discriminator_norm == "instance"
 
 
 class Paper:
@@ -51,7 +51,7 @@ class Paper:
 
     def __init__(self, method: CycleGAN, pools: dict[str, list[Tensor]]) -> None:
         self.g, self.f, self.d_a, self.d_b = (
-            method.networks[name] for name in ("generator_A2B", "generator_B2A", "discriminator_A", "discriminator_B")
+            method.networks[name] for name in ("generator_AtoB", "generator_BtoA", "discriminator_A", "discriminator_B")
         )
         self.optimizers = [
             torch.optim.Adam([*one.parameters(), *two.parameters()], lr=2e-4, betas=(0.5, 0.999))
@@ -62,8 +62,8 @@ class Paper:
     def step(self, data: dict[str, Tensor]) -> dict[str, float]:
         a, b = data["source"], data["target"]
         losses = {
-            "G/A2B_adversarial": ((self.d_b(self.g(a)) - 1) ** 2).mean(),
-            "G/B2A_adversarial": ((self.d_a(self.f(b)) - 1) ** 2).mean(),
+            "G/AtoB_adversarial": ((self.d_b(self.g(a)) - 1) ** 2).mean(),
+            "G/BtoA_adversarial": ((self.d_a(self.f(b)) - 1) ** 2).mean(),
             "G/A_cycle": 10 * (self.f(self.g(a)) - a).abs().mean(),
             "G/B_cycle": 10 * (self.g(self.f(b)) - b).abs().mean(),
             "G/B_identity": 5 * (self.g(b) - b).abs().mean(),
@@ -101,8 +101,8 @@ def test_three_steps_against_the_papers_equations() -> None:
         for name, value in expected.items():
             assert losses[name].item() == pytest.approx(value, rel=2e-4, abs=1e-6), (number, name)
     names = {
-        "generator_A2B": paper.g,
-        "generator_B2A": paper.f,
+        "generator_AtoB": paper.g,
+        "generator_BtoA": paper.f,
         "discriminator_A": paper.d_a,
         "discriminator_B": paper.d_b,
     }
@@ -122,7 +122,7 @@ def test_the_shared_step_has_the_gradients_of_the_naive_one(generator: Any) -> N
     for norm in ("instance", "batch"):
         method = tiny(generator=generator.model_copy(update={"norm": norm}))
         data, driver = batch(), trainer(method)
-        g, f = (driver.bare[name] for name in ("generator_A2B", "generator_B2A"))
+        g, f = (driver.bare[name] for name in ("generator_AtoB", "generator_BtoA"))
         d = driver.bare["discriminator_B"].requires_grad_(False)
         outputs = method.forward(data)
         with driver.training_only(method.phases[0].trains):
@@ -151,8 +151,8 @@ def test_sides_of_different_channels() -> None:
     losses, translations = trainer(method)._backward(batch(0, 3, 1), 1.0)
     assert not any("identity" in name for name in losses)
     assert {role: (a.shape[1], b.shape[1]) for role, (a, b, _) in translations.items()} == {
-        "A2B": (3, 1),
-        "B2A": (1, 3),
+        "AtoB": (3, 1),
+        "BtoA": (1, 3),
     }
 
 
@@ -225,7 +225,7 @@ def test_the_pool_is_what_the_discriminators_see() -> None:
     driver._backward(first, 1.0)
     (held,) = method.pools["B"].images
     with torch.no_grad():
-        expected = tiny().networks["generator_A2B"](first["source"])
+        expected = tiny().networks["generator_AtoB"](first["source"])
     assert torch.allclose(held, expected[0], atol=1e-5)
     seen: list[Tensor] = []
     network: nn.Module = driver.bare["discriminator_B"]

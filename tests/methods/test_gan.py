@@ -8,7 +8,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.losses import regularisers
 from img2img.losses.adversarial import Adversarial
 from img2img.losses.information import code_losses
@@ -27,7 +27,7 @@ RESIDUAL: dict[str, Any] = {
 
 def gan(classes: int = 0, **values: Any) -> GAN:
     torch.manual_seed(0)
-    return GANConfig.model_validate({**SMALL, **values}).build(classes, 1, 32)
+    return GANConfig.model_validate({**SMALL, **values}).build(1, 1, 32, classes)
 
 
 def batch(classes: int = 0, count: int = 4) -> dict[str, Tensor]:
@@ -56,7 +56,7 @@ def test_networks_grow_together_with_the_updates() -> None:
     assert all(p.grad is not None for network in method.networks.values() for p in network.parameters())
     seen: list[int] = []
     method.networks["discriminator"].last[0].register_forward_pre_hook(lambda _, inputs: seen.append(len(inputs[0])))  # type: ignore[index, union-attr]
-    method.game.config = method.config.model_copy(update={"gradient_penalty": 0.0})
+    method.adversarial.config = method.config.model_copy(update={"gradient_penalty": 0.0})
     method.discriminator_losses(data, outputs)
     assert seen == [4, 4], "real and generated images are not compared with each other"
     with pytest.raises(UsageError, match="networks grow together: give both"):
@@ -164,7 +164,7 @@ def test_labels_are_smoothed_on_one_side() -> None:
 def test_instance_noise_fades() -> None:
     method = gan(instance_noise=0.5, instance_noise_updates=10)
     images = torch.zeros(50, 1, 32, 32)
-    spread = [method.game._shown(images, update).std().item() for update in (0, 5, 10, 20)]
+    spread = [method.adversarial._prepare(images, None, update).std().item() for update in (0, 5, 10, 20)]
     assert spread == pytest.approx([0.5, 0.25, 0.0, 0.0], abs=0.01)
 
 
@@ -221,8 +221,8 @@ def test_sizes_that_are_no_power_of_two_are_refused(size: int) -> None:
 
 
 def test_penalties_take_group_norm_instead_of_batch_norm() -> None:
-    assert gan(r1=1.0).game.discriminator_config.norm == "group"
-    assert gan().game.discriminator_config.norm == "batch"
+    for method, kind in ((gan(r1=1.0), torch.nn.GroupNorm), (gan(), torch.nn.BatchNorm2d)):
+        assert any(isinstance(layer, kind) for layer in method.networks["discriminator"].modules())
 
 
 def test_code_losses_are_cross_entropy_and_gaussian_likelihood() -> None:
@@ -254,7 +254,7 @@ def test_the_shared_embedding_has_no_spectral_norm() -> None:
 def test_infogan_gives_codes_to_the_generator_and_finds_them_in_the_discriminator() -> None:
     torch.manual_seed(0)
     config = InfoGANConfig.model_validate({**SMALL, "codes": {"categorical": (3,), "continuous": 2}})
-    method: InfoGAN = config.build(10, 1, 32)
+    method: InfoGAN = config.build(1, 1, 32, 10)
     assert method.generator_configs[""].latent == 8 + 5 and method.generator_configs[""].classes == 0
     data = batch()
     outputs = method.forward(data)
@@ -269,7 +269,7 @@ def test_infogan_gives_codes_to_the_generator_and_finds_them_in_the_discriminato
     method.config = heavier
     torch.manual_seed(0)
     assert torch.allclose(
-        method._information(torch.zeros(4, 7), outputs, "D")["D/categorical"], torch.tensor(3 * math.log(3))
+        method._information_losses(torch.zeros(4, 7), outputs, "D")["D/categorical"], torch.tensor(3 * math.log(3))
     )
 
 

@@ -4,13 +4,13 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from img2img.errors import UsageError
-from img2img.methods import METHODS
+from img2img.core.errors import UsageError
+from img2img.methods import METHODS, load_method
 from img2img.methods.pix2pix import Pix2Pix, Pix2PixConfig
-from img2img.networks.patchgan import PatchGANConfig
-from img2img.networks.pix2pixhd import Pix2PixHDConfig
-from img2img.networks.resnet import ResNetConfig
-from img2img.networks.unet import UNetConfig
+from img2img.networks.discriminators.patchgan import PatchGANConfig
+from img2img.networks.generators.pix2pixhd import Pix2PixHDConfig
+from img2img.networks.generators.resnet import ResNetConfig
+from img2img.networks.generators.unet import UNetConfig
 
 
 def tiny(**settings: Any) -> Pix2Pix:
@@ -96,7 +96,7 @@ def test_a_discriminator_too_deep_for_the_size_is_refused() -> None:
 
 
 def test_every_method_builds_from_its_defaults() -> None:
-    for config in METHODS.values():
+    for config in map(load_method, METHODS):
         light = {"perceptual": {"weight": 0}} if "perceptual" in config.model_fields else {}  # needs a download
         method = config(**light).build(3, 3, 256)  # type: ignore[arg-type]
         assert set(method.generators.values()) <= set(method.networks)

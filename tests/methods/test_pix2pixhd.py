@@ -6,15 +6,15 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY
+from helpers.configs import TINY
 
-from img2img import downloads
-from img2img.errors import UsageError, UserError
+from img2img.core import downloads
+from img2img.core.errors import UsageError, UserError
 from img2img.methods.perceptual import Perceptual, PerceptualConfig
 from img2img.methods.pix2pixhd import Pix2PixHDMethod, Pix2PixHDMethodConfig
 from img2img.networks import InstanceEncoderConfig, MultiScaleConfig, Pix2PixHDConfig
-from img2img.networks.labels import planes
-from img2img.networks.vgg import VGG19
+from img2img.networks.features import VGG19
+from img2img.networks.labels import encode_label_maps
 
 
 def tiny(**settings: Any) -> Pix2PixHDMethod:
@@ -25,7 +25,11 @@ def tiny(**settings: Any) -> Pix2PixHDMethod:
 def batch(size: int = 16) -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     maps = torch.stack([torch.randint(0, 3, (2, size, size)), torch.randint(0, 5, (2, size, size))], 1).int()
-    return {"maps": maps, "source": planes(maps, 3, edges=True), "target": torch.rand(2, 3, size, size) * 2 - 1}
+    return {
+        "maps": maps,
+        "source": encode_label_maps(maps, 3, edges=True),
+        "target": torch.rand(2, 3, size, size) * 2 - 1,
+    }
 
 
 def test_the_defaults_are_the_papers() -> None:
@@ -163,9 +167,9 @@ def test_weights_that_are_not_to_be_had(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.setattr(downloads, "download", offline)
     said: list[str] = []
     with pytest.raises(UsageError, match=r"--perceptual\.weight 0"):
-        PerceptualConfig().fetched(said.append)
+        PerceptualConfig().fetch(said.append)
     assert "548 MB" in said[0], "nothing is downloaded without saying so"
-    assert PerceptualConfig(weight=0).fetched(said.append) is None
+    assert PerceptualConfig(weight=0).fetch(said.append) is None
 
 
 def test_settings_that_exclude_each_other() -> None:
@@ -177,7 +181,7 @@ def test_settings_that_exclude_each_other() -> None:
 
 
 def test_something_must_be_left_to_learn_by() -> None:
-    with pytest.raises(UsageError, match="nothing to learn by"):
+    with pytest.raises(UsageError, match="nothing to learn from"):
         tiny(adversarial_weight=0.0, feature_matching=0.0)
     method, data = tiny(feature_matching=0.0), batch()
     assert method.generator_losses(data, method.forward(data)).keys() == {"G/adversarial"}
@@ -185,12 +189,14 @@ def test_something_must_be_left_to_learn_by() -> None:
 
 def test_what_comes_first() -> None:
     config = Pix2PixHDMethodConfig(generator=Pix2PixHDConfig(enhancers=2))
-    first = config.coarser()
-    assert first is not None and first.generator.enhancers == 1
-    second = first.coarser()
-    assert second is not None and second.generator.enhancers == 0 and second.coarser() is None
-    assert config.model_copy(update={"coarse_share": 0.0}).coarser() is None
-    assert config.model_copy(update={"coarse_run": Path("run")}).coarser() is None
+    first = config.earlier_stage()
+    assert first is not None and (first.name, first.share, first.scale) == ("coarse", 0.5, 2)
+    assert isinstance(first.method, Pix2PixHDMethodConfig) and first.method.generator.enhancers == 1
+    second = first.method.earlier_stage()
+    assert second is not None and isinstance(second.method, Pix2PixHDMethodConfig)
+    assert second.method.generator.enhancers == 0 and second.method.earlier_stage() is None
+    assert config.without_stages().earlier_stage() is None
+    assert config.model_copy(update={"coarse_run": Path("run")}).earlier_stage() is None
 
 
 def test_the_encoder_is_given_the_instances() -> None:

@@ -5,12 +5,12 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from conftest import TINY
+from helpers.configs import TINY
 from torch.nn.utils import parametrize
 
 from img2img.methods.spade import SPADEMethod, SPADEMethodConfig
 from img2img.networks import MultiScaleConfig, SPADEConfig
-from img2img.networks.labels import planes
+from img2img.networks.labels import encode_label_maps
 
 
 def tiny(**settings: Any) -> SPADEMethod:
@@ -21,7 +21,7 @@ def tiny(**settings: Any) -> SPADEMethod:
 def batch() -> dict[str, torch.Tensor]:
     torch.manual_seed(1)
     maps = torch.stack([torch.randint(0, 3, (2, 64, 64)), torch.randint(0, 5, (2, 64, 64))], 1).int()
-    return {"maps": maps, "source": planes(maps, 3, edges=True), "target": torch.rand(2, 3, 64, 64) * 2 - 1}
+    return {"maps": maps, "source": encode_label_maps(maps, 3, edges=True), "target": torch.rand(2, 3, 64, 64) * 2 - 1}
 
 
 def test_the_defaults_are_the_papers() -> None:

@@ -1,15 +1,19 @@
 import hashlib
+import threading
+from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from conftest import picture
+from helpers.data import picture
 from safetensors.torch import save_file
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.metrics import distribution
 from img2img.metrics.distribution import Features, RandomVGG, choose_features, distances, features
 from img2img.metrics.distribution import make_extractor as make
@@ -159,15 +163,25 @@ def test_weights_of_another_network_and_pickles_that_run_code_are_refused(tmp_pa
     assert not (tmp_path / "owned").exists()
 
 
+@pytest.fixture
+def served(tmp_path: Path) -> Iterator[str]:
+    """The address of a server of the test's folder."""
+    handler = partial(SimpleHTTPRequestHandler, directory=str(tmp_path))
+    with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        yield f"http://127.0.0.1:{server.server_port}"
+        server.shutdown()
+
+
 @pytest.mark.parametrize("right", [True, False])
 def test_a_download_is_announced_and_its_checksum_counts(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, right: bool
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, served: str, right: bool
 ) -> None:
     torch.save(inception_weights(), tmp_path / "published.pth")
     data = (tmp_path / "published.pth").read_bytes()
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path / "cache"))
     published = {
-        "url": (tmp_path / "published.pth").as_uri(),
+        "url": f"{served}/published.pth",
         "sha256": hashlib.sha256(data if right else b"other").hexdigest(),
     }
     monkeypatch.setattr(distribution, "INCEPTION", replace(distribution.INCEPTION, **published))

@@ -3,10 +3,10 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture
+from helpers.data import picture
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
-from img2img.errors import UserError
+from img2img.core.errors import UserError
 from img2img.metrics.paired import finite, mean, score
 
 

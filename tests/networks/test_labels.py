@@ -6,7 +6,14 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from img2img.networks.labels import instance_edges, instance_means, one_hot, painted, planes, without
+from img2img.networks.labels import (
+    encode_label_maps,
+    instance_edges,
+    instance_means,
+    mask_ignored,
+    one_hot,
+    paint_labels,
+)
 
 
 def test_one_hot_planes() -> None:
@@ -69,8 +76,8 @@ def test_instances_of_another_size_are_taken_by_nearest_neighbour() -> None:
 
 def test_planes_of_label_maps() -> None:
     maps = torch.tensor([[[[0, 2], [255, 1]], [[5, 5], [5, 7]]]], dtype=torch.int32)
-    assert planes(maps, 3, edges=False).shape == (1, 3, 2, 2)
-    whole = planes(maps, 3, edges=True, dtype=torch.bfloat16)
+    assert encode_label_maps(maps, 3, edges=False).shape == (1, 3, 2, 2)
+    whole = encode_label_maps(maps, 3, edges=True, dtype=torch.bfloat16)
     assert whole.shape == (1, 4, 2, 2) and whole.dtype == torch.bfloat16
     assert torch.equal(whole[:, :3].float(), one_hot(maps[:, 0], 3))
     assert whole[0, 3].tolist() == [[0, 1], [1, 1]]
@@ -78,13 +85,13 @@ def test_planes_of_label_maps() -> None:
 
 def test_label_maps_are_painted_in_their_colours() -> None:
     colours = torch.tensor([[255, 0, 0], [0, 0, 255]], dtype=torch.uint8)
-    shown = painted(torch.tensor([[[0, 1, -1, 99]]]), colours)
+    shown = paint_labels(torch.tensor([[[0, 1, -1, 99]]]), colours)
     assert shown.shape == (1, 3, 1, 4)
     assert shown[0, :, 0].t().tolist() == [[1, -1, -1], [-1, -1, 1], [-1, -1, -1], [-1, -1, -1]]
 
 
 def test_an_ignored_label_is_of_no_class_even_if_it_is_in_the_range() -> None:
     maps = torch.tensor([[[[0, 2]], [[0, 7]]]])
-    assert without(maps, 0).tolist() == [[[[-1, 2]], [[0, 7]]]], "instances stay"
-    assert torch.equal(without(maps, None), maps)
-    assert planes(without(maps, 0), 3, edges=False).sum((0, 2, 3)).tolist() == [0, 0, 1]
+    assert mask_ignored(maps, 0).tolist() == [[[[-1, 2]], [[0, 7]]]], "instances stay"
+    assert torch.equal(mask_ignored(maps, None), maps)
+    assert encode_label_maps(mask_ignored(maps, 0), 3, edges=False).sum((0, 2, 3)).tolist() == [0, 0, 1]

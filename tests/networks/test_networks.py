@@ -6,25 +6,25 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.networks import DISCRIMINATORS, GENERATORS, build_discriminator, build_generator, initialise
-from img2img.networks.blocks import (
+from img2img.networks.discriminators.patchgan import MultiScaleConfig, PatchGANConfig, PixelGANConfig
+from img2img.networks.generators.pix2pixhd import Pix2PixHDConfig
+from img2img.networks.generators.resnet import ResNetConfig, encoder_depths
+from img2img.networks.generators.spade import SPADEConfig, SPADENorm
+from img2img.networks.generators.unet import UNetConfig
+from img2img.networks.layers import (
     BlurPool,
     BlurUpsample,
     InstanceNorm,
     ReflectionPad,
     ResizeConv,
+    choose_memory_format,
     has_bias,
-    memory_format,
     norm_layer,
-    with_spectral_norm,
 )
-from img2img.networks.patchgan import MultiScaleConfig, PatchGANConfig, PixelGANConfig
-from img2img.networks.pix2pixhd import Pix2PixHDConfig
 from img2img.networks.projection import Projection
-from img2img.networks.resnet import ResNetConfig, depths
-from img2img.networks.spade import SPADEConfig, SPADENorm
-from img2img.networks.unet import UNetConfig
+from img2img.networks.weights import add_spectral_norm
 
 NORMS = ["batch", "instance", "group", "none"]
 
@@ -246,9 +246,9 @@ def test_the_depth_follows_the_size(size: int, depth: int) -> None:
 def test_the_memory_format_avoids_what_is_slow() -> None:
     cpu = torch.device("cpu")
     batch, instance = nn.BatchNorm2d(2), InstanceNorm()
-    assert memory_format([batch], cpu, "bf16") is torch.channels_last
-    assert memory_format([batch], cpu, "no") is torch.contiguous_format
-    assert memory_format([batch, instance], cpu, "bf16") is torch.contiguous_format
+    assert choose_memory_format([batch], cpu, "bf16") is torch.channels_last
+    assert choose_memory_format([batch], cpu, "no") is torch.contiguous_format
+    assert choose_memory_format([batch, instance], cpu, "bf16") is torch.contiguous_format
 
 
 def test_pixel_discriminators_judge_single_pixels() -> None:
@@ -301,7 +301,7 @@ def test_the_looks_into_the_encoder_are_what_forward_computes() -> None:
         config = ResNetConfig(channels=4, blocks=6, downsampling=downsampling).resolve(3, 3, 32)  # type: ignore[arg-type]
         network = build_generator(config).eval()
         source = torch.randn(2, 3, 32, 32)
-        looks = depths(config)
+        looks = encoder_depths(config)
         places = [torch.randperm((32 // pixels) ** 2)[:9] for _, pixels in looks]
         image, features = network(source, places)
         assert torch.equal(image, network(source))
@@ -313,13 +313,13 @@ def test_the_looks_into_the_encoder_are_what_forward_computes() -> None:
         assert torch.allclose(features[1], first.flatten(2)[:, :, places[1]].transpose(1, 2), atol=1e-6)
         assert torch.equal(features[0], source.flatten(2)[:, :, places[0]].transpose(1, 2))
     with pytest.raises(UsageError, match="at least 5"):
-        depths(ResNetConfig(blocks=3).resolve(3, 3, 32))
+        encoder_depths(ResNetConfig(blocks=3).resolve(3, 3, 32))
 
 
 @pytest.mark.parametrize("config", [PatchGANConfig(channels=4, layers=2), PixelGANConfig(channels=4)])
 def test_spectral_norm_divides_by_the_largest_singular_value(config: Any) -> None:
     torch.manual_seed(0)
-    network = with_spectral_norm(initialise(build_discriminator(config, 3), "normal", 0.5))
+    network = add_spectral_norm(initialise(build_discriminator(config, 3), "normal", 0.5))
     for _ in range(200):
         network(torch.randn(1, 3, 16, 16))
     network.eval()

@@ -7,22 +7,18 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
+from img2img.models import BlendedWarning, Training, Translator, TranslatorConfig
 from img2img.networks import NOISE_DISCRIMINATORS, NOISE_GENERATORS, build_generator, initialise
-from img2img.networks.attention import SelfAttention
-from img2img.networks.blocks import with_spectral_norm
-from img2img.networks.dcgan import DCGANDiscriminator, DCGANDiscriminatorConfig
-from img2img.networks.noise import Codes, ConditionalBatchNorm, Head
-from img2img.networks.noise_resnet import (
-    BigGANConfig,
-    NoiseResNet,
-    NoiseResNetConfig,
-    NoiseResNetDiscriminator,
-    NoiseResNetDiscriminatorConfig,
-)
-from img2img.networks.resnet import ResNetConfig
-from img2img.networks.unet import UNetConfig
-from img2img.translator import BlendedWarning, Training, Translator, TranslatorConfig
+from img2img.networks.discriminators.base import Head
+from img2img.networks.discriminators.dcgan import DCGANDiscriminator, DCGANDiscriminatorConfig
+from img2img.networks.discriminators.sngan import NoiseResNetDiscriminator, NoiseResNetDiscriminatorConfig
+from img2img.networks.generators.base import Codes, ConditionalBatchNorm
+from img2img.networks.generators.resnet import ResNetConfig
+from img2img.networks.generators.sngan import BigGANConfig, NoiseResNet, NoiseResNetConfig
+from img2img.networks.generators.unet import UNetConfig
+from img2img.networks.layers import SelfAttention
+from img2img.networks.weights import add_spectral_norm
 
 
 def generator(kind: str, **values: Any) -> nn.Module:
@@ -127,7 +123,7 @@ def test_self_attention_is_that_of_the_paper(channels: int) -> None:
 
 def test_spectral_norm_divides_by_the_largest_singular_value() -> None:
     torch.manual_seed(0)
-    network = with_spectral_norm(nn.Sequential(nn.Conv2d(3, 5, 3), nn.Linear(4, 6))).train()
+    network = add_spectral_norm(nn.Sequential(nn.Conv2d(3, 5, 3), nn.Linear(4, 6))).train()
     bare = [layer.parametrizations.weight.original for layer in network]  # type: ignore[union-attr]
     for _ in range(200):  # power iterations
         weights = [layer.weight for layer in network]
@@ -179,7 +175,7 @@ def test_concatenated_labels_are_planes_beside_the_image() -> None:
 
 def test_codes_are_one_hot_and_uniform() -> None:
     codes = Codes(categorical=(3, 2), continuous=2)
-    drawn = codes.drawn(500, torch.device("cpu"))
+    drawn = codes.draw(500, torch.device("cpu"))
     assert drawn.shape == (500, codes.width) == (500, 7) and codes.outputs == 9
     assert (drawn[:, :3].sum(1) == 1).all() and (drawn[:, 3:5].sum(1) == 1).all()
     assert drawn[:, :3].mean(0).sub(1 / 3).abs().max() < 0.1

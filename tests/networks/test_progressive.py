@@ -5,17 +5,19 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from img2img.networks.progressive import (
-    Equalised,
+from img2img.networks.discriminators.progressive import (
     MinibatchDeviation,
+    ProgressiveDiscriminator,
+    ProgressiveDiscriminatorConfig,
+)
+from img2img.networks.generators.progressive import (
+    Equalised,
     PixelNorm,
     Progressive,
     ProgressiveConfig,
-    ProgressiveDiscriminator,
-    ProgressiveDiscriminatorConfig,
-    grown,
-    never_grown,
-    reduced,
+    explain_growth,
+    level_at,
+    reduce_images,
 )
 
 CONFIG = ProgressiveConfig(channels=2, latent=4, out_channels=1, size=32, grow_updates=10)
@@ -27,7 +29,7 @@ def networks() -> tuple[Progressive, ProgressiveDiscriminator]:
 
 
 def test_the_level_rests_and_fades_in_turn() -> None:
-    levels = [grown(update, CONFIG) for update in (0, 9, 10, 15, 19, 20, 29, 30, 35, 60, 500)]
+    levels = [level_at(update, CONFIG) for update in (0, 9, 10, 15, 19, 20, 29, 30, 35, 60, 500)]
     assert levels == [0, 0, 0, 0.5, 0.9, 1, 1, 1, 1.5, 3, 3]
 
 
@@ -40,7 +42,7 @@ def test_images_grow_and_are_judged_at_every_level(level: float, side: int) -> N
         network.grow(level)
     images = made(torch.randn(4, 4))
     assert images.shape == (4, 1, side, side)
-    assert reduced(torch.randn(4, 1, 32, 32), level).shape == images.shape
+    assert reduce_images(torch.randn(4, 1, 32, 32), level).shape == images.shape
     logits = judge(images)
     assert logits.shape == (4,)
     logits.sum().backward()
@@ -56,7 +58,7 @@ def test_fading_is_continuous(whole: int) -> None:
     def both(level: float) -> tuple[torch.Tensor, torch.Tensor]:
         made.grow(level)
         judge.grow(level)
-        return made.eval()(noise), judge(reduced(real, level))
+        return made.eval()(noise), judge(reduce_images(real, level))
 
     images, logits = both(whole - 1)
     nearly, judged = both(whole - 0.999)
@@ -99,8 +101,8 @@ def test_minibatch_deviation_tells_how_much_images_differ() -> None:
 
 
 def test_a_run_that_is_too_short_to_grow_is_no_secret() -> None:
-    assert never_grown(CONFIG, 60) == ""
-    assert "will have grown to 8 pixels only; 32 take 60 updates" in never_grown(CONFIG, 30)
+    assert explain_growth(CONFIG, 60) == ""
+    assert "will have grown to 8 pixels only; 32 take 60 updates" in explain_growth(CONFIG, 30)
 
 
 def test_the_level_is_saved_and_no_average_changes_it() -> None:

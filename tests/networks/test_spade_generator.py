@@ -7,17 +7,17 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.networks import (
     ImageEncoder,
     ImageEncoderConfig,
     InstanceEncoder,
     InstanceEncoderConfig,
-    blocks,
     initialise,
+    layers,
 )
-from img2img.networks.blocks import plain_state, with_spectral_norm, without_spectral_norm
-from img2img.networks.spade import SPADE, SPADEConfig, SPADEGenerator
+from img2img.networks.generators.spade import SPADE, SPADEConfig, SPADEGenerator
+from img2img.networks.weights import add_spectral_norm, collect_plain_state, copy_without_spectral_norm
 
 
 def make(**settings: Any) -> SPADEGenerator:
@@ -75,11 +75,11 @@ def test_a_size_that_does_not_fit_is_refused() -> None:
 
 
 def test_spectral_norm_is_taken_out_again() -> None:
-    network = with_spectral_norm(make()).train()
+    network = add_spectral_norm(make()).train()
     for _ in range(3):
         network(torch.randn(2, 3, 64, 64))
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
-    plain, state = without_spectral_norm(network), plain_state(network)
+    plain, state = copy_without_spectral_norm(network), collect_plain_state(network)
     assert all(torch.equal(before[name], tensor) for name, tensor in network.state_dict().items()), "untouched"
     assert network.training and state.keys() == plain.state_dict().keys() == make().state_dict().keys()
     source = torch.randn(2, 3, 64, 64)
@@ -126,14 +126,14 @@ def test_the_encoder_of_images_takes_any_size() -> None:
 
 def test_processes_share_statistics_in_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
     calls: list[Any] = []
-    monkeypatch.setattr(blocks, "is_initialized", lambda: True)
-    monkeypatch.setattr(blocks, "get_world_size", lambda: 2)
-    monkeypatch.setattr(blocks, "all_reduce", lambda x: calls.append(x.mul_(2)))  # another process has the same images
-    norm, plain = blocks.SyncBatchNorm(3).train(), torch.nn.BatchNorm2d(3).train()
+    monkeypatch.setattr(layers, "is_initialized", lambda: True)
+    monkeypatch.setattr(layers, "get_world_size", lambda: 2)
+    monkeypatch.setattr(layers, "all_reduce", lambda x: calls.append(x.mul_(2)))  # another process has the same images
+    norm, plain = layers.SyncBatchNorm(3).train(), torch.nn.BatchNorm2d(3).train()
     x = torch.randn(2, 3, 4, 4)
     with torch.no_grad():
         assert torch.equal(norm(x), plain(x)) and not calls, "at test time each has images of its own"
-    norm, plain = blocks.SyncBatchNorm(3).train(), torch.nn.BatchNorm2d(3).train()
+    norm, plain = layers.SyncBatchNorm(3).train(), torch.nn.BatchNorm2d(3).train()
     both = torch.cat([x, x])
     assert torch.allclose(norm(x), plain(both)[:2], atol=1e-6) and len(calls) == 2
     for name, tensor in norm.state_dict().items():

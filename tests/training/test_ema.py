@@ -3,16 +3,16 @@
 import torch
 from torch import nn
 
-from img2img.networks.blocks import plain_state, with_spectral_norm
+from img2img.networks.weights import add_spectral_norm, collect_plain_state
 from img2img.training.ema import EMA
 
 
 def test_spectral_norm_is_not_averaged() -> None:
     torch.manual_seed(0)
-    network = with_spectral_norm(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 1, 1)))
+    network = add_spectral_norm(nn.Sequential(nn.Conv2d(2, 3, 3), nn.BatchNorm2d(3), nn.Conv2d(3, 1, 1)))
     ema = EMA(network, 0.9)
-    assert ema.network.state_dict().keys() == plain_state(network).keys()
-    expected = {name: tensor.clone().double() for name, tensor in plain_state(network).items()}
+    assert ema.network.state_dict().keys() == collect_plain_state(network).keys()
+    expected = {name: tensor.clone().double() for name, tensor in collect_plain_state(network).items()}
     for number in range(3):
         network(torch.randn(2, 2, 8, 8))
         with torch.no_grad():
@@ -20,7 +20,7 @@ def test_spectral_norm_is_not_averaged() -> None:
                 parameter.add_(torch.randn_like(parameter))
         ema.update(network)
         share = min(0.9, (1 + number) / (10 + number))
-        for name, tensor in plain_state(network).items():
+        for name, tensor in collect_plain_state(network).items():
             if tensor.is_floating_point():
                 expected[name] = share * expected[name] + (1 - share) * tensor.double()
     for name, tensor in ema.network.state_dict().items():

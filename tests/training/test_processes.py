@@ -7,14 +7,14 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_config
+from helpers.configs import tiny_config
+from helpers.runs import finish
 from safetensors.torch import load_file
-from test_resume import finish
 
 from img2img.config import write_config
+from img2img.core.processes import is_launched_alone, parse_launcher
 from img2img.interop import load
-from img2img.launch import asked_for, launched_alone
-from img2img.translator import Sampler
+from img2img.models import NoiseGenerator
 
 DISCRIMINATOR = {"kind": "patch", "channels": 4, "layers": 1, "norm": "instance"}
 METHODS: dict[str, dict[str, Any]] = {
@@ -39,7 +39,7 @@ LABELLED: dict[str, dict[str, Any]] = {
 METHODS |= LABELLED
 
 
-def newest(run: Path) -> dict[str, torch.Tensor]:
+def latest(run: Path) -> dict[str, torch.Tensor]:
     checkpoint = sorted((run / "checkpoints").iterdir())[-1]
     return {f"{f.stem}/{name}": t for f in checkpoint.glob("*.safetensors") for name, t in load_file(f).items()}
 
@@ -61,7 +61,7 @@ def test_two_processes_equal_one_with_twice_the_batch(
         config = tiny_config(data, tmp_path / name, settings, batch_size=2 // processes, **options)
         write_config(tmp_path / f"{name}.yaml", config)
         finish(tmp_path / name, tmp_path / f"{name}.yaml", processes)
-    one, two = newest(tmp_path / "one"), newest(tmp_path / "two")
+    one, two = latest(tmp_path / "one"), latest(tmp_path / "two")
     assert one.keys() == two.keys()
     assert ("pool_A/images" in one) == (method == "cyclegan")
     for name, tensor in one.items():
@@ -93,7 +93,7 @@ def test_two_processes_equal_one_with_twice_the_batch(
     ],
 )
 def test_a_launcher_that_started_too_few_is_noticed(environment: dict[str, str], alone: bool) -> None:
-    assert launched_alone(environment) == alone
+    assert is_launched_alone(environment) == alone
 
 
 @pytest.mark.parametrize(
@@ -107,7 +107,7 @@ def test_a_launcher_that_started_too_few_is_noticed(environment: dict[str, str],
     ],
 )
 def test_how_many_were_asked_for(command: str, asked: tuple[int, int]) -> None:
-    assert asked_for(command.split()) == asked
+    assert parse_launcher(command.split()) == asked
 
 
 @pytest.mark.parametrize("name", ["gan", "infogan"])
@@ -118,10 +118,10 @@ def test_two_processes_make_images_from_noise(classes: Path, tmp_path: Path, nam
         settings = {"name": name, "discriminator_steps": 2}
         write_config(tmp_path / f"{run}.yaml", tiny_config(classes, tmp_path / run, settings, batch_size=2, **steps))
         finish(tmp_path / run, tmp_path / f"{run}.yaml", 2)
-    one, two = newest(tmp_path / "one"), newest(tmp_path / "two")
+    one, two = latest(tmp_path / "one"), latest(tmp_path / "two")
     assert all(torch.equal(tensor, two[key]) for key, tensor in one.items())
     lines = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 5] and lines[-1]["val/kid"] is not None
-    assert isinstance(load(tmp_path / "one" / "best"), Sampler)
+    assert isinstance(load(tmp_path / "one" / "best"), NoiseGenerator)
     trained = [line["step"] for line in lines if "G/adversarial" in line]
     assert trained == [2, 4], "the generator is due at every second update"

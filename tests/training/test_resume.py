@@ -1,62 +1,25 @@
 """A run that is killed, at any moment, and resumed ends with the same bits as one that was never stopped."""
 
-import contextlib
-import json
 import os
-import random
 import shutil
 import signal
-import socket
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import Any
 
-import psutil
 import pytest
 import torch
-from conftest import tiny_config
 from filelock import FileLock
-from safetensors.torch import load_file
+from helpers.configs import tiny_config
+from helpers.runs import assert_equal, final_state, finish, kill_when, launch, lines
 
 import img2img
 from img2img.config import write_config
-from img2img.errors import UsageError
-from img2img.training.run import train
-from img2img.training.state import checkpoints
+from img2img.core.errors import UsageError
+from img2img.training.checkpoint import find_checkpoints
+from img2img.training.train import train
 
 METHOD = {"generator": {"kind": "unet", "channels": 4, "depth": 2, "dropout": 0.5}}
-
-
-def final_state(run: Path) -> dict[str, Any]:
-    """All that the last checkpoint holds, tensors by name."""
-    newest = checkpoints(run / "checkpoints")[-1]
-    state: dict[str, Any] = {}
-    for file in sorted(newest.glob("*.safetensors")):
-        state |= {f"{file.stem}/{name}": tensor for name, tensor in load_file(file).items()}
-    saved = torch.load(newest / "state.pt", weights_only=True)
-    for name, optimizer in saved["optimizers"].items():
-        for index, values in optimizer["state"].items():
-            state |= {f"{name}/{index}/{key}": value for key, value in values.items()}
-    state["random"] = torch.cat([each["random"]["torch"] for each in saved["processes"]])
-    state["processes"] = len(saved["processes"])
-    state["watched"] = repr(saved["monitor"]) + repr([each["meter"] for each in saved["processes"]])
-    progress = json.loads((newest / "progress.json").read_text())
-    return {**state, "progress": progress}
-
-
-def assert_equal(run: Path, other: Path) -> None:
-    a, b = final_state(run), final_state(other)
-    assert a.keys() == b.keys()
-    for name, value in a.items():
-        same = torch.equal(value, b[name]) if isinstance(value, torch.Tensor) else value == b[name]
-        assert same, f"{name} differs"
-
-
-def lines(run: Path) -> list[Any]:
-    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
-    return [{k: v for k, v in line.items() if k != "images_per_second"} for line in log]
 
 
 LABELLED: dict[str, dict[str, Any]] = {
@@ -108,11 +71,10 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     class StopError(Exception):
         pass
 
-    from img2img.training.gallery import Gallery
-    from img2img.training.portfolio import Portfolio
+    from img2img.training.validation import Validator
 
-    keeper: Any = Gallery if method in NOISE else Portfolio
-    saved = keeper.save_newest
+    keeper: Any = Validator
+    saved = keeper.save_latest
 
     def stop(self: Any, generators: Any, encoders: Any, progress: Any) -> None:
         saved(self, generators, encoders, progress)
@@ -120,58 +82,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
             raise StopError
 
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(keeper, "save_newest", stop)
+        patch.setattr(keeper, "save_latest", stop)
         with pytest.raises(StopError):
             train(tiny_config(data, tmp_path / "parts", settings, steps=8, **options), quiet=True)
     torch.manual_seed(999)  # a resume must not depend on what is there
     train(resume=tmp_path / "parts", quiet=True)
     assert_equal(whole, tmp_path / "parts")
     assert lines(whole) == lines(tmp_path / "parts"), "the log has each step once, with equal losses"
-
-
-def free_port() -> int:
-    """Below those that the system gives to outgoing connections, one of which might else take it before the launcher does."""
-    for port in random.sample(range(15000, 30000), 100):
-        with socket.socket() as probe, contextlib.suppress(OSError):
-            probe.bind(("127.0.0.1", port))
-            return port
-    raise AssertionError("no port is free")
-
-
-def launch(run: Path, config: Path | None, processes: int) -> subprocess.Popen[bytes]:
-    """`img2img train` in processes of its own; a new run reads `config`, else it is resumed."""
-    port = free_port()
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-        launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        launcher += ["--main_process_port", str(port)]
-    what = ["--config", str(config)] if config else ["--resume", str(run)]
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*launcher, "-m", "img2img", "train", *what]
-    with run.with_name(f"{run.name}.said").open("wb") as said:
-        return subprocess.Popen(command, env=environment, start_new_session=True, stdout=said, stderr=said)
-
-
-def finish(run: Path, config: Path | None, processes: int) -> None:
-    code = launch(run, config, processes).wait(300)
-    assert code == 0, run.with_name(f"{run.name}.said").read_text()[-5000:]
-
-
-def kill_when(process: subprocess.Popen[bytes], reached: Any) -> bool:
-    """Kills the whole process group as soon as `reached()`; says whether it was still running."""
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if reached():
-            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
-            for member in family:  # torchrun's processes have sessions of their own
-                with contextlib.suppress(psutil.NoSuchProcess):
-                    member.kill()
-            process.wait()
-            psutil.wait_procs(family)
-            return True
-        time.sleep(0.0005)
-    return False
 
 
 @pytest.mark.parametrize(("method", "processes", "workers"), [("pix2pix", 1, 2), ("pix2pix", 2, 0), ("cyclegan", 2, 1)])
@@ -206,9 +123,9 @@ def test_killed_while_training_and_while_saving(
 
 def test_a_run_may_be_trained_longer(pairs: Path, tmp_path: Path) -> None:
     run = train(tiny_config(pairs, tmp_path / "run", steps=2), quiet=True)
-    from img2img.training.setup import resumed_config
+    from img2img.training.run_folder import load_run_config
 
-    train(resumed_config(run).model_copy(update={"steps": 5}), resume=run, quiet=True)
+    train(load_run_config(run).model_copy(update={"steps": 5}), resume=run, quiet=True)
     assert final_state(run)["progress"]["update"] == 5
 
 
@@ -232,7 +149,9 @@ def test_a_checkpoint_that_runs_code_is_refused(pairs: Path, tmp_path: Path) -> 
         def __reduce__(self) -> Any:
             return (os.system, (f"touch {tmp_path / 'owned'}",))
 
-    torch.save({"optimizers": Evil(), "scaler": {}, "processes": []}, checkpoints(run / "checkpoints")[-1] / "state.pt")
+    torch.save(
+        {"optimizers": Evil(), "scaler": {}, "processes": []}, find_checkpoints(run / "checkpoints")[-1] / "state.pt"
+    )
     with pytest.raises(UsageError, match="can't be resumed"):
         train(resume=run, quiet=True)
     assert not (tmp_path / "owned").exists()
@@ -252,9 +171,9 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(pairs: Path, tmp_
 
 def test_a_kill_between_checkpoint_and_translator_is_mended(pairs: Path, tmp_path: Path) -> None:
     run = train(tiny_config(pairs, tmp_path / "run"), quiet=True)
-    shutil.rmtree(run / "newest")
+    shutil.rmtree(run / "latest")
     train(resume=run, quiet=True)
-    assert img2img.load(run / "newest").config.training.updates == 4
+    assert img2img.load(run / "latest").config.training.updates == 4
 
 
 def test_two_runs_cannot_share_a_folder(pairs: Path, tmp_path: Path) -> None:
@@ -288,8 +207,8 @@ def test_ctrl_c_reaches_the_whole_group_and_still_saves(pairs: Path, tmp_path: P
         time.sleep(0.01)
     os.killpg(process.pid, number)
     assert process.wait(60) == 130
-    (checkpoint,) = checkpoints(tmp_path / "run" / "checkpoints")
-    assert img2img.load(tmp_path / "run" / "newest").config.training.updates == int(checkpoint.name[5:])
+    (checkpoint,) = find_checkpoints(tmp_path / "run" / "checkpoints")
+    assert img2img.load(tmp_path / "run" / "latest").config.training.updates == int(checkpoint.name[5:])
 
 
 def test_a_finished_run_says_so_and_keeps_its_config(

@@ -6,18 +6,18 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_config, write_labelled
+from helpers.configs import tiny_config
+from helpers.data import write_labelled
+from helpers.runs import assert_equal, final_state, finish, kill_when, launch
 from safetensors.torch import load_file
-from test_resume import assert_equal, final_state, finish, kill_when, launch
 
 import img2img
-from img2img.config import RunConfig, write_config
-from img2img.errors import UsageError
-from img2img.training.portfolio import Portfolio
-from img2img.training.run import train
-from img2img.training.setup import resolved
-from img2img.training.stages import coarse_config, coarse_weights, frozen_updates, own_length
-from img2img.training.state import checkpoints
+from img2img.config import RunConfig, resolve_config, write_config
+from img2img.core.errors import UsageError
+from img2img.training.checkpoint import find_checkpoints
+from img2img.training.curriculum import earlier_config, frozen_updates, load_stage_weights, own_length
+from img2img.training.train import train
+from img2img.training.validation import Validator
 
 OPTIONS: dict[str, Any] = {"steps": 12, "checkpoint_every": 2, "validate_every": 3, "ema": 0.5, "log_every": 2}
 
@@ -41,27 +41,27 @@ def whole(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_stages(data: Path, tmp_path: Path) -> None:
     fine = config(data, tmp_path / "run")
-    coarse = coarse_config(fine)
+    coarse = earlier_config(fine)
     assert coarse is not None and coarse.output == tmp_path / "run" / "coarse"
     assert (coarse.steps, coarse.data.size, coarse.method.generator.enhancers) == (6, 8, 0)
     assert own_length(fine, 6) == (6, 100) and own_length(coarse, 6) == (6, 100)
-    assert coarse_config(coarse) is None
+    assert earlier_config(coarse) is None
     assert frozen_updates(fine, 6) == 2 and frozen_updates(coarse, 6) == 0
 
 
 def test_the_fine_stage_begins_with_what_the_coarse_one_learned(whole: Path, data: Path) -> None:
     """After the frozen share the inside has moved, but its weights come from the other run."""
-    assert len(checkpoints(whole / "checkpoints")) == 1 == len(checkpoints(whole / "coarse" / "checkpoints"))
-    before = load_file(whole / "coarse" / "newest" / "generator.safetensors")
-    after = load_file(whole / "newest" / "generator.safetensors")
+    assert len(find_checkpoints(whole / "checkpoints")) == 1 == len(find_checkpoints(whole / "coarse" / "checkpoints"))
+    before = load_file(whole / "coarse" / "latest" / "generator.safetensors")
+    after = load_file(whole / "latest" / "generator.safetensors")
     name = "inside.stem.1.weight"
     assert not torch.equal(before[name], after[name])
     assert (before[name] - after[name]).abs().max() < 0.01 < (before[name]).abs().max()
-    taken = coarse_weights(config(data, whole))
+    taken = load_stage_weights(config(data, whole))
     assert taken.keys() == {"generator", "encoder", "discriminator"} and torch.equal(
         taken["generator"][name], before[name]
     )
-    discriminator = load_file(checkpoints(whole / "coarse" / "checkpoints")[-1] / "discriminator.safetensors")
+    discriminator = load_file(find_checkpoints(whole / "coarse" / "checkpoints")[-1] / "discriminator.safetensors")
     assert all(torch.equal(taken["discriminator"][key], tensor) for key, tensor in discriminator.items())
     translator = img2img.load(whole)
     assert translator.config.size == 16 and translator.styles is not None and translator.styles.shape == (4, 3, 2)
@@ -73,8 +73,8 @@ class StopError(Exception):
 
 @pytest.mark.parametrize(("stage", "at"), [("coarse", 2), ("coarse", 6), ("fine", 0), ("fine", 2), ("fine", 4)])
 def test_stopped_in_each_stage_and_between(whole: Path, data: Path, tmp_path: Path, stage: str, at: int) -> None:
-    saved = Portfolio.save_newest
-    built = Portfolio.__init__
+    saved = Validator.save_latest
+    built = Validator.__init__
 
     def stop(self: Any, generators: Any, encoders: Any, progress: Any) -> None:
         saved(self, generators, encoders, progress)
@@ -83,14 +83,14 @@ def test_stopped_in_each_stage_and_between(whole: Path, data: Path, tmp_path: Pa
 
     def stop_between(self: Any, settings: Any, *rest: Any) -> None:
         built(self, settings, *rest)
-        if (settings.output / "coarse" / "newest").exists():
+        if (settings.output / "coarse" / "latest").exists():
             raise StopError
 
     with pytest.MonkeyPatch.context() as patch:
         if at:
-            patch.setattr(Portfolio, "save_newest", stop)
+            patch.setattr(Validator, "save_latest", stop)
         else:
-            patch.setattr(Portfolio, "__init__", stop_between)
+            patch.setattr(Validator, "__init__", stop_between)
         with pytest.raises(StopError):
             train(config(data, tmp_path / "run"), quiet=True)
     torch.manual_seed(999)
@@ -98,7 +98,7 @@ def test_stopped_in_each_stage_and_between(whole: Path, data: Path, tmp_path: Pa
     assert_equal(whole, tmp_path / "run")
     assert_equal(whole / "coarse", tmp_path / "run" / "coarse")
     for file in ("generator", "encoder", "styles"):
-        a, b = (load_file(run / "newest" / f"{file}.safetensors") for run in (whole, tmp_path / "run"))
+        a, b = (load_file(run / "latest" / f"{file}.safetensors") for run in (whole, tmp_path / "run"))
         assert all(torch.equal(a[name], b[name]) for name in a), file
 
 
@@ -125,7 +125,7 @@ def test_a_kill_before_the_coarse_stage_has_its_config(whole: Path, data: Path, 
 def test_paths_hold_elsewhere(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
     settings = config(data, Path("two"), coarse_run=Path("one"), perceptual={"weight": 0, "file": "vgg.pth"})
-    done = resolved(settings)
+    done = resolve_config(settings)
     assert done.method.coarse_run == tmp_path / "one" and done.method.perceptual.file == tmp_path / "vgg.pth"
 
 
@@ -169,8 +169,8 @@ def test_three_stages(data: Path, tmp_path: Path) -> None:
     settings = settings.model_copy(update={"steps": 8, "data": settings.data.model_copy(update={"size": 32})})
     run = train(settings, quiet=True)
     for folder, size, steps in ((run, 32, 4), (run / "coarse", 16, 2), (run / "coarse" / "coarse", 8, 2)):
-        assert img2img.load(folder / "newest").config.size == size
-        assert checkpoints(folder / "checkpoints")[-1].name == f"step-{steps:08d}"
+        assert img2img.load(folder / "latest").config.size == size
+        assert find_checkpoints(folder / "checkpoints")[-1].name == f"step-{steps:08d}"
 
 
 def test_longer_training_leaves_the_coarse_stage_as_it_is(data: Path, tmp_path: Path) -> None:
@@ -178,8 +178,8 @@ def test_longer_training_leaves_the_coarse_stage_as_it_is(data: Path, tmp_path: 
     before = final_state(run / "coarse")
     longer = config(data, tmp_path / "run").model_copy(update={"steps": 16})
     train(longer, resume=run, quiet=True)
-    assert checkpoints(run / "checkpoints")[-1].name == "step-00000010", "16 without the 6 of the coarse stage"
-    assert json.loads((checkpoints(run / "checkpoints")[-1] / "progress.json").read_text())["frozen_until"] == 2
+    assert find_checkpoints(run / "checkpoints")[-1].name == "step-00000010", "16 without the 6 of the coarse stage"
+    assert json.loads((find_checkpoints(run / "checkpoints")[-1] / "progress.json").read_text())["frozen_until"] == 2
     after = final_state(run / "coarse")
     assert all(torch.equal(before[name], after[name]) for name in before if isinstance(before[name], torch.Tensor))
 
@@ -189,5 +189,5 @@ def test_warnings_about_the_data_come_before_the_coarse_stage(
 ) -> None:
     train(config(data, tmp_path / "run"))
     said = capsys.readouterr().err
-    assert said.count("nobody said how many classes") == 1
-    assert said.index("nobody said how many classes") < said.index("First, at half the size")
+    assert said.count("the number of classes is a guess") == 1
+    assert said.index("the number of classes is a guess") < said.index("First stage")

@@ -9,12 +9,11 @@ from PIL import Image
 from torch import Tensor, nn
 
 from img2img.data.classes import Classes
-from img2img.data.dataset import validation_pair
-from img2img.data.labelled import find_labelled
+from img2img.data.labelled import find_labelled, read_labelled_validation_pair
 from img2img.images import write_image
+from img2img.models.find_styles import find_styles
 from img2img.networks import InstanceEncoderConfig
 from img2img.networks.labels import instance_means
-from img2img.training.styles import find_styles
 
 
 class Brightness(nn.Module):
@@ -46,7 +45,7 @@ def test_each_class_has_its_kinds_the_most_frequent_first(tmp_path: Path) -> Non
             Image.fromarray(array).save(tmp_path / f"train_{kind}" / f"{number}.png")
         write_image(tmp_path / "train_img" / f"{number}.png", np.repeat(image[..., None], 3, 2))
     pairs = find_labelled(tmp_path)["train"].pairs
-    read = partial(validation_pair, size=None, resize="short", in_channels=0, out_channels=3)
+    read = partial(read_labelled_validation_pair, size=None, resize="short", in_channels=0, out_channels=3)
     config = InstanceEncoderConfig(in_channels=3, features=1)
     state = torch.get_rng_state()
     styles = find_styles(Brightness(), config, pairs, read, Classes(count=4, ignore=255), 3)

@@ -8,22 +8,22 @@ from typing import Any, ClassVar
 
 import pytest
 import torch
-from conftest import tiny_config
+from helpers.configs import tiny_config
 from torch import nn
 
-from img2img.config import DataConfig
+from img2img.config import resolve_config
+from img2img.core.processes import build_accelerator
+from img2img.data.base import DataConfig
 from img2img.images import read_image
 from img2img.interop import load
 from img2img.methods.base import Outputs, Phase
 from img2img.training import trainer as room
+from img2img.training.checkpoint import find_checkpoints, random_state, set_random_state
+from img2img.training.diagnostics import DivergedError, assert_finite, assert_finite_weights
 from img2img.training.ema import EMA
-from img2img.training.meter import Meter
-from img2img.training.monitor import DivergedError, assert_finite, assert_finite_weights
-from img2img.training.run import _Run, train
-from img2img.training.schedule import learning_rate_factor, total_updates
-from img2img.training.setup import make_accelerator
-from img2img.training.state import checkpoints, random_state, set_random_state
-from img2img.training.trainer import Trainer
+from img2img.training.logging import Meter
+from img2img.training.train import main, set_up, train
+from img2img.training.trainer import Schedule, Trainer, total_updates
 
 CPU = torch.device("cpu")
 
@@ -57,7 +57,7 @@ class Toy:
 
 def toy_trainer(accumulation: int = 1, **options: Any) -> tuple[Toy, Trainer]:
     method = Toy(**options)
-    return method, Trainer(method, make_accelerator(CPU, "no", accumulation))
+    return method, Trainer(method, build_accelerator(CPU, "no", accumulation))
 
 
 def test_the_discriminator_collects_nothing_in_the_generators_phase() -> None:
@@ -102,10 +102,11 @@ def test_the_learning_rate_is_the_phases_times_the_schedule() -> None:
 
 
 def test_the_schedule_is_constant_then_falls_to_zero() -> None:
-    factors = [learning_rate_factor(update, 10, 0.5) for update in range(10)]
+    halfway, never = (Schedule(10, 1, 1, 1, 1, decay) for decay in (0.5, 0.0))
+    factors = [halfway.learning_rate_factor(update) for update in range(10)]
     assert factors[:6] == [1.0] * 6
     assert factors[6:] == pytest.approx([0.8, 0.6, 0.4, 0.2])
-    assert learning_rate_factor(9, 10, 0.0) == 1.0
+    assert never.learning_rate_factor(9) == 1.0
     assert total_updates(None, 2, 10, 4) == 5
     assert total_updates(7, 2, 10, 4) == 7
 
@@ -173,15 +174,15 @@ def test_a_loss_that_becomes_nan_stops_the_run_and_keeps_the_last_checkpoint(
     config = tiny_config(pairs, tmp_path / "run", steps=10, checkpoint_every=2, log_every=log_every)
     with pytest.raises(DivergedError, match="G/l1"):
         train(config, quiet=True)
-    assert [path.name for path in checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000002"]
-    state = load(tmp_path / "run" / "newest").generator.state_dict()
+    assert [path.name for path in find_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000002"]
+    state = load(tmp_path / "run" / "latest").generator.state_dict()
     assert all(tensor.isfinite().all() for tensor in state.values())
 
 
 def test_a_run_leaves_what_a_user_needs(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert names - {".lock"} == {"best", "newest", "checkpoints", "config.yaml", "log.jsonl", "samples", "tensorboard"}
-    assert len(checkpoints(trained / "checkpoints")) == 1, "older checkpoints are pruned"
+    assert names - {".lock"} == {"best", "latest", "checkpoints", "config.yaml", "log.jsonl", "samples", "tensorboard"}
+    assert len(find_checkpoints(trained / "checkpoints")) == 1, "older checkpoints are pruned"
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     steps = [line for line in log if "lr" in line]
     assert [line["step"] for line in steps] == [1, 2, 3, 4]
@@ -206,7 +207,7 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path, capsys:
         patch.setattr(room.Trainer, "_update", interrupt)
         with pytest.raises(KeyboardInterrupt):
             train(config)
-    assert [path.name for path in checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
+    assert [path.name for path in find_checkpoints(tmp_path / "run" / "checkpoints")] == ["step-00000003"]
     assert f"img2img train --resume {tmp_path / 'run'}" in capsys.readouterr().err
     assert signal.getsignal(signal.SIGINT) is handler
 
@@ -215,26 +216,26 @@ def test_ctrl_c_saves_and_says_how_to_go_on(pairs: Path, tmp_path: Path, capsys:
 @pytest.mark.parametrize("channels_last", ["auto", "yes"])
 def test_precisions_and_memory_formats_train(pairs: Path, tmp_path: Path, precision: str, channels_last: str) -> None:
     config = tiny_config(pairs, tmp_path / "run", mixed_precision=precision, channels_last=channels_last, steps=2)
-    run = _Run(config, False, True)
+    run = set_up(resolve_config(config), False, True)
     wanted = channels_last == "yes" or precision == "bf16"
-    assert run.memory_format == (torch.channels_last if wanted else torch.contiguous_format)
-    run.train()
+    assert run.trainer.memory_format == (torch.channels_last if wanted else torch.contiguous_format)
+    main(run)
     assert all(p.dtype == torch.float32 for p in load(tmp_path / "run").generator.parameters())
 
 
 def test_runs_without_validation_or_with_held_out_pairs(tmp_path: Path) -> None:
-    from conftest import write_pairs
+    from helpers.data import write_pairs
 
     data = write_pairs(tmp_path / "pairs", 6)
     alone = train(tiny_config(data, tmp_path / "alone", steps=2), quiet=True)
-    assert not (alone / "best").exists() and (alone / "newest").exists()
+    assert not (alone / "best").exists() and (alone / "latest").exists()
     held = train(tiny_config(data, tmp_path / "held", steps=2, data={"holdout": 0.3}), quiet=True)
     assert (held / "best").exists()
 
 
 @pytest.mark.parametrize("derive", ["gray", "edges", "lowres"])
 def test_photos_alone_can_be_trained_on(tmp_path: Path, derive: str) -> None:
-    from conftest import write_pairs
+    from helpers.data import write_pairs
 
     data = write_pairs(tmp_path / "pairs", 3) / "trainB"
     run = train(tiny_config(data, tmp_path / "run", steps=2, data={"derive": derive}), quiet=True)
@@ -261,22 +262,23 @@ def test_a_nan_never_becomes_the_best(
 def test_an_image_that_goes_bad_after_the_check_is_a_sentence(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from img2img.errors import UserError
+    from img2img.core.errors import UserError
 
     for workers in (0, 1):
-        run = _Run(tiny_config(pairs, tmp_path / f"run{workers}", workers=workers), False, True)
+        config = tiny_config(pairs, tmp_path / f"run{workers}", workers=workers)
+        run = set_up(resolve_config(config), False, True)
         for number in range(6):
             (pairs / "trainA" / f"{number}.png").write_bytes(b"gone bad")
         with pytest.raises(UserError) as caught:
-            run.train()
+            main(run)
         assert ".png" in str(caught.value) and "Traceback" not in str(caught.value)
-        from conftest import write_pairs
+        from helpers.data import write_pairs
 
         write_pairs(pairs, 6)
 
 
 def test_settings_that_exclude_each_other(pairs: Path, tmp_path: Path) -> None:
-    from img2img.errors import UsageError
+    from img2img.core.errors import UsageError
 
     photos = pairs / "trainB"
     for values, words in [
@@ -292,16 +294,17 @@ def test_settings_that_exclude_each_other(pairs: Path, tmp_path: Path) -> None:
 
 
 def test_held_out_pairs_come_before_a_test_split(pairs: Path) -> None:
-    from conftest import write_pairs
+    from helpers.data import write_pairs
 
-    from img2img.training.material import PairedMaterial
+    from img2img.data.paired import PairedData
 
     write_pairs(pairs, 3, split="test", first=20)
-    material = PairedMaterial(DataConfig(path=pairs))
-    material.choose(0.5)
-    assert (material.length, material.trial("").split) == (6, "val")
-    del material.splits["val"]
-    material.choose(0.5)
-    assert (material.length, len(material.trial("").pairs), material.trial("").split) == (3, 3, "train, held out")
-    material.choose(0.0)
-    assert material.trial("").split == "test"
+    data = PairedData(DataConfig(path=pairs))
+    data.divide(0.5)
+    assert (data.length, data.validation_set("").split) == (6, "val")
+    del data.splits["val"]
+    data.divide(0.5)
+    held = data.validation_set("")
+    assert (data.length, len(held.pairs), held.split) == (3, 3, "train, held out")
+    data.divide(0.0)
+    assert data.validation_set("").split == "test"

@@ -7,23 +7,28 @@ from typing import Any
 
 import pytest
 import torch
-from conftest import tiny_config, write_labelled, write_pairs
+from helpers.configs import tiny_config
+from helpers.data import write_labelled, write_pairs
+from helpers.runs import assert_equal, finish
 from safetensors.torch import load_file
-from test_resume import assert_equal, finish
 
 import img2img
 from img2img.config import write_config
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.interop import export_reference, read_network, save_discriminator
+from img2img.models import Translator, apply_adapter, factor_difference
 from img2img.networks import MultiScale, ResNetConfig, UNetConfig, build_generator, initialise
-from img2img.networks.adapters import LowRank, with_adapters
-from img2img.networks.blocks import load_plain, plain_state, with_spectral_norm
-from img2img.networks.patchgan import MultiScaleConfig, PatchGAN, PatchGANConfig, PixelGAN, PixelGANConfig
-from img2img.training.plan import Plan
-from img2img.training.run import train
-from img2img.training.setup import resumed_config
-from img2img.training.tuning import first_layers, layer_factors
-from img2img.translator import Translator, applied, difference
+from img2img.networks.discriminators.patchgan import (
+    MultiScaleConfig,
+    PatchGAN,
+    PatchGANConfig,
+    PixelGAN,
+    PixelGANConfig,
+)
+from img2img.networks.weights import LowRank, add_adapters, add_spectral_norm, collect_plain_state, load_plain_state
+from img2img.training.finetune import TrainingPlan, first_layers, layer_factors
+from img2img.training.run_folder import load_run_config
+from img2img.training.train import train
 
 UNET = {"generator": {"kind": "unet", "channels": 4, "depth": 2}}
 
@@ -39,11 +44,11 @@ def begun(
     folder: Path, output: Path, init: Any, method: dict[str, Any] | None = None, steps: int = 4, **values: Any
 ) -> Any:
     """A config that begins with a model; `values` are of the tuning, or of the run."""
-    inside = ("init_discriminator", "warmup_discriminator", "freeze", "freeze_discriminator", "layer_lr", "lora", "lora_scale", "lora_apart")  # fmt: skip
+    inside = ("init_discriminator", "warmup_discriminator", "freeze", "freeze_discriminator", "layer_lr", "lora", "lora_scale", "save_adapter")  # fmt: skip
     tuning = {name: values.pop(name) for name in inside if name in values}
     given = init if isinstance(init, tuple) else (init,)
     method = {"generator": {"kind": "unet"}} if method is None else method
-    return tiny_config(folder, output, method, steps=steps, tuning={"init": given, **tuning}, **values)
+    return tiny_config(folder, output, method, steps=steps, finetune={"init": given, **tuning}, **values)
 
 
 def weights(model: Path, name: str = "generator") -> dict[str, torch.Tensor]:
@@ -63,19 +68,19 @@ def moved(old: dict[str, torch.Tensor], new: dict[str, torch.Tensor]) -> set[str
 @pytest.mark.parametrize("kind", ["run", "translator", "reference"])
 def test_a_run_begins_with_a_model(kind: str, before: Path, pairs: Path, tmp_path: Path) -> None:
     """Nearly nothing has changed after an update with a tiny learning rate; a fresh run is elsewhere."""
-    model = {"run": before, "translator": before / "newest", "reference": tmp_path / "latest_net_G.pth"}[kind]
+    model = {"run": before, "translator": before / "latest", "reference": tmp_path / "latest_net_G.pth"}[kind]
     if kind == "reference":
         export_reference(before, model)
     config = begun(pairs, tmp_path / "run", model, {"generator": {"kind": "unet"}, "lr": 1e-9}, steps=1)
     run = train(config, quiet=True)
-    old, new = weights(before / "best"), weights(run / "newest")
+    old, new = weights(before / "best"), weights(run / "latest")
     for name in old:
         if "running" not in name and "batches" not in name:
             assert torch.allclose(old[name], new[name], atol=1e-6), name
-    config = img2img.load(run / "newest").config
+    config = img2img.load(run / "latest").config
     assert config.generator.channels == 4 and config.generator.depth == 2, "the architecture is the model's"
     assert config.training.init == str(model)
-    assert resumed_config(run).method.generator.depth == 2
+    assert load_run_config(run).method.generator.depth == 2
 
 
 def test_the_discriminator_warms_up_alone(before: Path, pairs: Path, tmp_path: Path) -> None:
@@ -106,7 +111,7 @@ def test_every_translators_method_warms_up_and_freezes(
     method = {"name": name, "generator": {"kind": kind} | ({"enhancers": 1} if name == "pix2pixhd" else {})}
     options = {"warmup_discriminator": 2, "freeze": "stem|inside.stem|blocks.0", "layer_lr": 0.9, **more}
     run = train(begun(data, tmp_path / "run", first, method, steps=4, **options), quiet=True)
-    place = "A2B/newest" if name == "cyclegan" else "newest"
+    place = "AtoB/latest" if name == "cyclegan" else "latest"
     old, new = weights(first / place), weights(run / place)
     held = ("stem.", "inside.stem.", "blocks.0.")
     if name == "spade":  # whose spectral norm scales weights once more
@@ -123,7 +128,7 @@ def test_every_translators_method_warms_up_and_freezes(
 
 def test_freezing_by_name(before: Path, pairs: Path, tmp_path: Path) -> None:
     run = train(begun(pairs, tmp_path / "run", before, freeze=r"down|head\.1\.bias"), quiet=True)
-    changed = moved(weights(before / "best"), weights(run / "newest"))
+    changed = moved(weights(before / "best"), weights(run / "latest"))
     assert changed and not any(name.startswith("down") or name == "head.1.bias" for name in changed), "statistics, too"
     assert {"head.1.weight"} < changed
     with pytest.raises(UsageError, match="they begin with down, up, head"):
@@ -158,12 +163,12 @@ def test_other_channels_keep_what_fits(before: Path, tmp_path: Path, capsys: pyt
     data = write_pairs(tmp_path / "gray", 4)
     config = begun(data, tmp_path / "run", before, {"generator": {"kind": "unet"}, "lr": 1e-9}, steps=1, data={"in_channels": 1}, freeze="down.0")  # fmt: skip
     run = train(config)
-    assert "of other sizes: down.0.0.weight" in capsys.readouterr().err
-    old, new = weights(before / "best"), weights(run / "newest")
+    assert "and so initialised: down.0.0.weight" in capsys.readouterr().err
+    old, new = weights(before / "best"), weights(run / "latest")
     assert new["down.0.0.weight"].shape[1] == 1 and torch.allclose(
         old["down.1.1.weight"], new["down.1.1.weight"], atol=1e-6
     )
-    assert resumed_config(run).tuning.fresh == ("down.0.0.weight",)
+    assert load_run_config(run).finetune.fresh == ("down.0.0.weight",)
 
 
 def test_other_labels_keep_what_fits(labelled: Path, tmp_path: Path) -> None:
@@ -171,13 +176,13 @@ def test_other_labels_keep_what_fits(labelled: Path, tmp_path: Path) -> None:
     more = write_labelled(tmp_path / "more", 4)
     config = begun(more, tmp_path / "run", first, {"name": "pix2pixhd", "generator": {"kind": "pix2pixhd", "enhancers": 1}}, steps=1, data={"classes": 9})  # fmt: skip
     run = train(config, quiet=True)
-    assert set(resumed_config(run).tuning.fresh) == {"inside.stem.1.weight", "enhancers.0.stem.1.weight"}
+    assert set(load_run_config(run).finetune.fresh) == {"inside.stem.1.weight", "enhancers.0.stem.1.weight"}
     assert not (run / "coarse").exists(), "what is trained already needs no coarse stage"
 
 
 def test_adapters_are_merged_when_saved(before: Path, pairs: Path, tmp_path: Path) -> None:
     run = train(begun(pairs, tmp_path / "run", before, lora=2, ema=0.5), quiet=True)
-    old, new = weights(before / "best"), weights(run / "newest")
+    old, new = weights(before / "best"), weights(run / "latest")
     assert old.keys() == new.keys() and "head.1.weight" in moved(old, new)
     trained = checkpoint(run, "generator")
     assert torch.equal(trained["head.1.parametrizations.weight.original"], old["head.1.weight"])
@@ -187,13 +192,13 @@ def test_adapters_are_merged_when_saved(before: Path, pairs: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("ema", [0.0, 0.9])
 def test_adapters_apart_are_a_small_file(ema: float, before: Path, pairs: Path, tmp_path: Path) -> None:
-    config = begun(pairs, tmp_path / "run", before / "newest", lora=1, lora_apart=True, ema=ema)
+    config = begun(pairs, tmp_path / "run", before / "latest", lora=1, save_adapter=True, ema=ema)
     run = train(config, quiet=True)
-    assert sorted(file.name for file in (run / "newest").iterdir()) == ["adapter.safetensors", "config.json"]
-    loaded = img2img.load(run / "newest")
+    assert sorted(file.name for file in (run / "latest").iterdir()) == ["adapter.safetensors", "config.json"]
+    loaded = img2img.load(run / "latest")
     assert isinstance(loaded, Translator)
     if not ema:
-        merged = plain_state(_again(run, before))
+        merged = collect_plain_state(_again(run, before))
         for name, tensor in loaded.generator.state_dict().items():
             assert torch.allclose(tensor, merged[name], atol=1e-6), name
     again = tmp_path / "again"
@@ -202,19 +207,19 @@ def test_adapters_apart_are_a_small_file(ema: float, before: Path, pairs: Path, 
     assert torch.equal(img2img.load(again)(image), loaded(image))  # type: ignore[operator]
     shutil.move(before, tmp_path / "elsewhere")
     with pytest.raises(UsageError, match=r"is a change of .* which can't be read"):
-        img2img.load(run / "newest")
+        img2img.load(run / "latest")
     other = build_generator(UNetConfig(channels=4, depth=2).resolve(3, 3, 16)).eval()
-    translator = img2img.load(tmp_path / "elsewhere" / "newest")
+    translator = img2img.load(tmp_path / "elsewhere" / "latest")
     translator.generator.load_state_dict(other.state_dict())
-    translator.save(before / "newest")
+    translator.save(before / "latest")
     with pytest.raises(UsageError, match="others by now"):
-        img2img.load(run / "newest")
+        img2img.load(run / "latest")
 
 
 def _again(run: Path, before: Path) -> Any:
     network = build_generator(UNetConfig(channels=4, depth=2).resolve(3, 3, 16))
-    network.load_state_dict(weights(before / "newest"))
-    with_adapters(network, 1, 1.0, ())
+    network.load_state_dict(weights(before / "latest"))
+    add_adapters(network, 1, 1.0, ())
     network.load_state_dict(checkpoint(run, "generator"))
     return network
 
@@ -223,10 +228,10 @@ def test_adapters_apart_of_the_other_direction(unpaired: Path, pairs: Path, tmp_
     more = {"best": "l1", "features": "none"}
     first = train(tiny_config(unpaired, tmp_path / "first", {"name": "cyclegan"}, steps=1, **more), quiet=True)
     method = {"generator": {"kind": "resnet"}}
-    config = begun(pairs, tmp_path / "run", first, method, lora=1, lora_apart=True, data={"direction": "BtoA"})
-    translator = img2img.load(train(config, quiet=True) / "newest")
-    assert translator.config.base.model == str(first / "B2A" / "best") or translator.config.base.model == str(
-        first / "B2A" / "newest"
+    config = begun(pairs, tmp_path / "run", first, method, lora=1, save_adapter=True, data={"direction": "BtoA"})
+    translator = img2img.load(train(config, quiet=True) / "latest")
+    assert translator.config.base.model == str(first / "BtoA" / "best") or translator.config.base.model == str(
+        first / "BtoA" / "latest"
     )
     old = weights(Path(translator.config.base.model))
     change = {
@@ -247,7 +252,7 @@ def test_a_spade_begins_as_it_was(options: dict[str, Any], labelled: Path, tmp_p
     run = train(begun(labelled, tmp_path / "run", first, method, steps=1, **options, **size), quiet=True)
     labels, instances = torch.zeros(64, 64, dtype=torch.int32), torch.zeros(64, 64, dtype=torch.int32)
     labels[20:40] = 2
-    one, two = (img2img.load(each / "newest") for each in (first, run))
+    one, two = (img2img.load(each / "latest") for each in (first, run))
     for other in (one, two):
         for norm in other.generator.modules():
             if isinstance(norm, torch.nn.BatchNorm2d):
@@ -264,18 +269,18 @@ def test_runs_of_before_are_resumed(before: Path, pairs: Path, tmp_path: Path) -
         for group in optimizer["param_groups"]:
             del group["factor"]
     torch.save(saved, file)
-    train(resumed_config(before).model_copy(update={"steps": 5}), resume=before, quiet=True)
+    train(load_run_config(before).model_copy(update={"steps": 5}), resume=before, quiet=True)
 
 
 def test_what_is_frozen_stays_so() -> None:
-    network = with_spectral_norm(build_generator(ResNetConfig(channels=4, blocks=1, norm="batch").resolve(3, 3, 16)))
+    network = add_spectral_norm(build_generator(ResNetConfig(channels=4, blocks=1, norm="batch").resolve(3, 3, 16)))
     held = {name for name, _ in network.named_parameters() if name.startswith("stem")}
-    plan = Plan({"generator": held})
+    plan = TrainingPlan({"generator": held})
     plan.freeze({"generator": network.train()})
     for _ in range(2):
         assert {name for name, each in network.named_parameters() if not each.requires_grad} == held
         network.requires_grad_(False)
-        plan.thaw("generator", network)
+        plan.unfreeze("generator", network)
     before = {name: tensor.clone() for name, tensor in network.state_dict().items()}
     network(torch.rand(2, 3, 16, 16))
     changed = {name for name, tensor in network.state_dict().items() if not torch.equal(tensor, before[name])}
@@ -296,11 +301,11 @@ def test_a_difference_of_low_rank_comes_back() -> None:
     base = {"w": torch.randn(12, 6, 3, 3), "b": torch.randn(12), "same": torch.ones(3), "new": torch.ones(2)}
     tuned = {**base, "w": base["w"] + (torch.randn(12, 2) @ torch.randn(2, 54)).view(12, 6, 3, 3), "b": torch.zeros(12)}
     tuned["new"] = torch.ones(5)
-    found = difference(base, tuned, 2)
+    found = factor_difference(base, tuned, 2)
     assert found.keys() == {"w.up", "w.down", "b", "new"}
-    back = applied(base, found)
+    back = apply_adapter(base, found)
     assert all(torch.allclose(back[name], tuned[name], atol=1e-4) for name in tuned)
-    assert difference(base, {"w": tuned["w"]}, 100).keys() == {"w"}, "what saves nothing is kept whole"
+    assert factor_difference(base, {"w": tuned["w"]}, 100).keys() == {"w"}, "what saves nothing is kept whole"
 
 
 def test_learning_rates_fall_from_layer_to_layer() -> None:
@@ -317,7 +322,7 @@ def test_slower_layers_learn_less(before: Path, pairs: Path, tmp_path: Path) -> 
     far = {}
     for share in (1.0, 0.1):
         run = train(begun(pairs, tmp_path / str(share), before, steps=2, layer_lr=share), quiet=True)
-        new = weights(run / "newest")
+        new = weights(run / "latest")
         far[share] = [float((new[name] - old[name]).abs().max()) for name in ("down.0.0.weight", "head.1.weight")]
     assert far[0.1][0] < 0.01 * far[1.0][0] and far[0.1][1] > 0.5 * far[1.0][1]
 
@@ -337,13 +342,13 @@ def test_the_first_layers_of_discriminators(network: Any, count: int, held: set[
 
 
 def test_plain_weights_go_into_spectral_norm() -> None:
-    network = with_spectral_norm(initialise(build_generator(ResNetConfig(channels=4, blocks=1).resolve(3, 3, 16))))
+    network = add_spectral_norm(initialise(build_generator(ResNetConfig(channels=4, blocks=1).resolve(3, 3, 16))))
     for _ in range(20):
         network(torch.rand(1, 3, 16, 16))
-    state = {name: tensor.clone() for name, tensor in plain_state(network).items()}
-    other = with_spectral_norm(initialise(build_generator(ResNetConfig(channels=4, blocks=1).resolve(3, 3, 16))))
-    load_plain(other, state)
-    for name, tensor in plain_state(other).items():
+    state = {name: tensor.clone() for name, tensor in collect_plain_state(network).items()}
+    other = add_spectral_norm(initialise(build_generator(ResNetConfig(channels=4, blocks=1).resolve(3, 3, 16))))
+    load_plain_state(other, state)
+    for name, tensor in collect_plain_state(other).items():
         assert torch.allclose(tensor, state[name], rtol=0.02, atol=1e-3), name
 
 
@@ -361,7 +366,7 @@ def test_resume_is_exact(options: dict[str, Any], before: Path, pairs: Path, tmp
     method = {"generator": {"kind": "unet"}, "discriminator": {"kind": "patch", **small}}
     common = {"checkpoint_every": 2, "ema": 0.9, "validate_every": 2, **options}
     stopped = train(begun(pairs, tmp_path / "stopped", before, method, steps=4, decay=0.0, **common), quiet=True)
-    longer = resumed_config(stopped).model_copy(update={"steps": 7, "decay": 0.0})
+    longer = load_run_config(stopped).model_copy(update={"steps": 7, "decay": 0.0})
     straight = train(begun(pairs, tmp_path / "straight", before, method, steps=7, decay=0.0, **common), quiet=True)
     shutil.rmtree(before)  # a resume needs only the run
     train(longer, resume=stopped, quiet=True)
@@ -374,12 +379,12 @@ def test_two_processes_fine_tune_as_one(before: Path, pairs: Path, tmp_path: Pat
         "discriminator": {"kind": "patch", "channels": 4, "layers": 1, "norm": "instance"},
     }
     for name, processes in (("one", 1), ("two", 2)):
-        config = begun(pairs, tmp_path / name, before / "newest", method, steps=6, batch_size=2 // processes, lora=2, warmup_discriminator=2, freeze="down.0")  # fmt: skip
+        config = begun(pairs, tmp_path / name, before / "latest", method, steps=6, batch_size=2 // processes, lora=2, warmup_discriminator=2, freeze="down.0")  # fmt: skip
         write_config(tmp_path / f"{name}.yaml", config)
         finish(tmp_path / name, tmp_path / f"{name}.yaml", processes)
     one, two = (checkpoint(tmp_path / name, "generator") for name in ("one", "two"))
     assert one.keys() == two.keys() and any(name.endswith(".up") for name in one)
-    old = weights(before / "newest")
+    old = weights(before / "latest")
     for run in (one, two):
         assert torch.equal(run["down.0.0.weight"], old["down.0.0.weight"])
         assert any(bool(run[name].abs().max() > 0) for name in run if name.endswith(".up"))
@@ -389,20 +394,20 @@ def test_cyclegan_takes_both_ways(unpaired: Path, tmp_path: Path, capsys: pytest
     more = {"best": "l1", "features": "none"}
     first = train(tiny_config(unpaired, tmp_path / "first", {"name": "cyclegan"}, steps=1, **more), quiet=True)
     method = {"name": "cyclegan", "generator": {"kind": "resnet"}, "lr": 1e-9}
-    both = (first / "B2A" / "newest", first / "A2B" / "newest")  # turned round
+    both = (first / "BtoA" / "latest", first / "AtoB" / "latest")  # turned round
     run = train(begun(unpaired, tmp_path / "run", both, method, steps=1, **more), quiet=True)
-    for way, other in (("A2B", "B2A"), ("B2A", "A2B")):
-        old, new = weights(first / other / "newest"), weights(run / way / "newest")
+    for way, other in (("AtoB", "BtoA"), ("BtoA", "AtoB")):
+        old, new = weights(first / other / "latest"), weights(run / way / "latest")
         assert all(torch.allclose(old[name], new[name], atol=1e-6) for name in old)
     train(begun(unpaired, tmp_path / "one-way", both[0], method, steps=1, **more))
-    assert "generator_B2A starts fresh" in capsys.readouterr().err
+    assert "generator_BtoA starts fresh" in capsys.readouterr().err
 
 
 WRONG: list[tuple[dict[str, Any], str]] = [
-    ({"lora_apart": True}, "--lora 4"),
+    ({"save_adapter": True}, "--lora 4"),
     ({"warmup_discriminator": 4}, "only 4 updates"),
-    ({"init": (), "lora": 2}, "--lora belongs to --init"),
-    ({"init": (), "freeze": "down"}, "--freeze belongs to --init"),
+    ({"init": (), "lora": 2}, "--lora needs --init"),
+    ({"init": (), "freeze": "down"}, "--freeze needs --init"),
     ({"init": (), "freeze_discriminator": 1}, "--init-discriminator"),
     ({"freeze_discriminator": 1}, "--init-discriminator"),
     ({"method": {"name": "spade"}}, "doesn't train a generator of kind unet"),

@@ -7,15 +7,16 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import picture, tiny_config, write_pairs, write_unpaired
+from helpers.configs import tiny_config
+from helpers.data import picture, write_pairs, write_unpaired
 
 import img2img
 from img2img.cli import main
 from img2img.config import read_config, run_type
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.images import read_image, write_image
-from img2img.training.run import train
-from img2img.translator import find_translator
+from img2img.models import find_translator
+from img2img.training.train import train
 
 
 @pytest.fixture(scope="module")
@@ -31,16 +32,16 @@ def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_directions_are_saved_and_found(both_ways: Path) -> None:
     names = {path.name for path in both_ways.iterdir()} - {".lock"}
-    assert names == {"A2B", "B2A", "checkpoints", "config.yaml", "log.jsonl", "samples", "tensorboard"}
-    for role, direction, channels in (("A2B", "AtoB", (3, 1)), ("B2A", "BtoA", (1, 3))):
-        assert {path.name for path in (both_ways / role).iterdir()} == {"best", "newest"}
+    assert names == {"AtoB", "BtoA", "checkpoints", "config.yaml", "log.jsonl", "samples", "tensorboard"}
+    for role, direction, channels in (("AtoB", "AtoB", (3, 1)), ("BtoA", "BtoA", (1, 3))):
+        assert {path.name for path in (both_ways / role).iterdir()} == {"best", "latest"}
         translator = img2img.load(both_ways, direction=direction)  # type: ignore[arg-type]
         assert translator.config.direction == direction
         assert (translator.in_channels, translator.out_channels) == channels
         assert img2img.load(both_ways / role).config == translator.config
     assert img2img.load(both_ways).config.direction == "AtoB"
     with pytest.raises(UsageError, match="translates AtoB only"):
-        img2img.load(both_ways / "A2B", direction="BtoA")
+        img2img.load(both_ways / "AtoB", direction="BtoA")
     with pytest.raises(UsageError, match="there are AtoB and BtoA"):
         img2img.load(both_ways, direction="there")  # type: ignore[arg-type]
 
@@ -49,16 +50,16 @@ def test_each_direction_has_its_own_scores_and_best(both_ways: Path) -> None:
     log = [json.loads(line) for line in (both_ways / "log.jsonl").read_text().splitlines()]
     scores = {name.removeprefix("val/"): value for name, value in log[-1].items() if name.startswith("val/")}
     kinds = ("l1", "psnr", "ssim", "kid", "fid")
-    assert set(scores) == {f"{role}/{kind}" for role in ("A2B", "B2A") for kind in kinds}
-    for direction, role in (("AtoB", "A2B"), ("BtoA", "B2A")):
+    assert set(scores) == {f"{role}/{kind}" for role in ("AtoB", "BtoA") for kind in kinds}
+    for direction, role in (("AtoB", "AtoB"), ("BtoA", "BtoA")):
         best = img2img.load(both_ways, direction=direction).config.training.scores  # type: ignore[arg-type]
         assert best == {kind: pytest.approx(scores[f"{role}/{kind}"]) for kind in kinds}
     progress = json.loads(next((both_ways / "checkpoints").glob("*/progress.json")).read_text())
-    assert progress["best"] == {role: pytest.approx(scores[f"{role}/kid"]) for role in ("A2B", "B2A")}
+    assert progress["best"] == {role: pytest.approx(scores[f"{role}/kid"]) for role in ("AtoB", "BtoA")}
 
 
 def test_pictures_show_the_way_there_and_back(both_ways: Path) -> None:
-    for role in ("A2B", "B2A"):
+    for role in ("AtoB", "BtoA"):
         picture = read_image(both_ways / "samples" / f"00000004-{role}.png")
         assert picture.shape[1] == 4 * 18 + 2, "source, translation, back, truth"
 
@@ -83,11 +84,11 @@ def test_convert_and_evaluate_take_a_direction(
 
 def test_a_translator_that_is_being_replaced_is_found(both_ways: Path, tmp_path: Path) -> None:
     run = shutil.copytree(both_ways, tmp_path / "run")
-    shutil.rmtree(run / "B2A" / "newest")
-    (run / "B2A" / "best").rename(run / "B2A" / ".best.older")
+    shutil.rmtree(run / "BtoA" / "latest")
+    (run / "BtoA" / "best").rename(run / "BtoA" / ".best.older")
     assert find_translator(run, "BtoA").name == ".best.older"
     train(resume=run, quiet=True)  # finished: mends what a kill left
-    assert {path.name for path in (run / "B2A").iterdir()} == {"best", "newest"}
+    assert {path.name for path in (run / "BtoA").iterdir()} == {"best", "latest"}
 
 
 @pytest.mark.parametrize("method", ["cut", "fastcut"])
@@ -96,7 +97,7 @@ def test_one_sided_methods_leave_one_translator(unpaired: Path, tmp_path: Path, 
     run = train(config, quiet=True)
     translator = img2img.load(run)
     assert translator.config.direction == "BtoA" and translator.config.method == method
-    assert (run / "best").is_dir() and not (run / "A2B").exists()
+    assert (run / "best").is_dir() and not (run / "AtoB").exists()
     assert (run / "samples" / "00000004.png").exists()
 
 
@@ -106,8 +107,8 @@ def test_a_best_of_another_kind_is_not_compared_with(unpaired: Path, tmp_path: P
     run = train(config, quiet=True)
 
     def best() -> tuple[str, dict[str, float]]:
-        newest = sorted((run / "checkpoints").iterdir())[-1]
-        progress = json.loads((newest / "progress.json").read_text())
+        latest = sorted((run / "checkpoints").iterdir())[-1]
+        progress = json.loads((latest / "progress.json").read_text())
         return progress["best_by"], progress["best"]
 
     by, values = best()
@@ -135,21 +136,21 @@ def test_another_size_cannot_go_on_with_the_pools(unpaired: Path, tmp_path: Path
 
 def test_what_a_kill_left_half_saved_is_removed(unpaired: Path, tmp_path: Path) -> None:
     run = train(tiny_config(unpaired, tmp_path / "run", {"name": "cyclegan"}, steps=2), quiet=True)
-    (run / "A2B" / ".partial-elsewhere-1-newest-x").mkdir()
+    (run / "AtoB" / ".partial-elsewhere-1-latest-x").mkdir()
     train(resume=run, quiet=True)
-    assert not list((run / "A2B").glob(".partial*"))
+    assert not list((run / "AtoB").glob(".partial*"))
 
 
 def test_without_a_test_side_nothing_is_scored(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_unpaired(tmp_path / "data")
     run = train(tiny_config(data, tmp_path / "run", {"name": "cyclegan"}))
-    assert not (run / "A2B" / "best").exists() and (run / "A2B" / "newest").exists()
+    assert not (run / "AtoB" / "best").exists() and (run / "AtoB" / "latest").exists()
     assert "nothing is validated" in " ".join(capsys.readouterr().err.split())
-    assert read_image(run / "samples" / "00000004-A2B.png").shape[1] == 3 * 18 + 2, "no truth is known"
+    assert read_image(run / "samples" / "00000004-AtoB.png").shape[1] == 3 * 18 + 2, "no truth is known"
     held = train(tiny_config(data, tmp_path / "held", {"name": "cyclegan"}, data={"holdout": 0.2}), quiet=True)
     log = [json.loads(line) for line in (held / "log.jsonl").read_text().splitlines()]
     assert not any(name.startswith("val/") for line in log for name in line), "one image a side is too few for KID"
-    with pytest.raises(UsageError, match="--best l1 needs pairs"):
+    with pytest.raises(UsageError, match="--best l1 compares pairs"):
         train(tiny_config(data, tmp_path / "l1", {"name": "cut"}, data={"holdout": 0.2}, best="l1"), quiet=True)
 
 
@@ -233,7 +234,7 @@ class TestCheck:
         assert (
             "train: 24 and 21 images, unpaired" in shown
             and "No problems" in shown
-            and "--kind paired would say which" in shown
+            and "--kind paired lists them" in shown
         )
         assert main(["check", str(data), "--kind", "paired"]) == 1
 

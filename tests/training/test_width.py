@@ -5,13 +5,14 @@ from typing import Any
 
 import numpy as np
 import pytest
-from conftest import tiny_config, write_labelled, write_unpaired
+from helpers.configs import tiny_config
+from helpers.data import write_labelled, write_unpaired
 from PIL import Image
 
 import img2img
-from img2img.errors import UsageError
+from img2img.core.errors import UsageError
 from img2img.images import write_image
-from img2img.training.run import train
+from img2img.training.train import train
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,1 @@
+"""What all rooms stand on: errors, atomic files, devices, downloads, processes."""

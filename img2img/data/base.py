@@ -1,0 +1,377 @@
+"""What every kind of data promises: one protocol, one report, and the pieces that the kinds share."""
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Annotated, Any, Literal, Protocol, TypeVar
+
+import torch
+from pydantic import Field
+from torch import Tensor
+from torch.utils.data import Dataset
+from tyro.conf import arg
+
+from img2img.core.errors import Strict, UsageError, UserError, list_some
+from img2img.data.classes import Classes
+from img2img.data.facts import ImageFacts
+from img2img.data.layouts import Split
+from img2img.data.transforms import JITTER, Derivation, JointTransform, Resize
+from img2img.images import Array
+
+Direction = Literal["AtoB", "BtoA"]
+Progress = Callable[[int], Callable[[], None]]
+"""Is told how many steps there are, and gives a function to be called after each."""
+Batch = dict[str, Tensor]
+S = TypeVar("S")
+
+SMALL = 16  # pixels below which a side teaches nothing
+CHANNEL_NAMES = {1: "gray", 2: "gray with alpha", 3: "RGB", 4: "RGB with alpha"}
+
+
+class DataConfig(Strict):
+    """Which images, and how they are prepared. The geometry is the same for source and target."""
+
+    path: Annotated[Path | None, arg(name="data", prefix_name=False)] = None
+    """The data set's folder. Known layouts: trainA trainB, train/A train/B, train_A train_B, A B, train/ with pairs side by side; label maps: train_label train_inst train_img; the same with val and test."""
+    source: Path | None = None
+    """A folder of sources, with `--data.target` instead of `--data`; may have sub-folders train, val, test."""
+    target: Path | None = None
+    """A folder of targets; for pairs, with the same file names."""
+    labels: Path | None = None
+    """A folder of label maps instead of `--data.source`: gray or palette PNGs of indices."""
+    instances: Path | None = None
+    """A folder of the instance maps that belong to `--data.labels`."""
+    use_instances: bool = True
+    """Show the network the edges of instances, if there are instance maps."""
+    classes: int | Path | None = None
+    """The number of labels, or a YAML table of their names and colours; by default `classes.yaml` in the data set's folder, else the number is guessed from the labels that occur."""
+    ignore_label: int | None = Field(None, ge=-1, le=65535)
+    """The label of pixels that have no class, such as 255."""
+    derive: Derivation | None = None
+    """Make the sources from a folder of images: gray (colourisation), edges (Canny), lowres (a quarter of the resolution)."""
+    direction: Annotated[Direction, arg(name="direction", prefix_name=False)] = "AtoB"
+    """AtoB translates A to B; BtoA the other way; cyclegan learns both."""
+    size: Annotated[int, arg(name="size", prefix_name=False)] = Field(256, ge=8, le=8192)
+    """Height and width of the training images in pixels."""
+    width: Annotated[int | None, arg(name="width", prefix_name=False)] = Field(None, ge=8, le=8192)
+    """Width of the training images in pixels, if they are not square; --size is their height then: --size 512 --width 1024."""
+    resize: Resize = "short"
+    """short: scale the shorter side, keep the aspect ratio; stretch: scale both sides; none: crop only."""
+    jitter: float = Field(JITTER, ge=1, le=4)
+    """Scale to this times the size before a random crop: 286/256 in the paper; 1 for no jitter."""
+    flip: float = Field(0.5, ge=0, le=1)
+    """Probability of a horizontal flip."""
+    vertical_flip: float = Field(0.0, ge=0, le=1)
+    """Probability of a vertical flip."""
+    rotate: float = Field(0.0, ge=0, le=180)
+    """Largest angle of a random rotation, in degrees."""
+    quarter_turns: bool = False
+    """Random rotation by 0, 90, 180 or 270 degrees."""
+    colour_jitter: float = Field(0.0, ge=0, le=1)
+    """Strength of random changes of brightness, contrast, saturation and hue; of the source alone."""
+    holdout: float = Field(0.0, ge=0, lt=1)
+    """Without a val split: the share of the training images to hold out for validation."""
+    in_channels: int | None = Field(None, ge=1, le=4)
+    """Channels of the source, 1 (gray) to 4 (RGB with alpha); by default those of most files."""
+    out_channels: int | None = Field(None, ge=1, le=4)
+    """Channels of the target; by default those of most files."""
+
+    @property
+    def shorter_side(self) -> int:
+        """Of the training images, in pixels."""
+        return min(self.size, self.width or self.size)
+
+    def build_transform(self) -> JointTransform:
+        """The augmentation of training images."""
+        return JointTransform(
+            self.size, width=self.width, resize=self.resize, jitter=self.jitter, flip=self.flip,
+            vertical_flip=self.vertical_flip, rotate=self.rotate, quarter_turns=self.quarter_turns,
+            colour_jitter=self.colour_jitter,
+        )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class Pair:
+    """One sample: two files, or one file that holds both halves, or one from which the source is derived."""
+
+    name: str
+    """The path below the folder without the suffix; pairs are matched by it."""
+    source: Path
+    target: Path
+    half: Literal["", "AB", "BA"] = ""
+    """Of a side-by-side file: which half is the source. AB: the left one."""
+    derive: Derivation | None = None
+    """How the source is made from the target, if it is."""
+    labels: bool = False
+    """Whether the source is a label map."""
+    instances: Path | None = None
+    """The instance map that belongs to the label map."""
+
+
+ReadPair = Callable[[Pair, int | None, Resize, int, int, int | None], tuple[Array, Array]]
+"""(pair, size, resize, in_channels, out_channels, width) → source and target, (H, W, C) of one size."""
+BuildDataset = Callable[[list[Pair], JointTransform, int, int, int], "Samples"]
+"""(pairs, transform, in_channels, out_channels, seed) → samples."""
+
+
+@dataclass(frozen=True)
+class ValidationSet:
+    """What a model is validated on."""
+
+    pairs: list[Pair]
+    """What to translate; without a known target, source and target are the same file."""
+    paired: bool
+    """Whether every source has a known target."""
+    targets: list[Path]
+    """Real images of the kind that the model should make."""
+    split: str
+    """Where they come from; empty if the model is trained on them, so that scores would mean nothing."""
+    read: ReadPair
+    """Reads a pair without augmentation."""
+    build_dataset: BuildDataset
+    """Makes samples of some pairs."""
+
+    def has_target(self, pair: Pair) -> bool:
+        """Whether the pair's target is what its source should become."""
+        return self.paired or pair.source != pair.target
+
+
+@dataclass(frozen=True)
+class Problem:
+    """One finding: an error makes training impossible, a warning doesn't."""
+
+    level: Literal["error", "warning"]
+    text: str
+
+
+@dataclass
+class DataReport:
+    """The outcome of a check."""
+
+    splits: dict[Split, int] = field(default_factory=dict)
+    """Samples in each split."""
+    in_channels: int = 3
+    """Channels of the sources: of label maps the planes that the network sees; else the most frequent number."""
+    out_channels: int = 3
+    """Channels of the targets: the most frequent number."""
+    sizes: str = ""
+    """The sizes of the images, for a person."""
+    classes: Classes | None = None
+    """Of label maps."""
+    edges: bool = False
+    """Whether all label maps have instance maps, whose edges are one more channel of the source."""
+    names: tuple[str, ...] = ()
+    """Of images in class folders: the classes."""
+    summary: str = ""
+    """Channels, classes and sizes, for a person."""
+    problems: list[Problem] = field(default_factory=list)
+
+    def add(self, level: Literal["error", "warning"], text: str) -> None:
+        """Notes a finding."""
+        self.problems.append(Problem(level, text))
+
+    @property
+    def errors(self) -> list[str]:
+        """The sentences that say why training can't work."""
+        return [problem.text for problem in self.problems if problem.level == "error"]
+
+    @property
+    def warnings(self) -> list[str]:
+        """The sentences that say what a person should know."""
+        return [problem.text for problem in self.problems if problem.level == "warning"]
+
+
+class DataModule(Protocol):
+    """One kind of data, opened: `check` comes first, then `divide`, then the sets.
+
+    A method's settings name the kinds that it takes; nothing else asks which kind it is.
+    """
+
+    def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
+        """Finds the files.
+
+        Raises:
+            UsageError: if there are none in a layout of this kind.
+        """
+
+    @classmethod
+    def recognises(cls, config: DataConfig) -> bool:
+        """Whether these settings are about data of this kind; asked where a method takes several."""
+        ...
+
+    @classmethod
+    def refuse_options(cls, config: DataConfig, method: str) -> None:
+        """Refuses settings that don't apply to this kind.
+
+        Raises:
+            UsageError: naming the option and the remedy.
+        """
+        ...
+
+    def check(self, progress: Progress | None = None) -> DataReport:
+        """Reads every file that isn't known already; says what can't work, and what may surprise."""
+        ...
+
+    def learn(self, report: DataReport) -> None:
+        """Takes over what a check found, perhaps that of another process."""
+        ...
+
+    def divide(self, holdout: float) -> None:
+        """Divides the data into what is trained on and what is validated on.
+
+        Raises:
+            UsageError: if there is nothing to train on, or too little to hold out.
+        """
+        ...
+
+    def training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Dataset[Any]:
+        """The samples to train on."""
+        ...
+
+    def validation_set(self, direction: str) -> ValidationSet:
+        """What a model of this direction is validated on; without a validation split, training images that are only looked at."""
+        ...
+
+    @property
+    def length(self) -> int:
+        """Samples in an epoch."""
+        ...
+
+    def describe(self) -> str:
+        """What is trained on, for a person."""
+        ...
+
+    def describe_splits(self) -> list[str]:
+        """What was found, a line a split."""
+        ...
+
+    def encode(self, batch: Batch, dtype: torch.dtype) -> Batch:
+        """A batch on the device as the method sees it."""
+        ...
+
+
+class ImageFolders:
+    """What kinds of data whose sources are images share."""
+
+    config: DataConfig
+
+    def learn(self, report: DataReport) -> None:
+        """Nothing is needed of it."""
+
+    def encode(self, batch: Batch, dtype: torch.dtype) -> Batch:
+        """Images stay as they are."""
+        return batch
+
+
+class Samples(Dataset[dict[str, Tensor]]):
+    """A data set whose errors reach the training as sentences: a worker would wrap them in its traceback."""
+
+    def __getitems__(self, keys: list[tuple[int, int]]) -> list[dict[str, Tensor]] | UserError:
+        """The samples of a batch, or the error that one of them raised."""
+        try:
+            return [self[key] for key in keys]  # type: ignore[index]
+        except UserError as error:
+            return error
+
+
+def collate(samples: Sequence[Mapping[str, Any]] | UserError) -> Batch | UserError:
+    """Stacks samples, name by name: (B, C, H, W), or (B,) of numbers; passes an error on."""
+    if isinstance(samples, UserError):
+        return samples
+    return {name: torch.stack([sample[name] for sample in samples]) for name in samples[0]}
+
+
+def divide_splits(
+    splits: Mapping[Split, S],
+    holdout: float,
+    is_usable: Callable[[S], bool],
+    hold_out: Callable[[S, float], tuple[S, S]],
+) -> tuple[S, S | None, str]:
+    """Chooses what is trained on, what is validated on, and says where the latter comes from.
+
+    Validation images are those of val, else held-out training images if `holdout` asks for them, else those of test.
+
+    Raises:
+        UsageError: if there is no train split.
+    """
+    if "train" not in splits:
+        raise UsageError(f"there is no train split, only {list_some(list(splits))}.")
+    train = splits["train"]
+    if "val" in splits and is_usable(splits["val"]):
+        return train, splits["val"], "val"
+    if holdout:
+        return *hold_out(train, holdout), "train, held out"
+    if "test" in splits and is_usable(splits["test"]):
+        return train, splits["test"], "test"
+    return train, None, ""
+
+
+def choose_held_out(total: int, share: float, what: str) -> set[int]:
+    """Evenly spaced places of a list of `total` to hold out.
+
+    Raises:
+        UsageError: if too few are there.
+    """
+    count = max(1, round(total * share))
+    if count >= total:
+        raise UsageError(f"--data.holdout {share}: {total} {what} are too few to hold some out.")
+    return {round((k + 0.5) * total / count - 0.5) for k in range(count)}
+
+
+def report_unreadable(report: DataReport, reasons: Iterable[str], partners: str) -> None:
+    """Notes files that can't be read: one sentence for those that are alike."""
+    for reason in group_reasons(list(reasons)):
+        report.add("error", f"{reason} Repair it, or remove it{partners} from the data set.")
+
+
+def group_reasons(reasons: list[str]) -> list[str]:
+    """Sentences that begin with a file's path: one for all that are alike, with the first file, and the names of others."""
+    alike: dict[str, list[str]] = {}
+    for reason in reasons:
+        file, _, rest = reason.partition(" ")
+        alike.setdefault(rest, []).append(file.removesuffix(":"))
+    found = []
+    for rest, files in alike.items():
+        names = list_some([Path(file).name for file in files[1:]], 3)
+        others = f" The same holds for {len(files) - 1} more: {names}." if files[1:] else ""
+        first = next(reason for reason in reasons if reason.endswith(rest))
+        found.append(f"{first}{others}")
+    return found
+
+
+def common_channels(side: str, facts: Sequence[ImageFacts], report: DataReport) -> int:
+    """The most frequent number of channels; warns where it, or the depth, is mixed."""
+    counts = Counter(each.channels for each in facts)
+    common = counts.most_common(1)[0][0]
+    if len(counts) > 1:
+        kinds = ", ".join(f"{number} of {CHANNEL_NAMES[channels]}" for channels, number in counts.most_common())
+        report.add("warning", f"{side}: channels are mixed ({kinds}); all are used as {CHANNEL_NAMES[common]}.")
+    bits = Counter(each.bits for each in facts)
+    if len(bits) > 1:
+        report.add("warning", f"{side}: {bits[16]} images have 16 bits a channel, {bits[8]} have 8.")
+    return common
+
+
+def warn_of_leaks(
+    report: DataReport, side: str, files: Iterable[tuple[Split, Path]], facts: Mapping[Path, ImageFacts]
+) -> None:
+    """Warns of images that are in the train split and in another one."""
+    where: dict[str, dict[Split, Path]] = defaultdict(dict)
+    for split, file in files:
+        if file in facts:
+            where[facts[file].digest].setdefault(split, file)
+    leaks = [tuple(found.values()) for found in where.values() if "train" in found and len(found) > 1]
+    if leaks:
+        example = " = ".join(str(file) for file in leaks[0])
+        report.add(
+            "warning",
+            f"{side}{len(leaks)} images are in train and in another split, so scores there are too good ({example}).",
+        )
+
+
+def count_sizes(facts: Iterable[Any]) -> str:
+    """The most frequent sizes and how often they occur: ``128×128 (7), 64×64 (2)``."""
+    counts = Counter(f"{each.width}×{each.height}" for each in facts).most_common()
+    shown = ", ".join(f"{value} ({number})" for value, number in counts[:3])
+    return shown if len(counts) <= 3 else f"{shown} and {len(counts) - 3} other sizes"

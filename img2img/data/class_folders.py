@@ -1,0 +1,325 @@
+"""Images of one kind, perhaps in a folder for each class: found, checked, divided, loaded."""
+
+import zlib
+from collections import Counter, defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from img2img.core.errors import UsageError, list_some
+from img2img.data.base import (
+    SMALL,
+    DataConfig,
+    DataReport,
+    ImageFolders,
+    Pair,
+    Progress,
+    Samples,
+    ValidationSet,
+    choose_held_out,
+    common_channels,
+    count_sizes,
+    divide_splits,
+    report_unreadable,
+    warn_of_leaks,
+)
+from img2img.data.facts import ImageFacts, read_image_facts
+from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
+from img2img.data.paired import PairedImages, fit_channels, read_validation_pair, to_unit
+from img2img.data.sampler import Key
+from img2img.data.transforms import JointTransform, Resize
+from img2img.images import Array, read_image
+from img2img.images.tensors import to_array, to_tensor
+
+
+@dataclass(frozen=True)
+class ClassFolder:
+    """The images of one split."""
+
+    split: Split
+    files: list[Path]
+    where: str
+    """Where they come from, to be shown to a person."""
+    labels: tuple[int, ...] = ()
+    """The number of each file's class in `classes`; empty if there are no classes."""
+    classes: tuple[str, ...] = ()
+    """The classes of the data set by name; the same in all splits."""
+
+
+def find_class_folders(path: Path | None, with_classes: bool = True) -> dict[Split, ClassFolder]:
+    """Finds the splits of a data set of one kind: `train/CLASS/`, `train/`, or any folder of images.
+
+    The sub-folders of a split are classes if all its images lie in one of them, and there are at least two; so are the
+    sub-folders of a folder that has no splits.
+
+    Args:
+        path: the data set's folder.
+        with_classes: whether classes are of interest.
+
+    Returns:
+        The splits that are there, in the order train, val, test.
+
+    Raises:
+        UsageError: if there is no such folder, or no image in it; or if a split has a class that train doesn't have.
+    """
+    if path is None:
+        raise UsageError("which data? Give --data FOLDER.")
+    folder = check_folder(path)
+    places: dict[Split, Path] = {split: folder / split for split in SPLITS if (folder / split).is_dir()} or {
+        "train": folder
+    }
+    found = {split: _list_files(place) for split, place in places.items()}
+    if not any(found.values()):
+        raise UsageError(f"{path} holds no images (image files: {list_image_kinds()}).")
+    first = next(iter(places))
+    classes = _find_classes(places[first], found[first]) if with_classes else ()
+    return {split: _assign_labels(split, place, found[split], classes, first) for split, place in places.items()}
+
+
+def _list_files(place: Path) -> list[Path]:
+    return [file for each in image_files(place).values() for file in each]
+
+
+def _find_classes(place: Path, files: list[Path]) -> tuple[str, ...]:
+    """The names of the sub-folders that all the images lie in; none if some lie elsewhere, or in one."""
+    names = {file.relative_to(place).parts[0] for file in files if len(file.relative_to(place).parts) > 1}
+    loose = any(len(file.relative_to(place).parts) == 1 for file in files)
+    return () if loose or len(names) < 2 else tuple(sorted(names, key=_natural_order))
+
+
+def _natural_order(name: str) -> tuple[int, int, str]:
+    return (0, int(name), name) if name.isdecimal() else (1, 0, name)
+
+
+def _assign_labels(split: Split, place: Path, files: list[Path], classes: tuple[str, ...], first: Split) -> ClassFolder:
+    if not classes:
+        return ClassFolder(split, files, str(place))
+    numbers = {name: number for number, name in enumerate(classes)}
+    strange = sorted({file.relative_to(place).parts[0] for file in files} - numbers.keys())
+    if strange:
+        raise UsageError(
+            f"{place}: {list_some(strange)} is no class of {first}, which has {list_some(classes)}; each class needs a folder there."
+        )
+    labels = tuple(numbers[file.relative_to(place).parts[0]] for file in files)
+    return ClassFolder(split, files, str(place), labels, classes)
+
+
+def hold_out_files(folder: ClassFolder, share: float) -> tuple[ClassFolder, ClassFolder]:
+    """Takes evenly spaced images out of a training split for validation: (the rest, the held-out).
+
+    Raises:
+        UsageError: if too few images are there.
+    """
+    total = len(folder.files)
+    chosen = choose_held_out(total, share, "images")
+
+    def part(keep: bool, split: Split) -> ClassFolder:
+        places = [place for place in range(total) if (place in chosen) == keep]
+        labels = tuple(folder.labels[place] for place in places) if folder.labels else ()
+        return replace(folder, split=split, files=[folder.files[place] for place in places], labels=labels)
+
+    return part(False, folder.split), part(True, "val")
+
+
+def check_class_folders(splits: dict[Split, ClassFolder], progress: Progress | None = None) -> DataReport:
+    """Reads every file of a data set of one kind, with or without classes, and says what can't work and what may surprise.
+
+    Args:
+        splits: what `find_class_folders` found.
+        progress: shows how far it is.
+
+    Returns:
+        The report, with the classes as `names`; nothing is raised for bad files.
+    """
+    report = DataReport()
+    files = sorted({file for folder in splits.values() for file in folder.files})
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    for split, folder in splits.items():
+        report.splits[split] = len(folder.files)
+        if not folder.files:
+            report.add("error" if split == "train" else "warning", f"{split}: there are no images in {folder.where}.")
+    report_unreadable(report, [reason for _, reason in sorted(unreadable.items())], "")
+    report.names = next(iter(splits.values())).classes
+    readable = [facts[file] for folder in splits.values() for file in folder.files if file in facts]
+    if readable:
+        _check_counts(splits, report)
+        _check_shapes(readable, report)
+        _check_copies(splits, facts, report)
+        report.in_channels = report.out_channels = common_channels("images", readable, report)
+        report.sizes = count_sizes(readable)
+        classes = f"{len(report.names)} classes; " if report.names else ""
+        report.summary = f"{classes}{report.out_channels} channels; sizes {report.sizes}"
+    return report
+
+
+def _check_counts(splits: dict[Split, ClassFolder], report: DataReport) -> None:
+    train = splits.get("train")
+    if train is None or not train.files:
+        return
+    if len(train.files) < FEW:
+        report.add(
+            "warning",
+            f"train: only {len(train.files)} images, which a discriminator soon knows by heart; --augment colour translation "
+            "cutout delays that, more images help.",
+        )
+    if not train.classes:
+        return
+    counts = Counter(train.labels)
+    few = [f"{name} ({counts[number]})" for number, name in enumerate(train.classes) if counts[number] < FEW_OF_A_CLASS]
+    if few:
+        report.add("warning", f"train: classes with fewer than {FEW_OF_A_CLASS} images: {list_some(few)}.")
+    most, least = counts.most_common(1)[0], min(counts.items(), key=lambda item: item[1])
+    if most[1] >= UNEQUAL * least[1]:
+        report.add(
+            "warning",
+            f"train: the classes are unequal: {most[1]} images of {train.classes[most[0]]}, {least[1]} of "
+            f"{train.classes[least[0]]}, which is seen much more rarely.",
+        )
+    missing = [
+        f"{name} in {split}"
+        for split, folder in splits.items()
+        for number, name in enumerate(folder.classes)
+        if split != "train" and number not in folder.labels
+    ]
+    if missing:
+        report.add("warning", f"classes without an image: {list_some(missing)}.")
+
+
+def _check_shapes(facts: list[ImageFacts], report: DataReport) -> None:
+    long = sum(max(each.height, each.width) > LONG * min(each.height, each.width) for each in facts)
+    if long:
+        report.add(
+            "warning",
+            f"{long} images are far from square, and are cropped to a square; --data.resize stretch stretches them instead.",
+        )
+    tiny = sum(min(each.height, each.width) < SMALL for each in facts)
+    if tiny:
+        report.add("warning", f"{tiny} images are smaller than {SMALL} pixels.")
+
+
+def _check_copies(splits: dict[Split, ClassFolder], facts: dict[Path, ImageFacts], report: DataReport) -> None:
+    warn_of_leaks(report, "", [(split, file) for split, folder in splits.items() for file in folder.files], facts)
+    where: dict[str, list[tuple[int, Path]]] = defaultdict(list)
+    for folder in splits.values():
+        for place, file in enumerate(folder.files):
+            if file in facts:
+                where[facts[file].digest].append((folder.labels[place] if folder.labels else 0, file))
+    mixed = [found for found in where.values() if len({label for label, _ in found}) > 1]
+    if mixed:
+        example = " = ".join(str(file) for _, file in mixed[0][:2])
+        report.add("warning", f"{len(mixed)} images are in several classes ({example}).")
+    copies = sum(len(found) - 1 for found in where.values())
+    if copies > len(facts) / 10:
+        report.add("warning", f"{copies} of {len(facts)} images are copies of others.")
+
+
+class ClassImages(Samples):
+    """Images with the number of their class, transformed as a function of (seed, epoch, index).
+
+    Args:
+        folder: a split.
+        transform: the augmentation.
+        channels: of every image.
+        seed: of the run.
+    """
+
+    def __init__(self, folder: ClassFolder, transform: JointTransform, channels: int, seed: int) -> None:
+        self.folder, self.transform, self.channels, self.seed = folder, transform, channels, seed
+
+    def __len__(self) -> int:
+        return len(self.folder.files)
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        """``target``: (C, H, W) in [-1, 1]; ``label``: () int64, 0 if there are no classes."""
+        epoch, index = key
+        file, seed = self.folder.files[index], zlib.crc32(f"{self.seed}/{epoch}/{index}".encode())
+        image = self.transform.apply_to_one(to_unit(fit_channels(read_image(file), self.channels, file)), seed)
+        label = self.folder.labels[index] if self.folder.labels else 0
+        return {"target": to_tensor(np.ascontiguousarray(image)), "label": torch.tensor(label)}
+
+
+FEW = 100  # images from which a generator learns little but themselves
+FEW_OF_A_CLASS = 20
+UNEQUAL = 10  # times that the largest class may be the smallest
+LONG = 1.5  # a side may be so many times the other before a square crop loses much
+
+
+def read_plain_images(
+    files: Sequence[Path], size: int, resize: Resize, channels: int, count: int | None = None
+) -> list[Array]:
+    """Images as a discriminator sees them, without augmentation, (size, size, channels), uint8: all, or `count` at even distances."""
+    folder = ClassFolder("val", list(files), "")
+    images = ClassImages(folder, JointTransform(size, resize=resize, jitter=1, flip=0), channels, seed=0)
+    places = np.linspace(0, len(images) - 1, len(images) if count is None else count).round().astype(int)
+    return [to_array(images[0, int(place)]["target"]) for place in places]
+
+
+class ClassFolderData(ImageFolders):
+    """Images of one kind, for methods that make such images."""
+
+    def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
+        self.config = config
+        self.splits = find_class_folders(config.path, with_classes)
+
+    @classmethod
+    def recognises(cls, config: DataConfig) -> bool:
+        """Whatever nobody else takes."""
+        return True
+
+    @classmethod
+    def refuse_options(cls, config: DataConfig, method: str) -> None:
+        """Refuses what is about sources."""
+        given = {
+            "source": config.source, "target": config.target, "labels": config.labels, "instances": config.instances,
+            "classes": config.classes, "derive": config.derive, "ignore-label": config.ignore_label,
+            "in-channels": config.in_channels, "colour-jitter": config.colour_jitter or None,
+        }  # fmt: skip
+        for option, value in given.items():
+            if value is not None:
+                raise UsageError(
+                    f"--data.{option}: {method} takes one folder of images, --data FOLDER, without sources; leave it out."
+                )
+        if config.width is not None or config.direction == "BtoA":
+            option = "--direction" if config.width is None else "--width"
+            raise UsageError(f"{option}: {method} takes square images of one kind; leave it out.")
+
+    def check(self, progress: Progress | None = None) -> DataReport:
+        """See `check_class_folders`."""
+        return check_class_folders(self.splits, progress)
+
+    def divide(self, holdout: float) -> None:
+        """See `divide_splits`."""
+        self.train, self.validation, self.name = divide_splits(
+            self.splits, holdout, lambda folder: bool(folder.files), hold_out_files
+        )
+
+    def training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
+        """Images with their classes."""
+        return ClassImages(self.train, transform, out_channels, seed)
+
+    def validation_set(self, direction: str) -> ValidationSet:
+        """Images of the split, without known targets."""
+        files = (self.validation or self.train).files
+        pairs = [Pair(file.stem, file, file) for file in files]
+        return ValidationSet(pairs, False, files, self.name, read_validation_pair, PairedImages)
+
+    @property
+    def length(self) -> int:
+        """Images to train on."""
+        return len(self.train.files)
+
+    def describe(self) -> str:
+        """How many images and classes there are."""
+        classes = f" of {len(self.train.classes)} classes" if self.train.classes else ""
+        return f"{len(self.train.files)} images{classes}"
+
+    def describe_splits(self) -> list[str]:
+        """How many images were found in each split, and where."""
+        return [
+            f"{split}: {len(folder.files)} images{f' of {len(folder.classes)} classes' if folder.classes else ''} from {folder.where}"
+            for split, folder in self.splits.items()
+        ]

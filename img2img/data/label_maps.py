@@ -1,0 +1,92 @@
+"""Label maps and their instance maps: which folders and files they are, and how they become arrays."""
+
+import re
+from collections import Counter, defaultdict
+from pathlib import Path
+
+import numpy as np
+
+from img2img.core.errors import UsageError
+from img2img.data.layouts import SPLITS, Split, image_files
+from img2img.images import ARRAY_SUFFIX, SUFFIXES, Array, ImageError
+from img2img.images.labels import read_indices
+
+ENDINGS = re.compile(  # by which the names of what belongs together differ in data sets that people have
+    r"_(gtFine_|gtCoarse_)?(labelIds|labelTrainIds|instanceIds|leftImg8bit|label|labels|inst|instance|img|image)$"
+)
+Sides = tuple[Path, Path | None, Path]
+
+
+def label_sides(path: Path) -> dict[Split, Sides]:
+    """The folders of label maps, of instance maps, if there are any, and of images, in each split; empty for another layout.
+
+    Raises:
+        UsageError: if a split has label maps and no images.
+    """
+    found: dict[Split, Sides] = {}
+    for split in SPLITS:
+        for form in (f"{split}_%s", f"{split}/%s", f"%s/{split}"):
+            label, inst, img = (path / (form % kind) for kind in ("label", "inst", "img"))
+            if label.is_dir() and not img.is_dir() and split not in found:
+                raise UsageError(f"{path}: there is no folder {form % 'img'} to match {form % 'label'}.")
+            if label.is_dir():
+                found.setdefault(split, (label, inst if inst.is_dir() else None, img))
+    if not found and (path / "label").is_dir() and (path / "img").is_dir():
+        found["train"] = (path / "label", path / "inst" if (path / "inst").is_dir() else None, path / "img")
+    return found
+
+
+def label_files(folder: Path) -> dict[str, list[Path]]:
+    """The image files below a folder by name, without the endings that tell labels, instances and images apart."""
+    files: dict[str, list[Path]] = defaultdict(list)
+    for name, found in image_files(folder, suffixes=(*SUFFIXES, ARRAY_SUFFIX)).items():
+        files[ENDINGS.sub("", name)] += found
+    return dict(files)
+
+
+def read_maps(labels: Path, instances: Path | None) -> Array:
+    """A label map, and the instance map that belongs to it: (H, W, 1 or 2), int32.
+
+    Instances are numbered anew, from 0: only which pixels have the same matters.
+
+    Raises:
+        ImageError: naming the file that can't be read, or is of another size.
+    """
+    label = read_indices(labels)
+    if instances is None:
+        return join_maps(label, None)
+    found = label if instances == labels else read_indices(instances)
+    try:
+        return join_maps(label, found)
+    except ImageError as error:
+        raise ImageError(f"{instances} {error}") from None
+
+
+def join_maps(label: Array, instances: Array | None) -> Array:
+    """As `read_maps`, of two arrays (H, W) of integers.
+
+    Raises:
+        ImageError: if their sizes differ.
+    """
+    maps = [label]
+    if instances is not None:
+        if instances.shape != label.shape:
+            sizes = [f"{array.shape[1]}×{array.shape[0]}" for array in (instances, label)]
+            raise ImageError(f"is {sizes[0]} pixels, and its label map {sizes[1]}.")
+        maps.append(np.unique(instances, return_inverse=True)[1].reshape(instances.shape))
+    return np.stack(maps, axis=2).clip(-(2**31), 2**31 - 1).astype(np.int32)
+
+
+def instance_folder(labels: Path) -> Path | None:
+    """The folder of instance maps beside one of label maps: train_inst for train_label, inst/val for label/val."""
+    for place in (labels, *list(labels.parents)[:1]):
+        if place.name == "label" or place.name.endswith("_label"):
+            beside = place.with_name(place.name.removesuffix("label") + "inst") / labels.relative_to(place)
+            return beside if beside.is_dir() else None
+    return None
+
+
+def count_labels(labels: Array) -> Counter[int]:
+    """How many pixels each label has."""
+    values, numbers = np.unique(labels, return_counts=True)
+    return Counter(dict(zip(values.tolist(), numbers.tolist(), strict=True)))

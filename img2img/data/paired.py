@@ -1,0 +1,425 @@
+"""Pairs of images: found by file name, checked, divided, loaded."""
+
+import zlib
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+import numpy as np
+from torch import Tensor
+
+from img2img.core.errors import UsageError, list_some
+from img2img.data.base import (
+    SMALL,
+    BuildDataset,
+    DataConfig,
+    DataReport,
+    Direction,
+    ImageFolders,
+    Pair,
+    Progress,
+    ReadPair,
+    Samples,
+    ValidationSet,
+    choose_held_out,
+    common_channels,
+    count_sizes,
+    divide_splits,
+    report_unreadable,
+    warn_of_leaks,
+)
+from img2img.data.facts import ImageFacts, read_image_facts
+from img2img.data.layouts import (
+    LABEL_LAYOUTS,
+    LAYOUTS,
+    SPLITS,
+    Split,
+    check_folder,
+    find_sides,
+    image_files,
+    list_image_kinds,
+    refuse_labels,
+    split_sides,
+)
+from img2img.data.sampler import Key
+from img2img.data.transforms import Derivation, JointTransform, Resize, derive_source, scale_size
+from img2img.images import Array, ImageError, convert_channels, peak, read_image
+from img2img.images import resize as resize_image
+from img2img.images.tensors import to_tensor
+
+
+@dataclass(frozen=True)
+class PairedFolder:
+    """The pairs of one split, and what was found beside them."""
+
+    split: Split
+    pairs: list[Pair]
+    where: str
+    """Where the pairs come from, to be shown to a person."""
+    unmatched: list[Path] = field(default_factory=list)
+    """Files of one side that have no partner on the other."""
+    ambiguous: list[str] = field(default_factory=list)
+    """Names that stand twice on one side (a.jpg and a.png); they are left out."""
+
+
+def find_pairs(
+    path: Path | None,
+    *,
+    source: Path | None = None,
+    target: Path | None = None,
+    derive: Derivation | None = None,
+    direction: Direction = "AtoB",
+) -> dict[Split, PairedFolder]:
+    """Finds the splits of a paired data set, whatever layout it has.
+
+    Args:
+        path: the data set's folder, unless `source` and `target` are given.
+        source: a folder of source images, alone or with sub-folders train, val, test.
+        target: a folder of target images of the same names.
+        derive: any folder of images; each source is made from its target.
+        direction: AtoB makes A the source.
+
+    Returns:
+        The splits that are there, in the order train, val, test; none is empty of files.
+
+    Raises:
+        UsageError: if there is no such folder, or it holds no layout that is known.
+    """
+    if source is not None or target is not None:
+        if source is None or target is None or path is not None:
+            raise UsageError("give either --data FOLDER, or both --data.source FOLDER and --data.target FOLDER.")
+        if derive is not None:
+            raise UsageError("--data.derive makes the sources from the targets: give one folder with --data.")
+        found = _find_in_two_folders(check_folder(source), check_folder(target))
+    elif path is None:
+        raise UsageError("which data? Give --data FOLDER.")
+    elif derive is not None:
+        found = _find_derived(check_folder(path), derive)
+    else:
+        found = _find_by_layout(check_folder(path))
+    if not found:
+        refuse_labels(path)
+        known = f"{LAYOUTS}; of label maps: {LABEL_LAYOUTS}"
+        what = "no images" if derive or source else f"no pairs in a layout that is known: {known}"
+        raise UsageError(f"{path or source} holds {what} (image files: {list_image_kinds()}).")
+    return {split: _apply_direction(folder, direction) for split, folder in found.items()}
+
+
+def match(source: Path, target: Path, split: Split = "train") -> PairedFolder:
+    """Pairs the files of two folders by name, whatever their suffixes."""
+    sides = image_files(source), image_files(target)
+    ambiguous = sorted({name for side in sides for name, files in side.items() if len(files) > 1})
+    names = sorted(set(sides[0]) & set(sides[1]) - set(ambiguous))
+    unmatched = [f for side in sides for name in sorted(set(side) - set(names) - set(ambiguous)) for f in side[name]]
+    pairs = [Pair(name, sides[0][name][0], sides[1][name][0]) for name in names]
+    return PairedFolder(split, pairs, f"{source} + {target}", unmatched, ambiguous)
+
+
+def _find_splits(make: Callable[[Split], PairedFolder | None]) -> dict[Split, PairedFolder]:
+    return {split: folder for split in SPLITS if (folder := make(split))}
+
+
+def _find_in_two_folders(source: Path, target: Path) -> dict[Split, PairedFolder]:
+    found = {split: match(*sides, split) for split, sides in split_sides(source, target).items()}
+    empty = all(not image_files(side) for sides in split_sides(source, target).values() for side in sides)
+    return {} if empty else found
+
+
+def _find_derived(path: Path, derive: Derivation) -> dict[Split, PairedFolder]:
+    def one(folder: Path, split: Split) -> PairedFolder | None:
+        files = image_files(folder)
+        pairs = [Pair(name, each[0], each[0], derive=derive) for name, each in sorted(files.items()) if len(each) == 1]
+        ambiguous = sorted(name for name, each in files.items() if len(each) > 1)
+        return PairedFolder(split, pairs, str(folder), ambiguous=ambiguous) if files else None
+
+    found = _find_splits(lambda split: one(path / split, split) if (path / split).is_dir() else None)
+    if not found and (whole := one(path, "train")):
+        found = {"train": whole}
+    return found
+
+
+def _find_by_layout(path: Path) -> dict[Split, PairedFolder]:
+    sides = find_sides(path)
+    found = {split: match(*folders, split) for split, folders in sides.items()}
+    beside = _find_splits(lambda s: _find_side_by_side(path / s, s) if s not in found and (path / s).is_dir() else None)
+    if sides or beside:
+        return {split: {**found, **beside}[split] for split in SPLITS if split in found or split in beside}
+    alone = _find_side_by_side(path, "train")
+    return {"train": alone} if alone else {}
+
+
+def _find_side_by_side(folder: Path, split: Split) -> PairedFolder | None:
+    files = image_files(folder, recursive=False)
+    pairs = [Pair(name, each[0], each[0], half="AB") for name, each in sorted(files.items()) if len(each) == 1]
+    ambiguous = sorted(name for name, each in files.items() if len(each) > 1)
+    return PairedFolder(split, pairs, f"{folder} (side by side)", ambiguous=ambiguous) if files else None
+
+
+def _apply_direction(folder: PairedFolder, direction: Direction) -> PairedFolder:
+    if direction == "AtoB" or (folder.pairs and folder.pairs[0].derive):
+        return folder
+    pairs = [replace(p, source=p.target, target=p.source, half="BA" if p.half else "") for p in folder.pairs]
+    return replace(folder, pairs=pairs)
+
+
+def explain_no_pairs(folder: PairedFolder) -> str:
+    """Why a split without pairs can't be used."""
+    if folder.unmatched:
+        names = list_some([file.name for file in folder.unmatched], 3)
+        return f"{folder.where}: no file has a partner of the same name on the other side ({names})."
+    return f"{folder.where}: there are no images."
+
+
+def hold_out(folder: PairedFolder, share: float) -> tuple[PairedFolder, PairedFolder]:
+    """Takes evenly spaced pairs out of a training split for validation: (the rest, the held-out).
+
+    Raises:
+        UsageError: if too few pairs are there.
+    """
+    chosen = choose_held_out(len(folder.pairs), share, "pairs")
+    held = [pair for k, pair in enumerate(folder.pairs) if k in chosen]
+    rest = [pair for k, pair in enumerate(folder.pairs) if k not in chosen]
+    return replace(folder, pairs=rest), replace(folder, split="val", pairs=held, unmatched=[], ambiguous=[])
+
+
+def check_pairs(splits: dict[Split, PairedFolder], progress: Progress | None = None) -> DataReport:
+    """Reads every file of a paired data set and says what can't work and what may surprise.
+
+    Args:
+        splits: what `find_pairs` found.
+        progress: shows how far it is.
+
+    Returns:
+        The report; nothing is raised for bad files.
+    """
+    report = DataReport()
+    files = sorted({file for folder in splits.values() for pair in folder.pairs for file in (pair.source, pair.target)})
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    for split, folder in splits.items():
+        report.splits[split] = len(folder.pairs)
+        if not folder.pairs:
+            report.add("error" if split == "train" else "warning", f"{split}: {explain_no_pairs(folder)}")
+        elif folder.unmatched:
+            names = list_some([str(file) for file in folder.unmatched], 3)
+            report.add("warning", f"{split}: {len(folder.unmatched)} files have no partner and are left out: {names}.")
+        if folder.ambiguous:
+            names = list_some(folder.ambiguous, 3)
+            report.add("warning", f"{split}: several files have the same name on one side and are left out: {names}.")
+    report_unreadable(report, [reason for _, reason in sorted(unreadable.items())], " and its partner")
+    pairs = [pair for folder in splits.values() for pair in folder.pairs if {pair.source, pair.target} <= facts.keys()]
+    if not pairs:
+        return report
+    _check_sizes(pairs, facts, report)
+    for side in ("source", "target"):
+        sided = [(split, getattr(pair, side)) for split, folder in splits.items() for pair in folder.pairs]
+        warn_of_leaks(report, f"{side}: ", sided, facts)
+        if all(pair.source == pair.target for folder in splits.values() for pair in folder.pairs):
+            break  # both sides are one file
+    report.in_channels, report.out_channels = (
+        common_channels(side, [facts[getattr(pair, side)] for pair in pairs], report) for side in ("source", "target")
+    )
+    if pairs[0].derive:
+        report.in_channels = report.out_channels if pairs[0].derive == "lowres" else 1
+    report.sizes = count_sizes(facts[pair.target] for pair in pairs)
+    report.summary = f"{report.in_channels} → {report.out_channels} channels; sizes {report.sizes}"
+    return report
+
+
+def _check_sizes(pairs: list[Pair], facts: dict[Path, ImageFacts], report: DataReport) -> None:
+    def shape(file: Path) -> tuple[int, int]:
+        return facts[file].height, facts[file].width
+
+    halves = [pair for pair in pairs if pair.half and facts[pair.source].width % 2]
+    if halves:
+        names = list_some([str(pair.source) for pair in halves], 3)
+        report.add("error", f"these side-by-side images have an odd width, so they have no two halves: {names}.")
+    wide = [pair for pair in pairs if pair.half and facts[pair.source].width < 1.5 * facts[pair.source].height]
+    if len(wide) > len(pairs) / 2:
+        report.add(
+            "warning",
+            "most images are hardly wider than high; are they really pairs side by side? "
+            "If each is a single image, --data.derive gray|edges|lowres makes pairs of them.",
+        )
+    differing = [pair for pair in pairs if not pair.half and shape(pair.source) != shape(pair.target)]
+    aspects = {
+        file: facts[file].width / facts[file].height for pair in differing for file in (pair.source, pair.target)
+    }
+    stretched = [pair for pair in differing if abs(aspects[pair.source] / aspects[pair.target] - 1) > 0.02]
+    for found, what in (
+        (stretched, "also differ in shape, and the source is stretched to the target's"),
+        (differing, "differ in size, and the source is scaled to the target's"),
+    ):
+        if found:
+            name, a, b = found[0].name, facts[found[0].source], facts[found[0].target]
+            example = f"{name}: {a.width}×{a.height} and {b.width}×{b.height}"
+            report.add("warning", f"the images of {len(found)} pairs {what} ({example}).")
+    same = [p for p in pairs if p.source != p.target and facts[p.source].digest == facts[p.target].digest]
+    if same:
+        names = list_some([pair.name for pair in same], 3)
+        report.add("warning", f"source and target of {len(same)} pairs are the same image: {names}.")
+    tiny = [pair.name for pair in pairs if min(shape(pair.target)) < SMALL]
+    if tiny:
+        report.add("warning", f"{len(tiny)} images are smaller than {SMALL} pixels: {list_some(tiny, 3)}.")
+
+
+class PairedImages(Samples):
+    """Pairs, transformed as a function of (seed, epoch, index): whichever worker or process loads them.
+
+    Args:
+        pairs: what `find_pairs` found.
+        transform: the augmentation.
+        in_channels: channels of every source.
+        out_channels: channels of every target.
+        seed: of the run.
+    """
+
+    def __init__(
+        self, pairs: list[Pair], transform: JointTransform, in_channels: int, out_channels: int, seed: int
+    ) -> None:
+        self.pairs, self.transform, self.seed = pairs, transform, seed
+        self.in_channels, self.out_channels = in_channels, out_channels
+
+    def __len__(self) -> int:
+        return len(self.pairs)
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        """``source`` and ``target``: (C, H, W) in [-1, 1]."""
+        epoch, index = key
+        pair, seed = self.pairs[index], zlib.crc32(f"{self.seed}/{epoch}/{index}".encode())
+        source, target = (to_unit(image) for image in read_pair(pair))
+        source, target = self.transform(source, target, seed)
+        if pair.derive:
+            source = derive_source(target, pair.derive)
+        return {
+            "source": to_tensor(fit_channels(source, self.in_channels, pair.source)),
+            "target": to_tensor(fit_channels(target, self.out_channels, pair.target)),
+        }
+
+
+def read_pair(pair: Pair) -> tuple[Array, Array]:
+    """Decodes a pair: two arrays (H, W, C), uint8 or uint16. For a derived pair both are the target.
+
+    Raises:
+        ImageError: naming the file that can't be read or split.
+    """
+    source = read_image(pair.source)
+    if pair.half:
+        if source.shape[1] % 2:
+            raise ImageError(f"{pair.source}: {source.shape[1]} pixels wide, so it can't be two images side by side.")
+        left, right = np.split(source, 2, axis=1)
+        return (left, right) if pair.half == "AB" else (right, left)
+    return source, source if pair.target == pair.source else read_image(pair.target)
+
+
+def read_validation_pair(
+    pair: Pair,
+    size: int | None,
+    resize: Resize,
+    in_channels: int,
+    out_channels: int,
+    width: int | None = None,
+) -> tuple[Array, Array]:
+    """A pair without augmentation, source and target of one size and with the channels that the network wants.
+
+    Args:
+        pair: what to read.
+        size: the training size, to which the pair is scaled as in training but not cropped; None: the target's own.
+        resize: as in `JointTransform`.
+        in_channels: channels of the source.
+        out_channels: channels of the target.
+        width: the training width, if it is not `size`.
+
+    Returns:
+        Two arrays (H, W, C), uint8 or uint16.
+    """
+    source, target = read_pair(pair)
+    tall, wide = target.shape[:2] if size is None else scale_size(target.shape, size, resize, width)
+    target = resize_image(target, tall, wide)
+    source = derive_source(target, pair.derive) if pair.derive else resize_image(source, tall, wide)
+    return fit_channels(source, in_channels, pair.source), fit_channels(target, out_channels, pair.target)
+
+
+def to_unit(image: Array) -> Array:
+    """uint16 → float32 in [0, 1], which albumentations takes; uint8 stays."""
+    return image if image.dtype == np.uint8 else (image / np.float32(peak(image.dtype))).astype(np.float32)
+
+
+def fit_channels(image: Array, channels: int, path: Path) -> Array:
+    """The image with so many channels, by the rules of `with_channels`.
+
+    Raises:
+        ImageError: naming the file.
+    """
+    try:
+        return convert_channels(image, channels)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
+
+
+class PairedData(ImageFolders):
+    """Pairs of images, for methods that learn from known targets."""
+
+    read: ReadPair = staticmethod(read_validation_pair)
+    build_dataset: BuildDataset = staticmethod(PairedImages)
+
+    def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
+        self.config = config
+        self.splits = find_pairs(
+            config.path, source=config.source, target=config.target, derive=config.derive, direction=config.direction
+        )
+
+    @classmethod
+    def recognises(cls, config: DataConfig) -> bool:
+        """Whatever nobody else takes."""
+        return True
+
+    @classmethod
+    def refuse_options(cls, config: DataConfig, method: str) -> None:
+        """Refuses what is about label maps."""
+        for name in ("classes", "ignore_label", "instances"):
+            if getattr(config, name) is not None:
+                raise UsageError(
+                    f"--data.{name.replace('_', '-')}: these are no label maps (train_label, train_img); leave it out."
+                )
+        if config.derive and config.colour_jitter:
+            raise UsageError(
+                "--data.colour-jitter changes the source alone, but --data.derive makes it from the target."
+            )
+
+    def check(self, progress: Progress | None = None) -> DataReport:
+        """See `check_pairs`."""
+        report = check_pairs(self.splits, progress)
+        if self.config.derive in ("gray", "edges") and self.config.in_channels not in (None, 1):
+            raise UsageError(
+                f"--data.in-channels {self.config.in_channels}: sources derived as {self.config.derive} have 1."
+            )
+        return report
+
+    def divide(self, holdout: float) -> None:
+        """See `divide_splits`."""
+        train, validation, name = divide_splits(self.splits, holdout, lambda folder: bool(folder.pairs), hold_out)
+        pairs = validation.pairs if validation else []
+        self.train = train.pairs
+        targets = [pair.target for pair in pairs]
+        self.validation = ValidationSet(pairs or self.train, True, targets, name, self.read, self.build_dataset)
+
+    def training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
+        """Pairs, augmented."""
+        return self.build_dataset(self.train, transform, in_channels, out_channels, seed)
+
+    def validation_set(self, direction: str) -> ValidationSet:
+        """The same for every direction."""
+        return self.validation
+
+    @property
+    def length(self) -> int:
+        """Pairs to train on."""
+        return len(self.train)
+
+    def describe(self) -> str:
+        """How many pairs there are."""
+        return f"{len(self.train)} pairs"
+
+    def describe_splits(self) -> list[str]:
+        """How many pairs were found in each split, and where."""
+        return [f"{split}: {len(folder.pairs)} pairs from {folder.where}" for split, folder in self.splits.items()]

@@ -1,0 +1,117 @@
+"""How good samples are: they are compared, as a set, with real images."""
+
+from pathlib import Path
+
+import torch
+from rich.progress import Progress
+from torch import Tensor, nn
+
+from img2img.core.device import choose_device, tune_allocator
+from img2img.core.downloads import announce
+from img2img.core.errors import UsageError
+from img2img.data.class_folders import ClassFolder, find_class_folders, read_plain_images
+from img2img.data.layouts import Split
+from img2img.inference.evaluate import Evaluation
+from img2img.interop import resolve_model
+from img2img.metrics.distribution import (
+    FEATURE_NAMES,
+    FEWEST,
+    Features,
+    choose_features,
+    distances,
+    features_and_logits,
+    make_extractor,
+)
+from img2img.metrics.distribution import features as features_of
+from img2img.metrics.reference import cache_features
+from img2img.metrics.samples import inception_score, precision_recall
+from img2img.models import NoiseGenerator
+
+ENOUGH = 10_000  # images from which on FID's bias is small
+AT_ONCE = 64
+
+
+def evaluate_samples(
+    sampler: NoiseGenerator | Path | str,
+    data: Path | str,
+    *,
+    split: Split | None = None,
+    count: int | None = None,
+    seed: int = 0,
+    truncation: float | None = None,
+    features: Features | nn.Module = "auto",
+    feature_weights: Path | None = None,
+    device: str = "auto",
+    progress: bool = False,
+) -> Evaluation:
+    """Compares samples with the images of a data set: KID, FID, precision and recall, and with Inception the Inception Score.
+
+    Args:
+        sampler: one that is loaded, or the folder of one, or of a run.
+        data: the data set's folder.
+        split: train, val or test; by default val if there is one, else test, else train.
+        count: how many samples; by default as many as there are real images.
+        seed: of the first.
+        truncation: as of `Sampler.sample`.
+        features: whose features are compared: as `metrics.distribution.choose_features` names them, or a module from uint8
+            images (B, 3, H, W) to features (B, D), or to a tuple of features and logits (B, classes).
+        feature_weights: a file of Inception weights.
+        device: where to run.
+        progress: whether to show a progress bar.
+
+    Returns:
+        The scores; ``about`` has the counts, and a ``remark`` where they are few.
+
+    Raises:
+        UsageError: if there is nothing to compare.
+    """
+    tune_allocator()
+    if not isinstance(sampler, NoiseGenerator):
+        sampler = NoiseGenerator.load(resolve_model(Path(sampler)), choose_device(device))
+    splits = find_class_folders(Path(data), with_classes=False)
+    order: tuple[Split, ...] = ("val", "test", "train")
+    chosen = split or next(name for name in order if name in splits)
+    if chosen not in splits:
+        raise UsageError(f"{data} has no split {chosen}; it has {', '.join(splits)}.")
+    files = splits[chosen].files
+    count = len(files) if count is None else count
+    if min(len(files), count) < FEWEST:
+        raise UsageError(f"KID and FID need at least {FEWEST} images a side, but there are {count} and {len(files)}.")
+    if isinstance(features, nn.Module):
+        name, extractor = type(features).__name__, features
+    else:
+        name, weights = choose_features(features, feature_weights, announce)
+        extractor = make_extractor(name, weights)
+        name = FEATURE_NAMES[name]
+    extractor = extractor.to(sampler.device).eval()
+    with Progress(transient=True, disable=not progress) as bar:
+        task = bar.add_task("sampling", total=count)
+        found: list[tuple[Tensor, Tensor | None]] = []
+        for start in range(0, count, AT_ONCE):
+            images = sampler.sample(min(AT_ONCE, count - start), seed=seed + start, truncation=truncation)
+            found.append(features_and_logits(extractor, list(images), sampler.device))
+            bar.advance(task, len(images))
+        task = bar.add_task("looking at the real images", total=None)
+        truth = _truth(sampler, splits[chosen], extractor)
+    made = torch.cat([each for each, _ in found])
+    scores = {**distances(made, truth), **precision_recall(made, truth)}
+    logits = [each for _, each in found if each is not None]
+    if logits:
+        scores["inception_score"] = inception_score(torch.cat(logits))
+    about = {"data": str(data), "split": chosen, "count": count, "real": len(files), "features": name, "seed": seed}
+    if min(count, len(files)) < ENOUGH:
+        about["remark"] = (
+            f"FID of {min(count, len(files))} images is biased upwards: compare it only with FIDs of as many, or take KID, which isn't."
+        )
+    return Evaluation(scores, None, {}, about=about)
+
+
+def _truth(sampler: NoiseGenerator, folder: ClassFolder, extractor: nn.Module) -> Tensor:
+    size, channels, resize = sampler.config.generator.size, sampler.config.generator.out_channels, sampler.config.resize
+    assert size and channels
+    return cache_features(
+        folder.files,
+        extractor,
+        f"{size}/{channels}/{resize}",
+        lambda: features_of(extractor, read_plain_images(folder.files, size, resize, channels), sampler.device),
+    )

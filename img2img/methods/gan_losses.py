@@ -1,0 +1,305 @@
+"""The adversarial core of all methods: settings, and the discriminator's and the generator's losses."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from torch.nn.parallel import DistributedDataParallel
+
+from img2img.core.errors import UsageError
+from img2img.losses import adversarial, regularisers
+from img2img.losses.adversarial import RELATIVISTIC, Adversarial
+from img2img.losses.augment import Augmentation, augment
+from img2img.losses.features import feature_matching
+from img2img.methods.base import Batch, Losses, MethodConfig, Outputs, Phase, is_independent
+from img2img.networks import DiscriminatorConfig, build_discriminator, initialise
+from img2img.networks.discriminators.patchgan import PatchGANConfig
+from img2img.networks.layers import Norm
+from img2img.networks.weights import add_spectral_norm
+
+
+class AdversarialConfig(MethodConfig):
+    """What all methods with a discriminator can be told."""
+
+    discriminators: ClassVar[tuple[str, ...]] = ("discriminator",)
+    discriminator_norm: ClassVar[Norm] = "instance"
+    """Of the discriminator, if none was chosen."""
+
+    adversarial: Adversarial = "nonsaturating"
+    """vanilla: the minimax loss, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; lsgan: least squares; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
+    gradient_penalty: float = Field(0.0, ge=0)
+    """λ of WGAN-GP's gradient penalty; 10 in its paper, 0 for none. In fp32; not with batch norm."""
+    r1: float = Field(0.0, ge=0)
+    """γ of the R1 penalty, the square of the gradient on real images; 0 for none. In fp32; not with batch norm."""
+    r1_every: int = Field(16, ge=1)
+    """Updates between R1 penalties, each of which is weighted by this number: lazy regularisation."""
+    augment: tuple[Augmentation, ...] = ()
+    """DiffAugment of what the discriminator sees, for little data: any of colour, translation, cutout."""
+    discriminator_lr: float | None = Field(None, gt=0)
+    """Adam's learning rate for the discriminator, if it is another: two time scales (Heusel et al. 2017)."""
+
+    def build_discriminator_phase(
+        self,
+        losses: Callable[[Batch, Outputs], Losses],
+        trains: tuple[str, ...] = ("discriminator",),
+        after: Callable[[], None] | None = None,
+    ) -> Phase:
+        """The phase that trains the discriminators, with their own learning rate."""
+        return Phase("D", trains, (losses,), self.discriminator_lr or self.lr, self.betas, after=after)
+
+    def refuse_penalties(self, norm: str | None, remedy: str) -> None:
+        """Refuses penalties on each image's gradient with a norm that mixes images.
+
+        Raises:
+            UsageError: with the remedy.
+        """
+        for option, value in (("--gradient-penalty", self.gradient_penalty), ("--r1", self.r1)):
+            if value and norm == "batch":
+                raise UsageError(f"{option} is about each image alone, but batch norm mixes them; {remedy}.")
+
+    def refuse_wasserstein(self, is_constrained: object, also: str = "") -> None:
+        """Refuses a Wasserstein loss whose critic nothing constrains.
+
+        Raises:
+            UsageError: with the remedy.
+        """
+        if self.adversarial == "wasserstein" and not is_constrained:
+            raise UsageError(
+                "--adversarial wasserstein needs a critic whose gradient is limited: add --gradient-penalty 10"
+                f"{also}, or --discriminator.spectral-norm."
+            )
+
+
+class TranslationConfig(AdversarialConfig):
+    """What all translators with a discriminator can be told."""
+
+    discriminator: DiscriminatorConfig = PatchGANConfig()
+    """The network that tells real from generated images."""
+    adversarial_weight: float = Field(1.0, ge=0)
+    """Weight of the adversarial loss in the generator's; 0 leaves it out."""
+    feature_matching: float = Field(0.0, ge=0)
+    """Weight of matching the discriminator's features (Wang et al. 2018, eq. 4); 0 leaves it out."""
+
+    def build_discriminator(self, in_channels: int, size: int) -> nn.Module:
+        """A fresh discriminator of `in_channels` channels, with the method's norm if none was chosen.
+
+        Raises:
+            UsageError: if the settings exclude each other, or images of `size` pixels are too small.
+        """
+        norm = self.discriminator.norm or self.discriminator_norm
+        network = self.discriminator.model_copy(update={"norm": norm})
+        if size < network.min_size:
+            raise UsageError(
+                f"--size {size}: this discriminator needs {network.min_size} pixels; use {network.smaller}."
+            )
+        self.refuse_penalties(norm, "add --discriminator.norm instance")
+        self.refuse_wasserstein(self.gradient_penalty or network.spectral_norm)
+        if self.augment and self.feature_matching:
+            raise UsageError(
+                "--augment changes real and generated images each in its own way, so their features can't be matched; add --feature-matching 0."
+            )
+        built = initialise(build_discriminator(network, in_channels), self.initialisation, self.initialisation_gain)
+        return add_spectral_norm(built) if network.spectral_norm else built
+
+    def build_adversarial_loss(self) -> "AdversarialLoss":
+        """Both sides' losses; the discriminator's are halved as in pix2pix (§3.3) and CycleGAN (§7.1), which slows D down relative to G."""
+        return AdversarialLoss(
+            self,
+            judge_translations,
+            merge=is_independent(self.discriminator.norm or self.discriminator_norm),
+            discriminator_share=0.5,
+            weight=self.adversarial_weight,
+            feature_matching=self.feature_matching,
+        )
+
+
+@dataclass
+class Judgement:
+    """What a discriminator gives for a batch."""
+
+    scales: list[list[Tensor]]
+    """For each scale the features of each depth, if they are asked for, and last the logits."""
+    second: Tensor | None = None
+    """What its second head gives, (B, outputs), if it has one."""
+
+    def split(self, lengths: list[int]) -> list["Judgement"]:
+        """Those of several batches that were judged as one."""
+        logits = [scale[-1].split(lengths) for scale in self.scales]
+        second = [None] * len(lengths) if self.second is None else self.second.split(lengths)
+        return [Judgement([[each[k]] for each in logits], second[k]) for k in range(len(lengths))]
+
+
+CallDiscriminator = Callable[[Callable[..., Any], Tensor, Tensor | None, bool], Judgement]
+"""(network, images, labels, whether features are asked for) → what the discriminator gives."""
+
+
+def judge_translations(network: Callable[..., Any], images: Tensor, labels: Tensor | None, levels: bool) -> Judgement:
+    """Calls a discriminator of translations: one of patches, or several at different scales."""
+    found = network(images, levels)
+    if levels:
+        return Judgement(found if isinstance(found[0], list) else [found])
+    return Judgement([[logits] for logits in (found if isinstance(found, list) else [found])])
+
+
+def call_in_full_precision(network: nn.Module) -> Callable[..., Any]:
+    """The network without the trainer's mixed precision, for gradients of gradients."""
+    bare = network.module if isinstance(network, DistributedDataParallel) else network
+    return lambda *inputs: type(bare).forward(bare, *inputs)
+
+
+class AdversarialLoss:
+    """The losses of a discriminator, and of the generator that it judges.
+
+    Args:
+        config: which loss, penalties and augmentation.
+        judge: how the discriminator is called.
+        merge: whether real and generated images may be judged as one batch.
+        discriminator_share: factor of the discriminator's losses.
+        weight: of the adversarial loss in the generator's; 0 leaves it out.
+        feature_matching: weight of matching features; 0 leaves it out.
+        smoothing: how far below 1 the discriminator's target for real images is.
+        noise: the standard deviation of noise on what the discriminator sees, by update.
+    """
+
+    def __init__(
+        self,
+        config: AdversarialConfig,
+        judge: CallDiscriminator,
+        *,
+        merge: bool,
+        discriminator_share: float = 1.0,
+        weight: float = 1.0,
+        feature_matching: float = 0.0,
+        smoothing: float = 0.0,
+        noise: Callable[[int], float] = lambda update: 0.0,
+    ) -> None:
+        self.config, self.judge, self.merge, self.share = config, judge, merge, discriminator_share
+        self.weight, self.feature_matching, self.smoothing, self.noise = weight, feature_matching, smoothing, noise
+
+    def discriminator_losses(
+        self,
+        network: nn.Module,
+        real: Tensor,
+        fake: Tensor,
+        outputs: Outputs,
+        name: str = "",
+        given: Tensor | None = None,
+        given_fake: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Losses:
+        """The discriminator's losses.
+
+        Args:
+            network: the discriminator.
+            real: (B, C, H, W).
+            fake: the same; no gradient flows into it.
+            outputs: gets the discriminator's accuracy, and as ``second_fake`` and ``second_real`` what its second head gives.
+            name: begins the names of losses, if there are several discriminators.
+            given: (B, C', H, W), the condition of a conditional discriminator, seen beside both.
+            given_fake: the condition seen beside `fake`, if it is another.
+            labels: (B,), the classes of both, if there are classes.
+        """
+        config, update = self.config, outputs.update
+        losses: Losses = {}
+        seen_fake = self._prepare(fake.detach(), given if given_fake is None else given_fake, update)
+        seen_real = self._prepare(real, given, update)
+        on_fake, on_real = self._judge_both(network, seen_fake, seen_real, labels)
+        right = []
+        for (fake_logits,), (real_logits,) in zip(on_fake.scales, on_real.scales, strict=True):
+            terms = adversarial.discriminator(real_logits, fake_logits, config.adversarial, self.smoothing)
+            for term, value in terms.items():
+                key = f"D/{name}{term}"
+                losses[key] = losses[key] + self.share * value if key in losses else self.share * value
+            right.append(adversarial.accuracy(real_logits.detach(), fake_logits.detach(), config.adversarial))
+        outputs.metrics[f"D/{name}accuracy"] = torch.stack(right).mean()
+        for key, judgement in (("second_fake", on_fake), ("second_real", on_real)):
+            if judgement.second is not None:
+                outputs.images[key] = judgement.second
+
+        def critic(images: Tensor) -> Tensor:
+            """Of each image the mean of its logits; of several scales, the sum of theirs."""
+            scales = self.judge(call_in_full_precision(network), images, labels, False).scales
+            return torch.stack([logits.reshape(len(logits), -1).mean(1) for (logits,) in scales]).sum(0)
+
+        if config.gradient_penalty:
+            mix = torch.rand(len(real), device=real.device)
+            penalty = regularisers.gradient_penalty(critic, seen_real, seen_fake, mix)
+            losses[f"D/{name}penalty"] = self.share * config.gradient_penalty * penalty
+        if config.r1 and update % config.r1_every == 0:
+            strength = config.r1 * config.r1_every
+            losses[f"D/{name}r1"] = self.share * strength * regularisers.r1(critic, seen_real)
+        return losses
+
+    def generator_losses(
+        self,
+        network: nn.Module,
+        real: Tensor,
+        fake: Tensor,
+        outputs: Outputs,
+        name: str = "",
+        given: Tensor | None = None,
+        labels: Tensor | None = None,
+    ) -> Losses:
+        """The generator's losses, weighted; their gradient at `fake` is noted when it flows back.
+
+        Args:
+            network: the discriminator, frozen.
+            real: (B, C, H, W), which only feature matching and the relativistic losses look at.
+            fake: the same.
+            outputs: gets the gradient's length, and as ``second_fake`` what the discriminator's second head gives.
+            name: begins the names of losses and metrics, if there are several generators.
+            given: (B, C', H, W), the condition of a conditional discriminator.
+            labels: (B,), the classes, if there are classes.
+        """
+        config, update = self.config, outputs.update
+        losses: Losses = {}
+        if not (self.weight or self.feature_matching):
+            return losses
+        judged = fake.view_as(fake)  # a node of its own: what flows through it comes from the discriminator alone
+
+        def note(gradient: Tensor) -> None:
+            lengths = gradient.detach().float().flatten(1).norm(dim=1)  # of the mean over the batch
+            outputs.metrics[f"G/{name}gradient"] = lengths.mean() * len(gradient)
+
+        if judged.requires_grad:
+            judged.register_hook(note)
+        levels = bool(self.feature_matching)
+        on_fake = self.judge(network, self._prepare(judged, given, update), labels, levels)
+        if on_fake.second is not None:
+            outputs.images["second_fake"] = on_fake.second
+        on_real: Judgement | None = None
+        if self.feature_matching or config.adversarial in RELATIVISTIC:
+            with torch.no_grad():
+                on_real = self.judge(network, self._prepare(real, given, update), labels, levels)
+        if self.weight:
+            terms = [
+                adversarial.generator(scale[-1], config.adversarial, on_real.scales[number][-1] if on_real else None)
+                for number, scale in enumerate(on_fake.scales)
+            ]
+            losses[f"G/{name}adversarial"] = self.weight * torch.stack(terms).sum()
+        if self.feature_matching:
+            assert on_real is not None
+            losses[f"G/{name}features"] = self.feature_matching * feature_matching(on_fake.scales, on_real.scales)
+        return losses
+
+    def _judge_both(
+        self, network: nn.Module, fake: Tensor, real: Tensor, labels: Tensor | None
+    ) -> tuple[Judgement, Judgement]:
+        """Of generated and real images, in one call if the discriminator permits it."""
+        if not self.merge:
+            return self.judge(network, fake, labels, False), self.judge(network, real, labels, False)
+        both = None if labels is None else torch.cat([labels, labels])
+        on_fake, on_real = self.judge(network, torch.cat([fake, real]), both, False).split([len(fake), len(real)])
+        return on_fake, on_real
+
+    def _prepare(self, images: Tensor, given: Tensor | None, update: int) -> Tensor:
+        """What the discriminator sees: images, augmented and noisy if they are to be, beside their condition."""
+        if self.config.augment:
+            images, given = augment(images, self.config.augment, given)
+        deviation = self.noise(update)
+        if deviation:
+            images = images + deviation * torch.randn_like(images)
+        return images if given is None else torch.cat([given, images.to(given.dtype)], dim=1)

@@ -1,0 +1,299 @@
+"""Sampler: a generator that makes images from noise, and all that is needed to run it."""
+
+import copy
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Literal, Self
+
+import numpy as np
+import torch
+from pydantic import Field, ValidationError, model_validator
+from torch import Tensor, nn
+
+from img2img.core.device import choose_device
+from img2img.core.errors import Strict, UsageError, explain, list_some
+from img2img.core.files import whole_folder, write_tensors
+from img2img.images import Array
+from img2img.images.tensors import to_array
+from img2img.models.config import Training
+from img2img.models.hub import Shareable
+from img2img.models.latents import NARROWEST, SEEDS, draw_codes, draw_noise, recalibrate_batch_norm, slerp
+from img2img.models.storage import (
+    CONFIG_FILE,
+    WEIGHTS_FILE,
+    build_empty,
+    find_translator,
+    is_noise_generator,
+    load_weights,
+    refuse_other_files,
+)
+from img2img.networks import AnyNoiseGeneratorConfig
+from img2img.networks.generators.base import Codes
+
+BATCH = 8  # images in every call of the network: in batches of other sizes they are rounded differently
+
+Labels = int | str | Sequence[int | str] | None
+Walk = Literal["spherical", "linear"]
+
+
+class NoiseGeneratorModelConfig(Strict):
+    """What a sampler is: enough to rebuild and run it."""
+
+    format: Literal[1] = 1
+    """Version of this layout."""
+    kind: Literal["sampler"] = "sampler"
+    """What tells it from a translator."""
+    method: str
+    """What it was trained with."""
+    generator: AnyNoiseGeneratorConfig
+    """The architecture."""
+    classes: tuple[str, ...] = ()
+    """The classes that can be asked for, by name."""
+    codes: Codes | None = None
+    """Of an InfoGAN: the codes, which come after the noise."""
+    value_range: tuple[Literal[-1], Literal[1]] = (-1, 1)
+    """What black and white are for the network."""
+    resize: Literal["short", "stretch", "none"] = "short"
+    """How its training images were scaled."""
+    training: Training = Field(default_factory=lambda: Training(img2img="0"))
+    """How it came to be."""
+
+    @model_validator(mode="after")
+    def _fit_together(self) -> Self:
+        if not (self.generator.size and self.generator.out_channels):
+            raise ValueError("the generator's size and channels are missing")
+        if len(self.classes) != self.generator.classes:
+            raise ValueError(f"there are {len(self.classes)} names for {self.generator.classes} classes")
+        if self.codes is not None and self.codes.width >= self.generator.latent:
+            raise ValueError(f"{self.codes.width} codes leave no noise of {self.generator.latent} numbers")
+        return self
+
+
+class NoiseGenerator(Shareable):
+    """Makes images from noise. Each image has a seed, which determines it: alone, among others, and in every run.
+
+    Args:
+        config: what it is.
+        generator: the network, as `config.generator` describes it.
+    """
+
+    def __init__(self, config: NoiseGeneratorModelConfig, generator: nn.Module) -> None:
+        self.config, self.generator = config, generator.eval()
+        self._narrow: tuple[float | None, nn.Module] = None, self.generator
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.generator.parameters()).device
+
+    @property
+    def latent(self) -> int:
+        """Numbers of the noise, without codes."""
+        return self.config.generator.latent - (self.config.codes.width if self.config.codes else 0)
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the weights."""
+        self.generator.to(device)
+        self._narrow = None, self.generator
+        return self
+
+    def sample(
+        self,
+        count: int,
+        *,
+        seed: int = 0,
+        labels: Labels = None,
+        truncation: float | None = None,
+        codes: dict[int, float] | None = None,
+    ) -> Array:
+        """Makes images.
+
+        Args:
+            count: how many; image k has the seed `seed` + k.
+            seed: of the first.
+            labels: the classes asked for, by number or name: one for all, or one an image; by default each in turn, by the
+                image's seed.
+            truncation: noise beyond it is drawn again (Brock et al. 2019, §3.1): smaller values give more typical and less
+                varied images, where noise reaches more than the first layer (biggan), and hardly any difference where a
+                norm scales it up again at once (dcgan); by default none.
+            codes: of an InfoGAN, the codes that shall have a value: of a categorical one, numbered from 0, which value, of a
+                continuous one, numbered after those, from -1 to 1. The others are drawn.
+
+        Returns:
+            (count, size, size, channels), uint8.
+
+        Raises:
+            UsageError: for values that can't be.
+        """
+        if count < 1:
+            raise UsageError(f"{count} images can't be made; ask for at least 1.")
+        seeds = range(seed, seed + count)
+        return self.images(self.noise(seeds, truncation, codes), self.numbers(labels, seeds), truncation)
+
+    def noise(
+        self, seeds: Sequence[int], truncation: float | None = None, codes: dict[int, float] | None = None
+    ) -> Tensor:
+        """What images of these seeds are made from: (B, latent), and codes beside it; float32 on the CPU."""
+        if truncation is not None and not truncation >= NARROWEST:
+            raise UsageError(f"truncation {truncation}: give a value above 0, such as 0.7, of at least {NARROWEST}.")
+        if min(seeds) < 0 or max(seeds) >= SEEDS:
+            raise UsageError(f"seed {min(seeds) if min(seeds) < 0 else max(seeds)}: give 0 to {SEEDS - 1}.")
+        drawn = [draw_noise(self.latent, seed, truncation) for seed in seeds]
+        if self.config.codes is not None:
+            drawn = [
+                torch.cat([z, draw_codes(self.config.codes, seed, codes or {})])
+                for z, seed in zip(drawn, seeds, strict=True)
+            ]
+        elif codes:
+            raise UsageError(f"this {self.config.method} has no codes; infogan learns them.")
+        return torch.stack(drawn)
+
+    def numbers(self, labels: Labels, seeds: Sequence[int]) -> Tensor | None:
+        """The classes of images by number: (B,); None if there are no classes.
+
+        Raises:
+            UsageError: for a class that there isn't.
+        """
+        classes = self.config.classes
+        if not classes:
+            if labels is not None:
+                raise UsageError("this sampler knows no classes; it was trained without them.")
+            return None
+        if labels is None:
+            return torch.tensor([seed % len(classes) for seed in seeds])
+        asked = [labels] * len(seeds) if isinstance(labels, int | str) else list(labels)
+        if len(asked) != len(seeds):
+            raise UsageError(f"{len(asked)} labels for {len(seeds)} images; give one for all, or one an image.")
+        return torch.tensor([self._number(label) for label in asked])
+
+    def _number(self, label: int | str) -> int:
+        classes, name = self.config.classes, str(label)
+        if name in classes:
+            return classes.index(name)
+        if name.isdecimal() and int(name) < len(classes):
+            return int(name)
+        raise UsageError(f"there is no class {label!r}; there are {list_some(classes, 20)}.")
+
+    @torch.no_grad()
+    def images(self, noise: Tensor, labels: Tensor | None = None, truncation: float | None = None) -> Array:
+        """Images from noise (B, latent [+ codes]) and numbers of classes (B,): (B, size, size, channels), uint8."""
+        network, found = self._network(truncation), []
+        for start in range(0, len(noise), BATCH):
+            part = noise[start : start + BATCH]
+            wanted = None if labels is None else labels[start : start + BATCH]
+            empty = BATCH - len(part)
+            part = torch.cat([part, part[:1].expand(empty, -1)]).to(self.device)
+            if wanted is not None:
+                wanted = torch.cat([wanted, wanted[:1].expand(empty)]).to(self.device)
+            done = network(part, wanted) if wanted is not None else network(part)
+            found += [to_array(image) for image in done[: BATCH - empty]]
+        return np.stack(found)
+
+    def _network(self, truncation: float | None) -> nn.Module:
+        """The generator, with statistics in its batch norms of noise that is truncated like this: with others, images fade."""
+        if self._narrow[0] != truncation:
+            self._narrow = truncation, self.generator if truncation is None else self._recalibrated(truncation)
+        return self._narrow[1]
+
+    def _recalibrated(self, truncation: float | None) -> nn.Module:
+        return recalibrate_batch_norm(
+            self.generator, lambda seeds: (self.noise(seeds, truncation), self.numbers(None, seeds))
+        )
+
+    def recalibrate_batch_norm(self) -> Self:
+        """Gives the batch norms the statistics of many images instead of those of training's last batches (Brock et al. 2019, appendix D)."""
+        self.generator = self._recalibrated(None)
+        self._narrow = None, self.generator
+        return self
+
+    def interpolate(
+        self,
+        first: int,
+        last: int,
+        steps: int,
+        *,
+        how: Walk = "spherical",
+        labels: Labels = None,
+        truncation: float | None = None,
+    ) -> Array:
+        """Images on the way between those of two seeds, both included: (steps, size, size, channels), uint8.
+
+        Args:
+            first: a seed.
+            last: another.
+            steps: how many images.
+            how: ``spherical`` (White 2016), which keeps the length that noise has, or ``linear``.
+            labels: one class for all; by default that of the first seed.
+            truncation: as of `sample`.
+        """
+        if steps < 2:
+            raise UsageError(f"{steps} steps lead nowhere; take at least 2.")
+        a, b = self.noise([first, last], truncation)
+        shares = torch.linspace(0, 1, steps)
+        way = torch.stack([slerp(a, b, share) if how == "spherical" else torch.lerp(a, b, share) for share in shares])
+        if self.config.codes is not None:  # a mixture of two values is none; codes go straight
+            way[:, self.latent :] = torch.stack(
+                [torch.lerp(a[self.latent :], b[self.latent :], share) for share in shares]
+            )
+        return self.images(way, self.numbers(labels, [first] * steps), truncation)
+
+    def sweep(self, code: int, rows: int, *, steps: int = 10, seed: int = 0, truncation: float | None = None) -> Array:
+        """Images that differ in one code only, row by row: (rows, steps, size, size, channels), uint8.
+
+        Args:
+            code: its number; categorical ones come first.
+            rows: how many seeds.
+            steps: how many values of a continuous code, from -1 to 1; of a categorical one there are as many as it has.
+            seed: of the first row.
+            truncation: as of `sample`.
+        """
+        codes = self.config.codes
+        count = len(codes.categorical) + codes.continuous if codes else 0
+        if codes is None or not 0 <= code < count:
+            raise UsageError(f"there is no code {code}: this {self.config.method} has {count or 'none'}.")
+        if steps < 1:
+            raise UsageError(f"{steps} steps can't be shown; take at least 1.")
+        categorical = code < len(codes.categorical)
+        values = range(codes.categorical[code]) if categorical else np.linspace(-1, 1, steps).tolist()
+        seeds = range(seed, seed + rows)
+        columns = [self.images(self.noise(seeds, truncation, {code: value}), None, truncation) for value in values]
+        return np.stack(columns, axis=1)
+
+    def save(self, folder: Path | str) -> None:
+        """Writes the sampler's folder, whole or not at all; it takes the place of an older one.
+
+        Raises:
+            UserError: if it can't be written, or the folder holds something else.
+        """
+        folder = Path(folder)
+        refuse_other_files(folder)
+        with whole_folder(folder) as new:
+            write_tensors(new / WEIGHTS_FILE, self.generator.state_dict())
+            (new / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    def _to_share(self) -> Self:
+        shared = copy.copy(self)
+        shared.config = self.config.model_copy(update={"training": self.config.training.without_paths()})
+        return shared
+
+    @classmethod
+    def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Self:
+        """Reads a sampler's folder, or a run's folder (its best sampler, else its newest). Runs no pickle.
+
+        Raises:
+            UsageError: if there is none, or it is damaged.
+        """
+        folder = find_translator(Path(path))
+        if not is_noise_generator(folder):
+            raise UsageError(f"{path} is a translator, which makes images from images; use img2img convert.")
+        try:
+            config = NoiseGeneratorModelConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
+        except ValidationError as error:
+            raise UsageError(f"{folder / CONFIG_FILE}: {explain(error)}.") from None
+        except OSError as error:
+            raise UsageError(f"{folder / CONFIG_FILE} can't be read: {error.strerror}.") from None
+        generator = build_empty(config.generator)
+        load_weights(generator, folder / WEIGHTS_FILE)
+        loaded = cls(config, generator)
+        loaded.home = folder.absolute()
+        return loaded.to(choose_device(str(device)))

@@ -1,0 +1,349 @@
+"""Translator: a generator and all that is needed to run it. What a user keeps, loads and calls."""
+
+import copy
+import itertools
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal, Self, TypeVar, get_args
+
+import numpy as np
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from img2img.core.device import choose_device
+from img2img.core.errors import UsageError
+from img2img.core.files import whole_folder, write_tensors
+from img2img.images import Array, ImageError, convert_channels, split_alpha, to_pil
+from img2img.images.tensors import to_array, to_tensor
+from img2img.models.adapter import ADAPTER_FILE
+from img2img.models.config import Mode, TranslatorConfig
+from img2img.models.hub import Shareable
+from img2img.models.inputs import as_array, as_maps
+from img2img.models.storage import (
+    CONFIG_FILE,
+    ENCODER_FILE,
+    REFERENCE_FILE,
+    STYLES_FILE,
+    WEIGHTS_FILE,
+    build_empty,
+    find_translator,
+    generator_state,
+    load_styles,
+    put_weights,
+    read_config,
+    read_tensors_of,
+    refuse_other_files,
+)
+from img2img.models.styles import Style, Styled, default_style, resolve_style, spread_features
+from img2img.models.test_time import test_time
+from img2img.networks.labels import encode_label_maps, mask_ignored, paint_labels
+from img2img.tiling.translate import concatenate, fits, translate
+
+ImageLike = TypeVar("ImageLike", Image.Image, Array, Tensor)
+NO_INSTANCES = "this translator takes images, which have no instance maps; give the image alone."
+Given = Any  # an ImageLike, or a label map with its instance map
+
+
+class Translator(Shareable):
+    """Translates images, or label maps, of any size; the output has the input's size and kind.
+
+    Args:
+        config: what it is.
+        generator: the network, as `config.generator` describes it.
+        encoder: the network that reads styles, as `config.encoder` describes it, if there is one.
+        styles: of the encoder of instances: each class' most frequent features, (classes, styles, channels).
+        adapter: of a translator that is a change of `config.base`: the change, which is what is saved.
+    """
+
+    def __init__(
+        self,
+        config: TranslatorConfig,
+        generator: nn.Module,
+        encoder: nn.Module | None = None,
+        styles: Tensor | None = None,
+        adapter: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        assert config.generator.in_channels and config.generator.out_channels
+        self.config = config
+        self.generator, self.encoder, self.styles = generator, encoder, styles
+        self.style = default_style(config, styles)
+        self.adapter = adapter
+        self.reference: Mapping[str, Tensor] = {}
+        self.memory_format = torch.contiguous_format
+        self.in_channels: int = config.generator.in_channels
+        self.out_channels: int = config.generator.out_channels
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are, and where images are taken to."""
+        return next(self.generator.parameters()).device
+
+    def to(self, device: torch.device | str) -> Self:
+        """Moves the weights."""
+        self.generator.to(device)
+        if self.encoder is not None:
+            self.encoder.to(device)
+        return self
+
+    def with_style(self, style: Style) -> Self:
+        """The same translator, with this style unless another is asked for.
+
+        Args:
+            style: of a translator with an encoder. A number picks one: of instances, each class' style of that number, 0 the most
+                frequent; else the seed of a random one. ``{"car": 3, 7: 0}`` picks by class, for instances. A reference
+                takes it from an image: the image alone, or, for instances, ``(image, labels)`` or ``(image, labels,
+                instances)``; classes that it doesn't show keep their style.
+
+        Raises:
+            UsageError: if this translator has no such style.
+        """
+        other = copy.copy(self)
+        other.style = resolve_style(self, style)
+        return other
+
+    def __call__(
+        self,
+        image: ImageLike,
+        instances: ImageLike | None = None,
+        *,
+        style: Style | None = None,
+        mode: Mode | None = None,
+        seed: int = 0,
+        tile: int | None = None,
+    ) -> ImageLike:
+        """Translates an image or a label map, or a batch of tensors.
+
+        Args:
+            image: a PIL image, taken as it lies (`ImageOps.exif_transpose` turns it); an array (H, W) or (H, W, C), uint8,
+                uint16, or float in [0, 1]; or a float tensor (C, H, W) or
+                (B, C, H, W) in [-1, 1]. Of images and arrays, gray and colour are converted to what the network
+                wants; alpha that it doesn't want is carried to the output, and the network sees the image over white.
+                A tensor must have the network's channels. A translator of label maps takes a PIL image, an array (H, W) or a
+                tensor (H, W) or (B, H, W) of indices instead.
+            instances: the instance map of a label map, if the translator was trained with such; of the same kind and size.
+            style: as of `with_style`.
+            mode: overrides the config's; ``paper`` translates one image at a time, as its statistics are the image's own.
+            seed: of the dropout in mode ``paper``.
+            tile: images of more than so many pixels squared are computed in strips, with the whole image's result (see
+                `img2img.tiling.strips`); 0 for never. By default such as don't fit into the memory at hand.
+
+        Returns:
+            The same kind, height and width, with the network's `out_channels` (and the carried alpha). 16-bit stays 16-bit. Label
+            maps become 8-bit images, or float tensors.
+
+        Raises:
+            UsageError: for another kind, or channels that don't fit; for labels out of range.
+            ImageError: if memory or disk are too small for it.
+        """
+        if mode not in (None, *get_args(Mode)):
+            raise UsageError(f"mode {mode!r}: there are {' and '.join(get_args(Mode))}.")
+        if tile is not None and tile < 0:
+            raise UsageError(f"tile {tile}: give the side of a square in pixels, or 0 for never.")
+        if style is not None:
+            return self.with_style(style)(image, instances, mode=mode, seed=seed, tile=tile)
+        chosen = mode or self.config.mode
+        given: Given = image if instances is None else (image, instances)
+        try:
+            with test_time(self.generator, chosen, seed):
+                if isinstance(image, Tensor):
+                    return self._tensor(given, chosen, tile)
+                source, finish = self._prepared(given)
+                return finish(self._translated(source[None], tile)[0])
+        except (RuntimeError, MemoryError) as error:  # PyTorch has no one type for it
+            if isinstance(error, RuntimeError) and "memory" not in str(error):
+                raise
+            raise ImageError("not enough memory to translate an image of this size.") from None
+
+    def map(
+        self,
+        images: Iterable[Any],
+        *,
+        batch_size: int = 8,
+        mode: Mode | None = None,
+        seed: int = 0,
+        tile: int | None = None,
+    ) -> Iterator[Any]:
+        """Translates images that are in memory, in their order, those of equal size together.
+
+        Args:
+            images: each as of `__call__`, tensors (C, H, W); kinds and sizes may differ. Label maps, tensors (H, W), or pairs
+                ``(labels, instances)``.
+            batch_size: images that are taken at once; the results depend on it by rounding only.
+            mode: as of `__call__`.
+            seed: as of `__call__`; each image is translated as if it were alone.
+            tile: as of `__call__`.
+
+        Raises:
+            UsageError: as `__call__`.
+        """
+        if batch_size < 1:
+            raise UsageError(f"batch_size {batch_size}: give at least 1.")
+        alone = (mode or self.config.mode) == "paper"
+        coming = iter(images)
+        while window := list(itertools.islice(coming, batch_size)):
+            prepared = [self._prepared(image) for image in window]
+            alike: dict[Any, list[int]] = {}
+            for place, (source, _) in enumerate(prepared):
+                alike.setdefault(place if alone else source.shape, []).append(place)
+            done: dict[int, Tensor] = {}
+            for places in alike.values():
+                batch = torch.stack([prepared[place][0] for place in places])
+                done |= dict(zip(places, self(batch, mode=mode, seed=seed, tile=tile), strict=True))
+            yield from (finish(done[place]) for place, (_, finish) in enumerate(prepared))
+
+    def _prepared(self, image: Given) -> tuple[Tensor, Callable[[Tensor], Any]]:
+        """What the network sees of an image, (in_channels, H, W), and what makes its own kind of what comes out."""
+        classes = self.config.classes
+        if classes is not None:
+            labels, instances = image if isinstance(image, tuple) else (image, None)
+            maps = as_maps(labels, instances, classes, self.config.edges)
+            if isinstance(labels, Tensor):
+                return maps[0], lambda done: done.to(labels.device)
+            finished = partial(self.finish, alpha=None, dtype=np.uint8)
+            return maps[0], (lambda done: to_pil(finished(done))) if isinstance(labels, Image.Image) else finished
+        if isinstance(image, tuple):
+            raise UsageError(NO_INSTANCES)
+        if isinstance(image, Tensor):
+            self._check(image, (3,))
+            return image.to(torch.float32), lambda done: done.to(image.device, image.dtype)
+        array = as_array(image)
+        source, alpha = self.prepare(array)
+        if isinstance(image, Image.Image):
+            return source, lambda done: to_pil(self.finish(done, alpha, array.dtype))
+
+        def finish(done: Tensor) -> Array:
+            made = self.finish(done, alpha, image.dtype)
+            return made[..., 0] if image.ndim == 2 and made.shape[2] == 1 else made
+
+        return source, finish
+
+    def prepare(self, array: Array) -> tuple[Tensor, Array | None]:
+        """An array (H, W, C) as what the network sees, (in_channels, H, W) in [-1, 1], and the alpha to be carried, (H, W, 1).
+
+        Of label maps, an array (H, W, 1 or 2) of labels and instances, it sees them as a tensor (1 or 2, H, W) of integers.
+        """
+        if self.config.classes is not None:
+            return as_maps(array, None, self.config.classes, self.config.edges)[0], None
+        alpha = split_alpha(array)[1] if self.in_channels in (1, 3) and self.out_channels in (1, 3) else None
+        return to_tensor(convert_channels(array, self.in_channels)), alpha  # what is transparent it sees over white
+
+    def output_dtype(self, dtype: Any) -> Any:
+        """Of the array that comes out for an array of `dtype`: the same, but uint8 for label maps."""
+        return np.dtype(np.uint8) if self.config.classes is not None else dtype
+
+    def shown(self, source: Tensor) -> Tensor:
+        """What the network gets, (B, C, H, W), for the eye: label maps in their colours, (B, 3, H, W) in [-1, 1]."""
+        classes = self.config.classes
+        return (
+            source
+            if classes is None
+            else paint_labels(mask_ignored(source, classes.ignore)[:, 0], torch.from_numpy(classes.colours()))
+        )
+
+    def finish(self, done: Tensor, alpha: Array | None, dtype: Any) -> Array:
+        """What came out, (out_channels, H, W) in [-1, 1], as an array (H, W, C) of uint8, uint16, or float in [0, 1], with the carried alpha."""
+        array = to_array(done, dtype)
+        return array if alpha is None else np.concatenate([array, alpha], axis=2)
+
+    def _check(self, image: Tensor, dimensions: tuple[int, ...]) -> None:
+        if not image.is_floating_point() or image.ndim not in dimensions or image.shape[-3] != self.in_channels:
+            shape = f"({'B, ' if 4 in dimensions else ''}{self.in_channels}, H, W)"
+            raise UsageError(f"a tensor must be float {shape} in [-1, 1], not {tuple(image.shape)} {image.dtype}.")
+
+    def _tensor(self, image: Given, mode: Mode, tile: int | None) -> Tensor:
+        classes = self.config.classes
+        if classes is not None:
+            labels, instances = image if isinstance(image, tuple) else (image, None)
+            maps = as_maps(labels, instances, classes, self.config.edges)
+            pieces = maps.split(1) if mode == "paper" else (maps,)
+            made = concatenate([self._translated(piece, tile) for piece in pieces]).to(labels.device)
+            return made[0] if labels.ndim == 2 else made
+        if isinstance(image, tuple):
+            raise UsageError(NO_INSTANCES)
+        self._check(image, (3, 4))
+        batch = image if image.ndim == 4 else image[None]
+        source = batch.to(torch.float32)
+        parts = source.split(1) if mode == "paper" else (source,)
+        done = concatenate([self._translated(part, tile) for part in parts]).to(image.device, image.dtype)
+        return done if image.ndim == 4 else done[0]
+
+    def _translated(self, source: Tensor, tile: int | None) -> Tensor:
+        config, network = self.config, self.generator
+        if self.style is not None and self.styles is None:  # of the whole image
+            network = Styled(self.generator, self.style)
+        if config.classes is not None:
+            fits_there = self.fits(source.shape[2], source.shape[3], tile)
+            maps = mask_ignored(source.to(self.device) if fits_there else source, config.classes.ignore)
+            source = encode_label_maps(maps, config.classes.count, config.edges)
+            if self.style is not None and self.styles is not None:
+                source = torch.cat([source, spread_features(maps[:, 0], self.style)], dim=1)
+        if config.classes is None and config.value_range[0] == 0:
+            source = (source + 1) / 2
+        done = translate(network, source, tile, self.memory_format, config.generator)
+        return done * 2 - 1 if config.value_range[0] == 0 else done
+
+    def fits(self, height: int, width: int, tile: int | None = None) -> bool:
+        """Whether an image of this size is computed at once, and not in strips; `tile` as of `__call__`."""
+        return fits(self.generator, self.config.generator, height, width, tile)
+
+    def kept(self) -> Mapping[str, Tensor]:
+        """What another project's file held beside what the network computes with; it goes along for writing it back."""
+        file = self.home / REFERENCE_FILE if self.home else None
+        return self.reference or (read_tensors_of(file) if file and file.is_file() else {})
+
+    def save(self, folder: Path | str) -> None:
+        """Writes the translator's folder, whole or not at all; it takes the place of an older one.
+
+        Raises:
+            UserError: if it can't be written, or the folder holds something else.
+        """
+        folder = Path(folder)
+        refuse_other_files(folder)
+        if hasattr(self.generator, "not_saved"):
+            raise UsageError(str(self.generator.not_saved))
+        reference = self.kept()
+        with whole_folder(folder) as new:
+            if self.adapter is not None:
+                write_tensors(new / ADAPTER_FILE, self.adapter)
+            else:
+                write_tensors(new / WEIGHTS_FILE, self.generator.state_dict())
+            if self.encoder is not None:
+                write_tensors(new / ENCODER_FILE, self.encoder.state_dict())
+            if self.styles is not None:
+                write_tensors(new / STYLES_FILE, {"styles": self.styles})
+            if reference:
+                write_tensors(new / REFERENCE_FILE, reference)
+            (new / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    def _to_share(self) -> Self:
+        shared = copy.copy(self)
+        shared.config, shared.adapter = (
+            self.config.model_copy(update={"base": None, "training": self.config.training.without_paths()}),
+            None,
+        )
+        return shared
+
+    @classmethod
+    def load(
+        cls, path: Path | str, device: torch.device | str = "cpu", *, direction: Literal["AtoB", "BtoA"] | None = None
+    ) -> Self:
+        """Reads a translator's folder, or a run's folder (its best translator, else its newest). Runs no pickle.
+
+        Raises:
+            UsageError: if there is none, or it is damaged, or none of that direction.
+        """
+        folder = find_translator(Path(path), direction)
+        config = read_config(folder)
+        if direction not in (None, config.direction):
+            raise UsageError(f"--direction {direction}: {path} translates {config.direction} only.")
+        generator = build_empty(config.generator)
+        put_weights(
+            generator, generator_state(config, folder), folder / (ADAPTER_FILE if config.base else WEIGHTS_FILE)
+        )
+        encoder, styles = load_styles(config, folder)
+        adapter = read_tensors_of(folder / ADAPTER_FILE) if config.base else None
+        loaded = cls(config, generator.eval(), encoder, styles, adapter)
+        loaded.home = folder.absolute()
+        return loaded.to(choose_device(str(device)))

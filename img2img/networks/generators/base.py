@@ -1,0 +1,141 @@
+"""What configs of generators have in common, and what others must know of a generator."""
+
+from abc import abstractmethod
+from typing import Annotated, Any, ClassVar, Literal, Self
+
+import torch
+from pydantic import Field
+from torch import Tensor, nn
+from tyro.conf import Suppress
+
+from img2img.core.errors import Strict
+from img2img.networks.layers import Norm
+
+BYTES_PER_CHANNEL = 40  # of the stem, and pixel, that a network needs at most, measured
+BYTES_PER_PLANE = 10  # of the source, and pixel
+
+
+class GeneratorBaseConfig(Strict):
+    """What all generators that translate are told, and what they declare.
+
+    The network itself has `size_multiple` and `min_size`: H and W must be multiples of the one, and at least the other.
+    """
+
+    tiling: ClassVar[Literal["exact", "blended"]] = "exact"
+    """How images that don't fit into the memory are computed: in strips, with the whole image's result, or in blended tiles."""
+
+    kind: str
+    """The network (`--generator.kind KIND --help` lists the options of another)."""
+    in_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
+    """Channels of the source; filled in from the data (`--data.in-channels`)."""
+    out_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
+    """Channels of the target; filled in from the data (`--data.out-channels`)."""
+    channels: int = Field(64, ge=1)
+    """Channels of the first layer."""
+    norm: Any = None
+    """Normalisation; by default the method's."""
+
+    @abstractmethod
+    def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> Self:
+        """Fills in what was left to the data, for images whose shorter side has `size` pixels; and `norm`, the method's, if none was chosen.
+
+        Raises:
+            UsageError: if such images don't fit.
+        """
+
+    @property
+    def bytes_per_pixel(self) -> int:
+        """Memory that the network needs at most for a pixel of its source, in fp32 and without gradients."""
+        return BYTES_PER_PLANE * (self.in_channels or 3) + BYTES_PER_CHANNEL * self.channels
+
+    @property
+    def style_size(self) -> int:
+        """Numbers of the style that it is given beside the source; 0 if it takes none."""
+        return 0
+
+    @property
+    def has_spectral_norm(self) -> bool:
+        """Whether its weights are divided by their largest singular values while it is trained."""
+        return False
+
+
+class NoiseGeneratorConfig(Strict):
+    """What all generators of images from noise are told."""
+
+    grows: ClassVar[bool] = False
+    """Whether images are smaller at first."""
+
+    kind: str
+    """The network (`--generator.kind KIND --help` lists the options of another)."""
+
+    classes: Annotated[int, Suppress] = Field(0, ge=0)
+    """How many classes can be asked for; filled in from the data, 0 for none."""
+    out_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
+    """Channels of the images; filled in from the data (`--data.out-channels`)."""
+    size: Annotated[int | None, Suppress] = Field(None, ge=8)
+    """Height and width of the images in pixels; filled in from `--size`."""
+    latent: int = Field(128, ge=1)
+    """Random numbers that an image is made from."""
+    channels: int = Field(64, ge=1)
+    """Channels of the last hidden layer; they double per layer towards the noise."""
+
+    @property
+    def attention_height(self) -> int | None:
+        """How many pixels high images are where there is self-attention; None for nowhere."""
+        return None
+
+    @property
+    def has_spectral_norm(self) -> bool:
+        """Whether its weights are divided by their largest singular values while it is trained."""
+        return False
+
+
+class Codes(Strict):
+    """The codes of an InfoGAN: numbers beside the noise that an image is to be recognised by."""
+
+    categorical: tuple[Annotated[int, Field(ge=2)], ...] = (10,)
+    """How many values each categorical code has."""
+    continuous: int = Field(2, ge=0)
+    """How many continuous codes there are, each from -1 to 1."""
+
+    @property
+    def width(self) -> int:
+        """Numbers that they are."""
+        return sum(self.categorical) + self.continuous
+
+    @property
+    def outputs(self) -> int:
+        """Numbers by which they are recognised: logits; means and variances."""
+        return sum(self.categorical) + 2 * self.continuous
+
+    def draw(self, count: int, device: torch.device) -> Tensor:
+        """(count, width), uniformly: one-hot numbers, then values in [-1, 1]."""
+        hot = [
+            torch.eye(size, device=device)[torch.randint(size, (count,), device=device)] for size in self.categorical
+        ]
+        return torch.cat([*hot, 2 * torch.rand(count, self.continuous, device=device) - 1], dim=1)
+
+
+def count_halvings(size: int) -> int:
+    """How often `size`, a power of two, is halved down to 4 pixels."""
+    return size.bit_length() - 3
+
+
+class ConditionalBatchNorm(nn.Module):
+    """Batch norm whose scale and shift are linear functions of a condition (de Vries et al. 2017, eq. 4, as in SNGAN and BigGAN).
+
+    Args:
+        channels: of the images.
+        condition: numbers of the condition: a one-hot label, or an embedding of it beside a part of the noise.
+    """
+
+    def __init__(self, channels: int, condition: int) -> None:
+        super().__init__()
+        self.norm = nn.BatchNorm2d(channels, affine=False)
+        self.scale = nn.Linear(condition, channels, bias=False)
+        self.shift = nn.Linear(condition, channels, bias=False)
+
+    def forward(self, x: Tensor, condition: Tensor) -> Tensor:
+        """(B, C, H, W) and (B, condition) → (B, C, H, W); the scale is around 1."""
+        scale, shift = (layer(condition)[:, :, None, None] for layer in (self.scale, self.shift))
+        return self.norm(x) * (1 + scale) + shift

@@ -1,0 +1,199 @@
+"""The residual generator of Johnson et al. 2016, as CycleGAN and pix2pix use it."""
+
+from collections.abc import Sequence
+from typing import Annotated, Any, Literal, Self, cast
+
+from pydantic import Field
+from torch import Tensor, nn
+from tyro.conf import Suppress
+
+from img2img.core.errors import UsageError
+from img2img.networks.generators.base import GeneratorBaseConfig
+from img2img.networks.layers import (
+    Block,
+    BlurPool,
+    BlurUpsample,
+    Downsampling,
+    Norm,
+    Padding,
+    ReflectionPad,
+    ResizeConv,
+    SelfAttention,
+    Upsampling,
+    has_bias,
+    norm_layer,
+    padding_layer,
+)
+
+CUT_BLOCKS = (0, 4)  # the residual blocks in `depths`
+
+
+class ResNetConfig(GeneratorBaseConfig):
+    """What a ResNet generator is made of (Zhu et al. 2017, appendix 7.2)."""
+
+    kind: Literal["resnet"] = "resnet"
+    """The network (`--generator.kind KIND --help` lists the options of another)."""
+    blocks: int | None = Field(None, ge=0)
+    """Residual blocks; by default the papers' 9 for 256 pixels and more, 6 below."""
+    channels: int = Field(64, ge=1)
+    """Channels of the stem; four times as many in the residual blocks."""
+    norm: Norm | None = None
+    """Normalisation after every convolution but the last; by default instance."""
+    dropout: float = Field(0.0, ge=0, lt=1)
+    """Dropout inside the residual blocks."""
+    downsampling: Downsampling = "stride"
+    """stride: strided convolutions, as in the paper; blur: anti-aliased (stride 1, then blur-pooling), as in CUT."""
+    upsampling: Upsampling = "transpose"
+    """transpose: 3×3 transposed convolutions, as in the paper; resize: nearest-neighbour and a 3×3 convolution, no checkerboard; blur: anti-aliased, as in CUT."""
+
+    attention: bool = False
+    """Self-attention after the residual blocks, at a quarter of the resolution (Zhang et al. 2019)."""
+    padding: Annotated[Padding, Suppress] = "reflect"
+    """Of the residual blocks; others' networks may have another."""
+    bias: Annotated[bool | None, Suppress] = None
+    """Whether convolutions before norms have biases, as in weights that others trained; by default only where the norm doesn't cancel them."""
+
+    def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> Self:
+        """Fills in what was left to the data: channels, blocks; and `norm`, the method's, if none was chosen.
+
+        Raises:
+            UsageError: if images of `size` pixels don't fit.
+        """
+        if size % 4 or size < ResNet.min_size:
+            raise UsageError(f"--size {size}: a ResNet needs a multiple of 4, at least 8; use {max(8, size // 4 * 4)}.")
+        filled = {
+            "in_channels": self.in_channels or in_channels,
+            "out_channels": self.out_channels or out_channels,
+            "blocks": (9 if size >= 256 else 6) if self.blocks is None else self.blocks,
+            "norm": self.norm or norm or "instance",
+        }
+        return self.model_copy(update=filled)
+
+
+class ResidualBlock(Block):
+    """x + conv(relu(conv(x))), 3×3 with padding and norms; no activation after the sum."""
+
+    def __init__(
+        self, channels: int, norm: Norm, dropout: float = 0.0, bias: bool = False, padding: Padding = "reflect"
+    ) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            padding_layer(padding, 1),
+            nn.Conv2d(channels, channels, 3, bias=bias),
+            norm_layer(norm, channels),
+            nn.ReLU(),
+            *([nn.Dropout(dropout)] if dropout else []),
+            padding_layer(padding, 1),
+            nn.Conv2d(channels, channels, 3, bias=bias),
+            norm_layer(norm, channels),
+        )
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → the same shape; H and W of at least 2."""
+        return x + self.layers(x)
+
+
+class ResNet(nn.Module):
+    """Maps (B, in_channels, H, W) to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of 4 and at least 8.
+
+    Args:
+        config: with everything filled in (`ResNetConfig.resolve`).
+    """
+
+    size_multiple = 4
+    min_size = 8  # reflection padding by 1 needs 2 pixels at a quarter of the size
+
+    def __init__(self, config: ResNetConfig) -> None:
+        super().__init__()
+        assert config.in_channels and config.out_channels and config.norm and config.blocks is not None
+        width, norm = config.channels, config.norm
+        bias = has_bias(norm, config.bias)
+        self.stem = nn.Sequential(
+            ReflectionPad(3),
+            nn.Conv2d(config.in_channels, width, 7, bias=bias),
+            norm_layer(norm, width),
+            nn.ReLU(),
+        )
+        blur = config.downsampling == "blur"
+        self.down = nn.Sequential(
+            *(
+                nn.Sequential(
+                    nn.Conv2d(c, 2 * c, 3, 1 if blur else 2, 1, bias=bias),
+                    norm_layer(norm, 2 * c),
+                    nn.ReLU(),
+                    *([BlurPool()] if blur else []),
+                )
+                for c in (width, 2 * width)
+            )
+        )
+        how = (norm, config.dropout, bias, config.padding)
+        self.blocks = nn.Sequential(*(ResidualBlock(4 * width, *how) for _ in range(config.blocks)))
+        self.attention = SelfAttention(4 * width) if config.attention else nn.Identity()
+        self.up = nn.Sequential(
+            *(
+                nn.Sequential(
+                    *build_upsampling_layers(c, c // 2, bias, config.upsampling), norm_layer(norm, c // 2), nn.ReLU()
+                )
+                for c in (4 * width, 2 * width)
+            )
+        )
+        self.head = nn.Sequential(ReflectionPad(3), nn.Conv2d(width, config.out_channels, 7), nn.Tanh())
+
+    def forward(self, source: Tensor, at: Sequence[Tensor] | None = None, decode: bool = True) -> Any:
+        """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1].
+
+        Args:
+            source: the images.
+            at: for each of `depths` the positions (P,), row by row, at which to look into the encoder.
+            decode: whether the image is wanted; without, only the encoder runs.
+
+        Returns:
+            The image; with `at`: the image, or None, and for each depth the features (B, P, channels).
+        """
+        if at is None:
+            return self.head(self.up(self.attention(self.blocks(self.down(self.stem(source))))))
+        seen = [source]
+        x = self.stem(source)
+        for down in self.down:
+            convolution, *rest = cast(nn.Sequential, down)
+            x = convolution(x)
+            seen.append(x)
+            for layer in rest:
+                x = layer(x)
+        for number, block in enumerate(self.blocks):
+            if not decode and len(seen) == len(at):
+                break
+            x = block(x)
+            seen += [x] if number in CUT_BLOCKS else []
+        features = [
+            each.flatten(2).index_select(2, places).transpose(1, 2) for each, places in zip(seen, at, strict=True)
+        ]
+        return (self.head(self.up(self.attention(x))) if decode else None), features
+
+
+def encoder_depths(config: ResNetConfig) -> list[tuple[int, int]]:
+    """Where CUT looks into the encoder: (channels, pixels a side per position), from the surface down.
+
+    They are the input, the outputs of both downsampling convolutions, and of the first and fifth residual block (Park et
+    al. 2020, §4 and appendix C.1).
+
+    Raises:
+        UsageError: if there are fewer residual blocks.
+    """
+    assert config.in_channels and config.blocks is not None
+    if config.blocks <= max(CUT_BLOCKS):
+        raise UsageError(
+            f"--generator.blocks {config.blocks}: cut and fastcut compare patches at the first and fifth residual block, so "
+            f"at least {max(CUT_BLOCKS) + 1} are needed."
+        )
+    width, coarse = config.channels, 2 if config.downsampling == "stride" else 1  # blurring comes after the convolution
+    return [(config.in_channels, 1), (2 * width, coarse), (4 * width, 2 * coarse), (4 * width, 4), (4 * width, 4)]
+
+
+def build_upsampling_layers(in_channels: int, out_channels: int, bias: bool, upsampling: Upsampling) -> list[nn.Module]:
+    """Layers that double the resolution."""
+    if upsampling == "resize":
+        return [ResizeConv(in_channels, out_channels, bias)]
+    if upsampling == "blur":
+        return [BlurUpsample(), nn.Conv2d(in_channels, out_channels, 3, 1, 1, bias=bias)]
+    return [nn.ConvTranspose2d(in_channels, out_channels, 3, 2, 1, output_padding=1, bias=bias)]

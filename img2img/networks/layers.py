@@ -1,0 +1,229 @@
+"""The pieces that several networks are made of: normalisation, padding, upsampling, attention."""
+
+from collections.abc import Iterable
+from typing import Any, Literal, cast
+
+import torch
+import torch.nn.functional as F
+from kornia.filters.kernels import get_pascal_kernel_2d
+from torch import Tensor, nn
+from torch.distributed import all_reduce, get_world_size, is_initialized
+from torch.nn.grad import conv2d_input
+
+Norm = Literal["batch", "instance", "group", "none"]
+Downsampling = Literal["stride", "blur"]
+Upsampling = Literal["transpose", "resize", "blur"]
+Padding = Literal["reflect", "replicate", "zero"]
+
+
+class Block(nn.Module):
+    """A part of a network of which gradient checkpointing holds only what goes in and comes out."""
+
+
+class InstanceNorm(nn.Module):
+    """Instance normalisation without parameters or running statistics (Ulyanov et al. 2016, eq. 4).
+
+    On a CPU it is computed as group norm with one group per channel: the same mathematics, and much faster than the stock
+    instance norm there (but for the gradient of channels-last tensors, which `memory_format` therefore avoids).
+
+    Args:
+        epsilon: added to the variance.
+    """
+
+    def __init__(self, epsilon: float = 1e-5) -> None:
+        super().__init__()
+        self.eps = epsilon
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → the same shape, each channel of each image with mean 0 and variance 1."""
+        if x.shape[2:].numel() == 1:  # stock norms refuse a single pixel, whose normalised value is 0
+            return x * 0
+        if x.device.type == "cpu":
+            return F.group_norm(x, x.shape[1], eps=self.eps)
+        return F.instance_norm(x, eps=self.eps)
+
+
+class SyncBatchNorm(nn.BatchNorm2d):
+    """Batch normalisation by the statistics of all processes' batches, of equal size; on any device, unlike PyTorch's own."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → the same shape."""
+        alone = not is_initialized() or get_world_size() == 1
+        if (
+            alone or not self.training or not torch.is_grad_enabled()
+        ):  # at test time, each process has images of its own
+            return super().forward(x)
+        with torch.autocast(x.device.type, enabled=False):
+            values = x.float()
+            mean = _MeanOverProcesses.apply(values.mean((0, 2, 3)))
+            centred = values - mean[:, None, None]
+            variance = _MeanOverProcesses.apply(centred.square().mean((0, 2, 3)))
+            if (
+                self.track_running_stats
+                and self.running_mean is not None
+                and self.running_var is not None
+                and self.momentum is not None
+            ):
+                count = values.numel() // len(mean) * get_world_size()
+                with torch.no_grad():
+                    if self.num_batches_tracked is not None:
+                        self.num_batches_tracked.add_(1)
+                    self.running_mean.lerp_(mean, self.momentum)
+                    self.running_var.lerp_(variance * (count / max(1, count - 1)), self.momentum)
+            done = centred * torch.rsqrt(variance + self.eps)[:, None, None]
+            if self.weight is not None:
+                done = done * self.weight[:, None, None] + self.bias[:, None, None]
+            return done.to(x.dtype)
+
+
+class _MeanOverProcesses(torch.autograd.Function):
+    """The mean over all processes; gradients are those of the sum of all processes' losses."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        return _average_over_processes(x)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
+        return _average_over_processes(gradients[0])
+
+
+def _average_over_processes(x: Tensor) -> Tensor:
+    total = x.clone(memory_format=torch.contiguous_format)
+    all_reduce(total)
+    return total / get_world_size()
+
+
+def norm_layer(norm: Norm, channels: int) -> nn.Module:
+    """A normalisation layer for (B, channels, H, W); ``group`` uses the most groups up to 32 that divide the channels."""
+    if norm == "batch":
+        return nn.BatchNorm2d(channels)
+    if norm == "instance":
+        return InstanceNorm()
+    if norm == "group":
+        return nn.GroupNorm(max(g for g in range(1, 33) if channels % g == 0), channels)
+    return nn.Identity()
+
+
+def has_bias(norm: Norm, chosen: bool | None = None) -> bool:
+    """Whether a convolution before this norm has a bias: `chosen`, else not if the norm, which subtracts the channel's mean, would cancel it."""
+    return norm in ("group", "none") if chosen is None else chosen
+
+
+def choose_memory_format(networks: Iterable[nn.Module], device: torch.device, precision: str) -> torch.memory_format:
+    """The memory format in which these networks train faster: channels-last in bf16 and fp16, unless there is instance norm.
+
+    Measured on a CPU: the gradient of instance norm is up to 20 times slower on channels-last tensors, and in fp32 so
+    are, slightly, the convolutions.
+    """
+    has_instance_norm = any(isinstance(layer, InstanceNorm) for network in networks for layer in network.modules())
+    if precision == "no" or device.type == "mps" or has_instance_norm:
+        return torch.contiguous_format
+    return torch.channels_last
+
+
+class ReflectionPad(nn.Module):
+    """Reflection padding that stays in bf16 under autocast, which for PyTorch's own on a CPU takes fp32: half the memory.
+
+    Args:
+        pixels: added on each of the four sides.
+    """
+
+    def __init__(self, pixels: int) -> None:
+        super().__init__()
+        self.pixels = pixels
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, H + 2 pixels, W + 2 pixels); H and W larger than pixels."""
+        with torch.autocast(x.device.type, enabled=False):
+            return F.pad(x, (self.pixels,) * 4, "reflect")
+
+
+def padding_layer(padding: Padding, pixels: int) -> nn.Module:
+    """A layer that adds so many pixels on each of the four sides."""
+    if padding == "reflect":
+        return ReflectionPad(pixels)
+    return nn.ReplicationPad2d(pixels) if padding == "replicate" else nn.ZeroPad2d(pixels)
+
+
+class ResizeConv(nn.Sequential):
+    """Doubling by nearest-neighbour resizing and a 3×3 convolution: no checkerboard (Odena et al. 2016)."""
+
+    def __init__(self, in_channels: int, out_channels: int, bias: bool) -> None:
+        super().__init__()
+        self.add_module("0", nn.Upsample(scale_factor=2, mode="nearest"))
+        self.add_module("padding", ReflectionPad(1))
+        self.add_module("1", nn.Conv2d(in_channels, out_channels, 3, bias=bias))
+
+
+class BlurPool(nn.Module):
+    """Halves the resolution without aliasing: the binomial filter [1 2 1]² and every second pixel (Zhang 2019, §3.2)."""
+
+    kernel: Tensor
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("kernel", get_pascal_kernel_2d(3)[None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, ceil(H / 2), ceil(W / 2)); H and W of at least 2."""
+        return self.blur(ReflectionPad(1)(x))
+
+    def blur(self, padded: Tensor) -> Tensor:
+        """Of an image that is padded by 1 already: (B, C, H, W) → (B, C, (H - 1) // 2, (W - 1) // 2)."""
+        with torch.autocast(padded.device.type, enabled=False):
+            return cast(Tensor, _Blur.apply(padded, self.kernel))
+
+
+class _Blur(torch.autograd.Function):
+    """The convolution of `BlurPool`, which is linear and has no weights: unlike the stock one it holds nothing for its gradient."""
+
+    @staticmethod
+    def forward(ctx: Any, padded: Tensor, kernel: Tensor) -> Tensor:
+        # on a CPU in fp32: there a depthwise convolution is three times slower in bf16
+        ctx.computed_in = torch.float32 if padded.device.type == "cpu" else padded.dtype
+        ctx.shape = padded.shape
+        ctx.save_for_backward(kernel)
+        weight = kernel.to(ctx.computed_in).expand(padded.shape[1], 1, -1, -1)
+        return F.conv2d(padded.to(ctx.computed_in), weight, stride=2, groups=padded.shape[1]).to(padded.dtype)
+
+    @staticmethod
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        (gradient,), (kernel,), channels = gradients, ctx.saved_tensors, ctx.shape[1]
+        weight = kernel.to(ctx.computed_in).expand(channels, 1, -1, -1)
+        found = conv2d_input(ctx.shape, weight, gradient.to(ctx.computed_in), stride=2, groups=channels)
+        return found.to(gradient.dtype), None
+
+
+class BlurUpsample(nn.Upsample):
+    """Doubles the resolution without aliasing: the binomial filter [1 3 3 1]², which is bilinear interpolation."""
+
+    def __init__(self) -> None:
+        super().__init__(scale_factor=2, mode="bilinear", align_corners=False)
+
+
+class SelfAttention(nn.Module):
+    """y = γ·v(Σᵢ βⱼᵢ h(xᵢ)) + x, where β is the softmax of f(xᵢ)ᵀg(xⱼ) over i (Zhang et al. 2019, eq. 1–3).
+
+    f, g and h have an eighth of the channels, v all of them. γ begins at 0, so that a fresh one changes nothing. Its cost
+    grows with the square of the number of pixels; the matrix β itself is not held, but for gradient penalties.
+
+    Args:
+        channels: of the input.
+    """
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        inner = max(1, channels // 8)
+        self.key, self.query, self.value = (nn.Conv2d(channels, inner, 1) for _ in range(3))  # f, g, h
+        self.out = nn.Conv2d(inner, channels, 1)  # v
+        self.gamma = nn.Parameter(torch.zeros(1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → the same shape."""
+        query, key, value = (
+            layer(x).flatten(2).transpose(1, 2).contiguous() for layer in (self.query, self.key, self.value)
+        )  # (B, H·W, C')
+        seen = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
+        seen = seen.transpose(1, 2).reshape(len(x), -1, *x.shape[2:])
+        return x + self.gamma * self.out(seen)

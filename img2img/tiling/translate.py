@@ -1,0 +1,133 @@
+"""A network on images of any size: padded to what it takes, at once if they fit, else in strips, else in tiles."""
+
+import warnings
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from img2img.core.device import free_memory, release_memory
+from img2img.networks import GeneratorConfig
+from img2img.tiling.rows import NotInStripsError
+from img2img.tiling.strips import Budget, run_in_strips
+
+STRIP = 512  # at most so many pixels squared in a strip
+STORED_IN_MEMORY = 5 * 10**8  # bytes of an image's intermediate results in RAM; more are in a file
+
+
+class BlendedWarning(UserWarning):
+    """An image was computed in tiles that don't know each other."""
+
+
+@torch.no_grad()
+def translate(
+    generator: nn.Module, source: Tensor, tile: int | None, memory_format: torch.memory_format, config: GeneratorConfig
+) -> Tensor:
+    """(B, C, H, W) → (B, C', H, W), float32: pads by reflection to a size that the network takes, and crops its output back.
+
+    Args:
+        generator: has `size_multiple` and `min_size`.
+        source: in [-1, 1], on any device.
+        tile: as of `Translator.__call__`.
+        memory_format: of the network's input.
+        config: of the generator, by which the memory that it needs is guessed.
+    """
+    height, width = source.shape[-2:]
+    wanted = [round_up_size(generator, side) for side in (height, width)]
+    padded = pad_to(source, *wanted)
+    if fits(generator, config, wanted[0], wanted[1], tile, len(source)):
+        weight = next(generator.parameters())
+        done = generator(padded.to(weight.device, weight.dtype, memory_format=memory_format))
+    else:
+        done = concatenate(
+            [
+                _translate_large(generator, image, min(tile or STRIP, STRIP), config.channels)
+                for image in padded.split(1)
+            ]
+        )
+        release_memory()
+    return done[..., :height, :width].float()
+
+
+def concatenate(parts: Sequence[Tensor]) -> Tensor:
+    """A batch of batches, without a copy if there is one: it may be large."""
+    return parts[0] if len(parts) == 1 else torch.cat(list(parts))
+
+
+def fits(
+    generator: nn.Module, config: GeneratorConfig, height: int, width: int, tile: int | None = None, batch: int = 1
+) -> bool:
+    """Whether images of this size are computed at once; `tile` as of `Translator.__call__`."""
+    if getattr(generator, "only_whole", False):
+        return True
+    pixels = height * width
+    if tile is not None:
+        return tile == 0 or pixels <= tile**2
+    needed = config.bytes_per_pixel * pixels * batch
+    return pixels <= STRIP**2 or needed < free_memory(next(generator.parameters()).device) // 2
+
+
+def round_up_size(generator: nn.Module, side: int) -> int:
+    """The next height or width that a network takes."""
+    limits: Any = generator
+    return max(limits.min_size, -(-side // limits.size_multiple) * limits.size_multiple)
+
+
+def _translate_large(generator: nn.Module, image: Tensor, side: int, channels: int) -> Tensor:
+    try:
+        return run_in_strips(generator, image, Budget(side**2 * channels, STORED_IN_MEMORY))
+    except NotInStripsError as error:
+        warnings.warn(
+            f"Large images are computed in overlapping tiles of {side} pixels, which are blended into each other: {error}",
+            BlendedWarning,
+            stacklevel=4,
+        )
+        return blend_tiles(generator, image, round_up_size(generator, side))
+
+
+def blend_tiles(generator: nn.Module, image: Tensor, side: int) -> Tensor:
+    """Overlapping tiles, each computed alone, averaged by weights that fall towards their edges.
+
+    Args:
+        generator: gives as many pixels as it gets.
+        image: (1, C, H, W), of a size that the network takes.
+        side: of a tile, of a size that the network takes; a quarter of it overlaps.
+    """
+    weight = next(generator.parameters())
+    tall, wide = (min(side, length) for length in image.shape[-2:])
+    total: Tensor | None = None
+    for top in _starts(image.shape[-2], tall):
+        for left in _starts(image.shape[-1], wide):
+            part = image[..., top : top + tall, left : left + wide].to(weight.device, weight.dtype)
+            done = generator(part).float().cpu()
+            if total is None:
+                total = torch.zeros(1, done.shape[1] + 1, *image.shape[-2:])
+            window = _window(tall)[:, None] * _window(wide)
+            total[:, :-1, top : top + tall, left : left + wide] += done * window
+            total[:, -1:, top : top + tall, left : left + wide] += window
+    assert total is not None
+    return total[:, :-1] / total[:, -1:]
+
+
+def _starts(length: int, side: int) -> list[int]:
+    """Where tiles begin: the last ends with the image, and each overlaps the one before by a quarter or more."""
+    steps = -(-(length - side) // max(1, side * 3 // 4))
+    return [round(step * (length - side) / steps) for step in range(steps + 1)] if steps else [0]
+
+
+def _window(side: int) -> Tensor:
+    """Weights in (0, 1]: 1 in the middle, falling over a quarter of the tile at both ends."""
+    place = torch.arange(side) + 0.5
+    return (torch.minimum(place, side - place) / max(1, side // 4)).clamp(max=1)
+
+
+def pad_to(images: Tensor, height: int, width: int) -> Tensor:
+    """Pads (B, C, h, w) at the bottom and right to (B, C, height, width) by reflection, however small the images are."""
+    while images.shape[-2] < height or images.shape[-1] < width:
+        h, w = images.shape[-2:]
+        down, right = min(height - h, max(h - 1, 1)), min(width - w, max(w - 1, 1))  # reflection has one pixel less
+        images = F.pad(images, (0, right, 0, 0), "reflect" if w > 1 else "replicate")
+        images = F.pad(images, (0, 0, 0, down), "reflect" if h > 1 else "replicate")
+    return images

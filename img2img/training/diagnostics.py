@@ -1,0 +1,219 @@
+"""Diagnoses a run: who has won, mode collapse, copies of the input, in a sentence each; NaN and infinity stop the run."""
+
+from collections import deque
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from img2img.core.errors import UserError
+from img2img.methods.base import Translations
+
+REMEDY = "What was saved before stays; resume with a lower learning rate (--lr) or --mixed-precision no."
+
+PATIENCE = 200  # updates for which something must hold before it is said
+ALWAYS_RIGHT = 0.97  # the discriminator's accuracy
+NEVER_RIGHT = 0.52
+ONCE_RIGHT = 0.6  # a discriminator that never was has only not begun
+FADED = 0.1  # of the largest gradient that the generator ever got over PATIENCE updates
+REMEMBERED = 32  # translations that are compared with each other
+ENOUGH = 16
+THUMBNAIL = 8  # pixels a side
+COLLAPSED = (
+    0.1  # the outputs' mean distance from each other, of that of the inputs, or of the targets if they vary less
+)
+COPIED = 0.01  # mean difference between output and input, of values in [0, 1]
+COPIED_OF_TRUTH = 0.25  # the same, of the difference between target and input
+
+
+class DivergedError(UserError):
+    """A loss or a weight is NaN or infinite."""
+
+
+@dataclass
+class _History:
+    """What was seen of one translator lately."""
+
+    history: deque[tuple[int, float, float]] = field(default_factory=deque)
+    """(update, the discriminator's accuracy, the gradient it gave the generator)."""
+    strongest: float = 0.0
+    """The largest mean gradient over PATIENCE updates."""
+    most_right: float = 0.0
+    """The discriminator's largest mean accuracy over PATIENCE updates."""
+    thumbnails: deque[tuple[Tensor, Tensor, Tensor]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    """Sources, translations, targets."""
+    changes: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    """How far translations were from their sources, and targets."""
+    said: set[str] = field(default_factory=set)
+    """What holds, and was said."""
+
+
+class Diagnostics:
+    """Takes in what a run logs, and gives a sentence when something has gone wrong; never touches the training."""
+
+    def __init__(self) -> None:
+        self.watched: dict[str, _History] = {}
+
+    def state_dict(self) -> dict[str, dict[str, Any]]:
+        """All that was seen, in types that load without a pickle."""
+        return {
+            direction: {
+                "strongest": w.strongest,
+                "most_right": w.most_right,
+                "said": sorted(w.said),
+                "history": list(w.history),
+                "thumbnails": list(w.thumbnails),
+                "changes": list(w.changes),
+            }
+            for direction, w in self.watched.items()
+        }
+
+    def load_state_dict(self, state: Mapping[str, dict[str, Any]]) -> None:
+        """Undoes `state_dict`."""
+        self.watched = {}
+        for direction, saved in state.items():
+            watched = self.watched[direction] = _History(said=set(saved["said"]))
+            watched.strongest, watched.most_right = saved["strongest"], saved["most_right"]
+            for name in ("history", "thumbnails", "changes"):
+                getattr(watched, name).extend(saved[name])
+
+    def observe(
+        self, update: int, means: Mapping[str, float], translations: Translations
+    ) -> tuple[list[str], dict[str, float]]:
+        """Looks at one line of the log.
+
+        Args:
+            update: optimizer updates done.
+            means: losses and metrics since the last line, by name.
+            translations: the last batch's sources, translations and targets (B, C, H, W) in [-1, 1].
+
+        Returns:
+            What has begun to be wrong since the last call, a sentence each; and, once enough translations were seen,
+            ``variety`` (the outputs' mean distance from each other, divided by that of the inputs or, if it is less, of the
+            targets) and ``change`` (the mean
+            difference between output and input, of values in [0, 1]) for the log.
+        """
+        sentences: list[str] = []
+        numbers: dict[str, float] = {}
+        for direction, (source, fake, target) in translations.items():
+            noise = source is target  # nothing that outputs could be tied to
+            watched = self.watched.setdefault(direction, _History())
+            found = self._check_balance(watched, update, direction, means, noise)
+            _remember(watched, source, fake, target)
+            if len(watched.thumbnails) >= ENOUGH:
+                suffix = f"_{direction}" if direction else ""
+                variety, change = _variety(watched), _mean(change for change, _ in watched.changes)
+                numbers[f"diagnostics/variety{suffix}"] = variety
+                copied = min(COPIED, COPIED_OF_TRUTH * _mean(truth for _, truth in watched.changes))
+                found |= (
+                    _check_outputs(variety, change, copied, noise) if update >= PATIENCE or not noise else {}
+                )  # first all are gray
+                if len(watched.changes) >= ENOUGH:
+                    numbers[f"diagnostics/change{suffix}"] = change
+            where = f" ({direction})" if direction else ""
+            sentences += [
+                f"by update {update}{where}, {text}" for name, text in found.items() if name not in watched.said
+            ]
+            watched.said = set(found)
+        return sentences, numbers
+
+    def _check_balance(
+        self, watched: _History, update: int, direction: str, means: Mapping[str, float], noise: bool
+    ) -> dict[str, str]:
+        target = direction.partition("to")[2]  # the side whose discriminator judges
+        accuracy = means.get(f"D/{f'{target}_' if target else ''}accuracy")
+        gradient = means.get(f"G/{f'{direction}_' if direction else ''}gradient")
+        if accuracy is None or gradient is None:
+            return {}
+        history = watched.history
+        history.append((update, accuracy, gradient))
+        if update - history[0][0] < PATIENCE:
+            return {}
+        while len(history) > 1 and update - history[1][0] >= PATIENCE:
+            history.popleft()
+        faint, right = _mean(g for _, _, g in history), _mean(a for _, a, _ in history)
+        watched.strongest, watched.most_right = max(watched.strongest, faint), max(watched.most_right, right)
+        if min(a for _, a, _ in history) > ALWAYS_RIGHT and faint < FADED * watched.strongest:
+            return {
+                "discriminator": f"the discriminator has won: it is right on {right:.0%} of what it sees, and the gradient that "
+                f"it gives the generator has faded to {faint / watched.strongest:.0%} of what it was. Try --augment colour "
+                f"translation cutout, --r1 1{'' if noise else ' (with --discriminator.norm instance)'}, fewer --discriminator.channels, or --adversarial "
+                "lsgan or hinge."
+            }
+        if right < NEVER_RIGHT and watched.most_right > ONCE_RIGHT:
+            return {
+                "generator": f"the generator has won: the discriminator, once right on {watched.most_right:.0%}, is right on {right:.0%} of what it sees, as by tossing a "
+                f"coin, and teaches nothing. Try more --discriminator.channels{'' if noise else ' or --discriminator.layers'}, or a weaker "
+                "regularisation of it."
+            }
+        return {}
+
+
+def _remember(watched: _History, source: Tensor, fake: Tensor, target: Tensor) -> None:
+    small = [F.adaptive_avg_pool2d(each.detach().float(), THUMBNAIL).cpu() for each in (source, fake, target)]
+    watched.thumbnails.extend(zip(*small, strict=True))
+    if source.shape == fake.shape and source is not target:
+        changes = [(source.float() - other.float()).abs().mean().item() / 2 for other in (fake, target)]
+        watched.changes.append((changes[0], changes[1]))
+
+
+def _variety(watched: _History) -> float:
+    distances: list[float] = []
+    for side in zip(*watched.thumbnails, strict=True):
+        flat = torch.stack(side).flatten(1)
+        distances.append(torch.pdist(flat, p=1).mean().item() / flat.shape[1])
+    expected = min(distances[0], distances[2])
+    return distances[1] / expected if expected > 1e-3 else 1.0
+
+
+def _check_outputs(variety: float, change: float, copied: float, noise: bool) -> dict[str, str]:
+    found = {}
+    if variety < COLLAPSED:
+        others, tie = "the inputs or the targets do", "a larger weight of what ties the output to the input"
+        if noise:
+            others, tie = "the real images do", "--adversarial wasserstein --gradient-penalty 10"
+        found["collapse"] = (
+            f"the outputs hardly vary: they differ from each other {variety:.0%} as much as {others} "
+            f"(mode collapse). Try a lower --lr, --r1 1, or {tie}."
+        )
+    if change < copied:
+        found["copy"] = (
+            f"the output copies the input: they differ by {change:.1%} on average. Train longer, or try a smaller weight of "
+            "what ties the output to the input, or a larger --adversarial-weight."
+        )
+    return found
+
+
+def _mean(values: Iterable[float]) -> float:
+    found = list(values)
+    return sum(found) / len(found) if found else float("inf")
+
+
+def assert_finite(losses: dict[str, Tensor], update: int) -> None:
+    """Raises a sentence if a loss, or a sum or mean of losses, is NaN or infinite.
+
+    Raises:
+        DivergedError: naming the first such loss.
+    """
+    for name, value in losses.items():
+        if not torch.isfinite(value).item():
+            raise DivergedError(
+                f"the loss {name} became {value.item()} by update {update}, so training was stopped. {REMEDY}"
+            )
+
+
+def assert_finite_weights(networks: Iterable[tuple[str, nn.Module]], update: int) -> None:
+    """Raises a sentence if a network has a weight that is NaN or infinite: such a state must not become a checkpoint.
+
+    Raises:
+        DivergedError: naming the first such network.
+    """
+    for name, network in networks:
+        norms = torch._foreach_norm([p.detach() for p in network.parameters()])
+        if not torch.isfinite(torch.stack([norm.float() for norm in norms])).all().item():
+            raise DivergedError(
+                f"the {name} has weights that are NaN or infinite by update {update}, so training was stopped. {REMEDY}"
+            )

@@ -1,0 +1,31 @@
+"""Tiny translators with drawn weights."""
+
+from typing import Any
+
+import torch
+from torch import nn
+
+from img2img.models import Training, Translator, TranslatorConfig
+from img2img.networks import ResNetConfig, build_generator, initialise
+from img2img.networks.generators.unet import UNetConfig
+
+CONFIGS = [
+    UNetConfig(channels=4, depth=3),
+    UNetConfig(channels=4, depth=2, upsampling="resize"),
+    UNetConfig(channels=4, depth=2, upsampling="blur", norm="instance"),
+    ResNetConfig(channels=4, blocks=2, norm="batch", dropout=0.5),
+    ResNetConfig(channels=4, blocks=2, downsampling="blur", upsampling="blur"),
+]
+
+
+def make(config: Any) -> Translator:
+    torch.manual_seed(0)
+    resolved = config.resolve(3, 3, 32)
+    network = initialise(build_generator(resolved), "xavier", 1.0).eval()
+    for layer in network.modules():
+        if isinstance(layer, nn.BatchNorm2d):
+            assert layer.running_mean is not None and layer.running_var is not None
+            layer.running_mean.normal_()
+            layer.running_var.uniform_(0.5, 2)
+    about = TranslatorConfig(method="test", generator=resolved, size=32, training=Training(img2img="0"))
+    return Translator(about, network)

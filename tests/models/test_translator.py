@@ -1,0 +1,317 @@
+import json
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.data import picture
+from PIL import Image
+
+import img2img
+from img2img.core.errors import UsageError, UserError
+from img2img.images import ImageError, composite_over_white
+from img2img.models import BlendedWarning, Training, Translator, TranslatorConfig, pad_to
+from img2img.networks import build_generator, initialise
+from img2img.networks.generators.resnet import ResNetConfig
+from img2img.networks.generators.unet import UNetConfig
+
+
+def make(kind: str = "unet", in_channels: int = 3, out_channels: int = 3, **settings: Any) -> Translator:
+    torch.manual_seed(0)
+    base: Any = UNetConfig(channels=4, depth=3, **settings) if kind == "unet" else ResNetConfig(channels=4, blocks=1)
+    config = base.resolve(in_channels, out_channels, 16)
+    about = TranslatorConfig(method="pix2pix", generator=config, size=16, training=Training(img2img="0"))
+    return Translator(about, initialise(build_generator(config), gain=0.2).eval())
+
+
+SIZES = [(1, 1), (17, 31), (257, 255), (1000, 300), (1, 50), (8, 8)]
+
+
+@pytest.mark.parametrize("kind", ["unet", "resnet"])
+@pytest.mark.parametrize("size", SIZES, ids=str)
+@pytest.mark.parametrize("mode", ["eval", "paper"])
+def test_the_output_has_the_inputs_size_and_kind(kind: str, size: tuple[int, int], mode: Any) -> None:
+    translator = make(kind)
+    for dtype in (np.uint8, np.uint16):
+        for channels in (1, 2, 3, 4):
+            image = picture(*size, channels, dtype=dtype)
+            done = translator(image, mode=mode)
+            assert done.shape == (*size, 4 if channels in (2, 4) else 3) and done.dtype == dtype
+    assert translator(torch.zeros(2, 3, *size), mode=mode).shape == (2, 3, *size)
+    assert translator(Image.new("RGB", size), mode=mode).size == size
+
+
+def test_pil_images_and_arrays_and_tensors_agree() -> None:
+    translator, image = make(), picture(16, 24)
+    array = translator(image)
+    assert np.array_equal(np.asarray(translator(Image.fromarray(image))), array)
+    tensor = torch.from_numpy(image.transpose(2, 0, 1) / 127.5 - 1).float()
+    by_tensor = (translator(tensor).numpy().transpose(1, 2, 0) + 1) * 127.5
+    assert np.abs(by_tensor - array).max() <= 0.51
+    with torch.no_grad():
+        assert torch.allclose(translator(tensor), translator.generator(tensor[None])[0], atol=1e-6)
+
+
+def test_alpha_is_carried_untouched_and_gray_becomes_colour() -> None:
+    translator, image = make(), picture(16, 16, 4)
+    done = translator(image)
+    assert np.array_equal(done[..., 3], image[..., 3])
+    assert np.array_equal(done[..., :3], translator(composite_over_white(image))), (
+        "the network sees what it saw in training"
+    )
+    gray = picture(16, 16, 1)
+    assert np.array_equal(translator(gray), translator(np.repeat(gray, 3, 2)))
+    assert np.array_equal(translator(gray[..., 0]), translator(gray))
+
+
+def test_pil_modes() -> None:
+    translator = make()
+    rgb = Image.fromarray(picture(16, 16))
+    modes = {"L": "RGB", "P": "RGB", "LA": "RGBA", "RGBA": "RGBA", "CMYK": "RGB", "1": "RGB"}
+    for mode, expected in modes.items():
+        assert translator(rgb.convert(mode)).mode == expected
+    gray = make(in_channels=1, out_channels=1)
+    assert gray(rgb).mode == "L"
+    assert gray(Image.fromarray(picture(8, 8, 1, dtype=np.uint16)[..., 0])).mode.startswith("I;16")
+
+
+def test_16_bits_are_kept_and_not_scaled_to_8() -> None:
+    translator = make(in_channels=1, out_channels=1)
+    ramp = np.linspace(0, 65535, 64 * 64).astype(np.uint16).reshape(64, 64)
+    done = translator(ramp)
+    assert done.shape == (64, 64) and done.dtype == np.uint16
+    assert len(np.unique(done)) > 256
+
+
+def test_channels_that_do_not_fit_are_refused() -> None:
+    translator = make(in_channels=2)
+    with pytest.raises(UsageError, match=r"\(B, 2, H, W\)"):
+        translator(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(UserError, match="5 channels"):
+        make()(picture(8, 8, 5))
+    with pytest.raises(UsageError, match="not str"):
+        make()("image.png")  # type: ignore[type-var]
+    with pytest.raises(UsageError, match="there are eval and paper"):
+        make()(picture(8, 8), mode="papper")  # type: ignore[arg-type]
+    with pytest.raises(ImageError, match="from 255 to 255"):
+        make()(np.full((4, 4, 3), 255.0))
+    assert translator(picture(8, 8, 2)).shape == (8, 8, 3)
+
+
+def test_modes_are_explicit_seeded_and_leave_no_trace() -> None:
+    translator, image = make(), torch.randn(1, 3, 16, 16)
+    before = {name: tensor.clone() for name, tensor in translator.generator.state_dict().items()}
+    plain = translator(image)
+    state = torch.get_rng_state()
+    paper = translator(image, mode="paper", seed=1)
+    assert torch.equal(torch.get_rng_state(), state)
+    assert torch.equal(paper, translator(image, mode="paper", seed=1))
+    assert not torch.equal(paper, translator(image, mode="paper", seed=2)), "dropout depends on the seed"
+    assert torch.equal(plain, translator(image)) and not torch.equal(plain, paper)
+    assert all(torch.equal(before[name], tensor) for name, tensor in translator.generator.state_dict().items())
+    assert not any(module.training for module in translator.generator.modules())
+    translator.generator.train()
+    translator(image)
+    assert all(module.training for module in translator.generator.modules())
+
+
+def test_paper_mode_uses_the_images_own_statistics_whatever_the_batch() -> None:
+    translator = make(dropout=0.0)
+    images = torch.randn(3, 3, 16, 16)
+    together = translator(images, mode="paper")
+    alone = torch.cat([translator(image[None], mode="paper") for image in images])
+    assert torch.allclose(together, alone, atol=1e-5)
+
+
+def test_a_saved_translator_is_the_same(tmp_path: Path) -> None:
+    translator, image = make("resnet"), picture(20, 30)
+    translator.save(tmp_path / "t")
+    assert sorted(file.name for file in (tmp_path / "t").iterdir()) == ["config.json", "generator.safetensors"]
+    again = img2img.load(tmp_path / "t")
+    assert again.config == translator.config
+    assert np.array_equal(again(image), translator(image))
+    translator.save(tmp_path / "t")
+    assert [path.name for path in tmp_path.iterdir()] == ["t"]
+
+
+def test_a_runs_folder_is_loaded_by_its_best_else_its_newest(trained: Path) -> None:
+    best = img2img.load(trained / "best").generator.state_dict()
+    assert all(torch.equal(best[name], tensor) for name, tensor in img2img.load(trained).generator.state_dict().items())
+
+
+def test_saving_over_something_else_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "letter.txt").write_text("dear")
+    (tmp_path / "config.json").write_text("{}")
+    with pytest.raises(UserError, match="other files"):
+        make().save(tmp_path)
+    with pytest.raises(UserError, match="is a file"):
+        make().save(tmp_path / "letter.txt")
+    assert (tmp_path / "letter.txt").read_text() == "dear"
+
+
+def test_half_precision_weights_are_loaded_as_fp32(tmp_path: Path) -> None:
+    from safetensors.torch import load_file, save_file
+
+    translator, image = make(), picture(8, 8)
+    translator.save(tmp_path / "t")
+    weights = tmp_path / "t" / "generator.safetensors"
+    assert weights.stat().st_mode & 0o044 == 0o044, "others may read it"
+    save_file({name: tensor.half() for name, tensor in load_file(weights).items()}, weights)
+    assert np.abs(img2img.load(tmp_path / "t")(image).astype(int) - translator(image)).max() <= 3
+
+
+def test_too_little_memory_is_a_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
+    translator = make()
+
+    def fail(*_: Any) -> Any:
+        raise RuntimeError("[enforce fail] DefaultCPUAllocator: can't allocate memory")
+
+    monkeypatch.setattr(translator.generator, "forward", fail)
+    with pytest.raises(ImageError, match="not enough memory"):
+        translator(picture(8, 8))
+
+
+def test_a_translator_that_is_being_replaced_is_still_found(tmp_path: Path) -> None:
+    make().save(tmp_path / "run" / "latest")
+    (tmp_path / "run" / "latest").rename(tmp_path / "run" / ".latest.older")
+    assert img2img.load(tmp_path / "run").config.size == 16
+    assert not (tmp_path / "run" / "latest").exists(), "a reader changes nothing"
+
+
+def broken(folder: Path, how: str) -> Path:
+    make().save(folder)
+    config, weights = folder / "config.json", folder / "generator.safetensors"
+    values = json.loads(config.read_text())
+    if how == "no weights":
+        weights.unlink()
+    elif how == "random weights":
+        weights.write_bytes(os_random(1000))
+    elif how == "cut weights":
+        weights.write_bytes(weights.read_bytes()[:-100])
+    elif how == "other architecture":
+        values["generator"]["channels"] = 8
+    elif how == "unknown key":
+        values["colour"] = "red"
+    elif how == "bad value":
+        values["mode"] = "fast"
+    if how == "no json":
+        config.write_text("{")
+    else:
+        config.write_text(json.dumps(values))
+    return folder
+
+
+def os_random(count: int) -> bytes:
+    return bytes(np.random.default_rng(0).integers(0, 256, count, dtype=np.uint8))
+
+
+@pytest.mark.parametrize(
+    "how", ["no weights", "random weights", "cut weights", "other architecture", "unknown key", "bad value", "no json"]
+)
+def test_damaged_translators_get_a_sentence_that_names_the_file(tmp_path: Path, how: str) -> None:
+    with pytest.raises(UsageError, match=r"config\.json|generator\.safetensors"):
+        img2img.load(broken(tmp_path / "t", how))
+
+
+def test_no_translator_at_all(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="no such folder"):
+        img2img.load(tmp_path / "none")
+    with pytest.raises(UsageError, match="no translator"):
+        img2img.load(tmp_path)
+
+
+@pytest.mark.parametrize("size", [(1, 1), (1, 3), (2, 2), (5, 9)])
+def test_padding_reflects_however_small_the_image(size: tuple[int, int]) -> None:
+    image = torch.arange(float(size[0] * size[1])).reshape(1, 1, *size)
+    padded = pad_to(image, 16, 24)
+    assert padded.shape == (1, 1, 16, 24)
+    assert torch.equal(padded[..., : size[0], : size[1]], image)
+    expected = np.pad(
+        image[0, 0].numpy(), ((0, 16 - size[0]), (0, 24 - size[1])), "reflect" if min(size) > 1 else "edge"
+    )
+    if min(size) > 1 or size == (1, 1):
+        assert np.array_equal(padded[0, 0].numpy(), expected)
+
+
+@pytest.mark.parametrize("mode", ["eval", "paper"])
+def test_a_large_image_is_computed_in_strips_with_the_same_result(mode: Any) -> None:
+    translator = make(dropout=0.0)
+    image = np.random.default_rng(0).integers(0, 256, (70, 45, 4), np.uint8)
+    whole, strips = (translator(image, mode=mode, tile=tile).astype(int) for tile in (0, 16))
+    assert abs(whole - strips).max() <= 1 and (whole != whole[0, 0]).any()
+    assert translator.fits(512, 512) and not translator.fits(10**6, 10**6)
+    assert translator.fits(16, 16, 16) and not translator.fits(17, 16, 16) and translator.fits(10**6, 10**6, 0)
+    batch = torch.randn(2, 3, 40, 40).tanh()
+    a, b = (translator(batch, mode=mode, tile=tile) for tile in (0, 16))
+    assert torch.allclose(a, b, atol=1e-4)
+
+
+@pytest.mark.parametrize("mode", ["eval", "paper"])
+@pytest.mark.parametrize("batch_size", [1, 3, 8])
+def test_images_in_memory_are_mapped_in_their_order(batch_size: int, mode: Any) -> None:
+    translator = make("unet")
+    arrays = [
+        picture(16, 24, seed=0),
+        picture(16, 24, 4, seed=1),
+        picture(9, 9, seed=2),
+        picture(16, 24, seed=3)[..., 0],
+    ]
+    images: list[Any] = [*arrays, Image.fromarray(picture(16, 24, seed=4)), torch.rand(3, 16, 24) * 2 - 1]
+    mapped = list(translator.map(iter(images), batch_size=batch_size, mode=mode, seed=3))
+    for done, image in zip(mapped, images, strict=True):
+        alone = translator(image, mode=mode, seed=3)
+        assert type(done) is type(image)
+        assert np.abs(np.asarray(done, np.float32) - np.asarray(alone, np.float32)).max() <= (
+            1 if image is not images[-1] else 1e-5
+        )
+
+
+def test_what_cannot_be_mapped_is_said() -> None:
+    translator = make()
+    with pytest.raises(UsageError, match="batch_size 0"):
+        next(translator.map([], batch_size=0))
+    with pytest.raises(UsageError, match=r"\(3, H, W\)"):
+        next(translator.map([torch.rand(1, 3, 16, 16)]))
+    with pytest.raises(UsageError, match="not str"):
+        next(translator.map(["a.png"]))  # type: ignore[type-var]
+
+
+class Global(torch.nn.Module):
+    """A network that strips can't compute: it adds the image's own mean, and blurs."""
+
+    size_multiple, min_size = 4, 8
+
+    def __init__(self, share: float) -> None:
+        super().__init__()
+        self.blur, self.share = torch.nn.Conv2d(3, 3, 5, padding=2), share
+
+    def forward(self, source: torch.Tensor) -> torch.Tensor:
+        return self.blur(source) + self.share * source.mean(dim=(2, 3), keepdim=True)
+
+
+def test_what_cannot_be_done_in_strips_is_blended_from_tiles_with_a_sentence() -> None:
+    translator = make()
+    translator.generator = Global(0.0)
+    image = torch.rand(1, 3, 203, 150) * 2 - 1
+    whole = translator(image, tile=0)
+    with pytest.warns(BlendedWarning, match="overlapping tiles of 64 pixels.*mean"):
+        tiled = translator(image, tile=64)
+    assert tiled.shape == whole.shape
+    inner = (whole - tiled).abs()
+    assert inner.mean() < 0.01, "only where a tile's border is near do they differ"
+    smooth = torch.linspace(-1, 1, 203).view(1, 1, -1, 1).expand(1, 3, -1, 150)
+    translator.generator = Global(1.0)
+    with pytest.warns(BlendedWarning):
+        tones = translator(smooth, tile=64)[0, 0, 3:-3, 75]
+    assert (tones.diff().abs() < 0.1).all(), "tones shift, as each tile has its own mean, but there are no seams"
+
+
+def test_arrays_of_floats(tmp_path: Path) -> None:
+    translator, image = make(), picture(16, 24)
+    done = translator((image / 255).astype(np.float32))
+    assert done.dtype == np.float32 and abs(done * 255 - translator(image)).max() < 0.51
+    with pytest.raises(UsageError, match="not int64"):
+        translator(image.astype(np.int64))
+    with pytest.raises(UsageError, match="tile -1"):
+        translator(image, tile=-1)
