@@ -24,7 +24,7 @@ def push(arguments: list[str]) -> int:
         """Shares a model on the Hugging Face Hub, or in a folder, with a card that says what it is. Log in before: hf auth login.
 
         Args:
-            model: A translator's, a sampler's or a run's folder; of a run the newest sample picture goes along.
+            model: The folder of a run or of a model; of a run, the latest sample picture goes along.
             to: USER/NAME on the Hub; or a folder, if it begins with . or /.
             licence: Of the weights, as the Hub names licences, such as mit or cc-by-4.0; else the card says that it is not stated.
             private: On the Hub: only you can see it.

@@ -27,7 +27,7 @@ def sample(arguments: list[str]) -> int:
         """Makes images from noise with what gan or infogan trained. The same seed gives the same image in every run.
 
         Args:
-            model: A sampler's or a run's folder.
+            model: The folder of a run of gan or infogan, or of its model.
             output: The folder for the images: seed0000.png, seed0001.png …, and sheet.png with all of them (up to 100).
             count: How many images; with --sweep how many rows.
             seed: Of the first image; the next ones have the next seeds.
@@ -48,11 +48,11 @@ def sample(arguments: list[str]) -> int:
         from img2img.models import NoiseGenerator
 
         tune_allocator()
-        sampler = NoiseGenerator.load(resolve_model(model), device)
+        generator = NoiseGenerator.load(resolve_model(model), device)
         with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
             task = bar.add_task("sampling", total=count if interpolate is None and sweep is None else None)
             files = room.sample(
-                sampler, output, count=count, seed=seed, labels=label, truncation=truncation, interpolate=interpolate, how=how,
+                generator, output, count=count, seed=seed, labels=label, truncation=truncation, interpolate=interpolate, how=how,
                 sweep=sweep, steps=steps, overwrite=overwrite, advance=lambda images: bar.advance(task, images),
             )  # fmt: skip
         print(f"{len(files)} files in {output}; {files[-1]} shows them.")

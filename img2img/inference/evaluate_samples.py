@@ -32,7 +32,7 @@ AT_ONCE = 64
 
 
 def evaluate_samples(
-    sampler: NoiseGenerator | Path | str,
+    generator: NoiseGenerator | Path | str,
     data: Path | str,
     *,
     split: Split | None = None,
@@ -47,12 +47,12 @@ def evaluate_samples(
     """Compares samples with the images of a data set: KID, FID, precision and recall, and with Inception the Inception Score.
 
     Args:
-        sampler: one that is loaded, or the folder of one, or of a run.
+        generator: one that is loaded, or the folder of one, or of a run.
         data: the data set's folder.
         split: train, val or test; by default val if there is one, else test, else train.
         count: how many samples; by default as many as there are real images.
         seed: of the first.
-        truncation: as of `Sampler.sample`.
+        truncation: as of `NoiseGenerator.sample`.
         features: whose features are compared: as `metrics.distribution.choose_features` names them, or a module from uint8
             images (B, 3, H, W) to features (B, D), or to a tuple of features and logits (B, classes).
         feature_weights: a file of Inception weights.
@@ -66,8 +66,8 @@ def evaluate_samples(
         UsageError: if there is nothing to compare.
     """
     tune_allocator()
-    if not isinstance(sampler, NoiseGenerator):
-        sampler = NoiseGenerator.load(resolve_model(Path(sampler)), choose_device(device))
+    if not isinstance(generator, NoiseGenerator):
+        generator = NoiseGenerator.load(resolve_model(Path(generator)), choose_device(device))
     splits = find_class_folders(Path(data), with_classes=False)
     order: tuple[Split, ...] = ("val", "test", "train")
     chosen = split or next(name for name in order if name in splits)
@@ -83,16 +83,16 @@ def evaluate_samples(
         name, weights = choose_features(features, feature_weights, announce)
         extractor = make_extractor(name, weights)
         name = FEATURE_NAMES[name]
-    extractor = extractor.to(sampler.device).eval()
+    extractor = extractor.to(generator.device).eval()
     with Progress(transient=True, disable=not progress) as bar:
         task = bar.add_task("sampling", total=count)
         found: list[tuple[Tensor, Tensor | None]] = []
         for start in range(0, count, AT_ONCE):
-            images = sampler.sample(min(AT_ONCE, count - start), seed=seed + start, truncation=truncation)
-            found.append(features_and_logits(extractor, list(images), sampler.device))
+            images = generator.sample(min(AT_ONCE, count - start), seed=seed + start, truncation=truncation)
+            found.append(features_and_logits(extractor, list(images), generator.device))
             bar.advance(task, len(images))
         task = bar.add_task("looking at the real images", total=None)
-        truth = _truth(sampler, splits[chosen], extractor)
+        truth = _truth(generator, splits[chosen], extractor)
     made = torch.cat([each for each, _ in found])
     scores = {**distances(made, truth), **precision_recall(made, truth)}
     logits = [each for _, each in found if each is not None]
@@ -106,12 +106,16 @@ def evaluate_samples(
     return Evaluation(scores, None, {}, about=about)
 
 
-def _truth(sampler: NoiseGenerator, folder: ClassFolder, extractor: nn.Module) -> Tensor:
-    size, channels, resize = sampler.config.generator.size, sampler.config.generator.out_channels, sampler.config.resize
+def _truth(generator: NoiseGenerator, folder: ClassFolder, extractor: nn.Module) -> Tensor:
+    size, channels, resize = (
+        generator.config.generator.size,
+        generator.config.generator.out_channels,
+        generator.config.resize,
+    )
     assert size and channels
     return cache_features(
         folder.files,
         extractor,
         f"{size}/{channels}/{resize}",
-        lambda: features_of(extractor, read_plain_images(folder.files, size, resize, channels), sampler.device),
+        lambda: features_of(extractor, read_plain_images(folder.files, size, resize, channels), generator.device),
     )

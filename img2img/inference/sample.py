@@ -19,7 +19,7 @@ Ticker = Callable[[int], None]
 
 
 def sample(
-    sampler: NoiseGenerator,
+    generator: NoiseGenerator,
     output: Path | str,
     *,
     count: int = 64,
@@ -33,15 +33,15 @@ def sample(
     overwrite: bool = False,
     advance: Ticker = lambda images: None,
 ) -> list[Path]:
-    """Writes images that a sampler makes, and a picture of them all.
+    """Writes images that a generator makes, and a picture of them all.
 
     Args:
-        sampler: what makes them.
+        generator: what makes them.
         output: the folder; it is made.
         count: images, or with `sweep` rows of them.
         seed: of the first.
         labels: classes asked for, by number or name, as many of each; by default all in turn.
-        truncation: as of `Sampler.sample`.
+        truncation: as of `NoiseGenerator.sample`.
         interpolate: two seeds: the images on the way from one to the other, and a GIF of the walk.
         how: which way: spherical or linear.
         sweep: number of a code of an InfoGAN: for each seed the images that differ in it only.
@@ -68,25 +68,25 @@ def sample(
     if count < 1:
         raise UsageError(f"--count {count}: ask for at least 1.")
     if sweep is not None:
-        rows = sampler.sweep(sweep, count, steps=10 if steps is None else steps, seed=seed, truncation=truncation)
+        rows = generator.sweep(sweep, count, steps=10 if steps is None else steps, seed=seed, truncation=truncation)
         files: dict[str, Array | Picture] = {f"sweep{sweep}.png": build_sheet(rows)}
     elif interpolate is not None:
         if len(labels) > 1:
             raise UsageError("--interpolate: one --label is enough.")
         label, steps = (labels[0] if labels else None), 16 if steps is None else steps
-        walk = sampler.interpolate(*interpolate, steps, how=how, labels=label, truncation=truncation)
+        walk = generator.interpolate(*interpolate, steps, how=how, labels=label, truncation=truncation)
         files = {f"step{number:04d}.png": image for number, image in enumerate(walk)}
         there_and_back = [*walk, *walk[-2:0:-1]]
         files["walk.gif"] = Picture(there_and_back, durations=[FRAME] * len(there_and_back))
         files["sheet.png"] = build_sheet(walk[None])
     else:
-        return _sample_single(sampler, folder, range(seed, seed + count), labels, truncation, overwrite, advance)
+        return _sample_single(generator, folder, range(seed, seed + count), labels, truncation, overwrite, advance)
     _refuse_existing(folder, list(files), overwrite)
     return _write(folder, files)
 
 
 def _sample_single(
-    sampler: NoiseGenerator,
+    generator: NoiseGenerator,
     folder: Path,
     seeds: range,
     labels: Sequence[int | str],
@@ -98,13 +98,13 @@ def _sample_single(
     wanted = [labels[place % len(labels)] for place in range(len(seeds))] if labels else None
     names = [f"seed{number:04d}.png" for number in seeds]
     _refuse_existing(folder, [*names, "sheet.png"], overwrite)
-    numbers = sampler.numbers(wanted, seeds)
+    numbers = generator.numbers(wanted, seeds)
     written: list[Path] = []
     shown: list[Array] = []
     for start in range(0, len(seeds), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        noise = sampler.noise(seeds[part], truncation)
-        images = sampler.images(noise, None if numbers is None else numbers[part], truncation)
+        noise = generator.noise(seeds[part], truncation)
+        images = generator.images(noise, None if numbers is None else numbers[part], truncation)
         written += _write(folder, dict(zip(names[part], images, strict=True)))
         shown += list(images)[: max(0, MOST_SHOWN - len(shown))]
         advance(len(images))

@@ -20,7 +20,7 @@ Direction = Literal["AtoB", "BtoA"]
 def load(
     path: Path | str, device: torch.device | str = "cpu", *, direction: Direction | None = None
 ) -> Translator | NoiseGenerator:
-    """Loads a translator or a sampler.
+    """Loads a translator or a noise generator.
 
     Args:
         path: a folder that `save`, `img2img train` or `img2img import` wrote; or a file of weights (.pth, .safetensors) of
@@ -31,7 +31,7 @@ def load(
         direction: which translator of a run that learned both ways, as CycleGAN does; by default AtoB.
 
     Returns:
-        A `Translator`, which makes images of images, or a `Sampler`, which makes them from noise.
+        A `Translator`, which makes images of images, or a `NoiseGenerator`, which makes them from noise.
 
     Raises:
         UsageError: if there is none, or it is damaged, or none of that direction.
@@ -61,7 +61,7 @@ def load_translator(
 
 
 def makes_images_from_noise(path: Path) -> bool:
-    """Whether a model is a sampler.
+    """Whether a model is a noise generator.
 
     Raises:
         UsageError: if there is no model.

@@ -257,19 +257,19 @@ def _forget_sizes(file: Path) -> None:
 
 def _remove_dropout(translator: Translator, mode: Mode) -> Translator:
     """The same translator in one mode; dropout can't be compared."""
-    judge = copy.copy(translator)
-    judge.config, judge.generator = (
+    reference = copy.copy(translator)
+    reference.config, reference.generator = (
         translator.config.model_copy(update={"mode": mode}),
         copy.deepcopy(translator.generator),
     )
-    for layer in judge.generator.modules():
+    for layer in reference.generator.modules():
         if isinstance(layer, nn.Dropout):
             layer.p = 0.0
-    return judge
+    return reference
 
 
 def _compare(
-    file: Path, module: "_RawModel | _PackedModel", judge: Translator, sizes: Sequence[tuple[int, int]]
+    file: Path, module: "_RawModel | _PackedModel", reference: Translator, sizes: Sequence[tuple[int, int]]
 ) -> dict[tuple[int, int], float]:
     import onnxruntime
 
@@ -277,7 +277,7 @@ def _compare(
     found = {}
     for number, (height, width) in enumerate(sizes):
         given = module.example(1 + number % 2, height, width)
-        wanted = module.truth(judge, *given).numpy()
+        wanted = module.truth(reference, *given).numpy()
         try:
             (made,) = session.run(None, {name: each.numpy() for name, each in zip(module.inputs, given, strict=True)})
         except Exception as error:  # it has its own
@@ -311,11 +311,11 @@ class _RawModel(nn.Module):
         return self.network(source, style) if self.latent else self.network(source)
 
     @staticmethod
-    def truth(judge: Translator, *given: Tensor) -> Tensor:
+    def truth(reference: Translator, *given: Tensor) -> Tensor:
         """What the translator's network gives, for each image alone."""
-        with test_time(judge.generator, judge.config.mode, 0):
+        with test_time(reference.generator, reference.config.mode, 0):
             return torch.cat(
-                [judge.generator(*(each[number : number + 1] for each in given)) for number in range(len(given[0]))]
+                [reference.generator(*(each[number : number + 1] for each in given)) for number in range(len(given[0]))]
             )
 
 
@@ -373,9 +373,9 @@ class _PackedModel(nn.Module):
         return torch.minimum(place, period - place)
 
     @staticmethod
-    def truth(judge: Translator, given: Tensor) -> Tensor:
+    def truth(reference: Translator, given: Tensor) -> Tensor:
         """What the translator itself gives."""
-        return torch.stack([torch.from_numpy(np.atleast_3d(judge(each.numpy(), tile=0))) for each in given])
+        return torch.stack([torch.from_numpy(np.atleast_3d(reference(each.numpy(), tile=0))) for each in given])
 
 
 def _build_plain(generator: nn.Module, mode: Mode) -> nn.Module:

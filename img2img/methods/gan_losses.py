@@ -126,7 +126,7 @@ class Judgement:
     """What its second head gives, (B, outputs), if it has one."""
 
     def split(self, lengths: list[int]) -> list["Judgement"]:
-        """Those of several batches that were judged as one."""
+        """Those of several batches that were seen as one."""
         logits = [scale[-1].split(lengths) for scale in self.scales]
         second = [None] * len(lengths) if self.second is None else self.second.split(lengths)
         return [Judgement([[each[k]] for each in logits], second[k]) for k in range(len(lengths))]
@@ -155,8 +155,8 @@ class AdversarialLoss:
 
     Args:
         config: which loss, penalties and augmentation.
-        judge: how the discriminator is called.
-        merge: whether real and generated images may be judged as one batch.
+        discriminate: how the discriminator is called.
+        merge: whether real and generated images may be seen as one batch.
         discriminator_share: factor of the discriminator's losses.
         weight: of the adversarial loss in the generator's; 0 leaves it out.
         feature_matching: weight of matching features; 0 leaves it out.
@@ -167,7 +167,7 @@ class AdversarialLoss:
     def __init__(
         self,
         config: AdversarialConfig,
-        judge: CallDiscriminator,
+        discriminate: CallDiscriminator,
         *,
         merge: bool,
         discriminator_share: float = 1.0,
@@ -176,7 +176,7 @@ class AdversarialLoss:
         smoothing: float = 0.0,
         noise: Callable[[int], float] = lambda update: 0.0,
     ) -> None:
-        self.config, self.judge, self.merge, self.share = config, judge, merge, discriminator_share
+        self.config, self.discriminate, self.merge, self.share = config, discriminate, merge, discriminator_share
         self.weight, self.feature_matching, self.smoothing, self.noise = weight, feature_matching, smoothing, noise
 
     def discriminator_losses(
@@ -221,7 +221,7 @@ class AdversarialLoss:
 
         def critic(images: Tensor) -> Tensor:
             """Of each image the mean of its logits; of several scales, the sum of theirs."""
-            scales = self.judge(call_in_full_precision(network), images, labels, False).scales
+            scales = self.discriminate(call_in_full_precision(network), images, labels, False).scales
             return torch.stack([logits.reshape(len(logits), -1).mean(1) for (logits,) in scales]).sum(0)
 
         if config.gradient_penalty:
@@ -258,22 +258,22 @@ class AdversarialLoss:
         losses: Losses = {}
         if not (self.weight or self.feature_matching):
             return losses
-        judged = fake.view_as(fake)  # a node of its own: what flows through it comes from the discriminator alone
+        seen = fake.view_as(fake)  # a node of its own: what flows through it comes from the discriminator alone
 
         def note(gradient: Tensor) -> None:
             lengths = gradient.detach().float().flatten(1).norm(dim=1)  # of the mean over the batch
             outputs.metrics[f"G/{name}gradient"] = lengths.mean() * len(gradient)
 
-        if judged.requires_grad:
-            judged.register_hook(note)
+        if seen.requires_grad:
+            seen.register_hook(note)
         levels = bool(self.feature_matching)
-        on_fake = self.judge(network, self._prepare(judged, given, update), labels, levels)
+        on_fake = self.discriminate(network, self._prepare(seen, given, update), labels, levels)
         if on_fake.second is not None:
             outputs.images["second_fake"] = on_fake.second
         on_real: Judgement | None = None
         if self.feature_matching or config.adversarial in RELATIVISTIC:
             with torch.no_grad():
-                on_real = self.judge(network, self._prepare(real, given, update), labels, levels)
+                on_real = self.discriminate(network, self._prepare(real, given, update), labels, levels)
         if self.weight:
             terms = [
                 adversarial.generator(scale[-1], config.adversarial, on_real.scales[number][-1] if on_real else None)
@@ -290,9 +290,11 @@ class AdversarialLoss:
     ) -> tuple[Judgement, Judgement]:
         """Of generated and real images, in one call if the discriminator permits it."""
         if not self.merge:
-            return self.judge(network, fake, labels, False), self.judge(network, real, labels, False)
+            return self.discriminate(network, fake, labels, False), self.discriminate(network, real, labels, False)
         both = None if labels is None else torch.cat([labels, labels])
-        on_fake, on_real = self.judge(network, torch.cat([fake, real]), both, False).split([len(fake), len(real)])
+        on_fake, on_real = self.discriminate(network, torch.cat([fake, real]), both, False).split(
+            [len(fake), len(real)]
+        )
         return on_fake, on_real
 
     def _prepare(self, images: Tensor, given: Tensor | None, update: int) -> Tensor:

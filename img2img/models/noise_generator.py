@@ -1,4 +1,4 @@
-"""Sampler: a generator that makes images from noise, and all that is needed to run it."""
+"""NoiseGenerator: makes images from noise, with all that is needed to run it."""
 
 import copy
 from collections.abc import Sequence
@@ -37,7 +37,7 @@ Walk = Literal["spherical", "linear"]
 
 
 class NoiseGeneratorModelConfig(Strict):
-    """What a sampler is: enough to rebuild and run it."""
+    """What a noise generator is: enough to rebuild and run it."""
 
     format: Literal[1] = 1
     """Version of this layout."""
@@ -157,7 +157,7 @@ class NoiseGenerator(Shareable):
         classes = self.config.classes
         if not classes:
             if labels is not None:
-                raise UsageError("this sampler knows no classes; it was trained without them.")
+                raise UsageError("this generator knows no classes; it was trained without them.")
             return None
         if labels is None:
             return torch.tensor([seed % len(classes) for seed in seeds])
@@ -260,7 +260,7 @@ class NoiseGenerator(Shareable):
         return np.stack(columns, axis=1)
 
     def save(self, folder: Path | str) -> None:
-        """Writes the sampler's folder, whole or not at all; it takes the place of an older one.
+        """Writes the model's folder, whole or not at all; it takes the place of an older one.
 
         Raises:
             UserError: if it can't be written, or the folder holds something else.
@@ -278,7 +278,7 @@ class NoiseGenerator(Shareable):
 
     @classmethod
     def load(cls, path: Path | str, device: torch.device | str = "cpu") -> Self:
-        """Reads a sampler's folder, or a run's folder (its best sampler, else its newest). Runs no pickle.
+        """Reads a folder of this kind, or a run's folder (its best model, else its latest). Runs no pickle.
 
         Raises:
             UsageError: if there is none, or it is damaged.

@@ -162,7 +162,7 @@ def test_real_images_are_scaled_as_in_training(run: tuple[Path, Path], monkeypat
     monkeypatch.setattr(
         evaluate_samples, "read_plain_images", lambda *values: asked.append(values[1:]) or real(*values)
     )
-    sampler = img2img.NoiseGenerator.load(run[0])
-    sampler.config = sampler.config.model_copy(update={"resize": "stretch"})
-    img2img.evaluate_samples(sampler, run[1], features=Mean(), count=10)
+    generator = img2img.NoiseGenerator.load(run[0])
+    generator.config = generator.config.model_copy(update={"resize": "stretch"})
+    img2img.evaluate_samples(generator, run[1], features=Mean(), count=10)
     assert asked == [(32, "stretch", 1)]

@@ -55,28 +55,28 @@ def test_a_run_leaves_samplers_and_pictures(runs: dict[str, Path]) -> None:
 
 
 def test_images_are_written_by_seed(runs: dict[str, Path], tmp_path: Path) -> None:
-    sampler = NoiseGenerator.load(runs["gan"])
-    files = sample(sampler, tmp_path, count=12, seed=5, labels=("light", 0), truncation=0.8)
+    generator = NoiseGenerator.load(runs["gan"])
+    files = sample(generator, tmp_path, count=12, seed=5, labels=("light", 0), truncation=0.8)
     assert [file.name for file in files] == [f"seed{number:04d}.png" for number in range(5, 17)] + ["sheet.png"]
-    wanted = sampler.sample(12, seed=5, labels=["light", 0] * 6, truncation=0.8)
+    wanted = generator.sample(12, seed=5, labels=["light", 0] * 6, truncation=0.8)
     assert all((read_image(file) == image).all() for file, image in zip(files, wanted, strict=False))
     sheet = read_image(files[-1])
     assert sheet.shape == (2 * 34 + 2, 10 * 34 + 2, 3) and (sheet[36:, -34 * 8 :] == 255).all(), "two rows of ten"
     with pytest.raises(UsageError, match=r"seed0016\.png exists"):
-        sample(sampler, tmp_path, count=1, seed=16)
-    sample(sampler, tmp_path, count=1, seed=16, overwrite=True)
+        sample(generator, tmp_path, count=1, seed=16)
+    sample(generator, tmp_path, count=1, seed=16, overwrite=True)
 
 
 def test_a_walk_is_frames_and_a_gif(runs: dict[str, Path], tmp_path: Path) -> None:
-    sampler = NoiseGenerator.load(runs["gan"])
-    files = sample(sampler, tmp_path, interpolate=(3, 9), steps=5, labels=("dark",))
+    generator = NoiseGenerator.load(runs["gan"])
+    files = sample(generator, tmp_path, interpolate=(3, 9), steps=5, labels=("dark",))
     assert [file.name for file in files] == [f"step{number:04d}.png" for number in range(5)] + ["walk.gif", "sheet.png"]
-    assert (read_image(files[0]) == sampler.sample(1, seed=3, labels="dark")[0]).all()
+    assert (read_image(files[0]) == generator.sample(1, seed=3, labels="dark")[0]).all()
     with Image.open(tmp_path / "walk.gif") as gif:
         assert getattr(gif, "n_frames", 1) == len(read_picture(tmp_path / "walk.gif").frames) > 1
     for wrong in ({"labels": ("dark", "light")}, {"sweep": 0}):
         with pytest.raises(UsageError, match=r"one --label|exclude each other"):
-            sample(sampler, tmp_path / "no", interpolate=(0, 1), **wrong)
+            sample(generator, tmp_path / "no", interpolate=(0, 1), **wrong)
 
 
 def test_a_sweep_is_a_sheet(runs: dict[str, Path], tmp_path: Path) -> None:

@@ -1,4 +1,4 @@
-"""Sampler: images from noise; the same seed, the same image."""
+"""NoiseGenerator: images from noise; the same seed, the same image."""
 
 import json
 from pathlib import Path

@@ -15,7 +15,7 @@ from img2img.training.train import train
 
 def run(updates: int, every: int = 20, role: Any = "", **functions: Any) -> list[tuple[int, str]]:
     """What is said while accuracy, gradient, source and fake are functions of the update."""
-    monitor, said = Diagnostics(), []
+    diagnostics, said = Diagnostics(), []
     random = torch.Generator().manual_seed(0)
     for update in range(every, updates + 1, every):
         source = torch.rand(1, 3, 16, 16, generator=random) * 2 - 1
@@ -25,7 +25,7 @@ def run(updates: int, every: int = 20, role: Any = "", **functions: Any) -> list
             f"D/{side}accuracy": functions.get("accuracy", lambda _: 0.8)(update),
             f"G/{prefix}gradient": functions.get("gradient", lambda _: 1.0)(update),
         }
-        sentences, _ = monitor.observe(update, means, {role: (source, fake, -source)})
+        sentences, _ = diagnostics.observe(update, means, {role: (source, fake, -source)})
         said += [(update, sentence) for sentence in sentences]
     return said
 
@@ -57,12 +57,14 @@ def test_the_generator_has_won() -> None:
 
 def test_images_from_noise_are_compared_with_the_real_ones() -> None:
     """There is nothing that they could copy; and the first of them are gray, which is no collapse."""
-    monitor, random, said = Diagnostics(), torch.Generator().manual_seed(0), []
+    diagnostics, random, said = Diagnostics(), torch.Generator().manual_seed(0), []
     for update in range(20, 801, 20):
         real = torch.rand(4, 1, 32, 32, generator=random) * 2 - 1
         spread = 0.0 if update < 120 or update > 600 else 1.0
         fake = spread * (torch.rand(4, 1, 32, 32, generator=random) * 2 - 1)
-        sentences, numbers = monitor.observe(update, {"D/accuracy": 0.8, "G/gradient": 1.0}, {"": (real, fake, real)})
+        sentences, numbers = diagnostics.observe(
+            update, {"D/accuracy": 0.8, "G/gradient": 1.0}, {"": (real, fake, real)}
+        )
         said += [(update, sentence) for sentence in sentences]
         assert "diagnostics/change" not in numbers
     ((update, sentence),) = said
@@ -80,10 +82,10 @@ def test_mode_collapse() -> None:
 
 
 def test_inputs_that_do_not_vary_are_no_collapse() -> None:
-    monitor = Diagnostics()
+    diagnostics = Diagnostics()
     same = torch.rand(1, 3, 16, 16)
     for update in range(20, 2000, 20):
-        assert monitor.observe(update, {}, {"": (same, same * -1, torch.rand(1, 3, 16, 16))})[0] == []
+        assert diagnostics.observe(update, {}, {"": (same, same * -1, torch.rand(1, 3, 16, 16))})[0] == []
 
 
 def test_copies_of_the_input() -> None:
@@ -97,18 +99,18 @@ def test_a_discriminator_that_has_not_begun_is_no_victory_of_the_generator() -> 
 
 
 def test_outputs_need_not_vary_more_than_the_targets() -> None:
-    monitor, random = Diagnostics(), torch.Generator().manual_seed(0)
+    diagnostics, random = Diagnostics(), torch.Generator().manual_seed(0)
     for update in range(20, 2000, 20):
         source, target = (torch.rand(1, 3, 16, 16, generator=random) for _ in range(2))
         few = 0.05 * target
-        assert monitor.observe(update, {}, {"": (source, 0.05 * source, few)})[0] == []
+        assert diagnostics.observe(update, {}, {"": (source, 0.05 * source, few)})[0] == []
 
 
 def test_where_targets_are_near_the_sources_outputs_may_be_so_too() -> None:
-    monitor, random = Diagnostics(), torch.Generator().manual_seed(0)
+    diagnostics, random = Diagnostics(), torch.Generator().manual_seed(0)
     for update in range(20, 2000, 20):
         source = torch.rand(1, 3, 16, 16, generator=random)
-        assert monitor.observe(update, {}, {"": (source, source + 0.008, source + 0.01)})[0] == []
+        assert diagnostics.observe(update, {}, {"": (source, source + 0.008, source + 0.01)})[0] == []
 
 
 def test_what_ended_and_comes_again_is_said_again() -> None:
@@ -117,7 +119,7 @@ def test_what_ended_and_comes_again_is_said_again() -> None:
 
 
 def test_its_state_goes_on_where_it_was() -> None:
-    monitor, other = Diagnostics(), Diagnostics()
+    diagnostics, other = Diagnostics(), Diagnostics()
     random = torch.Generator().manual_seed(0)
 
     def step(watcher: Diagnostics, update: int, source: torch.Tensor) -> Any:
@@ -125,10 +127,10 @@ def test_its_state_goes_on_where_it_was() -> None:
 
     images = [torch.rand(2, 3, 8, 8, generator=random) for _ in range(60)]
     for update, image in enumerate(images[:10]):
-        step(monitor, update * 20, image)
-    other.load_state_dict(monitor.state_dict())
+        step(diagnostics, update * 20, image)
+    other.load_state_dict(diagnostics.state_dict())
     for update, image in enumerate(images[10:], 10):
-        assert step(monitor, update * 20, image) == step(other, update * 20, image)
+        assert step(diagnostics, update * 20, image) == step(other, update * 20, image)
 
 
 def test_it_stands_in_the_log_in_tensorboard_and_in_the_summary(
