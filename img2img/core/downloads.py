@@ -1,4 +1,4 @@
-"""What others have published: downloaded with a word and a checksum, gone on with after a break, read without a pickle."""
+"""Downloads of published files: announced, resumed after a broken connection, and checked by size and checksum."""
 
 import errno
 import hashlib

@@ -16,7 +16,6 @@ from img2img.images import Array
 
 CLASSES_FILE = "classes.yaml"
 MOST = 65536  # classes: what 16 bits can tell apart
-IGNORED = (0, 0, 0)  # the colour of pixels that have no class
 
 
 def _colour(value: Any) -> Any:
@@ -115,11 +114,6 @@ class Classes(Strict):
             ],
             np.uint8,
         )
-
-    def paint(self, labels: Array) -> Array:
-        """A label map as a picture: (H, W) of integers → (H, W, 3) uint8; black where there is no class."""
-        colours = np.concatenate([self.colours(), np.array([IGNORED], np.uint8)])
-        return colours[self.known(labels)]  # -1 is the last
 
 
 def _draw_colour(label: int) -> tuple[int, ...]:

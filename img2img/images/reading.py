@@ -47,6 +47,8 @@ class Rules:
     """Scale the shorter side to so many pixels."""
     max_side: int | None = None
     """Scale down to at most so many pixels on the longer side."""
+    metadata: bool = True
+    """Read EXIF and DPI as well, which a converted file keeps."""
 
 
 @dataclass
@@ -77,7 +79,7 @@ def read_image(path: Path) -> Array:
     Raises:
         ImageError: if it can't be decoded whole.
     """
-    return to_16_bit(read_picture(path, Rules(first=True)).frames[0])
+    return to_16_bit(read_picture(path, Rules(first=True, metadata=False)).frames[0])
 
 
 def read_picture(path: Path, rules: Rules | None = None) -> Picture:
@@ -189,9 +191,9 @@ def _read_frames(path: Path, image: Any, numbers: list[int], rules: Rules) -> Pi
         frames,
         durations if moving else [],
         int(image.info.get("loop", 1 if image.format == "GIF" else 0)),
-        _kept_exif(image),
+        _kept_exif(image) if rules.metadata else b"",
         icc if frames[0].shape[2] in colour and image.mode not in ("CMYK", "LAB") else b"",
-        _dpi(image),
+        _dpi(image) if rules.metadata else None,
     )
 
 

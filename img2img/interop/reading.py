@@ -95,12 +95,12 @@ def _is_plain(tensor: Tensor) -> bool:
 
 def refuse_non_finite(file: Path, weights: Mapping[str, Tensor]) -> None:
     """Raises:
-    UsageError: if a tensor holds infinite numbers, or none.
+    UsageError: if a tensor holds an infinity or a NaN.
     """
     for name, value in weights.items():
         if value.is_floating_point() and not bool(torch.isfinite(value).all()):
             raise UsageError(
-                f"{file}: {name} holds infinite numbers, or none; it is damaged, or training had diverged."
+                f"{file}: {name} holds an infinity or a NaN; the file is damaged, or training had diverged."
             )
 
 

@@ -128,7 +128,6 @@ def test_a_table_of_classes(tmp_path: Path) -> None:
     assert [classes.name(k) for k in range(3)] == ["sky", "1", "car"]
     assert classes.number("car") == 2 and classes.number("1") == 1
     assert classes.colours()[[0, 2]].tolist() == [[70, 130, 180], [0, 0, 142]]
-    assert classes.paint(np.array([[0, 2, 255, -1]])).tolist() == [[[70, 130, 180], [0, 0, 142], [0, 0, 0], [0, 0, 0]]]
     assert classes.beyond(np.array([0, 2, 3, 255, -1])).tolist() == [False, False, True, False, True]
     with pytest.raises(UsageError, match="no class 'bus'; there are sky, car"):
         classes.number("bus")

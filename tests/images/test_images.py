@@ -20,6 +20,8 @@ from img2img.images import (
     convert_channels,
     from_pil,
     read_image,
+    read_picture,
+    reading,
     to_8_bit,
     to_pil,
     write_image,
@@ -187,3 +189,15 @@ def test_a_16_bit_tiff_whose_white_is_zero_is_not_inverted(tmp_path: Path) -> No
     image = picture(5, 6, 1, dtype=np.uint16)[..., 0]
     tifffile.imwrite(tmp_path / "a.tif", 65535 - image, photometric="miniswhite")
     assert np.array_equal(read_image(tmp_path / "a.tif")[..., 0], image)
+
+
+def test_training_leaves_the_metadata_unread(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    image = Image.new("RGB", (4, 4))
+    exif = image.getexif()
+    exif[0x013B] = "somebody"
+    image.save(tmp_path / "a.png", exif=exif, dpi=(72, 72))
+    whole = read_picture(tmp_path / "a.png")
+    assert b"somebody" in whole.exif and whole.dpi is not None
+    monkeypatch.setattr(reading, "_kept_exif", None)  # calling it would fail
+    monkeypatch.setattr(reading, "_dpi", None)
+    assert read_image(tmp_path / "a.png").shape == (4, 4, 3)

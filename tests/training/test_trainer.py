@@ -308,3 +308,12 @@ def test_held_out_pairs_come_before_a_test_split(pairs: Path) -> None:
     assert (data.length, len(held.pairs), held.split) == (3, 3, "train, held out")
     data.divide(0.0)
     assert data.validation_set("").split == "test"
+
+
+@pytest.mark.parametrize("option", [{"augment": ["colour", "cutout"]}, {"feature_matching": 10.0}])
+def test_a_pixel_discriminator_takes_every_option(pairs: Path, tmp_path: Path, option: dict[str, Any]) -> None:
+    """Of one pixel: it has no levels to leave out, and no smallest size."""
+    method = {"discriminator": {"kind": "pixel", "channels": 4}, **option}
+    run = train(tiny_config(pairs, tmp_path / "run", method, steps=2))
+    lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert ("G/features" in lines[0]) == ("feature_matching" in option)

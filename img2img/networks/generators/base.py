@@ -49,11 +49,6 @@ class GeneratorBaseConfig(Strict):
         return BYTES_PER_PLANE * (self.in_channels or 3) + BYTES_PER_CHANNEL * self.channels
 
     @property
-    def style_size(self) -> int:
-        """Numbers of the style that it is given beside the source; 0 if it takes none."""
-        return 0
-
-    @property
     def has_spectral_norm(self) -> bool:
         """Whether its weights are divided by their largest singular values while it is trained."""
         return False

@@ -47,11 +47,6 @@ class SPADEConfig(GeneratorBaseConfig):
         return BYTES_PER_PLANE * (self.in_channels or 3) + 53 * self.channels + 7 * self.hidden
 
     @property
-    def style_size(self) -> int:
-        """Numbers of the style, if there is an encoder."""
-        return self.latent or 0
-
-    @property
     def has_spectral_norm(self) -> bool:
         """As it was chosen."""
         return self.spectral_norm
