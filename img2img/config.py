@@ -8,8 +8,9 @@ from pydantic import Field, ValidationError, model_validator
 from tyro.conf import Suppress, arg
 
 from img2img.core.device import Precision
-from img2img.core.errors import Strict, UsageError, explain, list_some
+from img2img.core.errors import UsageError, list_some
 from img2img.core.files import write_whole
+from img2img.core.settings import Strict, explain
 from img2img.data.base import DataConfig, DataModule
 from img2img.methods import METHODS, load_method
 from img2img.methods.base import MethodConfig

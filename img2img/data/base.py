@@ -12,7 +12,8 @@ from torch import Tensor
 from torch.utils.data import Dataset
 from tyro.conf import arg
 
-from img2img.core.errors import Strict, UsageError, UserError, list_some
+from img2img.core.errors import UsageError, UserError, list_some
+from img2img.core.settings import Strict
 from img2img.data.classes import Classes
 from img2img.data.facts import ImageFacts
 from img2img.data.layouts import Split
@@ -225,7 +226,9 @@ class DataModule(Protocol):
         """
         ...
 
-    def training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Dataset[Any]:
+    def build_training_set(
+        self, transform: JointTransform, in_channels: int, out_channels: int, seed: int
+    ) -> Dataset[Any]:
         """The samples to train on."""
         ...
 

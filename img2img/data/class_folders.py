@@ -297,7 +297,7 @@ class ClassFolderData(ImageFolders):
             self.splits, holdout, lambda folder: bool(folder.files), hold_out_files
         )
 
-    def training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
+    def build_training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
         """Images with their classes."""
         return ClassImages(self.train, transform, out_channels, seed)
 

@@ -11,7 +11,8 @@ import numpy as np
 import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
-from img2img.core.errors import Strict, UsageError, explain
+from img2img.core.errors import UsageError
+from img2img.core.settings import Strict, explain
 from img2img.images import Array
 
 CLASSES_FILE = "classes.yaml"

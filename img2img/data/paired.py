@@ -403,7 +403,7 @@ class PairedData(ImageFolders):
         targets = [pair.target for pair in pairs]
         self.validation = ValidationSet(pairs or self.train, True, targets, name, self.read, self.build_dataset)
 
-    def training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
+    def build_training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
         """Pairs, augmented."""
         return self.build_dataset(self.train, transform, in_channels, out_channels, seed)
 

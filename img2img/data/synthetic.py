@@ -54,9 +54,9 @@ def draw_pair(size: int, random: np.random.Generator) -> tuple[Array, Array]:
     for x, y, radius in _places(random):
         kind = str(random.choice(list(COLOURS)))
         mask = _mask(kind, side, x, y, radius, random)
-        outline = _outlined(outline, mask, side)
-        picture = _shaded(picture, mask, np.array(COLOURS[kind], float), radius * side)
-    return _reduced(outline, size), _reduced(picture, size)
+        outline = _draw_outline(outline, mask, side)
+        picture = _shade(picture, mask, np.array(COLOURS[kind], float), radius * side)
+    return _reduce(outline, size), _reduce(picture, size)
 
 
 def _places(random: np.random.Generator) -> list[tuple[float, float, float]]:
@@ -130,14 +130,14 @@ def _on_circle(share: float, radius: float) -> tuple[float, float]:
     return radius * math.sin(2 * math.pi * share), -radius * math.cos(2 * math.pi * share)
 
 
-def _outlined(outline: Array, mask: Array, side: int) -> Array:
+def _draw_outline(outline: Array, mask: Array, side: int) -> Array:
     width = max(3, round(STROKE * side))
     kernel = cv2.getStructuringElement(cv2.MORPH_ELLIPSE, (width, width))
     edge = cv2.dilate(mask, kernel) - cv2.erode(mask, kernel)
     return outline * (1 - edge[..., None]) + 20.0 * edge[..., None]
 
 
-def _shaded(picture: Array, mask: Array, colour: Array, radius: float) -> Array:
+def _shade(picture: Array, mask: Array, colour: Array, radius: float) -> Array:
     """Puffs the thing up, lights it, and lays a soft shadow beneath it."""
     offset = round(0.12 * radius)
     shadow = np.roll(cv2.GaussianBlur(mask, (0, 0), 0.1 * radius), (offset, offset), (0, 1))[..., None]
@@ -151,5 +151,5 @@ def _shaded(picture: Array, mask: Array, colour: Array, radius: float) -> Array:
     return picture * (1 - mask[..., None]) + np.clip(lit, 0, 255) * mask[..., None]
 
 
-def _reduced(image: Array, size: int) -> Array:
+def _reduce(image: Array, size: int) -> Array:
     return np.rint(cv2.resize(image, (size, size), interpolation=cv2.INTER_AREA)).clip(0, 255).astype(np.uint8)

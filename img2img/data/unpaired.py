@@ -324,7 +324,7 @@ class UnpairedData(ImageFolders):
             self.splits, holdout, lambda folder: bool(folder.sources and folder.targets), hold_out_images
         )
 
-    def training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
+    def build_training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
         """Images of both sides with random partners."""
         return UnpairedImages(self.train.sources, self.train.targets, transform, in_channels, out_channels, seed)
 

@@ -151,11 +151,11 @@ def composite_over_white(array: Array) -> Array:
         return array
     white = peak(array.dtype)
 
-    def composed(band: slice) -> Array:
+    def compose(band: slice) -> Array:
         share = alpha[band].astype(np.float64) / white
         return _cast(colour[band] * share + white * (1 - share), array.dtype)
 
-    return _in_bands(composed, array.shape[0], array.shape[1])
+    return _in_bands(compose, array.shape[0], array.shape[1])
 
 
 def convert_channels(array: Array, channels: int) -> Array:

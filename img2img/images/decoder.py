@@ -63,7 +63,7 @@ class Decoder:
         return self._ask("indices", path, _picture).frames[0]
 
     def _ask(self, task: str, path: Path, receive: Callable[[dict[str, Any], IO[bytes]], Any]) -> Any:
-        process, late = self._started(), threading.Event()
+        process, late = self._ensure_started(), threading.Event()
         assert process.stdin and process.stdout
 
         def stop() -> None:
@@ -94,7 +94,7 @@ class Decoder:
         finally:
             timer.cancel()
 
-    def _started(self) -> subprocess.Popen[bytes]:
+    def _ensure_started(self) -> subprocess.Popen[bytes]:
         """The process, ready; a new one if it has ended, or was ended, since the last file."""
         if self.process is not None and self.process.poll() is not None:
             self.close()

@@ -122,7 +122,7 @@ class Pipeline(Generic[Key]):
             self.times.total += time.perf_counter() - started
 
     def _done(self, written: deque[Future[Item[Key]]]) -> Item[Key]:
-        item = self._waited(written.popleft())
+        item = self._wait_for(written.popleft())
         self.times.encode += item.encode
         return item
 
@@ -135,7 +135,9 @@ class Pipeline(Generic[Key]):
         """
         reading: deque[tuple[int, int, Future[Item[Key]]]] = deque()
         waiting: dict[tuple[int, int, Any], list[Frame[Key]]] = {}  # by kind, the longest waiting first
-        coming = ((number, self.pixels(key), key) for number, keys in enumerate(self._needed(lists)) for key in keys)
+        coming = (
+            (number, self.pixels(key), key) for number, keys in enumerate(self._list_needed(lists)) for key in keys
+        )
         following, current = next(coming, None), 0
         while following or reading or waiting:
             ahead = sum(pixels for _, pixels, _ in reading)
@@ -148,7 +150,7 @@ class Pipeline(Generic[Key]):
                 yield waiting.pop(next(iter(waiting)))
                 continue
             current, _, future = reading.popleft()
-            item = self._waited(future)
+            item = self._wait_for(future)
             self.times.decode += item.decode
             if item.error:
                 yield item
@@ -160,7 +162,7 @@ class Pipeline(Generic[Key]):
                 elif sum(map(len, waiting.values())) >= 2 * BATCH:
                     yield waiting.pop(next(iter(waiting)))
 
-    def _needed(self, lists: Iterable[Sequence[Key]]) -> Iterator[Sequence[Key]]:
+    def _list_needed(self, lists: Iterable[Sequence[Key]]) -> Iterator[Sequence[Key]]:
         """The lists of which anything is wanted; of others' batches nothing is."""
         return (keys for keys in lists if any(map(self.wanted, keys)))
 
@@ -170,7 +172,7 @@ class Pipeline(Generic[Key]):
             return 1
         return self.batch_size or min(BATCH, max(1, BATCH_PIXELS // (height * width)))
 
-    def _waited(self, future: Future[Item[Key]]) -> Item[Key]:
+    def _wait_for(self, future: Future[Item[Key]]) -> Item[Key]:
         before = time.perf_counter()
         item = future.result()
         self.times.waiting += time.perf_counter() - before

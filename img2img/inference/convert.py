@@ -144,7 +144,7 @@ def convert(
             report.notes.append(f"{source} is called as folders of label maps are; this translator takes images.")
         make_folders(target if source.is_dir() else target.parent, {job.target.parent for job in jobs})
         lists = rank.split(jobs, NEIGHBOURS)
-        outcomes = {job: _existing(job, existing) for neighbours in lists for job in neighbours}
+        outcomes = {job: _handle_existing(job, existing) for neighbours in lists for job in neighbours}
         skipped = {job for job, outcome in outcomes.items() if outcome}
         pipeline = Pipeline(
             computing, files.read, files.write, files.pixels, lambda job: job not in skipped, seed, tile, batch_size
@@ -275,7 +275,7 @@ def _through(
     columns = *Progress.get_default_columns(), _Speed()
     what = "converting" if rank.count == 1 else f"converting a {rank.count}th"
     shown = progress and rank.index == 0
-    with Progress(*columns, transient=True, disable=not shown) as bar, _blended(report), torch.inference_mode():
+    with Progress(*columns, transient=True, disable=not shown) as bar, _note_blending(report), torch.inference_mode():
         total, left = len(outcomes), list(outcomes.values()).count(None)
         task = bar.add_task(what, total=total, completed=total - left)
         for item in pipeline.run(lists):
@@ -284,7 +284,7 @@ def _through(
 
 
 @contextmanager
-def _blended(report: Report) -> Iterator[None]:
+def _note_blending(report: Report) -> Iterator[None]:
     """Puts what a translator says of tiles that it had to blend into the report."""
     with warnings.catch_warnings(record=True) as said:
         warnings.simplefilter("once", BlendedWarning)
@@ -303,7 +303,7 @@ class _Speed(ProgressColumn):
         return Text(f"{task.speed or 0:.3g} images/s", style="progress.data.speed")
 
 
-def _existing(job: Job, existing: Existing) -> Outcome | None:
+def _handle_existing(job: Job, existing: Existing) -> Outcome | None:
     """What becomes of an input whose target is there already."""
     names = str(job.source), str(job.target)
     try:

@@ -240,7 +240,7 @@ def _collect(
     images: dict[str, Scores] = {}
     copies: list[Scores] = []
     failed: dict[str, str] = {}
-    for name, pair in _watched(pairs, progress):
+    for name, pair in _show_progress(pairs, progress):
         try:
             scores, copied = measure(pair)
         except UserError as error:
@@ -265,7 +265,7 @@ def _plain(scores: list[Scores]) -> dict[str, float]:
     return {"l1": found["l1"], "psnr": found["psnr"], "ssim": found["ssim"]} if scores else {}
 
 
-def _watched(pairs: dict[str, Pair], progress: bool) -> Iterator[tuple[str, Pair]]:
+def _show_progress(pairs: dict[str, Pair], progress: bool) -> Iterator[tuple[str, Pair]]:
     yield from track(list(pairs.items()), "evaluating", transient=True, disable=not progress)
 
 

@@ -116,10 +116,10 @@ def _find_inputs(source: Path, target: Path, report: Report) -> Iterator[Path]:
     """The images below a folder, but for those below the target, and links that lead out of the folder."""
     inside, outputs = _real_path(source), _real_path(target)
 
-    def unlisted(error: OSError) -> None:
+    def note_unlisted(error: OSError) -> None:
         report.outcomes.append(Outcome(str(error.filename), "", "failed", f"can't be listed: {error.strerror}"))
 
-    for root, folders, names in os.walk(source, onerror=unlisted):
+    for root, folders, names in os.walk(source, onerror=note_unlisted):
         for name in sorted(folders):
             link = Path(root, name)
             if link.is_symlink() and name[0] != ".":  # os.walk doesn't follow it, so that loops don't hang

@@ -7,8 +7,9 @@ from typing import Any, Literal
 import torch
 
 import img2img
-from img2img.core.errors import Strict, UsageError
+from img2img.core.errors import UsageError
 from img2img.core.files import whole_folder, write_tensors
+from img2img.core.settings import Strict
 from img2img.data.classes import Classes
 from img2img.interop.family import Guess
 from img2img.interop.recognise import FAMILIES, Found, read_network

@@ -358,12 +358,12 @@ class _PackedModel(nn.Module):
                 source = torch.cat([source, spread_features(maps[:, 0], translator.style)], dim=1)
         else:
             source = given.float() / 255 if config.value_range[0] == 0 else given.float() / 127.5 - 1
-        source = source.index_select(2, self._reflected(height)).index_select(3, self._reflected(width))
+        source = source.index_select(2, self._reflect(height)).index_select(3, self._reflect(width))
         done = self.network(source)[:, :, :height, :width]
         values = done * 255 if config.value_range[0] == 0 else (done + 1) * 127.5
         return values.round().clamp(0, 255).to(torch.uint8).permute(0, 2, 3, 1)
 
-    def _reflected(self, side: int) -> Tensor:
+    def _reflect(self, side: int) -> Tensor:
         """Which rows, or columns, stand for those of the next size that the network takes: there and back, again and again."""
         count = (side + self.multiple - 1) // self.multiple
         if self.least > self.multiple:  # then at least 2; exporters know no maximum of sizes

@@ -9,7 +9,8 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, runtime_ch
 from pydantic import Field
 from torch import Tensor, nn
 
-from img2img.core.errors import Strict, UsageError
+from img2img.core.errors import UsageError
+from img2img.core.settings import Strict
 from img2img.data.base import DataModule
 from img2img.networks import EncoderConfig, GeneratorConfig, NoiseGeneratorConfig, build_generator
 from img2img.networks.generators.base import Codes, GeneratorBaseConfig
@@ -277,7 +278,7 @@ def resolve_generator(
     return resolved
 
 
-def displayed_source(batch: Batch) -> Tensor:
+def choose_source(batch: Batch) -> Tensor:
     """The sources for the eye: images as they are, label maps in their colours."""
     return batch.get("displayed", batch["source"])
 

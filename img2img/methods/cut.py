@@ -113,7 +113,7 @@ class CUT(Method):
         """The translation, with what the contrastive loss needs of the source."""
         source = batch["source"]
         fake, keys, places, flip = self._translate(source)
-        images = {"fake": fake, **_numbered("key", keys), **_numbered("place", places)}
+        images = {"fake": fake, **_number("key", keys), **_number("place", places)}
         seen = fake.detach().flip(3) if flip else fake.detach()
         return Outputs(update, images, translations={"": (source, seen, batch["target"])})
 
@@ -182,5 +182,5 @@ class CUT(Method):
         return places, mirrored
 
 
-def _numbered(name: str, values: list[Tensor]) -> dict[str, Tensor]:
+def _number(name: str, values: list[Tensor]) -> dict[str, Tensor]:
     return {f"{name}_{number}": value for number, value in enumerate(values)}

@@ -127,7 +127,7 @@ class NoiseMethodConfig(AdversarialConfig):
     def build_adversarial_loss(self, discriminator: NoiseDiscriminatorConfig, second_head: bool) -> AdversarialLoss:
         """Both sides' losses."""
 
-        def fading_noise(update: int) -> float:
+        def fade_noise(update: int) -> float:
             return self.instance_noise * max(0.0, 1 - update / self.instance_noise_updates)
 
         return AdversarialLoss(
@@ -135,7 +135,7 @@ class NoiseMethodConfig(AdversarialConfig):
             partial(judge_samples, second_head=second_head),
             merge=is_independent(discriminator.norm) and not discriminator.compares_images,
             smoothing=self.label_smoothing,
-            noise=fading_noise,
+            noise=fade_noise,
         )
 
     def build_phases(

@@ -7,7 +7,8 @@ from pydantic import Field
 from torch import Tensor
 
 from img2img.core.downloads import Weights, read_tensors
-from img2img.core.errors import Strict, UsageError
+from img2img.core.errors import UsageError
+from img2img.core.settings import Strict
 from img2img.losses import features
 from img2img.methods.base import Download
 from img2img.methods.gan_losses import TranslationConfig

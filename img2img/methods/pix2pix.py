@@ -9,7 +9,7 @@ from torch import nn
 
 from img2img.data.labelled import LabelledData
 from img2img.data.paired import PairedData
-from img2img.methods.base import Batch, Losses, Method, Outputs, displayed_source
+from img2img.methods.base import Batch, Losses, Method, Outputs, choose_source
 from img2img.methods.gan_losses import TranslationConfig
 from img2img.networks import GeneratorConfig, UNetConfig
 from img2img.networks.layers import Norm
@@ -59,7 +59,7 @@ class Pix2Pix(Method):
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
         """The translation, which both phases use."""
         fake = self.networks["generator"](batch["source"])
-        translations = {"": (displayed_source(batch), fake.detach(), batch["target"])}
+        translations = {"": (choose_source(batch), fake.detach(), batch["target"])}
         return Outputs(update, {"fake": fake}, translations=translations)
 
     def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:

@@ -13,7 +13,7 @@ from img2img.core.errors import UsageError
 from img2img.data.labelled import LabelledData
 from img2img.data.paired import PairedData
 from img2img.losses.adversarial import Adversarial
-from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, displayed_source, resolve_generator
+from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, choose_source, resolve_generator
 from img2img.methods.image_pool import ImagePool
 from img2img.methods.perceptual import Perceptual, PerceptualTranslationConfig
 from img2img.networks import (
@@ -173,7 +173,7 @@ class Pix2PixHDMethod(Method):
             source = torch.cat([source, features.to(source.dtype)], dim=1)
         fake = self.networks["generator"](source)
         return Outputs(
-            update, {"fake": fake}, translations={"": (displayed_source(batch), fake.detach(), batch["target"])}
+            update, {"fake": fake}, translations={"": (choose_source(batch), fake.detach(), batch["target"])}
         )
 
     def generator_losses(self, batch: Batch, outputs: Outputs) -> Losses:

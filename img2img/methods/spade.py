@@ -11,7 +11,7 @@ from img2img.data.labelled import LabelledData
 from img2img.data.paired import PairedData
 from img2img.losses.adversarial import Adversarial
 from img2img.losses.features import kl_divergence
-from img2img.methods.base import Batch, Beta, Losses, Method, Outputs, displayed_source, resolve_generator
+from img2img.methods.base import Batch, Beta, Losses, Method, Outputs, choose_source, resolve_generator
 from img2img.methods.perceptual import Perceptual, PerceptualTranslationConfig
 from img2img.networks import (
     DiscriminatorConfig,
@@ -107,7 +107,7 @@ class SPADEMethod(Method):
         else:
             fake = self.networks["generator"](source)
         outputs.images["fake"] = fake
-        outputs.translations[""] = displayed_source(batch), fake.detach(), target
+        outputs.translations[""] = choose_source(batch), fake.detach(), target
         return outputs
 
     def generator_losses(self, batch: Batch, outputs: Outputs) -> Losses:

@@ -5,7 +5,7 @@ from typing import Literal, Self
 
 from pydantic import Field, model_validator
 
-from img2img.core.errors import Strict
+from img2img.core.settings import Strict
 from img2img.data.classes import Classes
 from img2img.networks import EncoderConfig, GeneratorConfig
 

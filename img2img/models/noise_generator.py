@@ -11,8 +11,9 @@ from pydantic import Field, ValidationError, model_validator
 from torch import Tensor, nn
 
 from img2img.core.device import choose_device
-from img2img.core.errors import Strict, UsageError, explain, list_some
+from img2img.core.errors import UsageError, list_some
 from img2img.core.files import whole_folder, write_tensors
+from img2img.core.settings import Strict, explain
 from img2img.images import Array
 from img2img.images.tensors import to_array
 from img2img.models.config import Training
@@ -192,17 +193,17 @@ class NoiseGenerator(Shareable):
     def _network(self, truncation: float | None) -> nn.Module:
         """The generator, with statistics in its batch norms of noise that is truncated like this: with others, images fade."""
         if self._narrow[0] != truncation:
-            self._narrow = truncation, self.generator if truncation is None else self._recalibrated(truncation)
+            self._narrow = truncation, self.generator if truncation is None else self._recalibrate_copy(truncation)
         return self._narrow[1]
 
-    def _recalibrated(self, truncation: float | None) -> nn.Module:
+    def _recalibrate_copy(self, truncation: float | None) -> nn.Module:
         return recalibrate_batch_norm(
             self.generator, lambda seeds: (self.noise(seeds, truncation), self.numbers(None, seeds))
         )
 
     def recalibrate_batch_norm(self) -> Self:
         """Gives the batch norms the statistics of many images instead of those of training's last batches (Brock et al. 2019, appendix D)."""
-        self.generator = self._recalibrated(None)
+        self.generator = self._recalibrate_copy(None)
         self._narrow = None, self.generator
         return self
 

@@ -11,8 +11,9 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor, nn
 
-from img2img.core.errors import UsageError, UserError, explain, list_some
+from img2img.core.errors import UsageError, UserError, list_some
 from img2img.core.files import backup_path, digest_tensors
+from img2img.core.settings import explain
 from img2img.models.adapter import ADAPTER_FILE, apply_adapter
 from img2img.models.config import TranslatorConfig
 from img2img.networks import build_encoder, build_generator

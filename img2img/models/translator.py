@@ -149,8 +149,8 @@ class Translator(Shareable):
             with test_time(self.generator, chosen, seed):
                 if isinstance(image, Tensor):
                     return self._tensor(given, chosen, tile)
-                source, finish = self._prepared(given)
-                return finish(self._translated(source[None], tile)[0])
+                source, finish = self._prepare_input(given)
+                return finish(self._translate_tensor(source[None], tile)[0])
         except (RuntimeError, MemoryError) as error:  # PyTorch has no one type for it
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
@@ -183,7 +183,7 @@ class Translator(Shareable):
         alone = (mode or self.config.mode) == "paper"
         coming = iter(images)
         while window := list(itertools.islice(coming, batch_size)):
-            prepared = [self._prepared(image) for image in window]
+            prepared = [self._prepare_input(image) for image in window]
             alike: dict[Any, list[int]] = {}
             for place, (source, _) in enumerate(prepared):
                 alike.setdefault(place if alone else source.shape, []).append(place)
@@ -193,7 +193,7 @@ class Translator(Shareable):
                 done |= dict(zip(places, self(batch, mode=mode, seed=seed, tile=tile), strict=True))
             yield from (finish(done[place]) for place, (_, finish) in enumerate(prepared))
 
-    def _prepared(self, image: Given) -> tuple[Tensor, Callable[[Tensor], Any]]:
+    def _prepare_input(self, image: Given) -> tuple[Tensor, Callable[[Tensor], Any]]:
         """What the network sees of an image, (in_channels, H, W), and what makes its own kind of what comes out."""
         classes = self.config.classes
         if classes is not None:
@@ -258,7 +258,7 @@ class Translator(Shareable):
             labels, instances = image if isinstance(image, tuple) else (image, None)
             maps = as_maps(labels, instances, classes, self.config.edges)
             pieces = maps.split(1) if mode == "paper" else (maps,)
-            made = concatenate([self._translated(piece, tile) for piece in pieces]).to(labels.device)
+            made = concatenate([self._translate_tensor(piece, tile) for piece in pieces]).to(labels.device)
             return made[0] if labels.ndim == 2 else made
         if isinstance(image, tuple):
             raise UsageError(NO_INSTANCES)
@@ -266,10 +266,10 @@ class Translator(Shareable):
         batch = image if image.ndim == 4 else image[None]
         source = batch.to(torch.float32)
         parts = source.split(1) if mode == "paper" else (source,)
-        done = concatenate([self._translated(part, tile) for part in parts]).to(image.device, image.dtype)
+        done = concatenate([self._translate_tensor(part, tile) for part in parts]).to(image.device, image.dtype)
         return done if image.ndim == 4 else done[0]
 
-    def _translated(self, source: Tensor, tile: int | None) -> Tensor:
+    def _translate_tensor(self, source: Tensor, tile: int | None) -> Tensor:
         config, network = self.config, self.generator
         if self.style is not None and self.styles is None:  # of the whole image
             network = Styled(self.generator, self.style)

@@ -7,7 +7,8 @@ from pydantic import Field
 from torch import Tensor, nn
 from tyro.conf import Suppress
 
-from img2img.core.errors import Strict, UsageError
+from img2img.core.errors import UsageError
+from img2img.core.settings import Strict
 from img2img.networks.labels import instance_means
 from img2img.networks.layers import InstanceNorm, ReflectionPad
 

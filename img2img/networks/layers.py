@@ -139,7 +139,7 @@ class ReflectionPad(nn.Module):
             return F.pad(x, (self.pixels,) * 4, "reflect")
 
 
-def padding_layer(padding: Padding, pixels: int) -> nn.Module:
+def build_padding(padding: Padding, pixels: int) -> nn.Module:
     """A layer that adds so many pixels on each of the four sides."""
     if padding == "reflect":
         return ReflectionPad(pixels)

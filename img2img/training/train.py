@@ -287,7 +287,7 @@ def build_loader(run: Run, total: int) -> DataLoader[Any]:
     on_gpu = accelerator.device.type != "cpu"
     workers = config.workers if config.workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 0
     return DataLoader(
-        run.data.training_set(config.data.build_transform(), run.in_channels, run.out_channels, config.seed),
+        run.data.build_training_set(config.data.build_transform(), run.in_channels, run.out_channels, config.seed),
         batch_sampler=order,
         num_workers=workers,
         pin_memory=accelerator.device.type == "cuda",

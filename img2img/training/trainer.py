@@ -229,7 +229,7 @@ class Trainer:
                 optimizer = self.optimizers[phase.name]
                 for group in optimizer.param_groups:
                     group["lr"] = phase.lr * factor * group.get("factor", 1.0)
-                with self.training_only(phase.trains):
+                with self.train_only(phase.trains):
                     for part in phase.parts:
                         with ExitStack() as unsynced:  # gradients are averaged over processes with the last part's
                             if part is not phase.parts[-1]:
@@ -259,7 +259,7 @@ class Trainer:
         return (scaler.get_scale() if scaler else 1.0) / self.accelerator.gradient_accumulation_steps
 
     @contextmanager
-    def training_only(self, names: tuple[str, ...]) -> Iterator[None]:
+    def train_only(self, names: tuple[str, ...]) -> Iterator[None]:
         """Freezes all other networks, so that they collect no gradients, and calls them unwrapped, so that none is waited for."""
         others = [name for name in self.bare if name not in names]
         try:

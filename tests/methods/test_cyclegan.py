@@ -125,7 +125,7 @@ def test_the_shared_step_has_the_gradients_of_the_naive_one(generator: Any) -> N
         g, f = (driver.bare[name] for name in ("generator_AtoB", "generator_BtoA"))
         d = driver.bare["discriminator_B"].requires_grad_(False)
         outputs = method.forward(data)
-        with driver.training_only(method.phases[0].trains):
+        with driver.train_only(method.phases[0].trains):
             for part in method.phases[0].parts:
                 torch.stack(list(part(data, outputs).values())).sum().backward()
         shared = [p.grad.clone() for network in (g, f) for p in network.parameters()]  # type: ignore[union-attr]

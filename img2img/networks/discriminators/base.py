@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from tyro.conf import Suppress
 
-from img2img.core.errors import Strict
+from img2img.core.settings import Strict
 from img2img.networks.labels import one_hot
 from img2img.networks.layers import Norm
 

@@ -8,7 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from tyro.conf import Suppress
 
-from img2img.core.errors import Strict
+from img2img.core.settings import Strict
 from img2img.networks.layers import Norm
 
 BYTES_PER_CHANNEL = 40  # of the stem, and pixel, that a network needs at most, measured

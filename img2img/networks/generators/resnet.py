@@ -20,9 +20,9 @@ from img2img.networks.layers import (
     ResizeConv,
     SelfAttention,
     Upsampling,
+    build_padding,
     has_bias,
     norm_layer,
-    padding_layer,
 )
 
 CUT_BLOCKS = (0, 4)  # the residual blocks in `depths`
@@ -78,12 +78,12 @@ class ResidualBlock(Block):
     ) -> None:
         super().__init__()
         self.layers = nn.Sequential(
-            padding_layer(padding, 1),
+            build_padding(padding, 1),
             nn.Conv2d(channels, channels, 3, bias=bias),
             norm_layer(norm, channels),
             nn.ReLU(),
             *([nn.Dropout(dropout)] if dropout else []),
-            padding_layer(padding, 1),
+            build_padding(padding, 1),
             nn.Conv2d(channels, channels, 3, bias=bias),
             norm_layer(norm, channels),
         )

@@ -29,7 +29,7 @@ class SPADEConfig(GeneratorBaseConfig):
     upsampling: Literal["normal", "more", "most"] = "normal"
     """How often the resolution is doubled: normal 5 times, more 6, most 7 (with one block more); the training size must be a multiple of 32, 64, 128."""
     norm: SPADENorm | None = None
-    """What is modulated: sync-batch (over all processes, as in the paper), batch, or instance."""
+    """What is build_norm: sync-batch (over all processes, as in the paper), batch, or instance."""
     hidden: int = Field(128, ge=1)
     """Channels between the label map and its γ and β."""
     latent: Annotated[int | None, Suppress] = Field(None, ge=1)
@@ -102,7 +102,7 @@ class SPADE(nn.Module):
 
 
 class SPADEBlock(Block):
-    """A residual block of two modulated convolutions; the shortcut has one if the channels change (figure 4).
+    """A residual block of two build_norm convolutions; the shortcut has one if the channels change (figure 4).
 
     Args:
         config: with everything filled in.
@@ -115,16 +115,16 @@ class SPADEBlock(Block):
         assert config.in_channels and config.norm
         middle = min(inward, outward)
 
-        def modulated(channels: int) -> SPADE:
+        def build_norm(channels: int) -> SPADE:
             assert config.in_channels and config.norm
             return SPADE(channels, config.in_channels, config.hidden, config.norm)
 
         # the norm after conv_0 would cancel a bias
-        self.norm_0, self.conv_0 = modulated(inward), nn.Conv2d(inward, middle, 3, 1, 1, bias=config.bias)
-        self.norm_1, self.conv_1 = modulated(middle), nn.Conv2d(middle, outward, 3, 1, 1)
+        self.norm_0, self.conv_0 = build_norm(inward), nn.Conv2d(inward, middle, 3, 1, 1, bias=config.bias)
+        self.norm_1, self.conv_1 = build_norm(middle), nn.Conv2d(middle, outward, 3, 1, 1)
         self.has_shortcut = inward != outward
         if self.has_shortcut:
-            self.norm_s, self.conv_s = modulated(inward), nn.Conv2d(inward, outward, 1, bias=False)
+            self.norm_s, self.conv_s = build_norm(inward), nn.Conv2d(inward, outward, 1, bias=False)
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
         """(B, inward, H, W) and the source of any size → (B, outward, H, W)."""
