@@ -1,10 +1,11 @@
 """The settings of a run: strict, frozen, YAML in and out; the command line is made from them."""
 
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal, TypeVar
+from typing import Annotated, Any, Generic, Literal
 
 import yaml
 from pydantic import Field, ValidationError, model_validator
+from typing_extensions import TypeVar
 from tyro.conf import Suppress, arg
 
 from img2img.core.device import Precision
@@ -16,7 +17,7 @@ from img2img.methods import METHODS, load_method
 from img2img.methods.base import MethodConfig
 from img2img.metrics.distribution import Features
 
-M = TypeVar("M", bound=MethodConfig)
+M = TypeVar("M", bound=MethodConfig, default=MethodConfig, covariant=True)
 S = TypeVar("S", bound=Strict)
 
 
@@ -126,7 +127,7 @@ def run_type(method: str) -> Any:
     return RunConfig.__class_getitem__(load_method(method))  # a type made at run time
 
 
-def read_config(path: Path, method: str | None = None) -> RunConfig[Any]:
+def read_config(path: Path, method: str | None = None) -> RunConfig:
     """Reads a run's YAML file; what it doesn't say takes the defaults.
 
     Args:
@@ -153,7 +154,7 @@ def read_config(path: Path, method: str | None = None) -> RunConfig[Any]:
     if not isinstance(settings, dict):
         values["method"] = {"name": name}
     try:
-        config: RunConfig[Any] = run_type(str(name)).model_validate(values)
+        config: RunConfig = run_type(str(name)).model_validate(values)
         return config
     except ValidationError as error:
         raise UsageError(f"{path}: {explain(error)}.") from None
@@ -161,13 +162,13 @@ def read_config(path: Path, method: str | None = None) -> RunConfig[Any]:
         raise UsageError(f"{path}: {error}") from None
 
 
-def write_config(path: Path, config: RunConfig[Any]) -> None:
+def write_config(path: Path, config: RunConfig) -> None:
     """Writes the whole resolved file."""
     text = yaml.safe_dump(config.model_dump(mode="json"), sort_keys=False, allow_unicode=True)
     write_whole(path, text.encode())
 
 
-def resolve_config(config: RunConfig[Any]) -> RunConfig[Any]:
+def resolve_config(config: RunConfig) -> RunConfig:
     """A config with absolute paths, so that a resume may start in another folder, and with a default for the output.
 
     Raises:
@@ -195,7 +196,7 @@ def resolve_config(config: RunConfig[Any]) -> RunConfig[Any]:
     )
 
 
-def _refuse_combinations(config: RunConfig[Any]) -> None:
+def _refuse_combinations(config: RunConfig) -> None:
     data, method = config.data, config.method
     choose_data_kind(config).refuse_options(data, method.name)
     method.refuse_files()
@@ -219,7 +220,7 @@ def _refuse_combinations(config: RunConfig[Any]) -> None:
         raise UsageError("--mixed-precision fp16 and --accumulation exclude each other; use bf16.")
 
 
-def choose_data_kind(config: RunConfig[Any]) -> type[DataModule]:
+def choose_data_kind(config: RunConfig) -> type[DataModule]:
     """The first kind of data that the method takes and that recognises the data."""
     kinds: tuple[type[DataModule], ...] = config.method.data_kinds
     return next((kind for kind in kinds[:-1] if kind.recognises(config.data)), kinds[-1])

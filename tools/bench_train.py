@@ -134,12 +134,12 @@ def _timed(step: Any, images: int, seconds: float, device: torch.device) -> floa
     return images / statistics.median(times)
 
 
-def _batch(config: RunConfig[Any]) -> dict[str, torch.Tensor]:
+def _batch(config: RunConfig) -> dict[str, torch.Tensor]:
     shape = (config.batch_size, 3, config.data.size, config.data.size)
     return {"source": torch.randn(shape).tanh(), "target": torch.randn(shape).tanh()}
 
 
-def _ours(config: RunConfig[Any], seconds: float) -> float:
+def _ours(config: RunConfig, seconds: float) -> float:
     from img2img.core.processes import build_accelerator
     from img2img.training.logging import Meter
     from img2img.training.trainer import Trainer
@@ -160,7 +160,7 @@ def _ours(config: RunConfig[Any], seconds: float) -> float:
     return _timed(lambda: trainer._update(batches, 1.0, meter), config.batch_size, seconds, device)
 
 
-def _plain(config: RunConfig[Any], seconds: float, stock_norm: bool) -> float:
+def _plain(config: RunConfig, seconds: float, stock_norm: bool) -> float:
     """The loop that the papers' code runs: eager, fp32, NCHW, one loss after the other."""
     device = choose_device(config.device)
     method = config.method.build(3, 3, config.data.size)

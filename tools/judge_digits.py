@@ -20,7 +20,7 @@ from img2img.data.class_folders import ClassFolder, ClassImages, find_class_fold
 from img2img.data.transforms import JointTransform
 from img2img.images import Array
 from img2img.inference.evaluate_samples import evaluate_samples
-from img2img.methods.infogan import InfoGAN
+from img2img.methods.infogan import InfoGAN, InfoGANConfig
 from img2img.models import NoiseGenerator
 from img2img.training.checkpoint import find_checkpoints
 
@@ -84,6 +84,7 @@ def clustering(run: Path, images: Tensor, digits: Tensor) -> float:
     judge = method.networks["discriminator"]
     judge.load_state_dict(load_file(find_checkpoints(run / "checkpoints")[-1] / "discriminator.safetensors"))
     judge.eval()
+    assert isinstance(config.method, InfoGANConfig)
     values = config.method.codes.categorical[0]
     found = torch.cat(
         [judge(part.float() / 127.5 - 1, None, outputs=True)[1][:, :values].argmax(1) for part in images.split(256)]

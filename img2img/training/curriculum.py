@@ -3,7 +3,6 @@
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from safetensors import SafetensorError
 from safetensors.torch import load_file
@@ -18,7 +17,7 @@ from img2img.training.checkpoint import find_checkpoints
 from img2img.training.run_folder import CHECKPOINTS
 
 
-def earlier_config(config: RunConfig[Any]) -> RunConfig[Any] | None:
+def earlier_config(config: RunConfig) -> RunConfig | None:
     """The config of the run that comes before this one; None if there is none.
 
     Raises:
@@ -47,7 +46,7 @@ def earlier_config(config: RunConfig[Any]) -> RunConfig[Any] | None:
     )
 
 
-def own_length(config: RunConfig[Any], length: int) -> tuple[int | None, float]:
+def own_length(config: RunConfig, length: int) -> tuple[int | None, float]:
     """Updates, if they are counted, and epochs of this run itself, without those of the one before.
 
     Args:
@@ -65,7 +64,7 @@ def own_length(config: RunConfig[Any], length: int) -> tuple[int | None, float]:
     return None if config.steps is None else max(1, config.steps - updates), max(0.0, config.epochs - epochs)
 
 
-def _count_trained(config: RunConfig[Any]) -> tuple[int, int]:
+def _count_trained(config: RunConfig) -> tuple[int, int]:
     """Updates and images of a run, and of those before it."""
     assert config.output is not None
     earlier = earlier_config(config)
@@ -75,7 +74,7 @@ def _count_trained(config: RunConfig[Any]) -> tuple[int, int]:
     return updates + progress.get("update", 0), images + progress.get("samples", 0)
 
 
-def begins_from_stage(config: RunConfig[Any]) -> bool:
+def begins_from_stage(config: RunConfig) -> bool:
     """Whether the stage before is done, and this run has not begun."""
     assert config.output is not None
     earlier = earlier_config(config)
@@ -83,7 +82,7 @@ def begins_from_stage(config: RunConfig[Any]) -> bool:
     return bool(config.method.begins_with_run or done) and not find_checkpoints(config.output / CHECKPOINTS)
 
 
-def load_stage_weights(config: RunConfig[Any]) -> dict[str, Mapping[str, Tensor]]:
+def load_stage_weights(config: RunConfig) -> dict[str, Mapping[str, Tensor]]:
     """The networks by name with which this run begins; none if no run comes before it.
 
     The generator and the encoder are those of the other run's latest translator, which may be moving averages; the
@@ -108,7 +107,7 @@ def load_stage_weights(config: RunConfig[Any]) -> dict[str, Mapping[str, Tensor]
         raise UsageError(f"a run can't begin with {folder}: {error}.") from None
 
 
-def frozen_updates(config: RunConfig[Any], total: int) -> int:
+def frozen_updates(config: RunConfig, total: int) -> int:
     """Updates for which what was trained before is frozen; `total` are this run's own."""
     begun = config.method.earlier_stage() is not None or config.method.begins_with_run is not None
     return round(total * config.method.share_frozen_after_stage()) if begun else 0
@@ -128,7 +127,7 @@ def refuse_sides(method: Method, data: DataConfig) -> None:
                 raise UsageError(f"--{option} {side}: this {name} needs a multiple of {multiple}.")
 
 
-def try_stages(config: RunConfig[Any], in_channels: int, out_channels: int) -> None:
+def try_stages(config: RunConfig, in_channels: int, out_channels: int) -> None:
     """Builds what the earlier stages would train.
 
     Raises:

@@ -16,6 +16,7 @@ from img2img.core.errors import UsageError, list_some
 from img2img.interop import is_weights, load_discriminator, load_translator, read_network
 from img2img.interop.onnx import needs_weights
 from img2img.methods.base import Method, Phase
+from img2img.methods.gan_losses import TranslationConfig
 from img2img.models import Translator, has_both_directions, read_kind
 from img2img.networks.weights import add_adapters, collect_plain_state, load_plain_state
 from img2img.training.checkpoint import find_checkpoints
@@ -75,7 +76,7 @@ def _is_frozen(frozen: Set[str], network: nn.Module, module: str) -> bool:
 class Start:
     """What a run begins with."""
 
-    config: RunConfig[Any]
+    config: RunConfig
     """Of the run, with the architectures of what it begins with."""
     translators: dict[str, Translator] = field(default_factory=dict)
     """By direction."""
@@ -87,7 +88,7 @@ class Start:
     """What was taken over, for a person."""
 
 
-def load_start(config: RunConfig[Any]) -> Start | None:
+def load_start(config: RunConfig) -> Start | None:
     """Reads what a run shall begin with, and takes over its architecture; None if nothing was asked for.
 
     Args:
@@ -109,7 +110,7 @@ def load_start(config: RunConfig[Any]) -> Start | None:
     return start
 
 
-def _take_architecture(config: RunConfig[Any], start: Start) -> RunConfig[Any]:
+def _take_architecture(config: RunConfig, start: Start) -> RunConfig:
     tuning, method = config.finetune, config.method
     for each in start.translators.values():
         needs_weights(each)
@@ -131,7 +132,7 @@ def _take_architecture(config: RunConfig[Any], start: Start) -> RunConfig[Any]:
     return found
 
 
-def refuse_combinations(config: RunConfig[Any]) -> None:
+def refuse_combinations(config: RunConfig) -> None:
     """Refuses settings that are about a model that isn't given, or exclude each other.
 
     Raises:
@@ -168,7 +169,7 @@ def refuse_combinations(config: RunConfig[Any]) -> None:
         ) from None
 
 
-def _load_translators(config: RunConfig[Any]) -> dict[str, Translator]:
+def _load_translators(config: RunConfig) -> dict[str, Translator]:
     """What the generators begin with, by direction."""
     given, directions = config.finetune.init, config.method.directions
     if len(given) > len(directions):
@@ -202,7 +203,7 @@ def _leave_open(generator: Any) -> Any:
     return generator.model_copy(update=dict.fromkeys(FILLED_IN & type(generator).model_fields.keys()))
 
 
-def _with_networks(config: RunConfig[Any], found: dict[str, Any], option: str) -> RunConfig[Any]:
+def _with_networks(config: RunConfig, found: dict[str, Any], option: str) -> RunConfig:
     """A config with architectures that were found, if the method takes them and the user asked for no others."""
     method = config.method
     for name, architecture in found.items():
@@ -231,7 +232,7 @@ def _accepts(method: Any, name: str, architecture: Any) -> bool:
     return True
 
 
-def _load_discriminators(given: Sequence[Path], config: RunConfig[Any]) -> tuple[Any, dict[str, Mapping[str, Tensor]]]:
+def _load_discriminators(given: Sequence[Path], config: RunConfig) -> tuple[Any, dict[str, Mapping[str, Tensor]]]:
     """The architecture and the weights of discriminators: of a run, or of one file or two."""
     names = config.method.discriminators
     if len(given) > len(names):
@@ -258,6 +259,8 @@ def _load_from_run(run: Path, names: Sequence[str]) -> tuple[Any, dict[str, Mapp
     missing = [name for name, file in files.items() if not file.is_file()]
     if missing:
         raise UsageError(f"--init-discriminator {run}: a run of {method.name} has no {missing[0]}.")
+    if not isinstance(method, TranslationConfig):
+        raise UsageError(f"--init-discriminator {run}: the discriminator of {method.name} sees no translations.")
     norm = method.discriminator.norm or method.discriminator_norm
     try:
         states: dict[str, Mapping[str, Tensor]] = {name: load_file(file) for name, file in files.items()}
@@ -306,7 +309,7 @@ def _fill(
     return tuple(fresh)
 
 
-def plan_training(method: Method, config: RunConfig[Any]) -> TrainingPlan:
+def plan_training(method: Method, config: RunConfig) -> TrainingPlan:
     """Gives generators their adapters, and says what is frozen and how fast what learns.
 
     Raises:

@@ -3,7 +3,6 @@
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
 
 from filelock import FileLock, Timeout
 
@@ -18,7 +17,7 @@ DIRECTIONS = ("", "AtoB", "BtoA")
 """Sub-folders in which models may lie."""
 
 
-def load_run_config(run: Path) -> RunConfig[Any]:
+def load_run_config(run: Path) -> RunConfig:
     """The config of a run's folder.
 
     Raises:

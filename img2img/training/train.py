@@ -43,7 +43,7 @@ DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
 FEW_UPDATES = 500  # between checkpoints and validations, at least, unless the user says otherwise
 
 
-def train(config: RunConfig[Any] | None = None, *, resume: Path | str | None = None, quiet: bool = False) -> Path:
+def train(config: RunConfig | None = None, *, resume: Path | str | None = None, quiet: bool = False) -> Path:
     """Trains a method on a folder of images.
 
     Args:
@@ -68,7 +68,7 @@ def train(config: RunConfig[Any] | None = None, *, resume: Path | str | None = N
 
 
 def _train_stages(
-    config: RunConfig[Any],
+    config: RunConfig,
     resuming: bool,
     quiet: bool,
     whole: Path | None = None,
@@ -102,7 +102,7 @@ def _train_stages(
 class Run:
     """A run that is set up, or a stage of one."""
 
-    config: RunConfig[Any]
+    config: RunConfig
     resuming: bool
     """Whether its folder exists already."""
     quiet: bool
@@ -132,7 +132,7 @@ class Run:
 
 
 def set_up(
-    config: RunConfig[Any],
+    config: RunConfig,
     resuming: bool,
     quiet: bool,
     whole: Path | None = None,

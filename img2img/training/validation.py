@@ -93,7 +93,7 @@ class Validator:
     """
 
     def __init__(
-        self, config: RunConfig[Any], method: Method, data: DataModule, report: DataReport, accelerator: Accelerator
+        self, config: RunConfig, method: Method, data: DataModule, report: DataReport, accelerator: Accelerator
     ) -> None:
         assert config.output is not None
         self.config, self.folder, self.accelerator = config, config.output, accelerator
@@ -213,7 +213,7 @@ class TranslatorEvaluator:
 
     def __init__(
         self,
-        config: RunConfig[Any],
+        config: RunConfig,
         method: Method,
         data: DataModule,
         report: DataReport,
@@ -353,7 +353,7 @@ class NoiseEvaluator:
 
     def __init__(
         self,
-        config: RunConfig[Any],
+        config: RunConfig,
         method: Method,
         data: DataModule,
         report: DataReport,
@@ -421,7 +421,7 @@ def draw_contact_sheet(model: NoiseGenerator) -> Array:
     return build_sheet(np.stack(columns, axis=1))
 
 
-def describe_training(config: RunConfig[Any], direction: str, progress: Progress) -> Training:
+def describe_training(config: RunConfig, direction: str, progress: Progress) -> Training:
     """How a model came to be."""
     data, own = config.data, f"{direction}/" if direction else ""
     return Training(

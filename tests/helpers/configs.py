@@ -35,7 +35,7 @@ TINY: dict[str, dict[str, Any]] = {
 }
 
 
-def tiny_config(folder: Path, output: Path, method: dict[str, Any] | None = None, **values: Any) -> RunConfig[Any]:
+def tiny_config(folder: Path, output: Path, method: dict[str, Any] | None = None, **values: Any) -> RunConfig:
     """A method, pix2pix unless it is named, with a few thousand weights at 16 pixels, on the CPU in fp32 unless `values` say otherwise."""
     name = (method or {}).get("name", "pix2pix")
     settings = {
@@ -48,5 +48,5 @@ def tiny_config(folder: Path, output: Path, method: dict[str, Any] | None = None
     about_data = {"path": folder, "size": 32 if from_noise else 16, **values.pop("data", {})}
     values = {"batch_size": 4, "features": "none", **values} if from_noise else values
     defaults = {"steps": 4, "workers": 0, "device": "cpu", "mixed_precision": "no", "log_every": 1, "output": output}
-    config: RunConfig[Any] = run_type(name)(method=settings, data=about_data, **{**defaults, **values})
+    config: RunConfig = run_type(name)(method=settings, data=about_data, **{**defaults, **values})
     return config

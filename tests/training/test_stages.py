@@ -22,7 +22,7 @@ from img2img.training.validation import Validator
 OPTIONS: dict[str, Any] = {"steps": 12, "checkpoint_every": 2, "validate_every": 3, "ema": 0.5, "log_every": 2}
 
 
-def config(data: Path, output: Path, **method: Any) -> RunConfig[Any]:
+def config(data: Path, output: Path, **method: Any) -> RunConfig:
     settings = {"name": "pix2pixhd", "encoder": True, "frozen_share": 0.34, **method}
     return tiny_config(data, output, settings, **OPTIONS)
 

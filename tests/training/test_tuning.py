@@ -428,3 +428,10 @@ def test_what_does_not_go_together(
     with pytest.raises(UsageError, match=words):
         train(begun(data, tmp_path / "run", init, method, **options), quiet=True)
     assert not (tmp_path / "run" / "checkpoints").exists()
+
+
+def test_a_discriminator_of_a_gan_is_refused(before: Path, pairs: Path, classes: Path, tmp_path: Path) -> None:
+    gan = train(tiny_config(classes, tmp_path / "gan", {"name": "gan"}, steps=1), quiet=True)
+    config = begun(pairs, tmp_path / "run", before, init_discriminator=(gan,))
+    with pytest.raises(UsageError, match="the discriminator of gan sees no translations"):
+        train(config, quiet=True)

@@ -29,7 +29,7 @@ class SPADEConfig(GeneratorBaseConfig):
     upsampling: Literal["normal", "more", "most"] = "normal"
     """How often the resolution is doubled: normal 5 times, more 6, most 7 (with one block more); the training size must be a multiple of 32, 64, 128."""
     norm: SPADENorm | None = None
-    """What is build_norm: sync-batch (over all processes, as in the paper), batch, or instance."""
+    """What is modulated: sync-batch (over all processes, as in the paper), batch, or instance."""
     hidden: int = Field(128, ge=1)
     """Channels between the label map and its γ and β."""
     latent: Annotated[int | None, Suppress] = Field(None, ge=1)
@@ -102,7 +102,7 @@ class SPADE(nn.Module):
 
 
 class SPADEBlock(Block):
-    """A residual block of two build_norm convolutions; the shortcut has one if the channels change (figure 4).
+    """A residual block of two modulated convolutions; the shortcut has one if the channels change (figure 4).
 
     Args:
         config: with everything filled in.
