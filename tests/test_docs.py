@@ -22,8 +22,8 @@ from img2img.networks import GENERATORS, NOISE_DISCRIMINATORS, NOISE_GENERATORS,
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.name: page.read_text() for page in PAGES}
-LAUNCHER = {"--num_processes", "--cpu", "--logdir"}
-"""Options of other programs."""
+LAUNCHER = {"--num_processes", "--cpu", "--logdir", "--strict", "--write", "--compare"}
+"""Options of other programs: accelerate, tensorboard, mkdocs, tools/check_same_bytes.py."""
 
 
 def read_blocks(page: str, language: str) -> list[str]:
