@@ -1,7 +1,7 @@
 """What configs of generators have in common, and what others must know of a generator."""
 
 from abc import abstractmethod
-from typing import Annotated, Any, ClassVar, Literal, Self
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 from pydantic import Field
@@ -32,7 +32,7 @@ class GeneratorBaseConfig(Strict):
     """Channels of the target; filled in from the data (`--data.out-channels`)."""
     channels: int = Field(64, ge=1)
     """Channels of the first layer."""
-    norm: Any = None
+    norm: Annotated[str | None, Suppress] = None
     """Normalisation; by default the method's."""
 
     @abstractmethod
