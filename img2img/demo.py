@@ -85,7 +85,7 @@ def demo(
 def _config(
     data: Path, run: Path, size: int, steps: int, channels: int, batch_size: int, seed: int, device: str
 ) -> RunConfig[Pix2PixConfig]:
-    """The recipe for small data (README), without flips: the light always comes from the left."""
+    """The recipe for small data (docs/train-on-pairs.md), without flips: the light always comes from the left."""
     method = Pix2PixConfig(
         generator=UNetConfig(channels=channels, norm="batch", upsampling="resize", dropout=0.1),
         discriminator=PatchGANConfig(channels=channels, layers=2),

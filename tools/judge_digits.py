@@ -120,17 +120,17 @@ def main(runs: tuple[Path, ...], data: Path = Path("../shared/data/digits"), cou
     ):
         table.add_column(heading, justify="left" if heading == "run" else "right")
     for run in runs:
-        sampler = NoiseGenerator.load(run / "newest")
-        scores = evaluate_samples(sampler, data, count=count, features=network).metrics
-        found = read(network, sampler.sample(count))
+        model = NoiseGenerator.load(run / "latest")
+        scores = evaluate_samples(model, data, count=count, features=network).metrics
+        found = read(network, model.sample(count))
         shares = torch.bincount(found, minlength=10) / count
         asked = ""
-        if sampler.config.classes:
-            labels = sampler.numbers(None, range(count))
+        if model.config.classes:
+            labels = model.numbers(None, range(count))
             assert labels is not None
-            wanted = torch.tensor([int(sampler.config.classes[label]) for label in labels])
+            wanted = torch.tensor([int(model.config.classes[label]) for label in labels])
             asked = f"{(found == wanted).float().mean().item():.1%}"
-        cluster = f"{clustering(run, images, digits):.1%}" if sampler.config.codes else ""
+        cluster = f"{clustering(run, images, digits):.1%}" if model.config.codes else ""
         numbers = [f"{scores[name]:.4f}" for name in ("kid", "fid", "precision", "recall")]
         table.add_row(run.name, *numbers, str(int((shares >= COVERED).sum())), asked, cluster)
     Console(width=140).print(table)

@@ -56,11 +56,11 @@ def main(
         _launch([*start, str(whole)], processes).wait()
         command = [*start, str(killed)]
         for kill in range(5):
-            after, saving = _newest(killed) + moments.randint(1, steps // 8), kill in (1, 3)
+            after, saving = _latest_update(killed) + moments.randint(1, steps // 8), kill in (1, 3)
             process = _launch(command, processes)
             _kill_when(process, lambda a=after, s=saving: _reached(killed, a, s))  # type: ignore[misc]
             print(
-                f"killed after update {_newest(killed)}{', while a checkpoint was written' if saving else ''}",
+                f"killed after update {_latest_update(killed)}{', while a checkpoint was written' if saving else ''}",
                 flush=True,
             )
             command = ["train", "--resume", str(killed)]
@@ -83,9 +83,9 @@ def _launch(arguments: list[str], processes: int) -> subprocess.Popen[bytes]:
 
 def _reached(run: Path, after: int, saving: bool) -> bool:
     if saving:
-        return _newest(run) >= after and any((run / "checkpoints").glob(".partial-*"))
+        return _latest_update(run) >= after and any((run / "checkpoints").glob(".partial-*"))
     log = run / "log.jsonl"
-    return _newest(run) >= after and log.exists() and random.random() < 0.2
+    return _latest_update(run) >= after and log.exists() and random.random() < 0.2
 
 
 def _kill_when(process: subprocess.Popen[bytes], reached: Callable[[], bool]) -> None:
@@ -106,7 +106,7 @@ def _last(run: Path) -> Path:
     return max((run / "checkpoints").glob("step-*"))
 
 
-def _newest(run: Path) -> int:
+def _latest_update(run: Path) -> int:
     return max((int(path.name[5:]) for path in (run / "checkpoints").glob("step-*")), default=0)
 
 

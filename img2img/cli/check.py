@@ -6,6 +6,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
 
+from tyro.conf import Positional
+
 from img2img.cli.usage import run_command
 from img2img.core.errors import UsageError
 
@@ -13,61 +15,60 @@ if TYPE_CHECKING:
     from img2img.data.base import DataConfig, DataModule
 
 
+def command(
+    path: Annotated[Path | None, Positional] = None,
+    source: Path | None = None,
+    target: Path | None = None,
+    labels: Path | None = None,
+    instances: Path | None = None,
+    derive: Literal["gray", "edges", "lowres"] | None = None,
+    kind: Literal["auto", "paired", "unpaired", "labels", "images"] = "auto",
+    classes: int | Path | None = None,
+    ignore_label: int | None = None,
+) -> int:
+    """Reads every image of a data set and says what can't work and what may surprise.
+
+    Args:
+        path: The data set's folder.
+        source: A folder of sources, with --target instead of a path.
+        target: A folder of targets.
+        labels: A folder of label maps, with --target, their images, instead of a path.
+        instances: A folder of the instance maps that belong to --labels.
+        derive: Check a folder of images from which the sources will be derived: gray, edges or lowres.
+        kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; labels, for spade and pix2pixhd; images, of one kind, for gan and infogan; auto goes by the names of folders and files.
+        classes: Of label maps: the number of labels, or a YAML table of their names; by default classes.yaml in the folder, else a guess from the labels that occur.
+        ignore_label: Of label maps: the label of pixels that have no class.
+    """
+    from rich.progress import Progress
+
+    from img2img.data.base import DataConfig
+
+    if path is None and source is None and target is None and labels is None:
+        raise UsageError("which data? Give the data set's folder, or --source (or --labels) and --target.")
+    config = DataConfig(
+        path=path, source=source, target=target, labels=labels, instances=instances, derive=derive, classes=classes,
+        ignore_label=ignore_label,
+    )  # fmt: skip
+    data = _open(config, kind)
+    with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
+
+        def start(files: int) -> Callable[[], None]:
+            task = bar.add_task("reading", total=files)
+            return lambda: bar.advance(task)
+
+        report = data.check(start)
+    for line in (*data.describe_splits(), *filter(None, [report.summary])):
+        print(line)
+    for problem in report.problems:
+        text = problem.text.replace("--data.ignore-label", "--ignore-label").replace("--data.classes", "--classes")
+        print(f"{problem.level}: {text}")
+    if not report.problems:
+        print("No problems were found.")
+    return 1 if report.errors else 0
+
+
 def check(arguments: list[str]) -> int:
     """`img2img check`."""
-    from tyro.conf import Positional
-
-    def command(
-        path: Annotated[Path | None, Positional] = None,
-        source: Path | None = None,
-        target: Path | None = None,
-        labels: Path | None = None,
-        instances: Path | None = None,
-        derive: Literal["gray", "edges", "lowres"] | None = None,
-        kind: Literal["auto", "paired", "unpaired", "labels", "images"] = "auto",
-        classes: int | Path | None = None,
-        ignore_label: int | None = None,
-    ) -> int:
-        """Reads every image of a data set and says what can't work and what may surprise.
-
-        Args:
-            path: The data set's folder.
-            source: A folder of sources, with --target instead of a path.
-            target: A folder of targets.
-            labels: A folder of label maps, with --target, their images, instead of a path.
-            instances: A folder of the instance maps that belong to --labels.
-            derive: Check a folder of images from which the sources will be derived: gray, edges or lowres.
-            kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; labels, for spade and pix2pixhd; images, of one kind, for gan and infogan; auto goes by the names of folders and files.
-            classes: Of label maps: the number of labels, or a YAML table of their names; by default classes.yaml in the folder, else a guess from the labels that occur.
-            ignore_label: Of label maps: the label of pixels that have no class.
-        """
-        from rich.progress import Progress
-
-        from img2img.data.base import DataConfig
-
-        if path is None and source is None and target is None and labels is None:
-            raise UsageError("which data? Give the data set's folder, or --source (or --labels) and --target.")
-        config = DataConfig(
-            path=path, source=source, target=target, labels=labels, instances=instances, derive=derive, classes=classes,
-            ignore_label=ignore_label,
-        )  # fmt: skip
-        data = _open(config, kind)
-        with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
-
-            def start(files: int) -> Callable[[], None]:
-                task = bar.add_task("reading", total=files)
-                return lambda: bar.advance(task)
-
-            report = data.check(start)
-        for line in (*data.describe_splits(), *filter(None, [report.summary])):
-            print(line)
-        for problem in report.problems:
-            text = problem.text.replace("--data.ignore-label", "--ignore-label").replace("--data.classes", "--classes")
-            print(f"{problem.level}: {text}")
-        if not report.problems:
-            print("No problems were found.")
-        return 1 if report.errors else 0
-
     same = [re.sub(r"^--data\.", "--", argument) for argument in arguments]  # the names that train has for them
     return run_command(command, "check", same)
 

@@ -7,8 +7,114 @@ from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
+from tyro.conf import Positional
+
 from img2img.cli.usage import run_command
 from img2img.core.errors import UsageError
+
+
+def command(
+    source: Positional[Path],
+    target: Positional[Path],
+    model: Path,
+    instances: Path | None = None,
+    style: tuple[str, ...] = (),
+    style_image: Path | None = None,
+    style_labels: Path | None = None,
+    style_instances: Path | None = None,
+    direction: Literal["AtoB", "BtoA"] | None = None,
+    format: str | None = None,
+    overwrite: bool = False,
+    skip_existing: bool = False,
+    mode: Literal["eval", "paper"] | None = None,
+    seed: int = 0,
+    size: int | None = None,
+    max_side: int | None = None,
+    frames: Literal["all", "first"] = "all",
+    no_metadata: bool = False,
+    quality: int = 95,
+    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    batch_size: int | None = None,
+    tile: int | None = None,
+    compile: bool = False,
+    device: str = "auto",
+    engine: Literal["auto", "torch", "onnx"] = "auto",
+    max_pixels: int = 200_000_000,
+    timeout: float = 60.0,
+    file_memory: float = 4.0,
+    accept_truncated: bool = False,
+    report: Path | None = None,
+) -> int:
+    """Translates a folder of images or label maps, with its sub-folders, or one file. Sizes, names, depth and alpha are kept.
+
+    Args:
+        source: A folder or a file.
+        target: A folder, or a file if the source is one.
+        model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
+        instances: Of label maps: the folder of their instance maps, of the same names; by default the one beside, such as val_inst for val_label.
+        style: Of a translator trained with --encoder: a number, or CLASS=NUMBER for some classes.
+        style_image: Take the style from this image instead.
+        style_labels: Where styles are of classes: the label map of that image.
+        style_instances: The instance map of that image, if there is one.
+        direction: Which translator of a run that learned both ways; by default AtoB.
+        format: Write all outputs as png, jpg, webp, tif, bmp, gif or npy; by default as the input.
+        overwrite: Replace targets that exist.
+        skip_existing: Leave targets that exist, to go on with a conversion that was stopped.
+        mode: eval (running statistics, no dropout) or paper (batch statistics and dropout); by default the translator's.
+        seed: Of mode paper.
+        size: Scale the shorter side to so many pixels first; the output has that size. By default images keep theirs.
+        max_side: Scale images whose longer side has more pixels down to it.
+        frames: Of animations (GIF, APNG, WebP) and TIFFs of several pages: all or first.
+        no_metadata: Drop EXIF and DPI; the orientation is applied anyway.
+        quality: Of JPEG and WebP, 1-100.
+        dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32.
+        batch_size: Images of equal size that the network gets at once, at most 64; by default as many as pay.
+        tile: Compute images of more than so many pixels squared in strips, with the same result; by default such as don't fit into the memory; 0: never.
+        compile: torch.compile the network, which pays for thousands of images.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        engine: What computes: onnx is onnxruntime, for a FILE.onnx of img2img export; auto goes by the model.
+        max_pixels: Refuse an image of more, all frames together, before it is decoded.
+        timeout: Give up a file that takes more seconds to decode.
+        file_memory: Give up a file that takes more GB to decode (on Linux).
+        accept_truncated: Convert files that end early; what is missing is gray or black.
+        report: Write a JSON line per input to this file.
+    """
+
+    from img2img.core.processes import leave_processes
+    from img2img.inference import convert as room
+    from img2img.inference.report import Stopped
+    from img2img.models import has_both_directions
+
+    if overwrite and skip_existing:
+        raise UsageError("--overwrite and --skip-existing exclude each other.")
+    if report:
+        _check_report(report)
+    if direction is None and has_both_directions(model) and os.environ.get("RANK", "0") == "0":
+        print("Translating AtoB; --direction BtoA is the other way.", file=sys.stderr)
+    existing: Any = "overwrite" if overwrite else "skip" if skip_existing else "fail"
+    stopped = False
+    try:
+        outcome = room.convert(
+            model, source, target, instances=instances,
+            style=_parse_style(style, style_image, style_labels, style_instances), direction=direction, format=format, existing=existing, mode=mode, seed=seed,
+            size=size, max_side=max_side, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype,
+            batch_size=batch_size, tile=tile, compile=compile, device=device, engine=engine, max_pixels=max_pixels, timeout=timeout,
+            file_memory=file_memory, accept_truncated=accept_truncated, progress=sys.stderr.isatty(),
+        )  # fmt: skip
+    except Stopped as stop:
+        outcome, stopped = stop.report, True
+    leave_processes()
+    if outcome.process:
+        return 0  # the first of several processes speaks for all; a launcher would end it if another failed
+    for line in outcome.remarks():
+        print(line, file=sys.stderr)
+    print(outcome.summary())
+    if report:
+        outcome.write(report)
+    if stopped:
+        print("img2img: stopped; the same command with --skip-existing goes on.", file=sys.stderr)
+        return 130
+    return 1 if outcome.failures else 0
 
 
 def convert(arguments: list[str]) -> int:
@@ -17,111 +123,6 @@ def convert(arguments: list[str]) -> int:
         from img2img.core.processes import ensure_processes
 
         ensure_processes(["convert", *arguments])
-    from tyro.conf import Positional
-
-    def command(
-        source: Positional[Path],
-        target: Positional[Path],
-        model: Path,
-        instances: Path | None = None,
-        style: tuple[str, ...] = (),
-        style_image: Path | None = None,
-        style_labels: Path | None = None,
-        style_instances: Path | None = None,
-        direction: Literal["AtoB", "BtoA"] | None = None,
-        format: str | None = None,
-        overwrite: bool = False,
-        skip_existing: bool = False,
-        mode: Literal["eval", "paper"] | None = None,
-        seed: int = 0,
-        size: int | None = None,
-        max_side: int | None = None,
-        frames: Literal["all", "first"] = "all",
-        no_metadata: bool = False,
-        quality: int = 95,
-        dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
-        batch_size: int | None = None,
-        tile: int | None = None,
-        compile: bool = False,
-        device: str = "auto",
-        engine: Literal["auto", "torch", "onnx"] = "auto",
-        max_pixels: int = 200_000_000,
-        timeout: float = 60.0,
-        file_memory: float = 4.0,
-        accept_truncated: bool = False,
-        report: Path | None = None,
-    ) -> int:
-        """Translates a folder of images or label maps, with its sub-folders, or one file. Sizes, names, depth and alpha are kept.
-
-        Args:
-            source: A folder or a file.
-            target: A folder, or a file if the source is one.
-            model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
-            instances: Of label maps: the folder of their instance maps, of the same names; by default the one beside, such as val_inst for val_label.
-            style: Of a translator trained with --encoder: a number, or CLASS=NUMBER for some classes.
-            style_image: Take the style from this image instead.
-            style_labels: Where styles are of classes: the label map of that image.
-            style_instances: The instance map of that image, if there is one.
-            direction: Which translator of a run that learned both ways; by default AtoB.
-            format: Write all outputs as png, jpg, webp, tif, bmp, gif or npy; by default as the input.
-            overwrite: Replace targets that exist.
-            skip_existing: Leave targets that exist, to go on with a conversion that was stopped.
-            mode: eval (running statistics, no dropout) or paper (batch statistics and dropout); by default the translator's.
-            seed: Of mode paper.
-            size: Scale the shorter side to so many pixels first; the output has that size. By default images keep theirs.
-            max_side: Scale images whose longer side has more pixels down to it.
-            frames: Of animations (GIF, APNG, WebP) and TIFFs of several pages: all or first.
-            no_metadata: Drop EXIF and DPI; the orientation is applied anyway.
-            quality: Of JPEG and WebP, 1-100.
-            dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32.
-            batch_size: Images of equal size that the network gets at once, at most 64; by default as many as pay.
-            tile: Compute images of more than so many pixels squared in strips, with the same result; by default such as don't fit into the memory; 0: never.
-            compile: torch.compile the network, which pays for thousands of images.
-            device: auto, cpu, cuda, cuda:1 or mps.
-            engine: What computes: onnx is onnxruntime, for a FILE.onnx of img2img export; auto goes by the model.
-            max_pixels: Refuse an image of more, all frames together, before it is decoded.
-            timeout: Give up a file that takes more seconds to decode.
-            file_memory: Give up a file that takes more GB to decode (on Linux).
-            accept_truncated: Convert files that end early; what is missing is gray or black.
-            report: Write a JSON line per input to this file.
-        """
-
-        from img2img.core.processes import leave_processes
-        from img2img.inference import convert as room
-        from img2img.inference.report import Stopped
-        from img2img.models import has_both_directions
-
-        if overwrite and skip_existing:
-            raise UsageError("--overwrite and --skip-existing exclude each other.")
-        if report:
-            _check_report(report)
-        if direction is None and has_both_directions(model) and os.environ.get("RANK", "0") == "0":
-            print("Translating AtoB; --direction BtoA is the other way.", file=sys.stderr)
-        existing: Any = "overwrite" if overwrite else "skip" if skip_existing else "fail"
-        stopped = False
-        try:
-            outcome = room.convert(
-                model, source, target, instances=instances,
-                style=_parse_style(style, style_image, style_labels, style_instances), direction=direction, format=format, existing=existing, mode=mode, seed=seed,
-                size=size, max_side=max_side, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype,
-                batch_size=batch_size, tile=tile, compile=compile, device=device, engine=engine, max_pixels=max_pixels, timeout=timeout,
-                file_memory=file_memory, accept_truncated=accept_truncated, progress=sys.stderr.isatty(),
-            )  # fmt: skip
-        except Stopped as stop:
-            outcome, stopped = stop.report, True
-        leave_processes()
-        if outcome.process:
-            return 0  # the first of several processes speaks for all; a launcher would end it if another failed
-        for line in outcome.remarks():
-            print(line, file=sys.stderr)
-        print(outcome.summary())
-        if report:
-            outcome.write(report)
-        if stopped:
-            print("img2img: stopped; the same command with --skip-existing goes on.", file=sys.stderr)
-            return 130
-        return 1 if outcome.failures else 0
-
     return run_command(command, "convert", arguments)
 
 

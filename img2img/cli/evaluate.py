@@ -4,91 +4,93 @@ import sys
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+from tyro.conf import Positional
+
 from img2img.cli.usage import run_command
 from img2img.core.errors import UsageError
+from img2img.metrics.distribution import Features
+from img2img.metrics.segmentation import Architecture
+
+
+def command(
+    folders: Annotated[tuple[Path, ...], Positional] = (),
+    model: Path | None = None,
+    data: Path | None = None,
+    split: Literal["train", "val", "test"] | None = None,
+    direction: Literal["AtoB", "BtoA"] | None = None,
+    size: int | None = None,
+    mode: Literal["eval", "paper"] | None = None,
+    seed: int = 0,
+    features: Features | None = None,
+    feature_weights: Path | None = None,
+    count: int | None = None,
+    truncation: float | None = None,
+    segmenter: Architecture | None = None,
+    segmenter_weights: Path | None = None,
+    device: str = "auto",
+    json: Path | None = None,
+) -> int:
+    """Scores a model on a data set (--model, --data), or one folder of images against another.
+
+    L1 is of values in [0, 1], PSNR in dB; PSNR and SSIM are scikit-image's, KID and FID torchmetrics'.
+
+    Args:
+        folders: Instead of --model and --data: a folder of images and a folder of the truth, matched by stem.
+        model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
+        data: The folder of a data set, in any layout that training takes; one without pairs needs --features.
+        split: By default val if there is one, else test, else train.
+        direction: By default the one that the translator was trained in; picks the translator of a run that learned both.
+        size: Scale the shorter side to so many pixels; by default images are taken at their own size.
+        mode: eval or paper; by default the translator's.
+        seed: Of mode paper, or of the first sample.
+        features: Compare translations and targets as sets, too (KID, FID): inception, FID's network; random, one with random weights; auto, inception if its weights are at hand; or a classifier of torchvision, with its --feature-weights.
+        feature_weights: A file of its weights (.pth or .safetensors); of Inception by default PyTorch's cache, else they are downloaded.
+        count: Of a model that makes images from noise: how many samples; by default as many as there are real images.
+        truncation: Of such a model: draw noise beyond this again.
+        segmenter: Of label maps: a network of torchvision that finds the labels in the translations, to be compared (mean IoU, pixel accuracy).
+        segmenter_weights: Its weights (.pth or .safetensors), trained on the real images.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        json: Write all scores to this file.
+    """
+    from img2img.inference import evaluate as room
+    from img2img.inference.evaluate_samples import evaluate_samples
+    from img2img.interop import makes_images_from_noise
+    from img2img.metrics.segmentation import make_segmenter
+
+    progress = sys.stderr.isatty()
+    if (segmenter is None) != (segmenter_weights is None):
+        raise UsageError("--segmenter and --segmenter-weights belong together.")
+    if folders:
+        if len(folders) != 2 or model or data or segmenter:
+            raise UsageError("give two folders, or --model and --data.")
+        result = room.compare(*folders, progress=progress)
+    elif model is None or data is None:
+        raise UsageError("give --model and --data, or two folders of images.")
+    elif makes_images_from_noise(model):
+        if segmenter or direction or size or mode:
+            raise UsageError("--segmenter, --direction, --size and --mode are for translators; leave them out.")
+        result = evaluate_samples(
+            model, data, split=split, count=count, seed=seed, truncation=truncation, features=features or "auto",
+            feature_weights=feature_weights, device=device, progress=progress,
+        )  # fmt: skip
+    elif count is not None or truncation is not None:
+        raise UsageError("--count and --truncation are for models that make images from noise; leave them out.")
+    else:
+        result = room.evaluate(
+            model, data, split=split, direction=direction, size=size, mode=mode, seed=seed, features=features,
+            feature_weights=feature_weights, device=device, progress=progress,
+            segmenter=make_segmenter(segmenter, segmenter_weights) if segmenter and segmenter_weights else None,
+        )  # fmt: skip
+    if json:
+        result.write(json)
+    _print_scores(result)
+    for name, reason in list(result.failed.items())[:20]:
+        print(f"not scored: {name}: {reason}", file=sys.stderr)
+    return 1 if result.failed else 0
 
 
 def evaluate(arguments: list[str]) -> int:
     """`img2img evaluate`."""
-    from tyro.conf import Positional
-
-    from img2img.inference import evaluate as room
-    from img2img.inference.evaluate_samples import evaluate_samples
-    from img2img.interop import makes_images_from_noise
-    from img2img.metrics.distribution import Features
-    from img2img.metrics.segmentation import Architecture, make_segmenter
-
-    def command(
-        folders: Annotated[tuple[Path, ...], Positional] = (),
-        model: Path | None = None,
-        data: Path | None = None,
-        split: Literal["train", "val", "test"] | None = None,
-        direction: Literal["AtoB", "BtoA"] | None = None,
-        size: int | None = None,
-        mode: Literal["eval", "paper"] | None = None,
-        seed: int = 0,
-        features: Features | None = None,
-        feature_weights: Path | None = None,
-        count: int | None = None,
-        truncation: float | None = None,
-        segmenter: Architecture | None = None,
-        segmenter_weights: Path | None = None,
-        device: str = "auto",
-        json: Path | None = None,
-    ) -> int:
-        """Scores a model on a data set (--model, --data), or one folder of images against another.
-
-        L1 is of values in [0, 1], PSNR in dB; PSNR and SSIM are scikit-image's, KID and FID torchmetrics'.
-
-        Args:
-            folders: Instead of --model and --data: a folder of images and a folder of the truth, matched by stem.
-            model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
-            data: The folder of a data set, in any layout that training takes; one without pairs needs --features.
-            split: By default val if there is one, else test, else train.
-            direction: By default the one that the translator was trained in; picks the translator of a run that learned both.
-            size: Scale the shorter side to so many pixels; by default images are taken at their own size.
-            mode: eval or paper; by default the translator's.
-            seed: Of mode paper, or of the first sample.
-            features: Compare translations and targets as sets, too (KID, FID): inception, FID's network; random, one with random weights; auto, inception if its weights are at hand; or a classifier of torchvision, with its --feature-weights.
-            feature_weights: A file of its weights (.pth or .safetensors); of Inception by default PyTorch's cache, else they are downloaded.
-            count: Of a model that makes images from noise: how many samples; by default as many as there are real images.
-            truncation: Of such a model: draw noise beyond this again.
-            segmenter: Of label maps: a network of torchvision that finds the labels in the translations, to be compared (mean IoU, pixel accuracy).
-            segmenter_weights: Its weights (.pth or .safetensors), trained on the real images.
-            device: auto, cpu, cuda, cuda:1 or mps.
-            json: Write all scores to this file.
-        """
-        progress = sys.stderr.isatty()
-        if (segmenter is None) != (segmenter_weights is None):
-            raise UsageError("--segmenter and --segmenter-weights belong together.")
-        if folders:
-            if len(folders) != 2 or model or data or segmenter:
-                raise UsageError("give two folders, or --model and --data.")
-            result = room.compare(*folders, progress=progress)
-        elif model is None or data is None:
-            raise UsageError("give --model and --data, or two folders of images.")
-        elif makes_images_from_noise(model):
-            if segmenter or direction or size or mode:
-                raise UsageError("--segmenter, --direction, --size and --mode are for translators; leave them out.")
-            result = evaluate_samples(
-                model, data, split=split, count=count, seed=seed, truncation=truncation, features=features or "auto",
-                feature_weights=feature_weights, device=device, progress=progress,
-            )  # fmt: skip
-        elif count is not None or truncation is not None:
-            raise UsageError("--count and --truncation are for models that make images from noise; leave them out.")
-        else:
-            result = room.evaluate(
-                model, data, split=split, direction=direction, size=size, mode=mode, seed=seed, features=features,
-                feature_weights=feature_weights, device=device, progress=progress,
-                segmenter=make_segmenter(segmenter, segmenter_weights) if segmenter and segmenter_weights else None,
-            )  # fmt: skip
-        if json:
-            result.write(json)
-        _print_scores(result)
-        for name, reason in list(result.failed.items())[:20]:
-            print(f"not scored: {name}: {reason}", file=sys.stderr)
-        return 1 if result.failed else 0
-
     return run_command(command, "evaluate", arguments)
 
 

@@ -78,7 +78,7 @@ def download(
     pause: float = 1.0,
     advance: Callable[[int, int | None], None] = lambda done, total: None,
 ) -> None:
-    """Downloads a file, whole or not at all; what a break leaves in ``FILE.part`` is gone on with, by this call or a later one.
+    """Downloads a file, whole or not at all. A broken download stays in ``FILE.part`` and is resumed, by this call or a later one.
 
     Args:
         url: http or https.

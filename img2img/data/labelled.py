@@ -27,7 +27,7 @@ from img2img.data.classes import Classes, resolve_classes
 from img2img.data.facts import ImageFacts, collect_facts, read_image_facts
 from img2img.data.label_maps import Sides, count_labels, label_files, label_sides, read_maps
 from img2img.data.layouts import LABEL_LAYOUTS, Split, check_folder, split_sides
-from img2img.data.paired import PairedData, PairedFolder, explain_no_pairs, fit_channels, to_unit
+from img2img.data.paired import PairedData, PairedFolder, check_partners, fit_channels, to_unit
 from img2img.data.sampler import Key
 from img2img.data.transforms import JointTransform, Resize, scale_size
 from img2img.images import Array, ImageError, read_image
@@ -131,7 +131,8 @@ def check_labelled(
     advance = progress(2 * len(pairs)) if progress else lambda: None
     maps, bad = read_map_facts(pairs, advance)
     images, unreadable = read_image_facts([pair.target for pair in pairs], advance)
-    _check_partners(splits, report)
+    instances = ", an instance map" if any(pair.instances for pair in pairs) else ""
+    check_partners(splits, report, f" (of each name there must be a label map{instances} and an image)")
     report_unreadable(report, [*bad.values(), *unreadable.values()], " and its partners")
     found = {pair: facts for pair, facts in maps.items() if pair.target in images}
     if not found:
@@ -150,24 +151,6 @@ def check_labelled(
     report.sizes = count_sizes(images[pair.target] for pair in found)
     report.summary = f"{report.classes.count} classes{' with instances' if report.edges else ''}; sizes {report.sizes}"
     return report
-
-
-def _check_partners(splits: dict[Split, PairedFolder], report: DataReport) -> None:
-    for split, folder in splits.items():
-        report.splits[split] = len(folder.pairs)
-        if not folder.pairs:
-            report.add("error" if split == "train" else "warning", f"{split}: {explain_no_pairs(folder)}")
-        elif folder.unmatched:
-            names = list_some([str(file) for file in folder.unmatched], 3)
-            instances = ", an instance map" if folder.pairs[0].instances else ""
-            report.add(
-                "warning",
-                f"{split}: {len(folder.unmatched)} files lack a partner and are left out: {names} (of each name there must be "
-                f"a label map{instances} and an image).",
-            )
-        if folder.ambiguous:
-            names = list_some(folder.ambiguous, 3)
-            report.add("warning", f"{split}: several files have the same name and are left out: {names}.")
 
 
 def _check_instances(splits: dict[Split, PairedFolder], report: DataReport) -> None:

@@ -195,16 +195,7 @@ def check_pairs(splits: dict[Split, PairedFolder], progress: Progress | None = N
     report = DataReport()
     files = sorted({file for folder in splits.values() for pair in folder.pairs for file in (pair.source, pair.target)})
     facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
-    for split, folder in splits.items():
-        report.splits[split] = len(folder.pairs)
-        if not folder.pairs:
-            report.add("error" if split == "train" else "warning", f"{split}: {explain_no_pairs(folder)}")
-        elif folder.unmatched:
-            names = list_some([str(file) for file in folder.unmatched], 3)
-            report.add("warning", f"{split}: {len(folder.unmatched)} files have no partner and are left out: {names}.")
-        if folder.ambiguous:
-            names = list_some(folder.ambiguous, 3)
-            report.add("warning", f"{split}: several files have the same name on one side and are left out: {names}.")
+    check_partners(splits, report)
     report_unreadable(report, [reason for _, reason in sorted(unreadable.items())], " and its partner")
     pairs = [pair for folder in splits.values() for pair in folder.pairs if {pair.source, pair.target} <= facts.keys()]
     if not pairs:
@@ -223,6 +214,21 @@ def check_pairs(splits: dict[Split, PairedFolder], progress: Progress | None = N
     report.sizes = count_sizes(facts[pair.target] for pair in pairs)
     report.summary = f"{report.in_channels} → {report.out_channels} channels; sizes {report.sizes}"
     return report
+
+
+def check_partners(splits: dict[Split, PairedFolder], report: DataReport, wanted: str = "") -> None:
+    """Counts pairs, and reports files that belong to none; `wanted` says what a pair is of, if it is more than two files."""
+    for split, folder in splits.items():
+        report.splits[split] = len(folder.pairs)
+        if not folder.pairs:
+            report.add("error" if split == "train" else "warning", f"{split}: {explain_no_pairs(folder)}")
+        elif folder.unmatched:
+            names = list_some([str(file) for file in folder.unmatched], 3)
+            count = len(folder.unmatched)
+            report.add("warning", f"{split}: {count} files have no partner and are left out: {names}{wanted}.")
+        if folder.ambiguous:
+            names = list_some(folder.ambiguous, 3)
+            report.add("warning", f"{split}: several files have the same name on one side and are left out: {names}.")
 
 
 def _check_sizes(pairs: list[Pair], facts: dict[Path, ImageFacts], report: DataReport) -> None:

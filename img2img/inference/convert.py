@@ -33,7 +33,7 @@ LABELS = re.compile(r"(^|_)labels?$")
 Existing = Literal["fail", "skip", "overwrite"]
 Frames = Literal["all", "first"]
 
-NEIGHBOURS = 64  # inputs, of which those of equal size rank batches
+NEIGHBOURS = 64  # inputs, of which those of equal size share batches
 FIRST = 20  # inputs, of which one that can be read decides on bf16
 
 
@@ -68,8 +68,8 @@ def convert(
 ) -> Report:
     """Translates a file or a folder of images, with its sub-folders; the outputs have the inputs' sizes and names.
 
-    Decoding, in processes of its own, and encoding run beside the network, and images of equal size rank a batch. Under
-    `accelerate launch` the processes rank the files, and each gets the report of all.
+    Decoding, in processes of its own, and encoding run beside the network, and images of equal size share a batch. Under
+    `accelerate launch` the processes share the files, and each gets the report of all.
 
     Args:
         translator: one that is loaded, or the folder of one, or of a run.
@@ -271,7 +271,7 @@ def _through(
     report: Report,
     progress: bool,
 ) -> None:
-    """Sends this process' rank of the jobs through the pipeline; fills in their outcomes."""
+    """Sends this process' share of the jobs through the pipeline; fills in their outcomes."""
     columns = *Progress.get_default_columns(), _Speed()
     what = "converting" if rank.count == 1 else f"converting a {rank.count}th"
     shown = progress and rank.index == 0

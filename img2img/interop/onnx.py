@@ -23,6 +23,7 @@ from img2img.models.styles import Styled, spread_features
 from img2img.models.test_time import test_time
 from img2img.networks.labels import encode_label_maps, mask_ignored
 from img2img.networks.layers import BlurPool, InstanceNorm, ReflectionPad, SyncBatchNorm
+from img2img.tiling.translate import round_up_size
 
 NEAR = 0.01  # of 255: what rounding leaves of 8 bits
 KIND = "img2img"  # the name of our description in a file's metadata
@@ -207,11 +208,9 @@ def export_onnx(
 
 def _fit_size(translator: Translator, size: tuple[int, int], raw: bool) -> tuple[int, int]:
     """The size itself, or for the network alone the next that it takes."""
-    limits: Any = translator.generator
     if not raw:
         return size
-    height, width = (max(limits.min_size, -(-side // limits.size_multiple) * limits.size_multiple) for side in size)
-    return height, width
+    return round_up_size(translator.generator, size[0]), round_up_size(translator.generator, size[1])
 
 
 def _convert(

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from img2img.core.errors import UsageError
 from img2img.core.settings import Strict
 from img2img.data.base import DataModule
-from img2img.networks import EncoderConfig, GeneratorConfig, NoiseGeneratorConfig, build_generator
+from img2img.networks import DiscriminatorConfig, EncoderConfig, GeneratorConfig, NoiseGeneratorConfig, build_generator
 from img2img.networks.generators.base import Codes, GeneratorBaseConfig
 from img2img.networks.layers import Norm
 from img2img.networks.weights import Initialisation, add_spectral_norm, initialise
@@ -122,6 +122,10 @@ class MethodConfig(Strict):
     @property
     def noise_codes(self) -> Codes | None:
         """The codes beside the noise, if there are any."""
+        return None
+
+    def resolve_discriminator(self) -> DiscriminatorConfig | None:
+        """The discriminators' architecture, with the method's norm if none was chosen; None if they see no translations."""
         return None
 
     def refuse_files(self) -> None:

@@ -83,19 +83,22 @@ class TranslationConfig(AdversarialConfig):
     feature_matching: float = Field(0.0, ge=0)
     """Weight of matching the discriminator's features (Wang et al. 2018, eq. 4); 0 leaves it out."""
 
+    def resolve_discriminator(self) -> DiscriminatorConfig:
+        """The discriminators' architecture, with the method's norm if none was chosen."""
+        return self.discriminator.model_copy(update={"norm": self.discriminator.norm or self.discriminator_norm})
+
     def build_discriminator(self, in_channels: int, size: int) -> nn.Module:
         """A fresh discriminator of `in_channels` channels, with the method's norm if none was chosen.
 
         Raises:
             UsageError: if the settings exclude each other, or images of `size` pixels are too small.
         """
-        norm = self.discriminator.norm or self.discriminator_norm
-        network = self.discriminator.model_copy(update={"norm": norm})
+        network = self.resolve_discriminator()
         if size < network.min_size:
             raise UsageError(
                 f"--size {size}: this discriminator needs {network.min_size} pixels; use {network.smaller}."
             )
-        self.refuse_penalties(norm, "add --discriminator.norm instance")
+        self.refuse_penalties(network.norm, "add --discriminator.norm instance")
         self.refuse_wasserstein(self.gradient_penalty or network.spectral_norm)
         if self.augment and self.feature_matching:
             raise UsageError(
@@ -109,7 +112,7 @@ class TranslationConfig(AdversarialConfig):
         return AdversarialLoss(
             self,
             judge_translations,
-            merge=is_independent(self.discriminator.norm or self.discriminator_norm),
+            merge=is_independent(self.resolve_discriminator().norm),
             discriminator_share=0.5,
             weight=self.adversarial_weight,
             feature_matching=self.feature_matching,

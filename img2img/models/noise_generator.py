@@ -7,13 +7,13 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from img2img.core.device import choose_device
 from img2img.core.errors import UsageError, list_some
 from img2img.core.files import whole_folder, write_tensors
-from img2img.core.settings import Strict, explain
+from img2img.core.settings import Strict
 from img2img.images import Array
 from img2img.images.tensors import to_array
 from img2img.models.config import Training
@@ -26,6 +26,7 @@ from img2img.models.storage import (
     find_translator,
     is_noise_generator,
     load_weights,
+    read_settings,
     refuse_other_files,
 )
 from img2img.networks import AnyNoiseGeneratorConfig
@@ -287,12 +288,7 @@ class NoiseGenerator(Shareable):
         folder = find_translator(Path(path))
         if not is_noise_generator(folder):
             raise UsageError(f"{path} is a translator, which makes images from images; use img2img convert.")
-        try:
-            config = NoiseGeneratorModelConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
-        except ValidationError as error:
-            raise UsageError(f"{folder / CONFIG_FILE}: {explain(error)}.") from None
-        except OSError as error:
-            raise UsageError(f"{folder / CONFIG_FILE} can't be read: {error.strerror}.") from None
+        config = read_settings(folder, NoiseGeneratorModelConfig)
         generator = build_empty(config.generator)
         load_weights(generator, folder / WEIGHTS_FILE)
         loaded = cls(config, generator)

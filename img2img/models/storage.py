@@ -3,7 +3,7 @@
 import json
 from collections.abc import Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 
 from img2img.core.errors import UsageError, UserError, list_some
 from img2img.core.files import backup_path, digest_tensors
-from img2img.core.settings import explain
+from img2img.core.settings import Strict, explain
 from img2img.models.adapter import ADAPTER_FILE, apply_adapter
 from img2img.models.config import TranslatorConfig
 from img2img.networks import build_encoder, build_generator
+
+S = TypeVar("S", bound=Strict)
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "generator.safetensors"
 ENCODER_FILE, STYLES_FILE = "encoder.safetensors", "styles.safetensors"
@@ -38,8 +40,17 @@ def read_config(folder: Path) -> TranslatorConfig:
         raise UsageError(
             f"{folder} is a discriminator, which translates nothing: img2img train takes it by --init-discriminator."
         )
+    return read_settings(folder, TranslatorConfig)
+
+
+def read_settings(folder: Path, kind: type[S]) -> S:
+    """The config of a model's folder.
+
+    Raises:
+        UsageError: if it can't be read.
+    """
     try:
-        return TranslatorConfig.model_validate_json((folder / CONFIG_FILE).read_bytes())
+        return kind.model_validate_json((folder / CONFIG_FILE).read_bytes())
     except ValidationError as error:
         raise UsageError(f"{folder / CONFIG_FILE}: {explain(error)}.") from None
     except OSError as error:

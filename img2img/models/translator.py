@@ -329,7 +329,7 @@ class Translator(Shareable):
     def load(
         cls, path: Path | str, device: torch.device | str = "cpu", *, direction: Literal["AtoB", "BtoA"] | None = None
     ) -> Self:
-        """Reads a translator's folder, or a run's folder (its best translator, else its newest). Runs no pickle.
+        """Reads a translator's folder, or a run's folder (its best translator, else its latest). Runs no pickle.
 
         Raises:
             UsageError: if there is none, or it is damaged, or none of that direction.

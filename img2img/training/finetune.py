@@ -16,7 +16,6 @@ from img2img.core.errors import UsageError, list_some
 from img2img.interop import is_weights, load_discriminator, load_translator, read_network
 from img2img.interop.onnx import needs_weights
 from img2img.methods.base import Method, Phase
-from img2img.methods.gan_losses import TranslationConfig
 from img2img.models import Translator, has_both_directions, read_kind
 from img2img.networks.weights import add_adapters, collect_plain_state, load_plain_state
 from img2img.training.checkpoint import find_checkpoints
@@ -259,14 +258,14 @@ def _load_from_run(run: Path, names: Sequence[str]) -> tuple[Any, dict[str, Mapp
     missing = [name for name, file in files.items() if not file.is_file()]
     if missing:
         raise UsageError(f"--init-discriminator {run}: a run of {method.name} has no {missing[0]}.")
-    if not isinstance(method, TranslationConfig):
+    discriminator = method.resolve_discriminator()
+    if discriminator is None:
         raise UsageError(f"--init-discriminator {run}: the discriminator of {method.name} sees no translations.")
-    norm = method.discriminator.norm or method.discriminator_norm
     try:
         states: dict[str, Mapping[str, Tensor]] = {name: load_file(file) for name, file in files.items()}
     except Exception as error:
         raise UsageError(f"--init-discriminator {run}: {saved[-1]} can't be read ({error}).") from None
-    return method.discriminator.model_copy(update={"norm": norm}), states
+    return discriminator, states
 
 
 def take_over(method: Method, start: Start) -> None:

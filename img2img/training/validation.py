@@ -1,8 +1,9 @@
 """Validation: models are built from a run's networks, looked at, scored, and kept as `best` and `latest`."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
-from typing import Any, Protocol
+from typing import Any, Generic, TypeVar
 
 import numpy as np
 import torch
@@ -49,33 +50,55 @@ MOST_SAMPLES = 1000  # images from noise that are compared at a validation
 HIGHER_IS_BETTER = ("psnr", "ssim")
 OPPOSITE = {"AtoB": "BtoA", "BtoA": "AtoB"}
 Found = dict[str, float | None]
+Model = TypeVar("Model", Translator, NoiseGenerator)
 
 
-class Evaluator(Protocol):
-    """How models of one kind are built, looked at and scored."""
+class Evaluator(ABC, Generic[Model]):
+    """How models of one kind are built, looked at and scored.
 
-    extractor: nn.Module | None
+    Args:
+        config: of the run.
+        method: with the architectures.
+        data: divided.
+        report: of the check, which knows the classes.
+        accelerator: which processes there are.
+        sets: what each direction is validated on.
+    """
+
+    extractor: nn.Module | None = None
     """Whose features KID and FID compare; None: they aren't measured."""
 
-    def build(self, direction: str, generator: nn.Module, encoder: nn.Module | None, progress: Progress) -> Any:
+    def __init__(
+        self,
+        config: RunConfig,
+        method: Method,
+        data: DataModule,
+        report: DataReport,
+        accelerator: Accelerator,
+        sets: Mapping[str, ValidationSet],
+    ) -> None:
+        self.config, self.method, self.data, self.report = config, method, data, report
+        self.accelerator, self.sets = accelerator, sets
+
+    @abstractmethod
+    def build(self, direction: str, generator: nn.Module, encoder: nn.Module | None, progress: Progress) -> Model:
         """A model with a copy, or the very tensors, of a network's weights, run in fp32 as users run it."""
-        ...
 
-    def draw(self, models: Mapping[str, Any], direction: str) -> Array:
+    @abstractmethod
+    def draw(self, models: Mapping[str, Model], direction: str) -> Array:
         """A picture (H, W, 3) of what a model makes, always of the same inputs."""
-        ...
 
-    def score(self, model: Any, direction: str) -> Found:
+    @abstractmethod
+    def score(self, model: Model, direction: str) -> Found:
         """The scores of a model; None where a score is not finite. Every process calls it.
 
         Raises:
             UserError: in every process, if an image can't be read.
         """
-        ...
 
+    @abstractmethod
     def count_images(self, images: ValidationSet) -> int:
         """Images of the smaller side that are compared as sets."""
-        ...
 
 
 class Validator:
@@ -99,8 +122,7 @@ class Validator:
         self.config, self.folder, self.accelerator = config, config.output, accelerator
         self.sets = {direction: data.validation_set(direction) for direction in method.generators}
         self.validates = any(each.split for each in self.sets.values())
-        evaluator: Any = EVALUATORS[config.method.model]
-        self.evaluator: Evaluator = evaluator(config, method, data, report, accelerator, self.sets)
+        self.evaluator = EVALUATORS[config.method.model](config, method, data, report, accelerator, self.sets)
         self.few = min(self.evaluator.count_images(each) for each in self.sets.values())
         self.features, self.evaluator.extractor = self._choose_features()
         self.best_by = self._choose_best_by()
@@ -206,22 +228,11 @@ class Validator:
             run_on_main(self.accelerator, lambda: model.save(self.folder / direction / "best"))
 
 
-class TranslatorEvaluator:
+class TranslatorEvaluator(Evaluator[Translator]):
     """Builds translators, and scores the 8- or 16-bit images that users would get; processes share the images."""
 
-    extractor: nn.Module | None = None
-
-    def __init__(
-        self,
-        config: RunConfig,
-        method: Method,
-        data: DataModule,
-        report: DataReport,
-        accelerator: Accelerator,
-        sets: Mapping[str, ValidationSet],
-    ) -> None:
-        self.config, self.method, self.data, self.accelerator, self.sets = config, method, data, accelerator, sets
-        self.report = report
+    def __init__(self, config: RunConfig, *given: Any) -> None:
+        super().__init__(config, *given)
         tuning = config.finetune
         self.base = Translator.load(tuning.init[0]).generator.state_dict() if tuning.save_adapter else None
         self.styles: tuple[int, Tensor] | None = None
@@ -346,23 +357,12 @@ class TranslatorEvaluator:
         return None if self.extractor is None else features(self.extractor.to(device), [image], device)
 
 
-class NoiseEvaluator:
+class NoiseEvaluator(Evaluator[NoiseGenerator]):
     """Builds generators of images from noise, and compares samples with real images as sets; the main process does it."""
 
-    extractor: nn.Module | None = None
-
-    def __init__(
-        self,
-        config: RunConfig,
-        method: Method,
-        data: DataModule,
-        report: DataReport,
-        accelerator: Accelerator,
-        sets: Mapping[str, ValidationSet],
-    ) -> None:
-        self.config, self.accelerator, self.sets = config, accelerator, sets
-        self.architecture = method.generator_configs[""]
-        self.classes = report.names if self.architecture.classes else ()
+    def __init__(self, *given: Any) -> None:
+        super().__init__(*given)
+        self.architecture = self.method.generator_configs[""]
         self.real_features: Tensor | None = None
 
     def count_images(self, images: ValidationSet) -> int:
@@ -378,7 +378,7 @@ class NoiseEvaluator:
         about = NoiseGeneratorModelConfig(
             method=config.method.name,
             generator=self.architecture,
-            classes=self.classes,
+            classes=self.report.names if self.architecture.classes else (),
             codes=config.method.noise_codes,
             resize=config.data.resize,
             training=describe_training(config, direction, progress),
@@ -405,7 +405,7 @@ class NoiseEvaluator:
         return dict(finite(distances(made, self.real_features)))
 
 
-EVALUATORS = {"translator": TranslatorEvaluator, "noise_generator": NoiseEvaluator}
+EVALUATORS: dict[str, type[Evaluator[Any]]] = {"translator": TranslatorEvaluator, "noise_generator": NoiseEvaluator}
 
 
 def draw_contact_sheet(model: NoiseGenerator) -> Array:

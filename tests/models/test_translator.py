@@ -135,7 +135,7 @@ def test_a_saved_translator_is_the_same(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["t"]
 
 
-def test_a_runs_folder_is_loaded_by_its_best_else_its_newest(trained: Path) -> None:
+def test_a_runs_folder_is_loaded_by_its_best_else_its_latest(trained: Path) -> None:
     best = img2img.load(trained / "best").generator.state_dict()
     assert all(torch.equal(best[name], tensor) for name, tensor in img2img.load(trained).generator.state_dict().items())
 
