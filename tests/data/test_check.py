@@ -26,6 +26,13 @@ def test_unmatched_stems_are_named(pairs: Path) -> None:
     assert report.errors == [] and "lonely.png" in report.warnings[0]
 
 
+def test_names_that_stand_twice_are_left_out(pairs: Path) -> None:
+    write_image(pairs / "trainA" / "3.bmp", picture(16, 16))
+    report = check(pairs)
+    assert report.splits["train"] == 5
+    assert [text for text in report.warnings if "several files have the same name" in text and ": 3." in text]
+
+
 def test_unreadable_files_are_errors(pairs: Path) -> None:
     (pairs / "trainB" / "3.png").write_bytes(b"\x89PNG broken")
     report = check(pairs)

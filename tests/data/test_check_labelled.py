@@ -60,6 +60,12 @@ def test_many_files_are_counted(labelled: Path) -> None:
     assert "2 more files have such labels: 1.png, 2.png" in text, "99 lies above a gap, however many pixels it has"
 
 
+def test_what_lacks_a_map_is_told_what_belongs_together(labelled: Path) -> None:
+    (labelled / "train_inst" / "2.png").unlink()
+    (text,) = [text for text in check(labelled).warnings if "have no partner" in text]
+    assert "2.png" in text and "there must be a label map, an instance map and an image" in text
+
+
 def test_classes_with_small_gaps_are_fine(labelled: Path) -> None:
     spoil(labelled, "0.png", 5, pixels=100)
     report = check(labelled)

@@ -11,6 +11,7 @@ from img2img.methods.cyclegan import CycleGAN, CycleGANConfig
 from img2img.methods.image_pool import ImagePool
 from img2img.networks import ResNetConfig, UNetConfig
 from img2img.networks.discriminators.patchgan import PatchGANConfig
+from img2img.networks.layers import InstanceNorm
 from img2img.training.trainer import Trainer
 
 
@@ -43,7 +44,8 @@ def test_the_defaults_are_the_papers() -> None:
     assert [len(phase.trains) for phase in method.phases] == [2, 2], "one Adam for both"
     assert {each.norm for each in method.generator_configs.values()} == {"instance"}
     assert {each.blocks for each in method.generator_configs.values()} == {9}  # type: ignore[union-attr]
-    assert config.discriminator_norm == "instance"
+    built = {type(layer) for layer in method.networks["discriminator_A"].modules()}
+    assert InstanceNorm in built and nn.BatchNorm2d not in built
 
 
 class Paper:

@@ -30,6 +30,8 @@ def test_the_defaults_are_the_papers() -> None:
     config = Pix2PixConfig()
     assert (config.l1_weight, config.lr, config.betas, config.adversarial) == (100, 2e-4, (0.5, 0.999), "nonsaturating")
     assert config.generator == UNetConfig() and config.discriminator == PatchGANConfig()
+    built = {type(layer) for layer in Pix2PixConfig().build(3, 3, 256).networks["discriminator"].modules()}
+    assert torch.nn.BatchNorm2d in built, "the method's norm, where none was chosen"
     assert [phase.name for phase in tiny().phases] == ["D", "G"], "D before G"
 
 
