@@ -116,7 +116,7 @@ def _tensors(checkpoint: Path) -> dict[str, torch.Tensor]:
     for phase, optimizer in state["optimizers"].items():
         for index, values in optimizer["state"].items():
             found |= {f"{phase}.{index}.{name}": value for name, value in values.items()}
-    found["monitor"] = torch.tensor(list(repr(state["monitor"]).encode()))
+    found["diagnostics"] = torch.tensor(list(repr(state["diagnostics"]).encode()))
     for rank, own in enumerate(state["processes"]):
         found |= {f"sum.{rank}.{name}": value for name, value in own["meter"]["sums"].items()}
         found[f"random.{rank}"] = own["random"]["torch"]

@@ -24,6 +24,7 @@ from img2img.training.ema import EMA
 from img2img.training.logging import Meter
 from img2img.training.train import main, set_up, train
 from img2img.training.trainer import Schedule, Trainer, total_updates
+from img2img.training.validation import TranslatorEvaluator
 
 CPU = torch.device("cpu")
 
@@ -317,3 +318,15 @@ def test_a_pixel_discriminator_takes_every_option(pairs: Path, tmp_path: Path, o
     run = train(tiny_config(pairs, tmp_path / "run", method, steps=2))
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert ("G/features" in lines[0]) == ("feature_matching" in option)
+
+
+@pytest.mark.parametrize(("best", "update"), [("l1", 2), ("psnr", 3)])
+def test_best_is_the_lowest_or_the_highest_score(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, best: str, update: int
+) -> None:
+    scores = iter([0.3, 0.1, 0.4, 0.2])
+    monkeypatch.setattr(TranslatorEvaluator, "score", lambda *_: dict.fromkeys(("l1", "psnr"), next(scores)))
+    run = train(tiny_config(pairs, tmp_path / "run", steps=4, validate_every=1, best=best))
+    training = load(run / "best").config.training
+    assert training.updates == update and training.scores[best] == [0.3, 0.1, 0.4, 0.2][update - 1]
+    assert load(run / "latest").config.training.updates == 4
