@@ -351,7 +351,7 @@ def to_unit(image: Array) -> Array:
 
 
 def fit_channels(image: Array, channels: int, path: Path) -> Array:
-    """The image with so many channels, by the rules of `with_channels`.
+    """The image with so many channels, by the rules of `convert_channels`.
 
     Raises:
         ImageError: naming the file.

@@ -39,7 +39,7 @@ class Decoder:
         self.process: subprocess.Popen[bytes] | None = self._start()  # at once: it starts while others work
 
     def pixels(self, path: Path) -> int:
-        """As `img2img.images.pixels_of`.
+        """As `img2img.images.count_pixels`.
 
         Raises:
             ImageError: if the file takes too long or too much memory, or crashes the process.

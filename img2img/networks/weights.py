@@ -33,7 +33,7 @@ def add_spectral_norm(module: nn.Module, but: str = "") -> nn.Module:
 
 
 def copy_without_spectral_norm(module: nn.Module) -> nn.Module:
-    """A copy of a network that computes the same by plain weights: undoes `with_spectral_norm`."""
+    """A copy of a network that computes the same by plain weights: undoes `add_spectral_norm`."""
     plain = copy.deepcopy(module).eval()
     for layer in list(plain.modules()):
         if parametrize.is_parametrized(
@@ -62,7 +62,7 @@ def collect_plain_state(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_plain_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Puts plain weights into a network, of which some may have spectral norm: undoes `plain_state`.
+    """Puts plain weights into a network, of which some may have spectral norm: undoes `collect_plain_state`.
 
     Args:
         module: changed in place.
