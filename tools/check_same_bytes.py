@@ -71,6 +71,10 @@ TRAIN: dict[str, list[str]] = {
         "--generator.grow-updates", "1",
     ],
     "infogan": ["infogan", "--data", "classes", *DCGAN],
+    "stargan": [
+        "stargan", "--data", "classes", *SMALL_TRANSLATOR, *SMALL_NETWORKS[:4], "--generator.blocks", "1",
+        "--discriminator-steps", "2", "--features", "random",
+    ],
     "tuned": [
         "pix2pix", "--data", "pairs", "--init", "runs/pix2pix", "--warmup-discriminator", "2", "--freeze", "down.0",
         "--layer-lr", "0.9", *SMALL_TRANSLATOR, "--discriminator.channels", "8", "--discriminator.layers", "1",
@@ -88,6 +92,7 @@ CONVERT: dict[str, list[str]] = {
     "cyclegan": ["photos", "converted/cyclegan", "--model", "runs/cyclegan", "--direction", "BtoA", "--tile", "40"],
     "spade": ["labels/test_label", "converted/spade", "--model", "runs/spade", "--style", "3"],
     "pix2pixhd": ["labels/test_label", "converted/pix2pixhd", "--model", "runs/pix2pixhd", "--style", "1"],
+    "stargan": ["photos", "converted/stargan", "--model", "runs/stargan", "--style", "b"],
     "adapted": ["photos", "converted/adapted", "--model", "runs/adapted"],
 }
 

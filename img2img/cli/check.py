@@ -35,7 +35,7 @@ def command(
         labels: A folder of label maps, with --target, their images, instead of a path.
         instances: A folder of the instance maps that belong to --labels.
         derive: Check a folder of images from which the sources will be derived: gray, edges or lowres.
-        kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; labels, for spade and pix2pixhd; images, of one kind, for gan and infogan; auto goes by the names of folders and files.
+        kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; labels, for spade and pix2pixhd; images, of one kind, for gan, infogan and stargan; auto goes by the names of folders and files.
         classes: Of label maps: the number of labels, or a YAML table of their names; by default classes.yaml in the folder, else a guess from the labels that occur.
         ignore_label: Of label maps: the label of pixels that have no class.
     """

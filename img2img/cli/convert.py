@@ -9,7 +9,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from img2img.cli.usage import run_command
+from img2img.cli.usage import parse_style, run_command
 from img2img.core.errors import UsageError
 
 
@@ -52,7 +52,7 @@ def command(
         target: A folder, or a file if the source is one.
         model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
         instances: Of label maps: the folder of their instance maps, of the same names; by default the one beside, such as val_inst for val_label.
-        style: Of a translator trained with --encoder: a number, or CLASS=NUMBER for some classes.
+        style: Of a translator between domains: the name of one. Of one trained with --encoder: a number, or CLASS=NUMBER for some classes.
         style_image: Take the style from this image instead.
         style_labels: Where styles are of classes: the label map of that image.
         style_instances: The instance map of that image, if there is one.
@@ -143,12 +143,7 @@ def _parse_style(words: tuple[str, ...], image: Path | None, labels: Path | None
             return (read_image(image), *maps) if maps else read_image(image)
         except ImageError as error:
             raise UsageError(f"the style can't be read: {error}") from None
-    if not words:
-        return None
-    pairs = [word.rpartition("=") for word in words]
-    if not all(number.isdecimal() for *_, number in pairs) or (len(words) > 1 and not all(name for name, *_ in pairs)):
-        raise UsageError(f"--style {' '.join(words)}: give a number from 0, or CLASS=NUMBER for some classes.")
-    return int(words[0]) if not pairs[0][0] else {name: int(number) for name, _, number in pairs}
+    return parse_style(words)
 
 
 def _check_report(report: Path) -> None:

@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from img2img.cli.usage import run_command
+from img2img.cli.usage import parse_style, run_command
 from img2img.core.errors import UsageError
 from img2img.metrics.distribution import Features
 from img2img.metrics.segmentation import Architecture
@@ -21,6 +21,7 @@ def command(
     size: int | None = None,
     mode: Literal["eval", "paper"] | None = None,
     seed: int = 0,
+    style: tuple[str, ...] = (),
     features: Features | None = None,
     feature_weights: Path | None = None,
     count: int | None = None,
@@ -43,6 +44,7 @@ def command(
         size: Scale the shorter side to so many pixels; by default images are taken at their own size.
         mode: eval or paper; by default the translator's.
         seed: Of mode paper, or of the first sample.
+        style: The domain, or the style, of the translations; as of `img2img convert`.
         features: Compare translations and targets as sets, too (KID, FID): inception, FID's network; random, one with random weights; auto, inception if its weights are at hand; or a classifier of torchvision, with its --feature-weights.
         feature_weights: A file of its weights (.pth or .safetensors); of Inception by default PyTorch's cache, else they are downloaded.
         count: Of a model that makes images from noise: how many samples; by default as many as there are real images.
@@ -67,8 +69,10 @@ def command(
     elif model is None or data is None:
         raise UsageError("give --model and --data, or two folders of images.")
     elif makes_images_from_noise(model):
-        if segmenter or direction or size or mode:
-            raise UsageError("--segmenter, --direction, --size and --mode are for translators; leave them out.")
+        if segmenter or direction or size or mode or style:
+            raise UsageError(
+                "--segmenter, --direction, --size, --mode and --style are for translators; leave them out."
+            )
         result = evaluate_samples(
             model, data, split=split, count=count, seed=seed, truncation=truncation, features=features or "auto",
             feature_weights=feature_weights, device=device, progress=progress,
@@ -77,8 +81,8 @@ def command(
         raise UsageError("--count and --truncation are for models that make images from noise; leave them out.")
     else:
         result = room.evaluate(
-            model, data, split=split, direction=direction, size=size, mode=mode, seed=seed, features=features,
-            feature_weights=feature_weights, device=device, progress=progress,
+            model, data, split=split, direction=direction, size=size, mode=mode, seed=seed, style=parse_style(style),
+            features=features,            feature_weights=feature_weights, device=device, progress=progress,
             segmenter=make_segmenter(segmenter, segmenter_weights) if segmenter and segmenter_weights else None,
         )  # fmt: skip
     if json:

@@ -5,7 +5,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from img2img.cli.usage import run_command
+from img2img.cli.usage import parse_style, run_command
 from img2img.core.errors import UsageError
 
 
@@ -16,6 +16,7 @@ def command(
     raw: bool = False,
     mode: Literal["eval", "paper"] | None = None,
     direction: Literal["AtoB", "BtoA"] | None = None,
+    style: tuple[str, ...] = (),
     overwrite: bool = False,
 ) -> int:
     """Writes a translator for use elsewhere.
@@ -27,6 +28,7 @@ def command(
         raw: Of ONNX: the network alone, floats (B, C, H, W) in [-1, 1]; by default 8-bit images (B, H, W, C) of any size go in and come out.
         mode: Of ONNX: eval or paper; by default the translator's.
         direction: Which translator of a run that learned both ways; by default AtoB.
+        style: Of ONNX: the domain, or the style, that the file is to make; as of `img2img convert`.
         overwrite: Replace the file if it exists.
     """
     if file.exists() and not overwrite:
@@ -39,14 +41,18 @@ def command(
     if kind == "reference":
         from img2img.interop import export_reference
 
-        if raw or mode:
-            raise UsageError("--raw and --mode are about ONNX files; leave them out.")
+        if raw or mode or style:
+            raise UsageError("--raw, --mode and --style are about ONNX files; leave them out.")
         notes = export_reference(model, file, direction, overwrite)
     else:
         from img2img.interop import load_translator
         from img2img.interop.onnx import export_onnx
 
-        done = export_onnx(load_translator(model, direction=direction), file, raw=raw, mode=mode, overwrite=overwrite)
+        if raw and style:
+            raise UsageError("--raw writes the network alone, which is given its style; leave --style out.")
+        translator, chosen = load_translator(model, direction=direction), parse_style(style)
+        translator = translator if chosen is None else translator.with_style(chosen)
+        done = export_onnx(translator, file, raw=raw, mode=mode, overwrite=overwrite)
         unit = "of values in [-1, 1]" if raw else "of 255"
         notes = [
             f"{width}×{height}: largest difference from PyTorch {each:.2g} {unit}"

@@ -281,7 +281,7 @@ class ClassFolderData(ImageFolders):
         for option, value in given.items():
             if value is not None:
                 raise UsageError(
-                    f"--data.{option}: {method} takes one folder of images, --data FOLDER, without sources; leave it out."
+                    f"--data.{option}: {method} takes one folder of images, --data FOLDER, which are no pairs; leave it out."
                 )
         if config.width is not None or config.direction == "BtoA":
             option = "--direction" if config.width is None else "--width"

@@ -77,7 +77,7 @@ def convert(
         target: a file if the source is one, else a folder, which is made if need be.
         instances: of a translator of label maps that knows instances: the folder (or file) of the instance maps, of the same names; by
             default the one beside, such as ``val_inst`` for ``val_label``. The label maps' own folder takes each label for one instance.
-        style: of a translator with styles, as of `Translator.with_style`.
+        style: of a translator with domains or styles, as of `Translator.with_style`.
         direction: which translator of a run that learned both ways; by default AtoB.
         format: suffix of the outputs, such as ``png``; by default that of each input.
         existing: what to do with an input whose target exists: report it as failed, skip it, or overwrite the target.
@@ -136,6 +136,7 @@ def convert(
         if not isinstance(translator, Translator):
             translator = load_translator(translator, place, direction=direction)
         translator = translator if style is None else translator.with_style(style)
+        translator.chosen_domain()
         files.maps = LabelMapReader.of(translator.config, source, None if instances is None else Path(instances))
         sample = files.sample(translator, jobs) if dtype == "auto" else None
         computing = Engine(translator, mode or translator.config.mode, dtype, compile, sample)

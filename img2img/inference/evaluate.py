@@ -25,7 +25,7 @@ from img2img.metrics.distribution import FEWEST, Features, choose_features, dist
 from img2img.metrics.distribution import features as features_of
 from img2img.metrics.paired import Scores, finite, mean, score
 from img2img.metrics.segmentation import Agreement, Segmenter
-from img2img.models import Mode, Translator, TranslatorConfig, has_both_directions
+from img2img.models import Mode, Style, Translator, TranslatorConfig, has_both_directions
 
 
 @dataclass
@@ -67,6 +67,7 @@ def evaluate(
     size: int | None = None,
     mode: Mode | None = None,
     seed: int = 0,
+    style: Style | None = None,
     features: Features | None = None,
     feature_weights: Path | None = None,
     segmenter: Segmenter | None = None,
@@ -83,6 +84,7 @@ def evaluate(
         size: scale the pairs' shorter side to so many pixels, as in training.
         mode: ``eval`` or ``paper``; by default the translator's own.
         seed: of mode ``paper``.
+        style: as of `Translator.with_style`.
         features: compare translations and targets as sets, too (KID and FID), by the features that
             `metrics.distribution.choose_features` names.
         feature_weights: a file of Inception weights.
@@ -100,6 +102,8 @@ def evaluate(
     if not isinstance(translator, Translator):
         both_ways = has_both_directions(translator)
         translator = load_translator(translator, choose_device(device), direction=direction if both_ways else None)
+    translator = translator if style is None else translator.with_style(style)
+    translator.chosen_domain()
     config = translator.config
     splits = _splits(Path(data), config, direction)
     chosen = split or next(name for name in ("val", "test", "train") if name in splits)

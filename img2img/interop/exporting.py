@@ -53,8 +53,10 @@ def export_reference(model: Path, file: Path, direction: Direction | None = None
 
 def _export_translator(translator: Translator, kept: Mapping[str, Tensor]) -> tuple[dict[str, Tensor], list[str]]:
     config: Any = translator.config.generator
+    if translator.config.domains:
+        raise UsageError("no other project tells its networks a domain as this one is told; export it as ONNX.")
     family = _family(config, translator.config.imported)
-    guess = Guess(config.model_copy(update={"bias": _has_bias(family, config)}), translator.in_channels)
+    guess = Guess(config.model_copy(update={"bias": _has_bias(family, config)}), config.in_channels)
     if config.norm == "none" and (guess.config.bias or family.name.startswith("pix2pixhd")):
         raise UsageError(
             f"{family.described} has no networks without norms but with biases, so it can't be written in that layout."

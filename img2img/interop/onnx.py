@@ -21,7 +21,7 @@ from img2img.core.files import write_whole
 from img2img.models import Mode, Translator, TranslatorConfig, build_empty
 from img2img.models.styles import Styled, spread_features
 from img2img.models.test_time import test_time
-from img2img.networks.labels import encode_label_maps, mask_ignored
+from img2img.networks.labels import append_domain, encode_label_maps, mask_ignored
 from img2img.networks.layers import BlurPool, InstanceNorm, ReflectionPad, SyncBatchNorm
 from img2img.tiling.translate import round_up_size
 
@@ -178,6 +178,8 @@ def export_onnx(
     """
     needs_onnx()
     needs_weights(translator)
+    if not raw:
+        translator.chosen_domain()
     chosen = mode or translator.config.mode
     plain = copy.copy(translator)
     plain.generator = _build_plain(translator.generator, chosen)
@@ -233,6 +235,9 @@ def _convert(
             )  # fmt: skip
         assert program is not None
         config = translator.config.model_copy(update={"mode": mode})
+        if config.domains and not raw:  # the one that was chosen is inside
+            whole = config.generator.model_copy(update={"in_channels": translator.in_channels})
+            config = config.model_copy(update={"domains": (), "generator": whole})
         program.model.metadata_props[KIND] = json.dumps({"raw": raw, "config": config.model_dump(mode="json")})
         program.save(str(file), external_data=False)
         _forget_sizes(file)
@@ -303,7 +308,8 @@ class _RawModel(nn.Module):
 
     def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:
         random = torch.Generator().manual_seed(height)
-        source = torch.rand(batch, self.translator[0].in_channels, height, width, generator=random) * 2 - 1
+        channels = self.translator[0].config.generator.in_channels
+        source = torch.rand(batch, channels, height, width, generator=random) * 2 - 1
         return (source, torch.randn(batch, self.latent, generator=random)) if self.latent else (source,)
 
     def forward(self, source: Tensor, style: Tensor | None = None) -> Tensor:
@@ -331,7 +337,7 @@ class _PackedModel(nn.Module):
         self.least: int = limits.min_size
         assert self.least in (self.multiple, 2 * self.multiple)
         self.network = translator.generator
-        if translator.style is not None and translator.styles is None:
+        if translator.style is not None and translator.styles is None and not config.domains:
             self.network = Styled(translator.generator, translator.style)
         self.inputs = ("images",) if config.classes is None else ("labels",)
 
@@ -357,6 +363,8 @@ class _PackedModel(nn.Module):
                 source = torch.cat([source, spread_features(maps[:, 0], translator.style)], dim=1)
         else:
             source = given.float() / 255 if config.value_range[0] == 0 else given.float() / 127.5 - 1
+        if (domain := translator.chosen_domain()) is not None:
+            source = append_domain(source, domain.expand(len(source), -1))
         source = source.index_select(2, self._reflect(height)).index_select(3, self._reflect(width))
         done = self.network(source)[:, :, :height, :width]
         values = done * 255 if config.value_range[0] == 0 else (done + 1) * 127.5

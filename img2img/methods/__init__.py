@@ -13,6 +13,7 @@ METHODS = {
     "cyclegan": "cyclegan.CycleGANConfig",
     "cut": "cut.CUTConfig",
     "fastcut": "cut.FastCUTConfig",
+    "stargan": "stargan.StarGANConfig",
     "gan": "gan.GANConfig",
     "infogan": "infogan.InfoGANConfig",
 }

@@ -78,6 +78,8 @@ class TranslatorConfig(Strict):
     """How its sources were made, if they were."""
     classes: Classes | None = None
     """Of a translator of label maps: what labels there are."""
+    domains: tuple[str, ...] = ()
+    """Of a translator that is told what to make: the domains, by name; see `networks.labels.append_domain`."""
     edges: bool = False
     """Whether the edges of instances are shown to it, so that it needs instance maps, too."""
     encoder: EncoderConfig | None = None

@@ -125,7 +125,9 @@ def describe_model(config: Any, licence: str | None, has_grid: bool) -> str:
     training, architecture = config.training, config.generator
     from_noise = getattr(config, "kind", "") == "sampler"
     classes = getattr(config, "classes", None)
-    source = "noise" if from_noise else f"label maps of {classes.count} classes" if classes else f"images of {architecture.in_channels} channels"  # fmt: skip
+    domains = f" of {', '.join(map(str, named))}" if (named := getattr(config, "domains", ())) else ""
+    source = "noise" if from_noise else f"label maps of {classes.count} classes" if classes else f"images of {architecture.in_channels // (1 + len(named))} channels"  # fmt: skip
+    chosen = f', style="{named[0]}"' if named else ""
     size = (
         architecture.size
         if from_noise
@@ -133,13 +135,19 @@ def describe_model(config: Any, licence: str | None, has_grid: bool) -> str:
     )
     scores = {UNITS.get(name, name): value for name, value in training.scores.items() if value is not None}
     use = (
-        "samples = model.sample(8)" if from_noise else "translation = model(image)  # a PIL image, an array or a tensor"
+        "samples = model.sample(8)"
+        if from_noise
+        else f"translation = model(image{chosen})  # a PIL image, an array or a tensor"
     )
-    command = "sample --model MODEL --output FOLDER" if from_noise else "convert SOURCE TARGET --model MODEL"
+    command = (
+        "sample --model MODEL --output FOLDER"
+        if from_noise
+        else f"convert SOURCE TARGET --model MODEL{f' --style {named[0]}' if named else ''}"
+    )
     number = load_method(config.method).paper if config.method in METHODS else ""
     paper = f" ([paper](https://arxiv.org/abs/{number}))" if number else ""
     rows = [
-        ("Task", f"{source} → images of {architecture.out_channels} channels"),
+        ("Task", f"{source} → images of {architecture.out_channels} channels{domains}"),
         ("Method", f"{config.method}{paper}"),
         ("Network", f"{architecture.kind}, {architecture.channels} channels, norm {architecture.norm}") if hasattr(architecture, "norm") else ("Network", architecture.kind),
         ("Trained at", f"{size} pixels" + ("" if from_noise else "; it takes any size")),

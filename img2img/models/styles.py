@@ -1,4 +1,4 @@
-"""Styles: which features a generator is given beside the label map, picked by number or taken from an image."""
+"""Styles: what a generator is told beside the source: a domain by name, or features, picked by number or taken from an image."""
 
 from collections.abc import Mapping
 from numbers import Integral
@@ -7,7 +7,7 @@ from typing import Any, Protocol
 import torch
 from torch import Tensor, nn
 
-from img2img.core.errors import UsageError
+from img2img.core.errors import UsageError, list_some
 from img2img.data.classes import Classes
 from img2img.images import convert_channels
 from img2img.images.tensors import to_tensor
@@ -17,7 +17,7 @@ from img2img.networks.labels import mask_ignored, one_hot
 from img2img.tiling.translate import pad_to, round_up_size
 
 Style = Any
-"""A number; numbers by class; an image, or (image, labels) or (image, labels, instances); or the features themselves, a tensor."""
+"""A number; the name of a domain; numbers by class; an image, or (image, labels) or (image, labels, instances); or the features themselves, a tensor."""
 
 
 class StyledModel(Protocol):
@@ -76,6 +76,8 @@ def resolve_style(translator: StyledModel, style: Style) -> Tensor:
         UsageError: if there is no such style.
     """
     config = translator.config
+    if config.domains:
+        return _choose_domain(config.domains, style)
     if translator.style is None:
         raise UsageError("this translator has no styles; one that is trained with --encoder has.")
     if isinstance(style, Tensor) and style.ndim < 3:
@@ -108,6 +110,17 @@ def resolve_style(translator: StyledModel, style: Style) -> Tensor:
             "labels, instances), or --style-image and --style-labels."
         )
     return _read_style(translator, *style)
+
+
+def _choose_domain(domains: tuple[str, ...], style: Style) -> Tensor:
+    """A one-hot vector (domains,); a vector is taken as it is, so that domains can be mixed."""
+    if isinstance(style, Tensor) and style.shape == (len(domains),):
+        return style.detach().float().cpu()
+    name = str(style) if isinstance(style, str | Integral) else ""
+    number = domains.index(name) if name in domains else style  # a class may be called 3, and be the second
+    if not isinstance(number, Integral) or not 0 <= int(number) < len(domains):
+        raise UsageError(f"style {style}: this translator makes {list_some(domains, 20)}; give one of these names.")
+    return torch.eye(len(domains))[int(number)]
 
 
 def _number(style: int, styles: Tensor) -> int:

@@ -13,7 +13,7 @@ from PIL import Image
 from torch import Tensor, nn
 
 from img2img.core.device import choose_device
-from img2img.core.errors import UsageError
+from img2img.core.errors import UsageError, list_some
 from img2img.core.files import whole_folder, write_tensors
 from img2img.images import Array, ImageError, convert_channels, split_alpha, to_pil
 from img2img.images.tensors import to_array, to_tensor
@@ -38,7 +38,7 @@ from img2img.models.storage import (
 )
 from img2img.models.styles import Style, Styled, default_style, resolve_style, spread_features
 from img2img.models.test_time import test_time
-from img2img.networks.labels import encode_label_maps, mask_ignored, paint_labels
+from img2img.networks.labels import append_domain, encode_label_maps, mask_ignored, paint_labels
 from img2img.tiling.translate import concatenate, fits, translate
 
 ImageLike = TypeVar("ImageLike", Image.Image, Array, Tensor)
@@ -72,7 +72,7 @@ class Translator(Shareable):
         self.adapter = adapter
         self.reference: Mapping[str, Tensor] = {}
         self.memory_format = torch.contiguous_format
-        self.in_channels: int = config.generator.in_channels
+        self.in_channels: int = config.generator.in_channels // (1 + len(config.domains))
         self.out_channels: int = config.generator.out_channels
 
     @property
@@ -91,7 +91,8 @@ class Translator(Shareable):
         """The same translator, with this style unless another is asked for.
 
         Args:
-            style: of a translator with an encoder. A number picks one: of instances, each class' style of that number, 0 the most
+            style: of a translator between domains: the name of one, its number, or how much of each, a tensor (domains,). Of a
+                translator with an encoder: a number picks one: of instances, each class' style of that number, 0 the most
                 frequent; else the seed of a random one. ``{"car": 3, 7: 0}`` picks by class, for instances. A reference
                 takes it from an image: the image alone, or, for instances, ``(image, labels)`` or ``(image, labels,
                 instances)``; classes that it doesn't show keep their style.
@@ -102,6 +103,17 @@ class Translator(Shareable):
         other = copy.copy(self)
         other.style = resolve_style(self, style)
         return other
+
+    def chosen_domain(self) -> Tensor | None:
+        """What is made, (domains,), of a translator between domains; None of others.
+
+        Raises:
+            UsageError: if none was chosen.
+        """
+        if self.config.domains and self.style is None:
+            names = list_some(self.config.domains, 20)
+            raise UsageError(f"which domain? This translator makes {names}: choose one with --style NAME.")
+        return self.style if self.config.domains else None
 
     def __call__(
         self,
@@ -271,7 +283,7 @@ class Translator(Shareable):
 
     def _translate_tensor(self, source: Tensor, tile: int | None) -> Tensor:
         config, network = self.config, self.generator
-        if self.style is not None and self.styles is None:  # of the whole image
+        if self.style is not None and self.styles is None and not config.domains:  # of the whole image
             network = Styled(self.generator, self.style)
         if config.classes is not None:
             fits_there = self.fits(source.shape[2], source.shape[3], tile)
@@ -281,6 +293,8 @@ class Translator(Shareable):
                 source = torch.cat([source, spread_features(maps[:, 0], self.style)], dim=1)
         if config.classes is None and config.value_range[0] == 0:
             source = (source + 1) / 2
+        if (domain := self.chosen_domain()) is not None:
+            source = append_domain(source, domain.expand(len(source), -1))
         done = translate(network, source, tile, self.memory_format, config.generator)
         return done * 2 - 1 if config.value_range[0] == 0 else done
 

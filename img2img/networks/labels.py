@@ -27,6 +27,22 @@ def one_hot(labels: Tensor, count: int, dtype: torch.dtype = torch.float32) -> T
     return (labels[:, None] == numbers).to(dtype)
 
 
+def append_domain(images: Tensor, shares: Tensor) -> Tensor:
+    """Images with a copy for each domain beside them, multiplied by its share: black but for the domain that is wanted.
+
+    StarGAN has planes of 0 and 1 instead (Choi et al. 2018, §3.1), which instance norm after a convolution would cancel.
+
+    Args:
+        images: (B, C, H, W).
+        shares: (B, domains), mostly one-hot.
+
+    Returns:
+        (B, C · (1 + domains), H, W).
+    """
+    copies = shares.to(images)[:, :, None, None, None] * images[:, None]  # (B, domains, C, H, W)
+    return torch.cat([images, copies.flatten(1, 2)], dim=1)
+
+
 def mask_ignored(maps: Tensor, ignored: int | None) -> Tensor:
     """Maps (B, 1 or 2, H, W) of labels and instances, in which the label that is ignored is -1, and so of no class."""
     if ignored is None:

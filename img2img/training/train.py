@@ -326,7 +326,7 @@ def introduce(run: Run, log: RunLog, total: int, introduction: str) -> None:
 
 def conclude(run: Run, log: RunLog, done: bool) -> None:
     """Tells how it went, and what to do next."""
-    say, progress = log.say, run.trainer.state.progress
+    say, progress, names = log.say, run.trainer.state.progress, run.report.names
     if log.warnings:
         say("What the diagnostics found:\n" + "\n".join(f"  {sentence}" for sentence in log.warnings[-10:]))
     if not done:
@@ -339,7 +339,7 @@ def conclude(run: Run, log: RunLog, done: bool) -> None:
         say(f"Make images with it:\n  img2img sample --model {run.folder} --count 64 --output SAMPLES")
         return
     for direction in run.method.generators if run.whole is None else ():
-        option = f" --direction {direction}" if direction else ""
+        option = f" --direction {direction}" if direction else f" --style {names[0]}" if names else ""
         say(f"Convert a folder with it:\n  img2img convert SOURCE TARGET --model {run.folder}{option}")
 
 

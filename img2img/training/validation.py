@@ -1,5 +1,6 @@
 """Validation: models are built from a run's networks, looked at, scored, and kept as `best` and `latest`."""
 
+import itertools
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -272,6 +273,7 @@ class TranslatorEvaluator(Evaluator[Translator]):
                 direction=direction or data.direction,  # type: ignore[arg-type]
                 derive=data.derive,
                 classes=self.report.classes,
+                domains=self.report.names,
                 edges=self.report.edges,
                 encoder=encoder_config,
                 base=base,
@@ -300,14 +302,14 @@ class TranslatorEvaluator(Evaluator[Translator]):
         return self.styles[1]
 
     def draw(self, models: Mapping[str, Translator], direction: str) -> Array:
-        """A row for each of a few images: source, translation, back to the source if a translator does that, target if it is known."""
+        """A row for each of a few images: source, translation (to each domain), back to the source if a translator does that, target if it is known."""
         translator, images, data = models[direction], self.sets[direction], self.config.data
         chosen = list(images.pairs[:: max(1, len(images.pairs) // GRID_ROWS)][:GRID_ROWS])
         plain = JointTransform(data.size, width=data.width, resize=data.resize, jitter=1, flip=0)
         fixed = images.build_dataset(chosen, plain, translator.in_channels, translator.out_channels, 0)
         rows: list[dict[str, Tensor]] = [fixed[0, index] for index in range(len(chosen))]  # type: ignore[index]
         source = torch.stack([row["source"] for row in rows])
-        columns = [translator.shown(source), translator(source)]
+        columns = [translator.shown(source), *(each(source) for each in _each_domain(translator)[:SHEET_COLUMNS])]
         back = models.get(OPPOSITE.get(direction, ""))
         if back is not None and back is not translator:
             columns.append(back(columns[1]))
@@ -316,13 +318,14 @@ class TranslatorEvaluator(Evaluator[Translator]):
         return build_grid(columns)
 
     def score(self, translator: Translator, direction: str) -> Found:
-        """L1, PSNR and SSIM over pairs whose target is known; KID and FID of all."""
-        images = self.sets[direction]
+        """L1, PSNR and SSIM over pairs whose target is known; KID and FID of all, translated to one domain after the other."""
+        images, ways = self.sets[direction], itertools.cycle(_each_domain(translator))
         outcomes: list[tuple[Scores | None, Tensor | None] | UserError] = []
-        for pair in images.pairs[self.accelerator.process_index :: self.accelerator.num_processes]:
+        mine = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+        for pair, way in list(zip(images.pairs, ways, strict=False))[mine]:
             try:
                 source, target = self._read(images, pair, translator.in_channels, translator.out_channels)
-                done = translator(source)
+                done = way(source)
                 scores = score(done, target) if images.has_target(pair) else None
                 outcomes.append((scores, self._features(done, translator.device)))
             except UserError as error:  # raised only when all processes have come so far
@@ -406,6 +409,11 @@ class NoiseEvaluator(Evaluator[NoiseGenerator]):
 
 
 EVALUATORS: dict[str, type[Evaluator[Any]]] = {"translator": TranslatorEvaluator, "noise_generator": NoiseEvaluator}
+
+
+def _each_domain(translator: Translator) -> list[Translator]:
+    """One for each domain that it translates to, or itself."""
+    return [translator.with_style(name) for name in translator.config.domains] or [translator]
 
 
 def draw_contact_sheet(model: NoiseGenerator) -> Array:

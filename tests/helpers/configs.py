@@ -26,6 +26,11 @@ TINY: dict[str, dict[str, Any]] = {
         "discriminator": {"kind": "dcgan", "channels": 2},
         "codes": {"categorical": (3,), "continuous": 1},
     },
+    "stargan": {
+        "generator": {"kind": "resnet", "channels": 4, "blocks": 1},
+        "discriminator": {"kind": "stargan", "channels": 4},
+        "discriminator_steps": 2,
+    },
     "spade": {
         "generator": {"channels": 2, "hidden": 4},
         "discriminator": {"kind": "multiscale", "channels": 4, "layers": 1, "scales": 2, "spectral_norm": True},

@@ -14,7 +14,7 @@ from safetensors.torch import load_file
 from img2img.config import write_config
 from img2img.core.processes import is_launched_alone, parse_launcher
 from img2img.interop import load
-from img2img.models import NoiseGenerator
+from img2img.models import NoiseGenerator, Translator
 
 DISCRIMINATOR = {"kind": "patch", "channels": 4, "layers": 1, "norm": "instance"}
 METHODS: dict[str, dict[str, Any]] = {
@@ -110,9 +110,9 @@ def test_how_many_were_asked_for(command: str, asked: tuple[int, int]) -> None:
     assert parse_launcher(command.split()) == asked
 
 
-@pytest.mark.parametrize("name", ["gan", "infogan"])
+@pytest.mark.parametrize("name", ["gan", "infogan", "stargan"])
 def test_two_processes_make_images_from_noise(classes: Path, tmp_path: Path, name: str) -> None:
-    """Their noise differs, so they equal no single process; but they stay together, and do the same again."""
+    """Their noise, or the domains that are asked for, differ, so they equal no single process; but they stay together, and do the same again."""
     steps: dict[str, Any] = {"steps": 5, "validate_every": 5, "ema": 0.5, "features": "random", "best": "kid"}
     for run in ("one", "two"):
         settings = {"name": name, "discriminator_steps": 2}
@@ -122,6 +122,6 @@ def test_two_processes_make_images_from_noise(classes: Path, tmp_path: Path, nam
     assert all(torch.equal(tensor, two[key]) for key, tensor in one.items())
     lines = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 5] and lines[-1]["val/kid"] is not None
-    assert isinstance(load(tmp_path / "one" / "best"), NoiseGenerator)
+    assert isinstance(load(tmp_path / "one" / "best"), Translator if name == "stargan" else NoiseGenerator)
     trained = [line["step"] for line in lines if "G/adversarial" in line]
     assert trained == [2, 4], "the generator is due at every second update"

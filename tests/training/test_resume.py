@@ -29,6 +29,7 @@ LABELLED: dict[str, dict[str, Any]] = {
 NOISE: dict[str, dict[str, Any]] = {
     "gan": {"name": "gan", "discriminator_steps": 2, "instance_noise": 0.1, "augment": ("translation",)},
     "infogan": {"name": "infogan", "discriminator_steps": 3},
+    "stargan": {"name": "stargan"},
     "progressive": {
         "name": "gan",
         "generator": {"kind": "progressive", "channels": 2, "latent": 4, "grow_updates": 2},
@@ -52,7 +53,7 @@ UNPAIRED: dict[str, dict[str, Any]] = {
     ("method", "accumulation"),
     [
         *((name, batches) for name in ("pix2pix", "cyclegan", "spade") for batches in (1, 2)),
-        *((name, 1) for name in ("cut", "fastcut", "pix2pixhd", "infogan")),
+        *((name, 1) for name in ("cut", "fastcut", "pix2pixhd", "infogan", "stargan")),
         *(("gan", batches) for batches in (1, 2)),
         ("progressive", 1),
     ],
