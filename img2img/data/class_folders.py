@@ -29,10 +29,11 @@ from img2img.data.base import (
 )
 from img2img.data.facts import ImageFacts, read_image_facts
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
-from img2img.data.paired import PairedImages, fit_channels, read_validation_pair, to_unit
+from img2img.data.paired import PairedImages, read_validation_pair
 from img2img.data.sampler import Key
 from img2img.data.transforms import JointTransform, Resize
 from img2img.images import Array, read_image
+from img2img.images.arrays import fit_channels, to_unit
 from img2img.images.tensors import to_array, to_tensor
 
 

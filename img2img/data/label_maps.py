@@ -1,4 +1,4 @@
-"""Label maps and their instance maps: which folders and files they are, and how they become arrays."""
+"""Label maps and their instance maps: which folders and files they are, and what belongs together."""
 
 import re
 from collections import Counter, defaultdict
@@ -8,8 +8,7 @@ import numpy as np
 
 from img2img.core.errors import UsageError
 from img2img.data.layouts import SPLITS, Split, image_files
-from img2img.images import ARRAY_SUFFIX, SUFFIXES, Array, ImageError
-from img2img.images.labels import read_indices
+from img2img.images import ARRAY_SUFFIX, SUFFIXES, Array
 
 ENDINGS = re.compile(  # by which the names of what belongs together differ in data sets that people have
     r"_(gtFine_|gtCoarse_)?(labelIds|labelTrainIds|instanceIds|leftImg8bit|label|labels|inst|instance|img|image)$"
@@ -42,39 +41,6 @@ def label_files(folder: Path) -> dict[str, list[Path]]:
     for name, found in image_files(folder, suffixes=(*SUFFIXES, ARRAY_SUFFIX)).items():
         files[ENDINGS.sub("", name)] += found
     return dict(files)
-
-
-def read_maps(labels: Path, instances: Path | None) -> Array:
-    """A label map, and the instance map that belongs to it: (H, W, 1 or 2), int32.
-
-    Instances are numbered anew, from 0: only which pixels have the same matters.
-
-    Raises:
-        ImageError: naming the file that can't be read, or is of another size.
-    """
-    label = read_indices(labels)
-    if instances is None:
-        return join_maps(label, None)
-    found = label if instances == labels else read_indices(instances)
-    try:
-        return join_maps(label, found)
-    except ImageError as error:
-        raise ImageError(f"{instances} {error}") from None
-
-
-def join_maps(label: Array, instances: Array | None) -> Array:
-    """As `read_maps`, of two arrays (H, W) of integers.
-
-    Raises:
-        ImageError: if their sizes differ.
-    """
-    maps = [label]
-    if instances is not None:
-        if instances.shape != label.shape:
-            sizes = [f"{array.shape[1]}×{array.shape[0]}" for array in (instances, label)]
-            raise ImageError(f"is {sizes[0]} pixels, and its label map {sizes[1]}.")
-        maps.append(np.unique(instances, return_inverse=True)[1].reshape(instances.shape))
-    return np.stack(maps, axis=2).clip(-(2**31), 2**31 - 1).astype(np.int32)
 
 
 def instance_folder(labels: Path) -> Path | None:

@@ -25,14 +25,15 @@ from img2img.data.base import (
 )
 from img2img.data.classes import Classes, resolve_classes
 from img2img.data.facts import ImageFacts, collect_facts, read_image_facts
-from img2img.data.label_maps import Sides, count_labels, label_files, label_sides, read_maps
+from img2img.data.label_maps import Sides, count_labels, label_files, label_sides
 from img2img.data.layouts import LABEL_LAYOUTS, Split, check_folder, split_sides
-from img2img.data.paired import PairedData, PairedFolder, check_partners, fit_channels, to_unit
+from img2img.data.paired import PairedData, PairedFolder, check_partners
 from img2img.data.sampler import Key
 from img2img.data.transforms import JointTransform, Resize, scale_size
 from img2img.images import Array, ImageError, read_image
 from img2img.images import resize as resize_image
-from img2img.images.labels import resize_maps
+from img2img.images.arrays import fit_channels, to_unit
+from img2img.images.labels import read_maps, resize_maps
 from img2img.images.tensors import to_tensor
 from img2img.networks.labels import encode_label_maps, mask_ignored, paint_labels
 

@@ -43,8 +43,9 @@ from img2img.data.layouts import (
 )
 from img2img.data.sampler import Key
 from img2img.data.transforms import Derivation, JointTransform, Resize, derive_source, scale_size
-from img2img.images import Array, ImageError, convert_channels, peak, read_image
+from img2img.images import Array, ImageError, read_image
 from img2img.images import resize as resize_image
+from img2img.images.arrays import fit_channels, to_unit
 from img2img.images.tensors import to_tensor
 
 
@@ -343,23 +344,6 @@ def read_validation_pair(
     target = resize_image(target, tall, wide)
     source = derive_source(target, pair.derive) if pair.derive else resize_image(source, tall, wide)
     return fit_channels(source, in_channels, pair.source), fit_channels(target, out_channels, pair.target)
-
-
-def to_unit(image: Array) -> Array:
-    """uint16 → float32 in [0, 1], which albumentations takes; uint8 stays."""
-    return image if image.dtype == np.uint8 else (image / np.float32(peak(image.dtype))).astype(np.float32)
-
-
-def fit_channels(image: Array, channels: int, path: Path) -> Array:
-    """The image with so many channels, by the rules of `convert_channels`.
-
-    Raises:
-        ImageError: naming the file.
-    """
-    try:
-        return convert_channels(image, channels)
-    except ImageError as error:
-        raise ImageError(f"{path}: {error}") from None
 
 
 class PairedData(ImageFolders):

@@ -41,10 +41,11 @@ from img2img.data.layouts import (
     refuse_labels,
     split_sides,
 )
-from img2img.data.paired import PairedImages, fit_channels, read_validation_pair, to_unit
+from img2img.data.paired import PairedImages, read_validation_pair
 from img2img.data.sampler import Key, permutation
 from img2img.data.transforms import JointTransform
 from img2img.images import read_image
+from img2img.images.arrays import fit_channels, to_unit
 from img2img.images.tensors import to_tensor
 
 PARTNERS = 2**20  # apart from the run's seed, so that partners are drawn from another row of numbers than the order

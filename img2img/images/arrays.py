@@ -3,6 +3,7 @@
 import io
 import math
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import cv2
@@ -124,6 +125,11 @@ def to_16_bit(array: Array) -> Array:
     return np.rint(array * 65535).astype(np.uint16) if np.issubdtype(array.dtype, np.floating) else array
 
 
+def to_unit(image: Array) -> Array:
+    """uint16 → float32 in [0, 1], which albumentations takes; uint8 stays."""
+    return image if image.dtype == np.uint8 else (image / np.float32(peak(image.dtype))).astype(np.float32)
+
+
 def peak(dtype: np.dtype[Any]) -> int:
     """The value of white: 255, 65535, or 1 for floats."""
     return int(np.iinfo(dtype).max) if np.issubdtype(dtype, np.integer) else 1
@@ -182,6 +188,18 @@ def convert_channels(array: Array, channels: int) -> Array:
     if array.shape[2] == channels:
         return array
     raise ImageError(f"an image of {array.shape[2]} channels can't become one of {channels}.")
+
+
+def fit_channels(image: Array, channels: int, path: Path) -> Array:
+    """The image with so many channels, by the rules of `convert_channels`.
+
+    Raises:
+        ImageError: naming the file.
+    """
+    try:
+        return convert_channels(image, channels)
+    except ImageError as error:
+        raise ImageError(f"{path}: {error}") from None
 
 
 def resize(image: Array, height: int, width: int) -> Array:

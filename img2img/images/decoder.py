@@ -170,9 +170,23 @@ class Decoders:
         for decoder in self.all:
             self.idle.put(decoder)
 
+    def pixels(self, path: Path) -> int:
+        """As `Decoder.pixels`, of one that nobody else uses meanwhile."""
+        with self._lend() as decoder:
+            return decoder.pixels(path)
+
+    def picture(self, path: Path) -> Picture:
+        """As `Decoder.picture`."""
+        with self._lend() as decoder:
+            return decoder.picture(path)
+
+    def indices(self, path: Path) -> Array:
+        """As `Decoder.indices`."""
+        with self._lend() as decoder:
+            return decoder.indices(path)
+
     @contextmanager
-    def one(self) -> Iterator[Decoder]:
-        """One that nobody else uses meanwhile."""
+    def _lend(self) -> Iterator[Decoder]:
         decoder = self.idle.get()
         try:
             yield decoder

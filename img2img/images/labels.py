@@ -44,6 +44,39 @@ def read_indices(path: Path, rules: Rules | None = None) -> Array:
     return resize_maps(values.astype(np.int64)[..., None], height, width)[..., 0]
 
 
+def read_maps(labels: Path, instances: Path | None) -> Array:
+    """A label map, and the instance map that belongs to it: (H, W, 1 or 2), int32.
+
+    Instances are numbered anew, from 0: only which pixels have the same matters.
+
+    Raises:
+        ImageError: naming the file that can't be read, or is of another size.
+    """
+    label = read_indices(labels)
+    if instances is None:
+        return join_maps(label, None)
+    found = label if instances == labels else read_indices(instances)
+    try:
+        return join_maps(label, found)
+    except ImageError as error:
+        raise ImageError(f"{instances} {error}") from None
+
+
+def join_maps(label: Array, instances: Array | None) -> Array:
+    """As `read_maps`, of two arrays (H, W) of integers.
+
+    Raises:
+        ImageError: if their sizes differ.
+    """
+    maps = [label]
+    if instances is not None:
+        if instances.shape != label.shape:
+            sizes = [f"{array.shape[1]}×{array.shape[0]}" for array in (instances, label)]
+            raise ImageError(f"is {sizes[0]} pixels, and its label map {sizes[1]}.")
+        maps.append(np.unique(instances, return_inverse=True)[1].reshape(instances.shape))
+    return np.stack(maps, axis=2).clip(-(2**31), 2**31 - 1).astype(np.int32)
+
+
 def resize_maps(maps: Array, height: int, width: int) -> Array:
     """Resizes (H, W, C) of integers by nearest neighbour; the same array if nothing changes."""
     if maps.shape[:2] == (height, width):

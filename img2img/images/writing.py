@@ -163,7 +163,7 @@ def _quantise(image: Image.Image) -> Image.Image:
 
 
 def _select_profile(icc: bytes, frames: list[Array]) -> bytes:
-    colours = {split_alpha(frame)[0].shape[2] for frame in frames}
+    colours = {split_alpha(frame)[0].shape[2] for frame in frames} if icc else set()
     return icc if colours == {{b"GRAY": 1, b"RGB ": 3}.get(icc[16:20])} else b""
 
 

@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence, Set
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -87,7 +87,7 @@ class Pipeline(Generic[Key]):
         read: a key → picture; called in other threads.
         write: a key and the picture with the frames that came out; called in other threads.
         pixels: of a key's image, about, before it is read: so many are decoded ahead as memory permits.
-        wanted: whether a key's picture is to be written; the others only fill their places in batches.
+        skipped: keys whose pictures are not to be written; they only fill their places in batches.
         seed: of mode ``paper``.
         tile: as of `Translator.__call__`.
         batch_size: images of equal size that the network gets at once; by default as many as pay.
@@ -97,7 +97,7 @@ class Pipeline(Generic[Key]):
     read: Callable[[Key], Picture]
     write: Callable[[Key, Picture], None]
     pixels: Callable[[Key], int]
-    wanted: Callable[[Key], bool] = lambda _: True
+    skipped: Set[Key] = frozenset()
     seed: int = 0
     tile: int | None = None
     batch_size: int | None = None
@@ -110,7 +110,7 @@ class Pipeline(Generic[Key]):
         try:
             for work in self._batches(lists, readers):
                 ended = [work] if isinstance(work, Item) else self._translate(work)
-                ended = [item for item in ended if self.wanted(item.key)]
+                ended = [item for item in ended if item.key not in self.skipped]
                 written += [writers.submit(self._finish, item) for item in ended]
                 while written and (written[0].done() or len(written) > 2 * THREADS + len(ended)):
                     yield self._done(written)
@@ -164,7 +164,7 @@ class Pipeline(Generic[Key]):
 
     def _list_needed(self, lists: Iterable[Sequence[Key]]) -> Iterator[Sequence[Key]]:
         """The lists of which anything is wanted; of others' batches nothing is."""
-        return (keys for keys in lists if any(map(self.wanted, keys)))
+        return (keys for keys in lists if any(key not in self.skipped for key in keys))
 
     def _enough(self, height: int, width: int) -> int:
         """How many images of a size go through the network at once."""
@@ -183,8 +183,7 @@ class Pipeline(Generic[Key]):
         try:
             item.picture = self.read(key)
             for array in item.picture.frames:
-                dtype = self.engine.translator.output_dtype(array.dtype)
-                item.done.append(Frame(item, *self.engine.translator.prepare(array), dtype))
+                item.done.append(Frame(item, *self.engine.translator.prepare(array)))
             item.height, item.width = item.picture.frames[0].shape[:2]
             item.bits = 8 * item.done[0].dtype.itemsize
             item.frames = item.left = len(item.done)
@@ -200,7 +199,7 @@ class Pipeline(Generic[Key]):
         If the memory is too small for all at once, they are done one by one.
         """
         before = time.perf_counter()
-        if not any(self.wanted(frame.item.key) for frame in batch):
+        if all(frame.item.key in self.skipped for frame in batch):
             return []
         try:
             height, width, dtype = batch[0].kind

@@ -19,7 +19,7 @@ from img2img.core.files import ExistsError
 from img2img.core.processes import ProcessRank, join_processes
 from img2img.data.base import Direction
 from img2img.images import Picture, Rules, refuse_frames, write_picture
-from img2img.images.decoder import Decoder, Decoders
+from img2img.images.decoder import Decoders
 from img2img.inference.batching import THREADS, Item, Pipeline
 from img2img.inference.engine import SMALL, DType, Engine, allows_half_precision
 from img2img.inference.label_maps import LabelMapReader
@@ -147,9 +147,7 @@ def convert(
         lists = rank.split(jobs, NEIGHBOURS)
         outcomes = {job: _handle_existing(job, existing) for neighbours in lists for job in neighbours}
         skipped = {job for job, outcome in outcomes.items() if outcome}
-        pipeline = Pipeline(
-            computing, files.read, files.write, files.pixels, lambda job: job not in skipped, seed, tile, batch_size
-        )
+        pipeline = Pipeline(computing, files.read, files.write, files.pixels, skipped, seed, tile, batch_size)
         try:
             _through(pipeline, files, rank, outcomes, lists, report, progress)
         except KeyboardInterrupt:
@@ -183,8 +181,7 @@ class _Files:
 
     def pixels(self, job: Job) -> int:
         try:
-            with self.decoders.one() as decoder:
-                return 0 if job in self.bad else decoder.pixels(job.source)
+            return 0 if job in self.bad else self.decoders.pixels(job.source)
         except UserError as error:
             self.bad[job] = error
             return 0
@@ -192,15 +189,14 @@ class _Files:
     def read(self, job: Job) -> Picture:
         if job in self.bad:
             raise self.bad[job]
-        with self.decoders.one() as decoder:
-            picture = self._picture(decoder, job)
+        picture = self._picture(job)
         refuse_frames(job.target.suffix.lower(), picture)
         if picture.truncated:
             self.truncated.add(job)
         return picture if self.metadata else replace(picture, exif=b"", dpi=None)
 
-    def _picture(self, decoder: Decoder, job: Job) -> Picture:
-        return self.maps.read(decoder, job.source) if self.maps else decoder.picture(job.source)
+    def _picture(self, job: Job) -> Picture:
+        return self.maps.read(self.decoders, job.source) if self.maps else self.decoders.picture(job.source)
 
     def write(self, job: Job, picture: Picture) -> None:
         write_picture(job.target, picture, self.quality, self.existing == "overwrite")
@@ -218,9 +214,7 @@ class _Files:
         first = None
         for job in jobs[:FIRST]:
             try:
-                with self.decoders.one() as decoder:
-                    array = self._picture(decoder, job).frames[0]
-                image = translator.prepare(array)[0][None, :, :512, :512]
+                image = translator.prepare(self._picture(job).frames[0])[0][None, :, :512, :512]
             except UserError as error:
                 self.bad[job] = error
                 continue

@@ -5,9 +5,10 @@ from pathlib import Path
 from typing import Self
 
 from img2img.core.errors import UsageError
-from img2img.data.label_maps import ENDINGS, instance_folder, join_maps, label_files
+from img2img.data.label_maps import ENDINGS, instance_folder, label_files
 from img2img.images import ImageError, Picture
-from img2img.images.decoder import Decoder
+from img2img.images.decoder import Decoders
+from img2img.images.labels import join_maps
 from img2img.models import TranslatorConfig
 
 
@@ -53,13 +54,13 @@ class LabelMapReader:
             raise UsageError(f"--instances {folder}: there is no such folder.")
         return cls(root, folder, label_files(folder))
 
-    def read(self, decoder: Decoder, source: Path) -> Picture:
+    def read(self, decoders: Decoders, source: Path) -> Picture:
         """A label map with its instance map, (H, W, 1 or 2), int32.
 
         Raises:
             ImageError: naming the file that can't be read, is missing, or is of another size.
         """
-        labels = decoder.indices(source)
+        labels = decoders.indices(source)
         if self.folder is None:
             return Picture([join_maps(labels, None)])
         found = self.instances.get(_name(source, self.root), [])
@@ -67,7 +68,7 @@ class LabelMapReader:
             what = "are several instance maps" if found else "is no instance map"
             raise ImageError(f"{source}: there {what} of this name in {self.folder}.")
         try:
-            return Picture([join_maps(labels, labels if found[0] == source else decoder.indices(found[0]))])
+            return Picture([join_maps(labels, labels if found[0] == source else decoders.indices(found[0]))])
         except ImageError as error:
             raise error if str(error).startswith(str(found[0])) else ImageError(f"{found[0]} {error}") from None
 

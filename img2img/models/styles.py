@@ -80,6 +80,9 @@ def resolve_style(translator: StyledModel, style: Style) -> Tensor:
         return _choose_domain(config.domains, style)
     if translator.style is None:
         raise UsageError("this translator has no styles; one that is trained with --encoder has.")
+    if isinstance(style, str):
+        classes = "" if translator.styles is None else ", or CLASS=NUMBER for some classes"
+        raise UsageError(f"style {style}: this translator's have no names; give a number from 0{classes}.")
     if isinstance(style, Tensor) and style.ndim < 3:
         if style.shape != translator.style.shape:
             raise UsageError(f"a style of {tuple(translator.style.shape)} is expected, not of {tuple(style.shape)}.")

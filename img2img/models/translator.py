@@ -15,7 +15,7 @@ from torch import Tensor, nn
 from img2img.core.device import choose_device
 from img2img.core.errors import UsageError, list_some
 from img2img.core.files import whole_folder, write_tensors
-from img2img.images import Array, ImageError, convert_channels, split_alpha, to_pil
+from img2img.images import Array, ImageError, convert_channels, to_pil
 from img2img.images.tensors import to_array, to_tensor
 from img2img.models.adapter import ADAPTER_FILE
 from img2img.models.config import Mode, TranslatorConfig
@@ -221,9 +221,9 @@ class Translator(Shareable):
             self._check(image, (3,))
             return image.to(torch.float32), lambda done: done.to(image.device, image.dtype)
         array = as_array(image)
-        source, alpha = self.prepare(array)
+        source, alpha, dtype = self.prepare(array)
         if isinstance(image, Image.Image):
-            return source, lambda done: to_pil(self.finish(done, alpha, array.dtype))
+            return source, lambda done: to_pil(self.finish(done, alpha, dtype))
 
         def finish(done: Tensor) -> Array:
             made = self.finish(done, alpha, image.dtype)
@@ -231,19 +231,16 @@ class Translator(Shareable):
 
         return source, finish
 
-    def prepare(self, array: Array) -> tuple[Tensor, Array | None]:
-        """An array (H, W, C) as what the network sees, (in_channels, H, W) in [-1, 1], and the alpha to be carried, (H, W, 1).
+    def prepare(self, array: Array) -> tuple[Tensor, Array | None, np.dtype[Any]]:
+        """An array (H, W, C) as what the network sees, (in_channels, H, W) in [-1, 1]; the alpha to be carried, (H, W, 1); the output's type.
 
         Of label maps, an array (H, W, 1 or 2) of labels and instances, it sees them as a tensor (1 or 2, H, W) of integers.
         """
         if self.config.classes is not None:
-            return as_maps(array, None, self.config.classes, self.config.edges)[0], None
-        alpha = split_alpha(array)[1] if self.in_channels in (1, 3) and self.out_channels in (1, 3) else None
-        return to_tensor(convert_channels(array, self.in_channels)), alpha  # what is transparent it sees over white
-
-    def output_dtype(self, dtype: Any) -> Any:
-        """Of the array that comes out for an array of `dtype`: the same, but uint8 for label maps."""
-        return np.dtype(np.uint8) if self.config.classes is not None else dtype
+            return as_maps(array, None, self.config.classes, self.config.edges)[0], None, np.dtype(np.uint8)
+        carries = array.shape[2] in (2, 4) and {self.in_channels, self.out_channels} <= {1, 3}
+        source = to_tensor(convert_channels(array, self.in_channels))  # what is transparent it sees over white
+        return source, array[..., -1:] if carries else None, array.dtype
 
     def shown(self, source: Tensor) -> Tensor:
         """What the network gets, (B, C, H, W), for the eye: label maps in their colours, (B, 3, H, W) in [-1, 1]."""

@@ -10,11 +10,11 @@ from PIL import Image
 
 from img2img.core.errors import UsageError
 from img2img.data.base import Pair
-from img2img.data.label_maps import instance_folder, join_maps, read_maps
+from img2img.data.label_maps import instance_folder
 from img2img.data.labelled import LabelledImages, find_labelled, read_labelled_validation_pair
 from img2img.data.transforms import JointTransform
 from img2img.images import ImageError, write_image
-from img2img.images.labels import resize_maps
+from img2img.images.labels import join_maps, read_maps, resize_maps
 
 
 def test_layouts(tmp_path: Path) -> None:
