@@ -131,7 +131,6 @@ def read_config(path: Path, method: str | None = None) -> RunConfig:
     """Reads a run's YAML file; what it doesn't say takes the defaults.
 
     Args:
-        path: the file.
         method: the method, if the file needn't say it.
 
     Raises:

@@ -43,7 +43,6 @@ class Weights:
         """The file; downloads it if it is not there.
 
         Args:
-            say: is told what is downloaded.
             remedy: what a user can do instead, to end the sentence of an error.
 
         Raises:

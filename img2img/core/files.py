@@ -30,11 +30,6 @@ class ExistsError(UserError):
 def write_whole(path: Path, data: bytes, replace: bool = True) -> None:
     """Writes a file beside its place, then renames it there.
 
-    Args:
-        path: of the file.
-        data: all that is in it.
-        replace: whether an older one may be replaced.
-
     Raises:
         UserError: if it can't be written; nothing is left behind then.
         ExistsError: if it may not be replaced.
@@ -139,7 +134,6 @@ def remove_leftovers(folder: Path, of_all: bool = False) -> None:
     """Removes what processes that are dead left unfinished in a folder.
 
     Args:
-        folder: not its sub-folders.
         of_all: also what processes of other machines left there, where nobody else can be writing.
     """
     for leftover in folder.glob(f"{PARTIAL}*"):

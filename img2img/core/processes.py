@@ -153,9 +153,7 @@ def build_accelerator(
     """Accelerate for this run, whatever an earlier run in this process or the environment asked of it.
 
     Args:
-        device: where to compute.
         precision: no, bf16 or fp16.
-        accumulation: batches an update.
         freezes_parts: whether a part of a network may be frozen for a while, for which processes must not wait.
     """
     import torch

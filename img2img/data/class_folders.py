@@ -57,10 +57,6 @@ def find_class_folders(path: Path | None, with_classes: bool = True) -> dict[Spl
     The sub-folders of a split are classes if all its images lie in one of them, and there are at least two; so are the
     sub-folders of a folder that has no splits.
 
-    Args:
-        path: the data set's folder.
-        with_classes: whether classes are of interest.
-
     Returns:
         The splits that are there, in the order train, val, test.
 
@@ -128,10 +124,6 @@ def hold_out_files(folder: ClassFolder, share: float) -> tuple[ClassFolder, Clas
 
 def check_class_folders(splits: dict[Split, ClassFolder], progress: Progress | None = None) -> DataReport:
     """Reads every file of a data set of one kind, with or without classes, and says what can't work and what may surprise.
-
-    Args:
-        splits: what `find_class_folders` found.
-        progress: shows how far it is.
 
     Returns:
         The report, with the classes as `names`; nothing is raised for bad files.
@@ -219,14 +211,7 @@ def _check_copies(splits: dict[Split, ClassFolder], facts: dict[Path, ImageFacts
 
 
 class ClassImages(Samples):
-    """Images with the number of their class, transformed as a function of (seed, epoch, index).
-
-    Args:
-        folder: a split.
-        transform: the augmentation.
-        channels: of every image.
-        seed: of the run.
-    """
+    """Images with the number of their class, transformed as a function of (seed, epoch, index)."""
 
     def __init__(self, folder: ClassFolder, transform: JointTransform, channels: int, seed: int) -> None:
         self.folder, self.transform, self.channels, self.seed = folder, transform, channels, seed

@@ -155,7 +155,6 @@ def read_classes(path: Path, ignore: int | None = None) -> Classes:
     """Reads a table of classes: ``{0: {name: sky, colour: "#4682b4"}, 1: …}``, or a list of such entries, or of names.
 
     Args:
-        path: a YAML file.
         ignore: the label of pixels that have no class.
 
     Raises:

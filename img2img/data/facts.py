@@ -63,11 +63,8 @@ def collect_facts(
 
     Args:
         kind: of the facts; a part of their name in the cache.
-        items: what is asked about.
-        files_of: the files of an item.
         read: gives the facts about an item as JSON holds them, or a sentence that says what is wrong; sentences aren't cached.
         restore: makes the facts of what JSON holds.
-        advance: is called after each item.
 
     Returns:
         The facts, and the sentences.

@@ -53,7 +53,6 @@ def find_labelled(
         labels: a folder of label maps, alone or with sub-folders train, val, test.
         instances: the same of instance maps.
         target: the same of images.
-        with_instances: whether instance maps are to be used.
 
     Returns:
         Pairs whose sources are label maps, in the order train, val, test. What lacks its instance map is unmatched.
@@ -119,10 +118,8 @@ def check_labelled(
     """Reads every file of a data set of label maps and says what can't work and what may surprise.
 
     Args:
-        splits: what `find_labelled` found.
         classes: what labels may occur; None: it is guessed from those that do.
         ignore: the label of pixels that have no class, if `classes` is None.
-        progress: shows how far it is.
 
     Returns:
         The report, with the classes; nothing is raised for bad files.
@@ -305,11 +302,7 @@ class LabelledImages(Samples):
     """Label maps with their images, transformed as a function of (seed, epoch, index).
 
     Args:
-        pairs: what `find_labelled` found.
-        transform: the augmentation.
         in_channels: planes that the network sees; samples hold the maps themselves.
-        out_channels: channels of every image.
-        seed: of the run.
     """
 
     def __init__(

@@ -78,7 +78,6 @@ def find_pairs(
         source: a folder of source images, alone or with sub-folders train, val, test.
         target: a folder of target images of the same names.
         derive: any folder of images; each source is made from its target.
-        direction: AtoB makes A the source.
 
     Returns:
         The splits that are there, in the order train, val, test; none is empty of files.
@@ -186,10 +185,6 @@ def hold_out(folder: PairedFolder, share: float) -> tuple[PairedFolder, PairedFo
 def check_pairs(splits: dict[Split, PairedFolder], progress: Progress | None = None) -> DataReport:
     """Reads every file of a paired data set and says what can't work and what may surprise.
 
-    Args:
-        splits: what `find_pairs` found.
-        progress: shows how far it is.
-
     Returns:
         The report; nothing is raised for bad files.
     """
@@ -270,15 +265,7 @@ def _check_sizes(pairs: list[Pair], facts: dict[Path, ImageFacts], report: DataR
 
 
 class PairedImages(Samples):
-    """Pairs, transformed as a function of (seed, epoch, index): whichever worker or process loads them.
-
-    Args:
-        pairs: what `find_pairs` found.
-        transform: the augmentation.
-        in_channels: channels of every source.
-        out_channels: channels of every target.
-        seed: of the run.
-    """
+    """Pairs, transformed as a function of (seed, epoch, index): whichever worker or process loads them."""
 
     def __init__(
         self, pairs: list[Pair], transform: JointTransform, in_channels: int, out_channels: int, seed: int
@@ -329,11 +316,8 @@ def read_validation_pair(
     """A pair without augmentation, source and target of one size and with the channels that the network wants.
 
     Args:
-        pair: what to read.
         size: the training size, to which the pair is scaled as in training but not cropped; None: the target's own.
         resize: as in `JointTransform`.
-        in_channels: channels of the source.
-        out_channels: channels of the target.
         width: the training width, if it is not `size`.
 
     Returns:

@@ -23,13 +23,10 @@ class BatchOrder(Sampler[list[Key]]):
     batch 2 sees, and to go on only the number of samples seen so far is needed.
 
     Args:
-        length: samples in the data set.
         batch_size: samples a process and batch.
         start: samples seen so far by all processes.
         batches: how many batches to give.
-        seed: of the run.
         process: which process this is, from 0.
-        processes: how many there are.
     """
 
     def __init__(

@@ -35,7 +35,6 @@ def draw_data_set(folder: Path, train: int, held_out: int, size: int = 64, seed:
         folder: where to; made if need be.
         train: pairs in the train split.
         held_out: pairs in the test split, drawn from other random numbers.
-        size: height and width in pixels.
         seed: equal seeds draw equal pictures.
     """
     for split, count in (("train", train), ("test", held_out)):

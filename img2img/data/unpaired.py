@@ -73,7 +73,6 @@ def find_unpaired(
         path: the data set's folder, unless `source` and `target` are given.
         source: a folder of images of one kind, alone or with sub-folders train, val, test.
         target: a folder of images of the other kind.
-        direction: AtoB makes A the source.
 
     Returns:
         The splits that are there, in the order train, val, test.
@@ -131,10 +130,6 @@ def hold_out_images(folder: UnpairedFolder, share: float) -> tuple[UnpairedFolde
 
 def check_unpaired(splits: dict[Split, UnpairedFolder], progress: Progress | None = None) -> DataReport:
     """Reads every file of an unpaired data set and says what can't work and what may surprise.
-
-    Args:
-        splits: what `find_unpaired` found.
-        progress: shows how far it is.
 
     Returns:
         The report; nothing is raised for bad files.
@@ -237,12 +232,7 @@ class UnpairedImages(Samples):
     seen about equally often, and no two stand together because of their names or places.
 
     Args:
-        sources: files of the one kind.
-        targets: files of the other.
         transform: the augmentation, drawn for each image on its own.
-        in_channels: channels of every source.
-        out_channels: channels of every target.
-        seed: of the run.
     """
 
     def __init__(

@@ -28,7 +28,6 @@ class Decoder:
     """A process that decodes one file after the other; a new one takes its place when a file has ended it.
 
     Args:
-        rules: how files are read.
         memory: bytes that a file may take while it is decoded, the process' own 0.3 GB counted (on Linux).
         timeout: seconds that a file may take.
     """
@@ -155,14 +154,7 @@ def _picture(values: dict[str, Any], file: IO[bytes]) -> Picture:
 
 
 class Decoders:
-    """Several, to be used by as many threads.
-
-    Args:
-        count: how many.
-        rules: how files are read.
-        memory: as of `Decoder`.
-        timeout: as of `Decoder`.
-    """
+    """Several, to be used by as many threads."""
 
     def __init__(self, count: int, rules: Rules, memory: int = MEMORY, timeout: float = TIMEOUT) -> None:
         self.all = [Decoder(rules, memory, timeout) for _ in range(count)]

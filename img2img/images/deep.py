@@ -49,7 +49,6 @@ def float_pages(path: Path, first: bool, accept: Callable[[list[tuple[int, int]]
     """The pages of a TIFF of colours in floats, which Pillow doesn't know; None if it is none.
 
     Args:
-        path: of the file.
         first: whether to read the first page only.
         accept: gets the pages' sizes, and may raise.
     """

@@ -21,7 +21,6 @@ def read_indices(path: Path, rules: Rules | None = None) -> Array:
     Gray of 1, 8, 16 or 32 bits are the values; of a palette image the indices, whatever its colours; ``.npy`` holds (H, W) of integers.
 
     Args:
-        path: the file.
         rules: of its size; what they scale is scaled by nearest neighbour.
 
     Raises:

@@ -88,8 +88,6 @@ class Pipeline(Generic[Key]):
         write: a key and the picture with the frames that came out; called in other threads.
         pixels: of a key's image, about, before it is read: so many are decoded ahead as memory permits.
         skipped: keys whose pictures are not to be written; they only fill their places in batches.
-        seed: of mode ``paper``.
-        tile: as of `Translator.__call__`.
         batch_size: images of equal size that the network gets at once; by default as many as pay.
     """
 

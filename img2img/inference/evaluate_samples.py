@@ -48,16 +48,12 @@ def evaluate_samples(
 
     Args:
         generator: one that is loaded, or the folder of one, or of a run.
-        data: the data set's folder.
         split: train, val or test; by default val if there is one, else test, else train.
         count: how many samples; by default as many as there are real images.
-        seed: of the first.
         truncation: as of `NoiseGenerator.sample`.
         features: whose features are compared: as `metrics.distribution.choose_features` names them, or a module from uint8
             images (B, 3, H, W) to features (B, D), or to a tuple of features and logits (B, classes).
         feature_weights: a file of Inception weights.
-        device: where to run.
-        progress: whether to show a progress bar.
 
     Returns:
         The scores; ``about`` has the counts, and a ``remark`` where they are few.

@@ -28,7 +28,6 @@ class LabelMapReader:
         """What a translator needs; None for one of images.
 
         Args:
-            config: of the translator.
             source: a folder of label maps, or one of them.
             instances: the folder of instance maps, or the one; by default the folder beside the label maps'.
 

@@ -29,9 +29,6 @@ def plan_jobs(source: Path, target: Path, suffix: str | None, report: Report) ->
     """All inputs with their targets, in the order of their names; what can't be an input goes into the report.
 
     Args:
-        source: a file or a folder.
-        target: a file or folder.
-        suffix: of all outputs; None for each input's own.
         report: gets the links that are not followed, and what can't be read at all.
 
     Raises:

@@ -36,17 +36,14 @@ def sample(
     """Writes images that a generator makes, and a picture of them all.
 
     Args:
-        generator: what makes them.
         output: the folder; it is made.
         count: images, or with `sweep` rows of them.
-        seed: of the first.
         labels: classes asked for, by number or name, as many of each; by default all in turn.
         truncation: as of `NoiseGenerator.sample`.
         interpolate: two seeds: the images on the way from one to the other, and a GIF of the walk.
         how: which way: spherical or linear.
         sweep: number of a code of an InfoGAN: for each seed the images that differ in it only.
         steps: images of a walk, by default 16, or values of a continuous code, by default 10.
-        overwrite: whether files that are there may be replaced.
         advance: is told how many images were written.
 
     Returns:

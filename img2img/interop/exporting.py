@@ -28,9 +28,7 @@ def export_reference(model: Path, file: Path, direction: Direction | None = None
 
     Args:
         model: a translator's or a run's folder, or an imported discriminator's.
-        file: a .pth file of a state dict.
         direction: which translator of a run that learned both ways.
-        overwrite: whether it may replace another.
 
     Returns:
         What should be known of it, in sentences.

@@ -49,7 +49,6 @@ def fetch_model(published: Published, say: Say, progress: Progress, checksum: st
     """Downloads a model, or takes it from the cache, and imports it.
 
     Args:
-        published: which.
         say: is told what is downloaded, and from where.
         progress: is told how many bytes are there, and how many there will be.
         checksum: ``sha256:…`` instead of what is known.

@@ -91,8 +91,6 @@ class OnnxGenerator(nn.Module):
     """A network that onnxruntime computes.
 
     Args:
-        session: of the file.
-        config: of the translator.
         raw: whether the file holds the network alone, not 8-bit images in and out.
     """
 
@@ -171,7 +169,6 @@ def export_onnx(
             any size, to ``translations`` (B, H, W, out_channels), uint8; of label maps ``labels`` (B, H, W, 1 or 2), int32.
         mode: as of `Translator.__call__`; by default the translator's. In mode ``paper`` each image has statistics of its own, but
             dropout, which is random, is left out.
-        overwrite: whether another file may be replaced.
 
     Raises:
         UserError: if it can't be exported or written, or onnxruntime gives something else.

@@ -63,7 +63,6 @@ class MethodConfig(Strict):
 
         Args:
             in_channels: of the sources; of label maps the planes that the network sees.
-            out_channels: of the targets.
             size: the shorter side of the training images in pixels.
             classes: of the images, if they lie in class folders; else 0.
 

@@ -73,8 +73,6 @@ class CUT(Method):
     """One generator, one discriminator, and a head that projects the encoder's features; D is updated before G and head.
 
     Args:
-        config: the settings.
-        in_channels: channels of the sources.
         out_channels: channels of the targets, the same: the encoder reads both.
         size: height and width of the training images in pixels.
 

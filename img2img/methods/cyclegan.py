@@ -55,7 +55,6 @@ class CycleGAN(Method):
     which needs half the memory and gives the same gradients.
 
     Args:
-        config: the settings.
         in_channels: channels of A, which is ``source`` in a batch.
         out_channels: channels of B, ``target``.
         size: height and width of the training images in pixels.

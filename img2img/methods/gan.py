@@ -219,10 +219,7 @@ class GAN(Method):
     """A generator and a discriminator; both see the class, if there are classes.
 
     Args:
-        config: the settings.
         classes: how many; 0 for none.
-        channels: of the images.
-        size: height and width of the images in pixels.
 
     Raises:
         UsageError: if the settings exclude each other, or the networks can't make images of that size.

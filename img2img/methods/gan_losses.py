@@ -196,7 +196,6 @@ class AdversarialLoss:
         """The discriminator's losses.
 
         Args:
-            network: the discriminator.
             real: (B, C, H, W).
             fake: the same; no gradient flows into it.
             outputs: gets the discriminator's accuracy, and as ``second_fake`` and ``second_real`` what its second head gives.
@@ -249,9 +248,7 @@ class AdversarialLoss:
         """The generator's losses, weighted; their gradient at `fake` is noted when it flows back.
 
         Args:
-            network: the discriminator, frozen.
             real: (B, C, H, W), which only feature matching and the relativistic losses look at.
-            fake: the same.
             outputs: gets the gradient's length, and as ``second_fake`` what the discriminator's second head gives.
             name: begins the names of losses and metrics, if there are several generators.
             given: (B, C', H, W), the condition of a conditional discriminator.

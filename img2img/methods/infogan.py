@@ -47,11 +47,6 @@ class InfoGANConfig(NoiseMethodConfig):
 class InfoGAN(Method):
     """A generator whose noise has codes beside it, and a discriminator with a second head, Q, that finds them (§4).
 
-    Args:
-        config: the settings.
-        channels: of the images.
-        size: height and width of the images in pixels.
-
     Raises:
         UsageError: if the settings exclude each other, or the networks can't make images of that size.
     """

@@ -79,9 +79,6 @@ class PerceptualTranslationConfig(TranslationConfig):
 class Perceptual:
     """Weighs how unlike two images look.
 
-    Args:
-        config: the settings.
-
     Raises:
         UsageError: if the weights can't be loaded.
     """

@@ -37,9 +37,6 @@ class Pix2Pix(Method):
     """A generator and a discriminator that sees (source, target) pairs; D is updated before G (§3.3).
 
     Args:
-        config: the settings.
-        in_channels: channels of the sources.
-        out_channels: channels of the targets.
         size: the shorter side of the training images in pixels.
     """
 

@@ -98,9 +98,7 @@ class Pix2PixHDMethod(Method):
     """A coarse-to-fine generator, discriminators at several scales, and perhaps an encoder of instances; G is updated before D.
 
     Args:
-        config: the settings.
         in_channels: channels of the sources: planes of label maps, with edges of instances, or images.
-        out_channels: channels of the targets.
         size: height and width of the training images in pixels.
 
     Raises:

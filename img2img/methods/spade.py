@@ -63,9 +63,7 @@ class SPADEMethod(Method):
     """A SPADE generator, discriminators at several scales, and perhaps an encoder of images; G is updated before D.
 
     Args:
-        config: the settings.
         in_channels: channels of the sources: planes of label maps, with edges of instances, or images.
-        out_channels: channels of the targets.
         size: height and width of the training images in pixels.
 
     Raises:

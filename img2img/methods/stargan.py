@@ -71,10 +71,7 @@ class StarGAN(Method):
     """A generator that is told the domain, and a discriminator that recognises it.
 
     Args:
-        config: the settings.
-        channels: of the images.
         size: height and width of the training images in pixels.
-        domains: how many there are.
 
     Raises:
         UsageError: if there are no domains, the settings exclude each other, or the networks can't take such images.

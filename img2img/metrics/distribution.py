@@ -47,7 +47,6 @@ def choose_features(
             ``auto`` is inception if its weights are at hand, else random; the others are classifiers of torchvision, whose weights
             must be given.
         weights: a file of such a classifier's weights, or of Inception's (.pth or .safetensors); by default PyTorch's cache, else they are downloaded.
-        say: is told what is downloaded.
 
     Raises:
         UsageError: if the weights are not to be had.

@@ -33,10 +33,7 @@ def cache_features(files: Sequence[Path], extractor: nn.Module, prepared: str, c
     """The features (N, D) of images, from the cache if they are there.
 
     Args:
-        files: the images.
-        extractor: the network that finds them.
         prepared: how images were prepared, in so many words.
-        compute: finds them.
     """
     key = "-".join((digest_files(files), digest_weights(extractor), prepared))
     place = cache_folder() / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.safetensors"

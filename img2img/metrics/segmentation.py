@@ -69,13 +69,7 @@ def make_segmenter(architecture: Architecture, weights: Path) -> Segmenter:
 
 
 class Agreement:
-    """Sums up how well a segmenter's labels agree with those that images belong to, as torchmetrics computes it.
-
-    Args:
-        segmenter: finds the labels.
-        classes: how many there are.
-        device: where the segmenter is.
-    """
+    """Sums up how well a segmenter's labels agree with those that images belong to, as torchmetrics computes it."""
 
     def __init__(self, segmenter: Segmenter, classes: int, device: torch.device) -> None:
         from torchmetrics.classification import MulticlassAccuracy, MulticlassJaccardIndex  # slow to import

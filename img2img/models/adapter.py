@@ -15,7 +15,6 @@ def factor_difference(base: Mapping[str, Tensor], tuned: Mapping[str, Tensor], r
     Args:
         base: a network's state.
         tuned: another of the same architecture; what `base` lacks, or has in another shape, is kept whole.
-        rank: of the factors.
 
     Returns:
         For a convolution of name N: N.up (a, rank) and N.down (rank, b · h · w); for the rest what differs, under its name.

@@ -32,10 +32,8 @@ def find_styles(
 
     Args:
         encoder: as `config` describes it.
-        config: of the encoder.
         pairs: label maps, with their instances and images; of more than 200, as many at even distances.
         read: gives a pair's maps (H, W, 1 or 2) and its image.
-        classes: of the label maps.
         count: clusters of each class, at most.
 
     Returns:

@@ -107,9 +107,7 @@ class Shareable(ModelHubMixin, library_name="img2img"):
         """What a person should know of it.
 
         Args:
-            args: none.
             licence: of the weights, as the Hub names licences, such as ``mit``; by default the card says that it is not stated.
-            kwargs: none.
         """
         shared = self._to_share().config
         from_noise = getattr(shared, "kind", "") == "sampler"

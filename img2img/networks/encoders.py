@@ -65,11 +65,7 @@ class ImageEncoderConfig(Strict):
 
 
 class InstanceEncoder(nn.Module):
-    """Maps an image to features that are the same at all pixels of an instance; H and W are multiples of `size_multiple`.
-
-    Args:
-        config: with the channels filled in.
-    """
+    """Maps an image to features that are the same at all pixels of an instance; H and W are multiples of `size_multiple`."""
 
     def __init__(self, config: InstanceEncoderConfig) -> None:
         super().__init__()
@@ -100,11 +96,7 @@ class InstanceEncoder(nn.Module):
 
 
 class ImageEncoder(nn.Module):
-    """Maps an image to the mean and the logarithm of the variance of its style: the encoder of a VAE.
-
-    Args:
-        config: with everything filled in (`ImageEncoderConfig.resolve`).
-    """
+    """Maps an image to the mean and the logarithm of the variance of its style: the encoder of a VAE."""
 
     def __init__(self, config: ImageEncoderConfig) -> None:
         super().__init__()

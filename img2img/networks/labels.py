@@ -55,7 +55,6 @@ def paint_labels(labels: Tensor, colours: Tensor) -> Tensor:
     """(B, H, W) of integers → pictures (B, 3, H, W) in [-1, 1]; black where there is no class.
 
     Args:
-        labels: of the classes.
         colours: (classes, 3), uint8.
     """
     count = len(colours)

@@ -207,9 +207,6 @@ class SelfAttention(nn.Module):
 
     f, g and h have an eighth of the channels, v all of them. γ begins at 0, so that a fresh one changes nothing. Its cost
     grows with the square of the number of pixels; the matrix β itself is not held, but for gradient penalties.
-
-    Args:
-        channels: of the input.
     """
 
     def __init__(self, channels: int) -> None:

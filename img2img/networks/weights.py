@@ -91,7 +91,6 @@ def initialise(module: nn.Module, method: Initialisation = "normal", gain: float
 
     Args:
         module: changed in place.
-        method: the distribution.
         gain: the standard deviation for ``normal``, the gain for ``xavier`` and ``orthogonal``; ``kaiming`` has none.
 
     Returns:
@@ -144,8 +143,6 @@ def add_adapters(module: nn.Module, rank: int, scale: float, but: Container[str]
 
     Args:
         module: changed in place.
-        rank: of the adapters.
-        scale: of what they add.
         but: names of weights that have none.
 
     Returns:

@@ -30,7 +30,6 @@ def translate(
     Args:
         generator: has `size_multiple` and `min_size`.
         source: in [-1, 1], on any device.
-        tile: as of `Translator.__call__`.
         memory_format: of the network's input.
         config: of the generator, by which the memory that it needs is guessed.
     """

@@ -13,7 +13,6 @@ class EMA:
     are soon forgotten. What is averaged are the weights as they are used, without spectral norm. Running statistics are averaged alike, for they belong to the weights; counters are copied.
 
     Args:
-        network: the network that is trained, unwrapped.
         decay: share of the average that stays at each update, in (0, 1).
     """
 

@@ -90,9 +90,6 @@ class Start:
 def load_start(config: RunConfig) -> Start | None:
     """Reads what a run shall begin with, and takes over its architecture; None if nothing was asked for.
 
-    Args:
-        config: resolved.
-
     Raises:
         UsageError: if settings exclude each other, something can't be read, or it is of another kind than the method trains.
     """

@@ -24,10 +24,8 @@ class RunLog:
     """Writes only in the main process; elsewhere every call does nothing.
 
     Args:
-        folder: of the run.
         resume_at: the update that the run goes on from; later lines of a log that is there are dropped.
         total: updates of the whole run.
-        main: whether this is the main process.
         quiet: no progress bar and no sentences.
     """
 

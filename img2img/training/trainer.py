@@ -55,7 +55,6 @@ def total_updates(steps: int | None, epochs: float, length: int, batch: int, upd
     Args:
         steps: if given, `epochs` doesn't count.
         epochs: of the whole run.
-        length: images in the data set.
         batch: images an update, from now on.
         update: updates done so far.
         samples: images seen so far, perhaps with another `batch`.
@@ -86,7 +85,6 @@ class Trainer:
         compile: whether to torch.compile the networks.
         gradient_checkpointing: whether generators and encoders compute most activations twice instead of holding them.
         encode: is given each batch on the device, and gives what the method sees.
-        plan: of a fine-tuning.
     """
 
     def __init__(
@@ -143,10 +141,6 @@ class Trainer:
 
         Args:
             loader: batches from `state.progress.samples` on.
-            folder: of the checkpoints.
-            schedule: when to do what.
-            log: where to tell about it.
-            callbacks: what else to do.
 
         Returns:
             Whether the end was reached; if not, everything is saved for a resume.

@@ -58,11 +58,7 @@ class Evaluator(ABC, Generic[Model]):
     """How models of one kind are built, looked at and scored.
 
     Args:
-        config: of the run.
-        method: with the architectures.
-        data: divided.
         report: of the check, which knows the classes.
-        accelerator: which processes there are.
         sets: what each direction is validated on.
     """
 
@@ -106,11 +102,7 @@ class Validator:
     """Validates the models of a run, and keeps them.
 
     Args:
-        config: of the run.
-        method: with the architectures.
-        data: divided.
         report: of the check, which knows the classes.
-        accelerator: which processes there are.
 
     Raises:
         UsageError: if the scores that were asked for can't be computed.

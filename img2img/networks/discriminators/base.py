@@ -73,7 +73,6 @@ class Head(nn.Module):
 
     Args:
         judge: ψ, from the features φ to one number an image.
-        channels: of the features.
         classes: of the projection V; 0 for none.
         outputs: numbers of the second head, which looks at the same features; 0 for none.
         flat: numbers that an image's features are.

@@ -27,9 +27,6 @@ class DCGANDiscriminator(nn.Module):
     """Maps images (B, in_channels, size, size), and labels if it looks at them, to logits (B,).
 
     Args:
-        config: with everything filled in.
-        in_channels: of the images.
-        size: their height and width in pixels.
         classes: how many there are; 0 for none.
         outputs: numbers that a second head gives for each image, such as one a class; 0 for no such head.
     """

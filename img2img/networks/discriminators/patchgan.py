@@ -77,7 +77,6 @@ class PatchGAN(nn.Module):
     """Maps (B, in_channels, H, W) to logits (B, 1, h, w), one for each patch; about H/2**layers - 2 high.
 
     Args:
-        config: layers, width and norm, which must be filled in.
         in_channels: channels of the images; for a conditional discriminator those of source and target together.
         padding: of each convolution: 1 in pix2pix, 2 in pix2pixHD.
     """
@@ -119,12 +118,7 @@ class PatchGAN(nn.Module):
 
 
 class PixelGAN(nn.Module):
-    """Maps (B, in_channels, H, W) to logits (B, 1, H, W), one for each pixel.
-
-    Args:
-        config: width and norm, which must be filled in.
-        in_channels: channels of the images.
-    """
+    """Maps (B, in_channels, H, W) to logits (B, 1, H, W), one for each pixel."""
 
     def __init__(self, config: PixelGANConfig, in_channels: int) -> None:
         super().__init__()
@@ -148,12 +142,7 @@ class PixelGAN(nn.Module):
 
 
 class MultiScale(nn.Module):
-    """PatchGANs that look at an image, at half of it, at a quarter … (Wang et al. 2018, §3.2).
-
-    Args:
-        config: with the norm filled in.
-        in_channels: as of `PatchGAN`.
-    """
+    """PatchGANs that look at an image, at half of it, at a quarter … (Wang et al. 2018, §3.2)."""
 
     def __init__(self, config: MultiScaleConfig, in_channels: int) -> None:
         super().__init__()

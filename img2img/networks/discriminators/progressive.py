@@ -49,8 +49,6 @@ class ProgressiveDiscriminator(Growing):
     """Maps images as high as it has grown, and labels if it looks at them, to logits (B,).
 
     Args:
-        config: its width.
-        in_channels: of the images.
         size: their height and width in the end, in pixels.
         classes: how many there are; 0 for none.
         outputs: numbers that a second head gives for each image; 0 for no such head.

@@ -54,9 +54,6 @@ class NoiseResNetDiscriminator(nn.Module):
     """Maps images (B, in_channels, size, size), and labels if it looks at them, to logits (B,).
 
     Args:
-        config: its width.
-        in_channels: of the images.
-        size: their height and width in pixels.
         classes: how many there are; 0 for none.
         outputs: numbers that a second head gives for each image, such as one a class; 0 for no such head.
     """

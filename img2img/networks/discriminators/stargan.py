@@ -39,14 +39,7 @@ class StarGANDiscriminatorConfig(DiscriminatorBaseConfig):
 
 
 class StarGANDiscriminator(nn.Module):
-    """Maps images (B, in_channels, size, size) to logits of patches, (B, 1, h, w), and of domains, (B, domains).
-
-    Args:
-        config: what it is made of.
-        in_channels: of the images.
-        size: their height and width in pixels.
-        domains: how many there are.
-    """
+    """Maps images (B, in_channels, size, size) to logits of patches, (B, 1, h, w), and of domains, (B, domains)."""
 
     def __init__(self, config: StarGANDiscriminatorConfig, in_channels: int, size: int, domains: int) -> None:
         super().__init__()

@@ -120,7 +120,6 @@ class ConditionalBatchNorm(nn.Module):
     """Batch norm whose scale and shift are linear functions of a condition (de Vries et al. 2017, eq. 4, as in SNGAN and BigGAN).
 
     Args:
-        channels: of the images.
         condition: numbers of the condition: a one-hot label, or an embedding of it beside a part of the noise.
     """
 

@@ -34,9 +34,6 @@ class DCGAN(nn.Module):
     """Maps noise (B, latent), and labels if it has classes, to images (B, out_channels, size, size) in [-1, 1].
 
     Labels are one-hot numbers beside the noise (Mirza & Osindero 2014, eq. 2).
-
-    Args:
-        config: with everything filled in.
     """
 
     def __init__(self, config: DCGANConfig) -> None:

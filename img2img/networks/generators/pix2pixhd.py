@@ -65,11 +65,7 @@ class Pix2PixHDConfig(GeneratorBaseConfig):
 
 
 class GlobalGenerator(nn.Module):
-    """The residual generator with deeper downsampling: (B, in_channels, H, W) to features (B, channels, H, W).
-
-    Args:
-        config: with everything filled in.
-    """
+    """The residual generator with deeper downsampling: (B, in_channels, H, W) to features (B, channels, H, W)."""
 
     def __init__(self, config: Pix2PixHDConfig) -> None:
         super().__init__()
@@ -89,12 +85,7 @@ class GlobalGenerator(nn.Module):
 
 
 class LocalEnhancer(nn.Module):
-    """Adds the features of half the resolution to its own, and doubles the resolution (§3.2, figure 3).
-
-    Args:
-        config: with everything filled in.
-        channels: of its features; twice as many come from inside.
-    """
+    """Adds the features of half the resolution to its own, and doubles the resolution (§3.2, figure 3)."""
 
     def __init__(self, config: Pix2PixHDConfig, channels: int) -> None:
         super().__init__()
@@ -112,11 +103,7 @@ class LocalEnhancer(nn.Module):
 
 
 class Pix2PixHD(nn.Module):
-    """Maps (B, in_channels, H, W) to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of `size_multiple`.
-
-    Args:
-        config: with everything filled in (`Pix2PixHDConfig.resolve`).
-    """
+    """Maps (B, in_channels, H, W) to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of `size_multiple`."""
 
     def __init__(self, config: Pix2PixHDConfig) -> None:
         super().__init__()

@@ -55,8 +55,6 @@ class Equalised(nn.Module):
     """A convolution whose weights are drawn from N(0, 1) and scaled by He's constant when they are used (§4.1: equalised learning rate).
 
     Args:
-        in_channels: of the input.
-        out_channels: of the output.
         kernel: pixels a side.
         gain: √2 before a leaky ReLU, 1 elsewhere.
         padding: on each side; by default as much as keeps the size.
@@ -109,9 +107,6 @@ class Progressive(Growing):
     """Maps noise (B, latent), and labels if it has classes, to images (B, out_channels, size, size).
 
     While it grows, in training, images are smaller: 4 · 2^level pixels.
-
-    Args:
-        config: with everything filled in.
     """
 
     def __init__(self, config: ProgressiveConfig) -> None:

@@ -94,11 +94,7 @@ class ResidualBlock(Block):
 
 
 class ResNet(nn.Module):
-    """Maps (B, in_channels, H, W) to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of 4 and at least 8.
-
-    Args:
-        config: with everything filled in (`ResNetConfig.resolve`).
-    """
+    """Maps (B, in_channels, H, W) to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of 4 and at least 8."""
 
     size_multiple = 4
     min_size = 8  # reflection padding by 1 needs 2 pixels at a quarter of the size
@@ -143,7 +139,6 @@ class ResNet(nn.Module):
         """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1].
 
         Args:
-            source: the images.
             at: for each of `depths` the positions (P,), row by row, at which to look into the encoder.
             decode: whether the image is wanted; without, only the encoder runs.
 

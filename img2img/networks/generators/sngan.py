@@ -82,11 +82,7 @@ def _normalise(norm: nn.Module, x: Tensor, condition: Tensor | None) -> Tensor:
 
 
 class NoiseResNet(nn.Module):
-    """Maps noise (B, latent), and labels if it has classes, to images (B, out_channels, size, size) in [-1, 1].
-
-    Args:
-        config: with everything filled in.
-    """
+    """Maps noise (B, latent), and labels if it has classes, to images (B, out_channels, size, size) in [-1, 1]."""
 
     def __init__(self, config: NoiseResNetConfig) -> None:
         super().__init__()

@@ -102,13 +102,7 @@ class SPADE(nn.Module):
 
 
 class SPADEBlock(Block):
-    """A residual block of two modulated convolutions; the shortcut has one if the channels change (figure 4).
-
-    Args:
-        config: with everything filled in.
-        inward: channels that come in.
-        outward: channels that go out.
-    """
+    """A residual block of two modulated convolutions; the shortcut has one if the channels change (figure 4)."""
 
     def __init__(self, config: SPADEConfig, inward: int, outward: int) -> None:
         super().__init__()
@@ -139,9 +133,6 @@ class SPADEGenerator(nn.Module):
 
     The size of the output is the source's: with a style, too, whose first features are made for the training size and scaled
     to the one that is asked for.
-
-    Args:
-        config: with everything filled in (`SPADEConfig.resolve`).
     """
 
     def __init__(self, config: SPADEConfig) -> None:
