@@ -203,11 +203,7 @@ class DataModule(Protocol):
 
     @classmethod
     def refuse_options(cls, config: DataConfig, method: str) -> None:
-        """Refuses settings that don't apply to this kind.
-
-        Raises:
-            UsageError: naming the option and the remedy.
-        """
+        """Refuses settings that don't apply to this kind."""
         ...
 
     def check(self, progress: Progress | None = None) -> DataReport:

@@ -128,11 +128,7 @@ class MethodConfig(Strict):
         return None
 
     def refuse_files(self) -> None:
-        """Refuses files that are named in the settings and don't exist.
-
-        Raises:
-            UsageError: naming the option.
-        """
+        """Refuses files that are named in the settings and don't exist."""
 
     def download(self, say: Download) -> None:
         """Downloads weights that the method needs.

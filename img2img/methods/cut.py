@@ -70,15 +70,7 @@ class FastCUTConfig(CUTConfig):
 
 
 class CUT(Method):
-    """One generator, one discriminator, and a head that projects the encoder's features; D is updated before G and head.
-
-    Args:
-        out_channels: channels of the targets, the same: the encoder reads both.
-        size: height and width of the training images in pixels.
-
-    Raises:
-        UsageError: if the networks can't take such images, or the channels differ.
-    """
+    """One generator, one discriminator, and a head that projects the encoder's features; D is updated before G and head."""
 
     def __init__(self, config: CUTConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config

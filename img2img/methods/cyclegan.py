@@ -53,14 +53,6 @@ class CycleGAN(Method):
 
     The losses of the way A → B → A and of B → A → B share no activations: they are backpropagated one after the other,
     which needs half the memory and gives the same gradients.
-
-    Args:
-        in_channels: channels of A, which is ``source`` in a batch.
-        out_channels: channels of B, ``target``.
-        size: height and width of the training images in pixels.
-
-    Raises:
-        UsageError: if the networks can't take such images, or an identity is wanted between different channels.
     """
 
     generators: Mapping[str, str] = {"AtoB": "generator_AtoB", "BtoA": "generator_BtoA"}

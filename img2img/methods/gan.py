@@ -216,14 +216,7 @@ class GANConfig(NoiseMethodConfig):
 
 
 class GAN(Method):
-    """A generator and a discriminator; both see the class, if there are classes.
-
-    Args:
-        classes: how many; 0 for none.
-
-    Raises:
-        UsageError: if the settings exclude each other, or the networks can't make images of that size.
-    """
+    """A generator and a discriminator; both see the class, if there are classes."""
 
     def __init__(self, config: GANConfig, classes: int, channels: int, size: int) -> None:
         _refuse_conditioning(config, classes)

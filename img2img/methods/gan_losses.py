@@ -51,21 +51,13 @@ class AdversarialConfig(MethodConfig):
         return Phase("D", trains, (losses,), self.discriminator_lr or self.lr, self.betas, after=after)
 
     def refuse_penalties(self, norm: str | None, remedy: str) -> None:
-        """Refuses penalties on each image's gradient with a norm that mixes images.
-
-        Raises:
-            UsageError: with the remedy.
-        """
+        """Refuses penalties on each image's gradient with a norm that mixes images."""
         for option, value in (("--gradient-penalty", self.gradient_penalty), ("--r1", self.r1)):
             if value and norm == "batch":
                 raise UsageError(f"{option} is about each image alone, but batch norm mixes them; {remedy}.")
 
     def refuse_wasserstein(self, is_constrained: object, also: str = "") -> None:
-        """Refuses a Wasserstein loss whose critic nothing constrains.
-
-        Raises:
-            UsageError: with the remedy.
-        """
+        """Refuses a Wasserstein loss whose critic nothing constrains."""
         if self.adversarial == "wasserstein" and not is_constrained:
             raise UsageError(
                 "--adversarial wasserstein needs a critic whose gradient is limited: add --gradient-penalty 10"

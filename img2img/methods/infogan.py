@@ -45,11 +45,7 @@ class InfoGANConfig(NoiseMethodConfig):
 
 
 class InfoGAN(Method):
-    """A generator whose noise has codes beside it, and a discriminator with a second head, Q, that finds them (§4).
-
-    Raises:
-        UsageError: if the settings exclude each other, or the networks can't make images of that size.
-    """
+    """A generator whose noise has codes beside it, and a discriminator with a second head, Q, that finds them (§4)."""
 
     def __init__(self, config: InfoGANConfig, channels: int, size: int) -> None:
         if not config.codes.outputs:

@@ -41,11 +41,7 @@ class PerceptualConfig(Strict):
         return self.file
 
     def refuse_missing_file(self) -> None:
-        """Refuses a file of weights that doesn't exist.
-
-        Raises:
-            UsageError: naming it.
-        """
+        """Refuses a file of weights that doesn't exist."""
         if self.weight and self.file and not self.file.is_file():
             raise UsageError(f"--perceptual.file {self.file}: there is no such file.")
 
@@ -65,11 +61,7 @@ class PerceptualTranslationConfig(TranslationConfig):
         self.perceptual.fetch(say)
 
     def refuse_no_losses(self) -> None:
-        """Refuses settings that leave the generator nothing to learn from.
-
-        Raises:
-            UsageError: if all weights are 0.
-        """
+        """Refuses settings that leave the generator nothing to learn from."""
         if not (self.adversarial_weight or self.feature_matching or self.perceptual.weight):
             raise UsageError(
                 "--adversarial-weight, --feature-matching and --perceptual.weight are all 0, so the generator has nothing to learn from."

@@ -34,11 +34,7 @@ class Pix2PixConfig(TranslationConfig):
 
 
 class Pix2Pix(Method):
-    """A generator and a discriminator that sees (source, target) pairs; D is updated before G (§3.3).
-
-    Args:
-        size: the shorter side of the training images in pixels.
-    """
+    """A generator and a discriminator that sees (source, target) pairs; D is updated before G (§3.3)."""
 
     def __init__(self, config: Pix2PixConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config

@@ -95,15 +95,7 @@ class Pix2PixHDMethodConfig(PerceptualTranslationConfig):
 
 
 class Pix2PixHDMethod(Method):
-    """A coarse-to-fine generator, discriminators at several scales, and perhaps an encoder of instances; G is updated before D.
-
-    Args:
-        in_channels: channels of the sources: planes of label maps, with edges of instances, or images.
-        size: height and width of the training images in pixels.
-
-    Raises:
-        UsageError: if the networks can't take images of that size, or the weights of VGG-19 can't be had.
-    """
+    """A coarse-to-fine generator, discriminators at several scales, and perhaps an encoder of instances; G is updated before D."""
 
     def __init__(self, config: Pix2PixHDMethodConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config

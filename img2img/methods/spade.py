@@ -60,15 +60,7 @@ class SPADEMethodConfig(PerceptualTranslationConfig):
 
 
 class SPADEMethod(Method):
-    """A SPADE generator, discriminators at several scales, and perhaps an encoder of images; G is updated before D.
-
-    Args:
-        in_channels: channels of the sources: planes of label maps, with edges of instances, or images.
-        size: height and width of the training images in pixels.
-
-    Raises:
-        UsageError: if the networks can't take images of that size, or the weights of VGG-19 can't be had.
-    """
+    """A SPADE generator, discriminators at several scales, and perhaps an encoder of images; G is updated before D."""
 
     def __init__(self, config: SPADEMethodConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config

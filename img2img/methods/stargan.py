@@ -68,14 +68,7 @@ def judge_domains(network: Callable[..., Any], images: Tensor, labels: Tensor | 
 
 
 class StarGAN(Method):
-    """A generator that is told the domain, and a discriminator that recognises it.
-
-    Args:
-        size: height and width of the training images in pixels.
-
-    Raises:
-        UsageError: if there are no domains, the settings exclude each other, or the networks can't take such images.
-    """
+    """A generator that is told the domain, and a discriminator that recognises it."""
 
     def __init__(self, config: StarGANConfig, channels: int, size: int, domains: int) -> None:
         if not domains:

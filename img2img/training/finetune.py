@@ -129,11 +129,7 @@ def _take_architecture(config: RunConfig, start: Start) -> RunConfig:
 
 
 def refuse_combinations(config: RunConfig) -> None:
-    """Refuses settings that are about a model that isn't given, or exclude each other.
-
-    Raises:
-        UsageError: naming the option and the remedy.
-    """
+    """Refuses settings that are about a model that isn't given, or exclude each other."""
     tuning, given, method = config.finetune, bool(config.finetune.init), config.method
     if (given or tuning.init_discriminator) and method.model != "translator":
         raise UsageError(f"--init is for translators, not for {method.name}, which makes images from noise.")
