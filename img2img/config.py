@@ -128,10 +128,7 @@ def run_type(method: str) -> Any:
 
 
 def read_config(path: Path, method: str | None = None) -> RunConfig:
-    """Reads a run's YAML file; what it doesn't say takes the defaults.
-
-    Args:
-        method: the method, if the file needn't say it.
+    """Reads a run's YAML file, which may leave out the method if it is given; what it doesn't say takes the defaults.
 
     Raises:
         UsageError: if it can't be read, or has a key or value that isn't allowed.

@@ -40,10 +40,7 @@ class Weights:
         return Path(torch.hub.get_dir(), "checkpoints", self.url.rpartition("/")[2])
 
     def fetch(self, say: Callable[[str], None], remedy: str) -> Path:
-        """The file; downloads it if it is not there.
-
-        Args:
-            remedy: what a user can do instead, to end the sentence of an error.
+        """The file; downloads it if it is not there. `remedy` ends the sentence of an error: what a user can do instead.
 
         Raises:
             UsageError: if it can't be downloaded, or its checksum is wrong.

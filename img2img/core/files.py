@@ -131,11 +131,7 @@ def recover(path: Path) -> None:
 
 
 def remove_leftovers(folder: Path, of_all: bool = False) -> None:
-    """Removes what processes that are dead left unfinished in a folder.
-
-    Args:
-        of_all: also what processes of other machines left there, where nobody else can be writing.
-    """
+    """Removes what dead processes left unfinished in a folder; `of_all`: also those of other machines, where nobody else can be writing."""
     for leftover in folder.glob(f"{PARTIAL}*"):
         owner = re.match(rf"{re.escape(PARTIAL)}(.*?)-(\d+)-", leftover.name)
         if owner is None:  # somebody else's, by chance of that name

@@ -29,9 +29,7 @@ def ensure_processes(arguments: Sequence[str]) -> None:
 
     Without MPI, `accelerate launch --cpu --num_processes 2` (1.15) starts one process and says nothing: training would
     go on alone, half as fast, with half the batch. Each gets its share of the cores, where torchrun would give it one.
-
-    Args:
-        arguments: of `img2img`, to be repeated.
+    `arguments` are those of `img2img`, to be repeated.
 
     Raises:
         UsageError: if several machines were asked for.
@@ -152,9 +150,7 @@ def build_accelerator(
 ) -> "Accelerator":
     """Accelerate for this run, whatever an earlier run in this process or the environment asked of it.
 
-    Args:
-        precision: no, bf16 or fp16.
-        freezes_parts: whether a part of a network may be frozen for a while, for which processes must not wait.
+    `freezes_parts` says that a part of a network may be frozen for a while, for which processes must not wait.
     """
     import torch
     from accelerate import Accelerator, DistributedDataParallelKwargs

@@ -57,9 +57,6 @@ def find_class_folders(path: Path | None, with_classes: bool = True) -> dict[Spl
     The sub-folders of a split are classes if all its images lie in one of them, and there are at least two; so are the
     sub-folders of a folder that has no splits.
 
-    Returns:
-        The splits that are there, in the order train, val, test.
-
     Raises:
         UsageError: if there is no such folder, or no image in it; or if a split has a class that train doesn't have.
     """
@@ -123,11 +120,7 @@ def hold_out_files(folder: ClassFolder, share: float) -> tuple[ClassFolder, Clas
 
 
 def check_class_folders(splits: dict[Split, ClassFolder], progress: Progress | None = None) -> DataReport:
-    """Reads every file of a data set of one kind, with or without classes, and says what can't work and what may surprise.
-
-    Returns:
-        The report, with the classes as `names`; nothing is raised for bad files.
-    """
+    """Reads every file of a data set of one kind and says what can't work and what may surprise; `names` of the report are the classes."""
     report = DataReport()
     files = sorted({file for folder in splits.values() for file in folder.files})
     facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)

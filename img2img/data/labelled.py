@@ -117,12 +117,7 @@ def check_labelled(
 ) -> DataReport:
     """Reads every file of a data set of label maps and says what can't work and what may surprise.
 
-    Args:
-        classes: what labels may occur; None: it is guessed from those that do.
-        ignore: the label of pixels that have no class, if `classes` is None.
-
-    Returns:
-        The report, with the classes; nothing is raised for bad files.
+    Without `classes`, they are guessed from the labels that occur, of which `ignore` is that of pixels without a class.
     """
     report = DataReport()
     pairs = [pair for folder in splits.values() for pair in folder.pairs]
@@ -299,11 +294,7 @@ def read_labelled_validation_pair(
 
 
 class LabelledImages(Samples):
-    """Label maps with their images, transformed as a function of (seed, epoch, index).
-
-    Args:
-        in_channels: planes that the network sees; samples hold the maps themselves.
-    """
+    """Label maps with their images, transformed as a function of (seed, epoch, index); the samples hold the maps themselves."""
 
     def __init__(
         self, pairs: list[Pair], transform: JointTransform, in_channels: int, out_channels: int, seed: int

@@ -183,11 +183,7 @@ def hold_out(folder: PairedFolder, share: float) -> tuple[PairedFolder, PairedFo
 
 
 def check_pairs(splits: dict[Split, PairedFolder], progress: Progress | None = None) -> DataReport:
-    """Reads every file of a paired data set and says what can't work and what may surprise.
-
-    Returns:
-        The report; nothing is raised for bad files.
-    """
+    """Reads every file of a paired data set and says what can't work and what may surprise."""
     report = DataReport()
     files = sorted({file for folder in splits.values() for pair in folder.pairs for file in (pair.source, pair.target)})
     facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)

@@ -129,11 +129,7 @@ def hold_out_images(folder: UnpairedFolder, share: float) -> tuple[UnpairedFolde
 
 
 def check_unpaired(splits: dict[Split, UnpairedFolder], progress: Progress | None = None) -> DataReport:
-    """Reads every file of an unpaired data set and says what can't work and what may surprise.
-
-    Returns:
-        The report; nothing is raised for bad files.
-    """
+    """Reads every file of an unpaired data set and says what can't work and what may surprise."""
     report = DataReport()
     files = sorted({file for folder in splits.values() for file in (*folder.sources, *folder.targets)})
     facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
@@ -225,14 +221,11 @@ def _warn_of_images_on_both_sides(
 
 
 class UnpairedImages(Samples):
-    """Images of both kinds, each with a random partner; an epoch is as long as the larger side.
+    """Images of both kinds, each with a random partner and augmented on its own; an epoch is as long as the larger side.
 
     What a sample is, is a function of (seed, epoch, index). The larger side's image is the index-th; partners are the
     smaller side in a random order of the epoch, gone through again and again, each time in another order. So all images are
     seen about equally often, and no two stand together because of their names or places.
-
-    Args:
-        transform: the augmentation, drawn for each image on its own.
     """
 
     def __init__(

@@ -191,11 +191,7 @@ def convert_channels(array: Array, channels: int) -> Array:
 
 
 def fit_channels(image: Array, channels: int, path: Path) -> Array:
-    """The image with so many channels, by the rules of `convert_channels`.
-
-    Raises:
-        ImageError: naming the file.
-    """
+    """As `convert_channels`, with errors that name the file."""
     try:
         return convert_channels(image, channels)
     except ImageError as error:

@@ -27,9 +27,7 @@ GRACE = 10.0  # seconds after the timeout, when the process ends itself, if whoe
 class Decoder:
     """A process that decodes one file after the other; a new one takes its place when a file has ended it.
 
-    Args:
-        memory: bytes that a file may take while it is decoded, the process' own 0.3 GB counted (on Linux).
-        timeout: seconds that a file may take.
+    A file may take so many seconds, and on Linux so many bytes of memory, the process' own 0.3 GB counted.
     """
 
     def __init__(self, rules: Rules, memory: int = MEMORY, timeout: float = TIMEOUT) -> None:

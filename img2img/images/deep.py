@@ -46,12 +46,7 @@ def decode_deep(path: Path, image: Any, channels: int, page: int) -> Array:
 
 
 def float_pages(path: Path, first: bool, accept: Callable[[list[tuple[int, int]]], None]) -> list[Array] | None:
-    """The pages of a TIFF of colours in floats, which Pillow doesn't know; None if it is none.
-
-    Args:
-        first: whether to read the first page only.
-        accept: gets the pages' sizes, and may raise.
-    """
+    """The pages of a TIFF of colours in floats, or the first only; None if it is none. `accept` gets the pages' sizes, and may raise."""
     import tifffile
 
     try:

@@ -25,11 +25,9 @@ class LabelMapReader:
 
     @classmethod
     def of(cls, config: TranslatorConfig, source: Path, instances: Path | None) -> Self | None:
-        """What a translator needs; None for one of images.
+        """What a translator needs to read a folder of label maps, or one of them; None for a translator of images.
 
-        Args:
-            source: a folder of label maps, or one of them.
-            instances: the folder of instance maps, or the one; by default the folder beside the label maps'.
+        `instances` is the folder of instance maps, or the one; by default the folder beside the label maps'.
 
         Raises:
             UsageError: if instance maps are needed and not to be found, or were given and are not needed.

@@ -28,9 +28,6 @@ class Job:
 def plan_jobs(source: Path, target: Path, suffix: str | None, report: Report) -> list[Job]:
     """All inputs with their targets, in the order of their names; what can't be an input goes into the report.
 
-    Args:
-        report: gets the links that are not followed, and what can't be read at all.
-
     Raises:
         UsageError: if source or target can't be used.
     """

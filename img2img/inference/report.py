@@ -92,11 +92,7 @@ class Report:
 
 
 class Stopped(KeyboardInterrupt):
-    """Ctrl-C: what was done until then is in the report.
-
-    Args:
-        report: of what is done, skipped or failed by now.
-    """
+    """Ctrl-C: what was done until then is in the report."""
 
     def __init__(self, report: Report) -> None:
         super().__init__()

@@ -26,12 +26,7 @@ AS_IT_WAS = 1e-5  # relative difference up to which weights count as unchanged
 def export_reference(model: Path, file: Path, direction: Direction | None = None, overwrite: bool = False) -> list[str]:
     """Writes a generator's weights, or an imported discriminator's, as the project with such a network names them.
 
-    Args:
-        model: a translator's or a run's folder, or an imported discriminator's.
-        direction: which translator of a run that learned both ways.
-
-    Returns:
-        What should be known of it, in sentences.
+    Returns what should be known of it, in sentences.
 
     Raises:
         UserError: if no project has such a network, or the file can't be written.

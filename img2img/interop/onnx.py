@@ -88,11 +88,7 @@ def load_onnx(file: Path) -> Translator:
 
 
 class OnnxGenerator(nn.Module):
-    """A network that onnxruntime computes.
-
-    Args:
-        raw: whether the file holds the network alone, not 8-bit images in and out.
-    """
+    """A network that onnxruntime computes; a `raw` file holds the network alone, others 8-bit images in and out."""
 
     not_saved = (
         "an ONNX file only translates; to train on, save, share or export it, use the translator that it was made from."

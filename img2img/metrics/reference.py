@@ -30,11 +30,7 @@ def digest_weights(extractor: nn.Module) -> str:
 
 
 def cache_features(files: Sequence[Path], extractor: nn.Module, prepared: str, compute: Callable[[], Tensor]) -> Tensor:
-    """The features (N, D) of images, from the cache if they are there.
-
-    Args:
-        prepared: how images were prepared, in so many words.
-    """
+    """The features (N, D) of images, from the cache if they are there; `prepared` says how images were prepared, in so many words."""
     key = "-".join((digest_files(files), digest_weights(extractor), prepared))
     place = cache_folder() / f"{hashlib.blake2b(key.encode(), digest_size=16).hexdigest()}.safetensors"
     try:

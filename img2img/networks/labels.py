@@ -52,11 +52,7 @@ def mask_ignored(maps: Tensor, ignored: int | None) -> Tensor:
 
 
 def paint_labels(labels: Tensor, colours: Tensor) -> Tensor:
-    """(B, H, W) of integers → pictures (B, 3, H, W) in [-1, 1]; black where there is no class.
-
-    Args:
-        colours: (classes, 3), uint8.
-    """
+    """(B, H, W) of integers and colours (classes, 3), uint8 → pictures (B, 3, H, W) in [-1, 1]; black where there is no class."""
     count = len(colours)
     table = F.pad(colours.to(labels.device).float() / 127.5 - 1, (0, 0, 0, 1), value=-1.0)
     known = (labels >= 0) & (labels < count)

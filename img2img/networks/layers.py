@@ -123,11 +123,7 @@ def choose_memory_format(networks: Iterable[nn.Module], device: torch.device, pr
 
 
 class ReflectionPad(nn.Module):
-    """Reflection padding that stays in bf16 under autocast, which for PyTorch's own on a CPU takes fp32: half the memory.
-
-    Args:
-        pixels: added on each of the four sides.
-    """
+    """Reflection padding that stays in bf16 under autocast, which for PyTorch's own on a CPU takes fp32: half the memory."""
 
     def __init__(self, pixels: int) -> None:
         super().__init__()

@@ -62,12 +62,7 @@ def collect_plain_state(module: nn.Module) -> dict[str, Tensor]:
 
 @torch.no_grad()
 def load_plain_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
-    """Puts plain weights into a network, of which some may have spectral norm: undoes `collect_plain_state`.
-
-    Args:
-        module: changed in place.
-        state: some or all of the network's tensors, under their plain names.
-    """
+    """Puts plain weights, some or all, into a network, of which some may have spectral norm: undoes `collect_plain_state`."""
     parametrized = {
         f"{name}.weight": layer for name, layer in module.named_modules() if parametrize.is_parametrized(layer)
     }
@@ -139,15 +134,7 @@ class LowRank(nn.Module):
 
 
 def add_adapters(module: nn.Module, rank: int, scale: float, but: Container[str]) -> set[str]:
-    """Gives every convolution an adapter, which is to be trained instead of its weight.
-
-    Args:
-        module: changed in place.
-        but: names of weights that have none.
-
-    Returns:
-        The names of the weights that have adapters now.
-    """
+    """Gives every convolution, except those named in `but`, an adapter that is trained instead of its weight; gives their weights' names."""
     adapted = set()
     for name, layer in list(module.named_modules()):
         if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d) and f"{name}.weight" not in but:

@@ -14,12 +14,9 @@ from img2img.core.errors import UserError
 
 
 class Store:
-    """Lends buffers: in RAM up to a limit, and beyond it in files without names, which vanish with the process.
+    """Lends buffers: in RAM up to so many bytes, and beyond them in files without names, which vanish with the process.
 
     What is given back is lent again, for fresh pages cost the system more than the network costs the processor.
-
-    Args:
-        in_memory: bytes that may be in RAM at once.
     """
 
     def __init__(self, in_memory: int) -> None:

@@ -47,7 +47,7 @@ def earlier_config(config: RunConfig) -> RunConfig | None:
 
 
 def own_length(config: RunConfig, length: int) -> tuple[int | None, float]:
-    """Updates, if they are counted, and epochs of this run itself, without those of the one before."""
+    """Updates, if they are counted, and epochs, of `length` images, of this run itself, without those of the one before."""
     earlier = earlier_config(config)
     if earlier is None:
         return config.steps, config.epochs

@@ -88,7 +88,7 @@ class Start:
 
 
 def load_start(config: RunConfig) -> Start | None:
-    """Reads what a run shall begin with, and takes over its architecture; None if nothing was asked for.
+    """Reads what a run, whose config is resolved, shall begin with, and takes over its architecture; None if nothing was asked for.
 
     Raises:
         UsageError: if settings exclude each other, something can't be read, or it is of another kind than the method trains.

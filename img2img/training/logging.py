@@ -23,10 +23,7 @@ SAY_EVERY = 10  # seconds between lines for people where there is no progress ba
 class RunLog:
     """Writes only in the main process; elsewhere every call does nothing.
 
-    Args:
-        resume_at: the update that the run goes on from; later lines of a log that is there are dropped.
-        total: updates of the whole run.
-        quiet: no progress bar and no sentences.
+    Lines of a log that is there are dropped from the update `resume_at` on; `quiet`: no progress bar and no sentences.
     """
 
     def __init__(self, folder: Path, resume_at: int, total: int, main: bool, quiet: bool = False) -> None:

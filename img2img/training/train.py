@@ -142,6 +142,7 @@ def set_up(
     """Checks the data, and builds all that a run needs; writes nothing.
 
     Args:
+        config: resolved.
         resuming: whether its folder exists already.
         whole: the folder of the run that this is a stage of.
         report: of the check, if the data were checked before.

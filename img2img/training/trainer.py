@@ -137,13 +137,9 @@ class Trainer:
         return load_checkpoint(checkpoint, self.state, self.accelerator)
 
     def run(self, loader: DataLoader[Any], folder: Path, schedule: Schedule, log: RunLog, callbacks: Callbacks) -> bool:
-        """Trains up to `schedule.total` updates, or until Ctrl-C.
+        """Trains up to `schedule.total` updates, or until Ctrl-C, on batches from `state.progress.samples` on.
 
-        Args:
-            loader: batches from `state.progress.samples` on.
-
-        Returns:
-            Whether the end was reached; if not, everything is saved for a resume.
+        Returns whether the end was reached; if not, everything is saved for a resume.
 
         Raises:
             DivergedError: if a loss or a weight is NaN or infinite; the last checkpoint stays.

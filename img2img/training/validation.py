@@ -55,12 +55,7 @@ Model = TypeVar("Model", Translator, NoiseGenerator)
 
 
 class Evaluator(ABC, Generic[Model]):
-    """How models of one kind are built, looked at and scored.
-
-    Args:
-        report: of the check, which knows the classes.
-        sets: what each direction is validated on.
-    """
+    """How models of one kind are built, looked at and scored, on the set of each direction."""
 
     extractor: nn.Module | None = None
     """Whose features KID and FID compare; None: they aren't measured."""
@@ -100,9 +95,6 @@ class Evaluator(ABC, Generic[Model]):
 
 class Validator:
     """Validates the models of a run, and keeps them.
-
-    Args:
-        report: of the check, which knows the classes.
 
     Raises:
         UsageError: if the scores that were asked for can't be computed.
