@@ -21,21 +21,7 @@ from img2img.interop.loading import (
 from img2img.interop.recognise import FAMILIES, Found, read_network
 
 __all__ = [
-    "FAMILIES",
-    "Found",
-    "ImportOptions",
-    "Imported",
-    "build_translator",
-    "export_reference",
-    "import_file",
-    "is_onnx",
-    "is_weights",
-    "load",
-    "load_discriminator",
-    "load_translator",
-    "makes_images_from_noise",
-    "print_assumptions",
-    "read_network",
-    "resolve_model",
-    "save_discriminator",
-]
+    "FAMILIES", "Found", "ImportOptions", "Imported", "build_translator", "export_reference", "import_file",
+    "is_onnx", "is_weights", "load", "load_discriminator", "load_translator", "makes_images_from_noise",
+    "print_assumptions", "read_network", "resolve_model", "save_discriminator",
+]  # fmt: skip

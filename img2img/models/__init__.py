@@ -20,26 +20,8 @@ from img2img.models.translator import Translator
 from img2img.tiling.translate import BlendedWarning, pad_to
 
 __all__ = [
-    "CONFIG_FILE",
-    "REFERENCE_FILE",
-    "Base",
-    "BlendedWarning",
-    "Mode",
-    "NoiseGenerator",
-    "NoiseGeneratorModelConfig",
-    "Style",
-    "Training",
-    "Translator",
-    "TranslatorConfig",
-    "apply_adapter",
-    "build_empty",
-    "factor_difference",
-    "find_translator",
-    "has_both_directions",
-    "is_noise_generator",
-    "load_weights",
-    "pad_to",
-    "read_kind",
-    "read_tensors_of",
-    "refuse_other_files",
-]
+    "CONFIG_FILE", "REFERENCE_FILE", "Base", "BlendedWarning", "Mode", "NoiseGenerator", "NoiseGeneratorModelConfig",
+    "Style", "Training", "Translator", "TranslatorConfig", "apply_adapter", "build_empty", "factor_difference",
+    "find_translator", "has_both_directions", "is_noise_generator", "load_weights", "pad_to", "read_kind",
+    "read_tensors_of", "refuse_other_files",
+]  # fmt: skip
