@@ -6,6 +6,8 @@ from typing import Any
 
 import cv2
 import numpy as np
+from PIL import ImageFile
+from PIL.TiffImagePlugin import TiffImageFile
 
 from img2img.images.arrays import Array, ImageError, check_unit_range
 
@@ -13,7 +15,7 @@ PLANAR, ALPHA = 284, 338  # TIFF tags: how the channels lie, and what the ones b
 ASSOCIATED, UNASSOCIATED = 1, 2  # alpha that the colour is multiplied with, or not
 
 
-def count_deep_channels(image: Any) -> int:
+def count_deep_channels(image: ImageFile.ImageFile) -> int:
     """The channels of a file that has several of 16 bits, which Pillow hides behind its 8-bit modes; else 0."""
     if image.mode.startswith("I"):
         return 0
@@ -24,13 +26,13 @@ def count_deep_channels(image: Any) -> int:
     return channels if image.format == "TIFF" and 16 in getattr(image, "tag_v2", {}).get(258, ()) else 0
 
 
-def decode_deep(path: Path, image: Any, channels: int, page: int) -> Array:
+def decode_deep(path: Path, image: ImageFile.ImageFile, channels: int, page: int) -> Array:
     """A 16-bit PNG, or a page of a 16-bit TIFF, that Pillow has opened: (H, W, 2, 3 or 4), uint16.
 
     Raises:
         ImageError: if OpenCV and tifffile can't.
     """
-    tags = image.tag_v2 if image.format == "TIFF" else {}
+    tags = image.tag_v2 if isinstance(image, TiffImageFile) else {}
     if image.mode == "CMYK":
         raise ImageError("CMYK of 16 bits is not supported; save it with 8 bits, or as RGB")
     apart = tags.get(PLANAR) == 2

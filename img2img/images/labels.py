@@ -3,7 +3,6 @@
 import math
 import warnings
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -85,7 +84,7 @@ def resize_maps(maps: Array, height: int, width: int) -> Array:
     return done.reshape(height, width, -1).astype(maps.dtype)
 
 
-def _array(path: Path, rules: Rules) -> Any:
+def _array(path: Path, rules: Rules) -> Array:
     shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
     _refuse_size(math.prod(shape), rules)
     return np.load(path, allow_pickle=False)
@@ -96,7 +95,7 @@ def _refuse_size(pixels: int, rules: Rules) -> None:
         raise ImageError(f"has {pixels:,} pixels; --max-pixels allows {rules.max_pixels:,}.")
 
 
-def _indices(path: Path, rules: Rules) -> Any:
+def _indices(path: Path, rules: Rules) -> Array:
     with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
         _refuse_size(image.width * image.height, rules)
         if image.format == "JPEG":

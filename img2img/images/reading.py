@@ -6,7 +6,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
@@ -128,7 +127,7 @@ def explain_failure(error: BaseException) -> str:
 
 
 @contextmanager
-def _open(path: Path) -> Iterator[Any]:
+def _open(path: Path) -> Iterator[ImageFile.ImageFile]:
     """A Pillow image of a file that is open: of a path, Pillow maps TIFFs into memory, and then turned ones come out wrong."""
     with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
         yield image
@@ -159,7 +158,7 @@ def _read_file(path: Path, rules: Rules) -> Picture:
         return picture
 
 
-def _read_frames(path: Path, image: Any, numbers: list[int], rules: Rules) -> Picture:
+def _read_frames(path: Path, image: ImageFile.ImageFile, numbers: list[int], rules: Rules) -> Picture:
     frames, durations = [], []
     sizes: list[tuple[int, int]] = []
     for number in numbers:
@@ -197,7 +196,7 @@ def _read_frames(path: Path, image: Any, numbers: list[int], rules: Rules) -> Pi
     )
 
 
-def _frames(image: Any, first: bool) -> list[int]:
+def _frames(image: ImageFile.ImageFile, first: bool) -> list[int]:
     """The numbers of the frames to be read."""
     many = image.format in ANIMATED or image.format == "TIFF"
     numbers = list(range(getattr(image, "n_frames", 1) if many else 1))
@@ -239,7 +238,7 @@ def _accept_truncated() -> Iterator[None]:
         ImageFile.LOAD_TRUNCATED_IMAGES = before
 
 
-def _exif(image: Any) -> Image.Exif:
+def _exif(image: ImageFile.ImageFile) -> Image.Exif:
     try:
         exif: Image.Exif = image.getexif()
         return exif
@@ -247,7 +246,7 @@ def _exif(image: Any) -> Image.Exif:
         return Image.Exif()
 
 
-def _kept_exif(image: Any) -> bytes:
+def _kept_exif(image: ImageFile.ImageFile) -> bytes:
     try:
         exif, kept = _exif(image), Image.Exif()
         for tag in KEPT_EXIF:
@@ -259,7 +258,7 @@ def _kept_exif(image: Any) -> bytes:
         return b""
 
 
-def _dpi(image: Any) -> tuple[float, float] | None:
+def _dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:
     try:
         horizontal, vertical = (float(value) for value in image.info["dpi"])
     except (KeyError, TypeError, ValueError, ZeroDivisionError):

@@ -7,6 +7,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -57,6 +58,9 @@ class Item(Generic[Key]):
     """Why it failed."""
 
 
+Kind = tuple[int, int, np.dtype[Any]]
+
+
 @dataclass(eq=False)
 class Frame(Generic[Key]):
     """One image of a file."""
@@ -66,11 +70,11 @@ class Frame(Generic[Key]):
     """What the network sees, (C, H, W), and then what came out."""
     alpha: Array | None
     """To be carried to the output, (H, W, 1)."""
-    dtype: Any
+    dtype: np.dtype[Any]
     """Of the array that it becomes."""
 
     @property
-    def kind(self) -> tuple[int, int, Any]:
+    def kind(self) -> Kind:
         """What images of a batch have in common: height, width and depth."""
         return *self.image.shape[1:], self.dtype
 
@@ -132,7 +136,7 @@ class Pipeline(Generic[Key]):
         What can't be read is given out as it is.
         """
         reading: deque[tuple[int, int, Future[Item[Key]]]] = deque()
-        waiting: dict[tuple[int, int, Any], list[Frame[Key]]] = {}  # by kind, the longest waiting first
+        waiting: dict[Kind, list[Frame[Key]]] = {}  # by kind, the longest waiting first
         coming = (
             (number, self.pixels(key), key) for number, keys in enumerate(self._list_needed(lists)) for key in keys
         )

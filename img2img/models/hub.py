@@ -4,6 +4,7 @@ import json
 import re
 import tempfile
 from abc import abstractmethod
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Self
 
@@ -103,61 +104,66 @@ class Shareable(ModelHubMixin, library_name="img2img"):
         found = sorted((run / "samples").glob(f"*{direction}.png"))
         return found[-1] if found else None
 
-    def generate_model_card(self, *args: Any, licence: str | None = None, **kwargs: Any) -> ModelCard:
+    @abstractmethod
+    def describe(self) -> "Card":
+        """What its card says that cards of other kinds of models don't."""
+
+    def generate_model_card(self, *args: object, licence: str | None = None, **kwargs: object) -> ModelCard:
         """What a person should know of it.
 
         Args:
+            args: none.
             licence: of the weights, as the Hub names licences, such as ``mit``; by default the card says that it is not stated.
+            kwargs: none.
         """
-        shared = self._to_share().config
-        from_noise = getattr(shared, "kind", "") == "sampler"
-        task = "unconditional-image-generation" if from_noise else "image-to-image"
-        data = ModelCardData(
-            license=licence, library_name="img2img", pipeline_tag=task, tags=["img2img", shared.method]
-        )
-        return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{describe_model(shared, licence, self._grid() is not None)}")
+        shared = self._to_share()
+        tags, task = ["img2img", shared.config.method], shared.describe().task
+        data = ModelCardData(license=licence, library_name="img2img", pipeline_tag=task, tags=tags)
+        return ModelCard(f"---\n{data.to_yaml()}\n---\n\n{write_card(shared, licence, self._grid() is not None)}")
 
 
-def describe_model(config: Any, licence: str | None, has_grid: bool) -> str:
+@dataclass(frozen=True)
+class Card:
+    """What a card says of one kind of models."""
+
+    task: str
+    """As the Hub names it."""
+    source: str
+    """What images are made of."""
+    made: str
+    """What is made."""
+    size: str
+    """At which it was trained, and which it takes."""
+    use: str
+    """A line of Python that calls ``model``."""
+    command: str
+    """The rest of a command line."""
+    mode: str = ""
+    """How it runs at test time."""
+
+
+def write_card(model: Shareable, licence: str | None, has_grid: bool) -> str:
     """The text of a model card."""
+    config, about = model.config, model.describe()
     training, architecture = config.training, config.generator
-    from_noise = getattr(config, "kind", "") == "sampler"
-    classes = getattr(config, "classes", None)
-    domains = f" of {', '.join(map(str, named))}" if (named := getattr(config, "domains", ())) else ""
-    source = "noise" if from_noise else f"label maps of {classes.count} classes" if classes else f"images of {architecture.in_channels // (1 + len(named))} channels"  # fmt: skip
-    chosen = f', style="{named[0]}"' if named else ""
-    size = (
-        architecture.size
-        if from_noise
-        else f"{config.size if config.width is None else f'{config.width}×{config.size}'}"
-    )
     scores = {UNITS.get(name, name): value for name, value in training.scores.items() if value is not None}
-    use = (
-        "samples = model.sample(8)"
-        if from_noise
-        else f"translation = model(image{chosen})  # a PIL image, an array or a tensor"
-    )
-    command = (
-        "sample --model MODEL --output FOLDER"
-        if from_noise
-        else f"convert SOURCE TARGET --model MODEL{f' --style {named[0]}' if named else ''}"
-    )
     number = load_method(config.method).paper if config.method in METHODS else ""
-    paper = f" ([paper](https://arxiv.org/abs/{number}))" if number else ""
-    rows = [
-        ("Task", f"{source} → images of {architecture.out_channels} channels{domains}"),
-        ("Method", f"{config.method}{paper}"),
-        ("Network", f"{architecture.kind}, {architecture.channels} channels, norm {architecture.norm}") if hasattr(architecture, "norm") else ("Network", architecture.kind),
-        ("Trained at", f"{size} pixels" + ("" if from_noise else "; it takes any size")),
-        ("Data", training.data or "not stated"),
-        ("Training", f"{training.updates} updates, {training.images} images" + (f", weights averaged with decay {training.ema}" if training.ema else "")),
-        *([("Began with", training.init)] if training.init else []),
-        *([] if from_noise else [("At test time", "running statistics, no dropout" if config.mode == "eval" else "batch statistics and dropout, seeded")]),
-        ("Licence", licence or "not stated; ask its author"),
-    ]  # fmt: skip
+    norm = getattr(architecture, "norm", None)
+    averaged = f", weights averaged with decay {training.ema}" if training.ema else ""
+    rows = {
+        "Task": f"{about.source} → {about.made}",
+        "Method": config.method + (f" ([paper](https://arxiv.org/abs/{number}))" if number else ""),
+        "Network": architecture.kind + (f", {architecture.channels} channels, norm {norm}" if norm else ""),
+        "Trained at": about.size,
+        "Data": training.data or "not stated",
+        "Training": f"{training.updates} updates, {training.images} images{averaged}",
+        "Began with": training.init,
+        "At test time": about.mode,
+        "Licence": licence or "not stated; ask its author",
+    }
     parts = [
-        "# " + f"{config.method}: {source} to images",
-        "| | |\n|---|---|\n" + "\n".join(f"| {a} | {b} |" for a, b in rows),
+        f"# {config.method}: {about.source} to images",
+        "| | |\n|---|---|\n" + "\n".join(f"| {name} | {text} |" for name, text in rows.items() if text),
     ]
     if scores:
         table = "\n".join(f"| {name} | {value:.4g} |" for name, value in scores.items())
@@ -167,6 +173,7 @@ def describe_model(config: Any, licence: str | None, has_grid: bool) -> str:
             f"## Samples\n\n![Validation images as they are, translated, and, if it is known, the truth]({GRID})"
         )
     parts.append(
-        f'## Use\n\n```python\nimport img2img\n\nmodel = img2img.load("USER/NAME")\n{use}\n```\n\nor `img2img {command}`. It holds safetensors only; nothing in it is run.'
+        f'## Use\n\n```python\nimport img2img\n\nmodel = img2img.load("USER/NAME")\n{about.use}\n```\n\n'
+        f"or `img2img {about.command}`. It holds safetensors only; nothing in it is run."
     )
     return "\n\n".join(parts) + "\n"

@@ -17,7 +17,7 @@ from img2img.core.settings import Strict
 from img2img.images import Array
 from img2img.images.tensors import to_array
 from img2img.models.config import Training
-from img2img.models.hub import Shareable
+from img2img.models.hub import Card, Shareable
 from img2img.models.latents import NARROWEST, SEEDS, draw_codes, draw_noise, recalibrate_batch_norm, slerp
 from img2img.models.storage import (
     CONFIG_FILE,
@@ -272,6 +272,18 @@ class NoiseGenerator(Shareable):
         with whole_folder(folder) as new:
             write_tensors(new / WEIGHTS_FILE, self.generator.state_dict())
             (new / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    def describe(self) -> Card:
+        """What its card says."""
+        network = self.config.generator
+        return Card(
+            task="unconditional-image-generation",
+            source="noise",
+            made=f"images of {network.out_channels} channels",
+            size=f"{network.size} pixels",
+            use="samples = model.sample(8)",
+            command="sample --model MODEL --output FOLDER",
+        )
 
     def _to_share(self) -> Self:
         shared = copy.copy(self)

@@ -19,7 +19,7 @@ from img2img.images import Array, ImageError, convert_channels, to_pil
 from img2img.images.tensors import to_array, to_tensor
 from img2img.models.adapter import ADAPTER_FILE
 from img2img.models.config import Mode, TranslatorConfig
-from img2img.models.hub import Shareable
+from img2img.models.hub import Card, Shareable
 from img2img.models.inputs import as_array, as_maps
 from img2img.models.storage import (
     CONFIG_FILE,
@@ -327,6 +327,23 @@ class Translator(Shareable):
             if reference:
                 write_tensors(new / REFERENCE_FILE, reference)
             (new / CONFIG_FILE).write_text(self.config.model_dump_json(indent=2) + "\n", encoding="utf-8")
+
+    def describe(self) -> Card:
+        """What its card says."""
+        config, domains = self.config, self.config.domains
+        size = f"{config.width}×{config.size}" if config.width else str(config.size)
+        paper = "batch statistics and dropout, seeded"
+        return Card(
+            task="image-to-image",
+            source=f"label maps of {config.classes.count} classes"
+            if config.classes
+            else f"images of {self.in_channels} channels",
+            made=f"images of {self.out_channels} channels{' of ' if domains else ''}{', '.join(domains)}",
+            size=f"{size} pixels; it takes any size",
+            use=f"translation = model(image{f', style={domains[0]!r}' if domains else ''})  # a PIL image, an array or a tensor",
+            command=f"convert SOURCE TARGET --model MODEL{f' --style {domains[0]}' if domains else ''}",
+            mode="running statistics, no dropout" if config.mode == "eval" else paper,
+        )
 
     def _to_share(self) -> Self:
         shared = copy.copy(self)

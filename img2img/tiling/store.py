@@ -4,13 +4,15 @@ import math
 import mmap
 import os
 import tempfile
-from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from img2img.core.errors import UserError
+
+Buffer = NDArray[np.uint8]
 
 
 class Store:
@@ -22,9 +24,9 @@ class Store:
     def __init__(self, in_memory: int) -> None:
         self.in_memory = in_memory
         self.used = 0
-        self.free: list[Any] = []
+        self.free: list[Buffer] = []
 
-    def lend(self, size: int) -> Any:
+    def lend(self, size: int) -> Buffer:
         """A buffer of at least so many bytes, of any content.
 
         Raises:
@@ -41,7 +43,7 @@ class Store:
         self.used += size
         return np.frombuffer(mmap.mmap(-1, size), np.uint8)  # not malloc's, which may keep what is freed
 
-    def give_back(self, buffer: Any) -> None:
+    def give_back(self, buffer: Buffer) -> None:
         """Ends a loan."""
         self.free.append(buffer)
 
@@ -51,14 +53,14 @@ class Store:
         self.free = []
 
 
-def tensor_in(buffer: Any, shape: tuple[int, int, int, int], dtype: torch.dtype) -> Tensor:
+def tensor_in(buffer: Buffer, shape: tuple[int, int, int, int], dtype: torch.dtype) -> Tensor:
     """The beginning of a buffer as a tensor (B, C, H, W) in channels-last layout: convolutions like it, and rows lie together."""
     batch, channels, height, width = shape
     flat = torch.from_numpy(buffer[: math.prod(shape) * dtype.itemsize]).view(dtype)
     return flat.view(batch, height, width, channels).permute(0, 3, 1, 2)
 
 
-def _in_file(size: int) -> Any:
+def _in_file(size: int) -> Buffer:
     try:
         with tempfile.TemporaryFile() as file:  # has no name any more, and lives as long as the mapping
             if hasattr(os, "posix_fallocate"):

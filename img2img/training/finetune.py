@@ -15,11 +15,14 @@ from img2img.config import RunConfig, read_config
 from img2img.core.errors import UsageError, list_some
 from img2img.interop import is_weights, load_discriminator, load_translator, read_network
 from img2img.interop.onnx import needs_weights
-from img2img.methods.base import Method, Phase
+from img2img.methods.base import Method, MethodConfig, Phase
 from img2img.models import Translator, has_both_directions, read_kind
+from img2img.networks import DiscriminatorConfig, GeneratorConfig
 from img2img.networks.weights import add_adapters, collect_plain_state, load_plain_state
 from img2img.training.checkpoint import find_checkpoints
 from img2img.training.run_folder import CHECKPOINTS, CONFIG
+
+Architecture = GeneratorConfig | DiscriminatorConfig
 
 NEAR_ONE = 0.01
 FILLED_IN = {"in_channels", "out_channels", "latent", "latent_size"}
@@ -174,7 +177,7 @@ def _load_translators(config: RunConfig) -> dict[str, Translator]:
     return {direction: load_translator(path) for direction, path in zip(directions, given, strict=False)}
 
 
-def _without_norm(translator: Translator, notes: list[str]) -> Any:
+def _without_norm(translator: Translator, notes: list[str]) -> GeneratorConfig:
     """Its architecture; without spectral norm if that would change its weights, whose largest singular values then aren't 1."""
     config = translator.config.generator
     if config.has_spectral_norm:
@@ -190,12 +193,12 @@ def _without_norm(translator: Translator, notes: list[str]) -> Any:
     return config
 
 
-def _leave_open(generator: Any) -> Any:
+def _leave_open(generator: GeneratorConfig) -> GeneratorConfig:
     """An architecture whose channels are left to the data."""
     return generator.model_copy(update=dict.fromkeys(FILLED_IN & type(generator).model_fields.keys()))
 
 
-def _with_networks(config: RunConfig, found: dict[str, Any], option: str) -> RunConfig:
+def _with_networks(config: RunConfig, found: Mapping[str, Architecture], option: str) -> RunConfig:
     """A config with architectures that were found, if the method takes them and the user asked for no others."""
     method = config.method
     for name, architecture in found.items():
@@ -208,15 +211,15 @@ def _with_networks(config: RunConfig, found: dict[str, Any], option: str) -> Run
     return config.model_copy(update={"method": method.model_copy(update=found)})
 
 
-def _contradicts(asked: Any, default: Any, architecture: Any) -> bool:
+def _contradicts(asked: Architecture, default: Architecture, architecture: Architecture) -> bool:
     """Whether the user chose another architecture than the one that was found."""
-    usual = default if asked.kind == default.kind else type(asked)()
+    usual = default if asked.kind == default.kind else type(asked).model_validate({})
     chosen = {name: value for name, value in asked if value != getattr(usual, name)}
     chosen |= {} if asked.kind == default.kind else {"kind": asked.kind}
     return any(getattr(architecture, name, None) != value for name, value in chosen.items() if value is not None)
 
 
-def _accepts(method: Any, name: str, architecture: Any) -> bool:
+def _accepts(method: type[MethodConfig], name: str, architecture: Architecture) -> bool:
     try:
         method.model_validate({"name": method.model_fields["name"].default, name: architecture.model_dump()})
     except ValueError:
@@ -224,7 +227,9 @@ def _accepts(method: Any, name: str, architecture: Any) -> bool:
     return True
 
 
-def _load_discriminators(given: Sequence[Path], config: RunConfig) -> tuple[Any, dict[str, Mapping[str, Tensor]]]:
+def _load_discriminators(
+    given: Sequence[Path], config: RunConfig
+) -> tuple[Architecture, dict[str, Mapping[str, Tensor]]]:
     """The architecture and the weights of discriminators: of a run, or of one file or two."""
     names = config.method.discriminators
     if len(given) > len(names):
@@ -243,7 +248,7 @@ def _load_discriminators(given: Sequence[Path], config: RunConfig) -> tuple[Any,
     return found[0].guess.config, states
 
 
-def _load_from_run(run: Path, names: Sequence[str]) -> tuple[Any, dict[str, Mapping[str, Tensor]]]:
+def _load_from_run(run: Path, names: Sequence[str]) -> tuple[Architecture, dict[str, Mapping[str, Tensor]]]:
     method, saved = read_config(run / CONFIG).method, find_checkpoints(run / CHECKPOINTS)
     if not saved:
         raise UsageError(f"--init-discriminator {run}: this run has saved no checkpoint.")

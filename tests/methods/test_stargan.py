@@ -17,7 +17,7 @@ from img2img.cli import main
 from img2img.core.errors import UsageError
 from img2img.images import read_image
 from img2img.methods.stargan import StarGAN, StarGANConfig
-from img2img.models.hub import describe_model
+from img2img.models.hub import write_card
 from img2img.networks.discriminators.stargan import StarGANDiscriminator, StarGANDiscriminatorConfig
 from img2img.training.train import train
 
@@ -124,9 +124,9 @@ def test_a_run_keeps_translators_that_know_their_domains(run: Path, capsys: pyte
     assert {"kid", "fid"} <= {key.rpartition("/")[2] for key in last}, last
     sheet = read_image(next((run / "samples").iterdir()))
     assert sheet.shape[1] // 16 == 4, "a column for the source and each domain"
-    card = describe_model(translator.config, None, False)
+    card = write_card(translator, None, False)
     assert "images of 3 channels → images of 3 channels of 2, green, red" in card
-    assert 'model(image, style="2")' in card and "--model MODEL --style 2" in card
+    assert "model(image, style='2')" in card and "--model MODEL --style 2" in card
 
 
 def test_a_domain_is_chosen_by_name_or_number(run: Path) -> None:
