@@ -15,6 +15,7 @@ from img2img.interop.family import Guess
 from img2img.interop.recognise import FAMILIES, Found, read_network
 from img2img.models import CONFIG_FILE, Mode, Training, Translator, TranslatorConfig, load_weights, refuse_other_files
 from img2img.networks import DiscriminatorConfig, ImageEncoderConfig, InstanceEncoderConfig, SPADEConfig
+from img2img.networks.layers import ImageNetwork
 
 MOST_IMAGE_CHANNELS = 4
 LABELS = {  # published label maps by the channels that their generator sees: labels, the edges of instances
@@ -102,7 +103,9 @@ def build_translator(found: Found, known: ImportOptions, encoder: Path | None = 
         assumed += ["styles: one for each class, all zeros; --style-image and --style-labels take them from a picture",]  # fmt: skip
     if found.triples:
         assumed.append(SPECTRAL_NOTE)
-    translator = Translator(config, found.network, reader.network if reader else None, styles)
+    encoding = reader.network if reader else None
+    assert isinstance(found.network, ImageNetwork) and isinstance(encoding, ImageNetwork | None)
+    translator = Translator(config, found.network, encoding, styles)
     translator.reference = found.triples
     return Imported(translator, found.described, (*found.guess.assumed, *assumed))
 

@@ -21,8 +21,9 @@ from img2img.core.files import write_whole
 from img2img.models import Mode, Translator, TranslatorConfig, build_empty
 from img2img.models.styles import Styled, spread_features
 from img2img.models.test_time import test_time
+from img2img.networks import build_generator
 from img2img.networks.labels import append_domain, encode_label_maps, mask_ignored
-from img2img.networks.layers import BlurPool, InstanceNorm, ReflectionPad, SyncBatchNorm
+from img2img.networks.layers import BlurPool, ImageNetwork, InstanceNorm, ReflectionPad, SyncBatchNorm
 from img2img.tiling.translate import round_up_size
 
 NEAR = 0.01  # of 255: what rounding leaves of 8 bits
@@ -87,7 +88,7 @@ def load_onnx(file: Path) -> Translator:
     return Translator(config, OnnxGenerator(session, config, raw).eval())
 
 
-class OnnxGenerator(nn.Module):
+class OnnxGenerator(ImageNetwork):
     """A network that onnxruntime computes; a `raw` file holds the network alone, others 8-bit images in and out."""
 
     not_saved = (
@@ -99,9 +100,9 @@ class OnnxGenerator(nn.Module):
     def __init__(self, session: Any, config: TranslatorConfig, raw: bool) -> None:
         super().__init__()
         self.session, self.raw, self.zero_to_one = session, raw, config.value_range[0] == 0
-        limits: Any = build_empty(config.generator)
-        self.size_multiple: int = limits.size_multiple if raw else 1
-        self.min_size: int = limits.min_size if raw else 1
+        if raw:
+            limits = build_empty(build_generator, config.generator)
+            self.size_multiple, self.min_size = limits.size_multiple, limits.min_size
         self.place = nn.Parameter(torch.zeros(1), requires_grad=False)  # says where it is: on the CPU
 
     def __deepcopy__(self, memo: Any) -> Self:
@@ -182,7 +183,7 @@ def export_onnx(
     module = (_RawModel(plain) if raw else _PackedModel(plain)).eval()
     with tempfile.TemporaryDirectory() as folder:
         made = Path(folder, "made.onnx")
-        multiple: Any = plain.generator.size_multiple
+        multiple = plain.generator.size_multiple
         # an exporter takes sizes that are 1, or equal, for always so
         deep = (max(64, multiple + 1), max(96, 2 * multiple + 1))
         _convert(module, module.example(2, *_fit_size(plain, deep, raw)), made, translator, chosen, raw)
@@ -325,9 +326,7 @@ class _PackedModel(nn.Module):
     def __init__(self, translator: Translator) -> None:
         super().__init__()
         self.translator, config = [translator], translator.config
-        limits: Any = translator.generator
-        self.multiple: int = limits.size_multiple
-        self.least: int = limits.min_size
+        self.multiple, self.least = translator.generator.size_multiple, translator.generator.min_size
         assert self.least in (self.multiple, 2 * self.multiple)
         self.network = translator.generator
         if translator.style is not None and translator.styles is None and not config.domains:
@@ -378,7 +377,7 @@ class _PackedModel(nn.Module):
         return torch.stack([torch.from_numpy(np.atleast_3d(reference(each.numpy(), tile=0))) for each in given])
 
 
-def _build_plain(generator: nn.Module, mode: Mode) -> nn.Module:
+def _build_plain(generator: ImageNetwork, mode: Mode) -> ImageNetwork:
     """A copy that computes the same by stock layers, in one mode for good."""
     network = copy.deepcopy(generator).eval().requires_grad_(False).to(memory_format=torch.contiguous_format)
     for parent in list(network.modules()):

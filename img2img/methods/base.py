@@ -12,7 +12,14 @@ from torch import Tensor, nn
 from img2img.core.errors import UsageError
 from img2img.core.settings import Strict
 from img2img.data.base import DataModule
-from img2img.networks import DiscriminatorConfig, EncoderConfig, GeneratorConfig, NoiseGeneratorConfig, build_generator
+from img2img.networks import (
+    DiscriminatorConfig,
+    EncoderConfig,
+    GeneratorConfig,
+    NoiseGeneratorConfig,
+    build_generator,
+    build_noise_generator,
+)
 from img2img.networks.generators.base import Codes, GeneratorBaseConfig
 from img2img.networks.layers import Norm
 from img2img.networks.weights import Initialisation, add_spectral_norm, initialise
@@ -44,7 +51,7 @@ class MethodConfig(Strict):
     """The score by which `best` is chosen unless the user says otherwise: l1 where targets are known, else kid."""
     paper: ClassVar[str] = ""
     """Its number at arXiv."""
-    run_defaults: ClassVar[dict[str, Any]] = {}
+    run_defaults: ClassVar[Mapping[str, object]] = {}
     """Defaults of the run's own settings, where the paper has others than most."""
 
     name: str
@@ -84,7 +91,8 @@ class MethodConfig(Strict):
 
     def initialise(self, config: GeneratorBaseConfig | NoiseGeneratorConfig, without: str = "") -> nn.Module:
         """A generator with fresh weights, and spectral norm if its config asks for it, except on the layer called `without`."""
-        network = initialise(build_generator(config), self.initialisation, self.initialisation_gain)
+        built = build_noise_generator(config) if isinstance(config, NoiseGeneratorConfig) else build_generator(config)
+        network = initialise(built, self.initialisation, self.initialisation_gain)
         return add_spectral_norm(network, without) if config.has_spectral_norm else network
 
     def build_phase(

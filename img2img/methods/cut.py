@@ -1,6 +1,7 @@
 """CUT and FastCUT: contrastive learning for unpaired image-to-image translation (Park et al. 2020)."""
 
-from typing import Annotated, Any, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, ClassVar, Literal
 
 import torch
 import tyro
@@ -26,7 +27,7 @@ class CUTConfig(TranslationConfig):
     data_kinds = (UnpairedData,)
     best_by: ClassVar[Literal["l1", "kid"]] = "kid"
     paper = "2007.15651"
-    run_defaults: ClassVar[dict[str, Any]] = {"epochs": 400}
+    run_defaults: ClassVar[Mapping[str, object]] = {"epochs": 400}
 
     name: Annotated[Literal["cut"], tyro.conf.Suppress] = "cut"
     generator: ResNetConfig = ResNetConfig(downsampling="blur", upsampling="blur")
@@ -58,7 +59,7 @@ class CUTConfig(TranslationConfig):
 class FastCUTConfig(CUTConfig):
     """CUT made faster and lighter: no identity, a heavier contrastive loss, and flips (appendix C.1)."""
 
-    run_defaults: ClassVar[dict[str, Any]] = {"epochs": 200, "decay": 0.25}
+    run_defaults: ClassVar[Mapping[str, object]] = {"epochs": 200, "decay": 0.25}
 
     name: Annotated[Literal["fastcut"], tyro.conf.Suppress] = "fastcut"  # type: ignore[assignment]
     nce_weight: float = Field(10.0, gt=0)

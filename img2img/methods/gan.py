@@ -1,6 +1,6 @@
 """GAN: generative adversarial networks (Goodfellow et al. 2014), also with classes (Mirza & Osindero 2014)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager, nullcontext
 from functools import partial
 from typing import Annotated, Any, ClassVar, Literal
@@ -40,7 +40,7 @@ class NoiseMethodConfig(AdversarialConfig):
     data_kinds = (ClassFolderData,)
     model: ClassVar[Literal["translator", "noise_generator"]] = "noise_generator"
     best_by: ClassVar[Literal["l1", "kid"]] = "kid"
-    run_defaults: ClassVar[dict[str, Any]] = {
+    run_defaults: ClassVar[Mapping[str, object]] = {
         "batch_size": 128, "epochs": 50, "decay": 0.0, "data": {"size": 64, "jitter": 1.0, "flip": 0.0}
     }  # fmt: skip
 

@@ -1,6 +1,6 @@
 """StarGAN: one generator for translation between several domains (Choi et al. 2018)."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
 import torch
@@ -27,7 +27,11 @@ class StarGANConfig(AdversarialConfig):
     data_kinds = (ClassFolderData,)
     best_by: ClassVar[Literal["l1", "kid"]] = "kid"
     paper = "1711.09020"
-    run_defaults: ClassVar[dict[str, Any]] = {"batch_size": 16, "epochs": 20, "data": {"size": 128, "jitter": 1.0}}
+    run_defaults: ClassVar[Mapping[str, object]] = {
+        "batch_size": 16,
+        "epochs": 20,
+        "data": {"size": 128, "jitter": 1.0},
+    }
 
     name: Annotated[Literal["stargan"], tyro.conf.Suppress] = "stargan"
     lr: float = Field(1e-4, gt=0)

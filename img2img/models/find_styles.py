@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 import numpy as np
 import torch
 from scipy.cluster.vq import kmeans2
-from torch import Tensor, nn
+from torch import Tensor
 
 from img2img.data.base import Pair
 from img2img.data.classes import Classes
@@ -14,6 +14,7 @@ from img2img.images import Array
 from img2img.images.tensors import to_tensor
 from img2img.models.styles import encode_instances
 from img2img.networks import InstanceEncoderConfig
+from img2img.networks.layers import ImageNetwork
 
 MOST = 200  # training images that are used
 SEED = 0
@@ -21,7 +22,7 @@ SEED = 0
 
 @torch.no_grad()
 def find_styles(
-    encoder: nn.Module,
+    encoder: ImageNetwork,
     config: InstanceEncoderConfig,
     pairs: Sequence[Pair],
     read: Callable[[Pair], tuple[Array, Array]],

@@ -29,7 +29,7 @@ from img2img.models.storage import (
     read_settings,
     refuse_other_files,
 )
-from img2img.networks import AnyNoiseGeneratorConfig
+from img2img.networks import AnyNoiseGeneratorConfig, build_noise_generator
 from img2img.networks.generators.base import Codes
 
 BATCH = 8  # images in every call of the network: in batches of other sizes they are rounded differently
@@ -301,7 +301,7 @@ class NoiseGenerator(Shareable):
         if not is_noise_generator(folder):
             raise UsageError(f"{path} is a translator, which makes images from images; use img2img convert.")
         config = read_settings(folder, NoiseGeneratorModelConfig)
-        generator = build_empty(config.generator)
+        generator = build_empty(build_noise_generator, config.generator)
         load_weights(generator, folder / WEIGHTS_FILE)
         loaded = cls(config, generator)
         loaded.home = folder.absolute()

@@ -1,9 +1,9 @@
 """Where translators lie, and how their weights are read."""
 
 import json
-from collections.abc import Collection, Mapping
+from collections.abc import Callable, Collection, Mapping
 from pathlib import Path
-from typing import Any, Literal, TypeVar
+from typing import Literal, TypeVar
 
 import torch
 from pydantic import ValidationError
@@ -16,9 +16,12 @@ from img2img.core.files import backup_path, digest_tensors
 from img2img.core.settings import Strict, explain
 from img2img.models.adapter import ADAPTER_FILE, apply_adapter
 from img2img.models.config import TranslatorConfig
-from img2img.networks import build_encoder, build_generator
+from img2img.networks import build_encoder
+from img2img.networks.layers import ImageNetwork
 
 S = TypeVar("S", bound=Strict)
+C = TypeVar("C", bound=Strict)
+M = TypeVar("M", bound=nn.Module)
 
 CONFIG_FILE, WEIGHTS_FILE = "config.json", "generator.safetensors"
 ENCODER_FILE, STYLES_FILE = "encoder.safetensors", "styles.safetensors"
@@ -122,13 +125,13 @@ def has_both_directions(path: Path | str) -> bool:
     return all((Path(path) / way).is_dir() for way in ("AtoB", "BtoA"))
 
 
-def build_empty(config: Any) -> nn.Module:
-    """A generator without weights, to be filled by `load_state_dict(assign=True)`; draws no random numbers."""
+def build_empty(build: Callable[[C], M], config: C) -> M:
+    """A network without weights, to be filled by `load_state_dict(assign=True)`; draws no random numbers."""
     with torch.device("meta"):
-        return build_generator(config)
+        return build(config)
 
 
-def load_styles(config: TranslatorConfig, folder: Path) -> tuple[nn.Module | None, Tensor | None]:
+def load_styles(config: TranslatorConfig, folder: Path) -> tuple[ImageNetwork | None, Tensor | None]:
     """The encoder of a translator that has one, and of an encoder of instances the styles (classes, styles, channels).
 
     Raises:
@@ -136,8 +139,7 @@ def load_styles(config: TranslatorConfig, folder: Path) -> tuple[nn.Module | Non
     """
     if config.encoder is None:
         return None, None
-    with torch.device("meta"):
-        encoder = build_encoder(config.encoder)
+    encoder = build_empty(build_encoder, config.encoder)
     load_weights(encoder, folder / ENCODER_FILE)
     if config.encoder.kind != "instances":
         return encoder.eval(), None

@@ -5,7 +5,7 @@ from numbers import Integral
 from typing import Any, Protocol
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from img2img.core.errors import UsageError, list_some
 from img2img.data.classes import Classes
@@ -14,6 +14,7 @@ from img2img.images.tensors import to_tensor
 from img2img.models.config import TranslatorConfig
 from img2img.models.inputs import as_array, as_maps
 from img2img.networks.labels import mask_ignored, one_hot
+from img2img.networks.layers import ImageNetwork
 from img2img.tiling.translate import pad_to, round_up_size
 
 Style = Any
@@ -24,7 +25,7 @@ class StyledModel(Protocol):
     """What is needed of a translator to find a style for it."""
 
     config: TranslatorConfig
-    encoder: nn.Module | None
+    encoder: ImageNetwork | None
     style: Tensor | None
     """The one that it uses."""
     styles: Tensor | None
@@ -36,7 +37,7 @@ class StyledModel(Protocol):
         ...
 
 
-class Styled(nn.Module):
+class Styled(ImageNetwork):
     """A generator that is given a style, as a network of the source alone.
 
     Args:
@@ -44,7 +45,7 @@ class Styled(nn.Module):
         style: (latent,).
     """
 
-    def __init__(self, generator: nn.Module, style: Tensor) -> None:
+    def __init__(self, generator: ImageNetwork, style: Tensor) -> None:
         super().__init__()
         self.generator, self.style = generator, style
         self.size_multiple, self.min_size = generator.size_multiple, generator.min_size
@@ -155,7 +156,7 @@ def _image(image: Any, translator: StyledModel) -> Tensor:
 
 
 @torch.no_grad()
-def encode_instances(encoder: nn.Module, images: Tensor, instances: Tensor) -> Tensor:
+def encode_instances(encoder: ImageNetwork, images: Tensor, instances: Tensor) -> Tensor:
     """What an encoder of instances finds in images of any size: (B, C, H, W) and identities (B, H, W) → (B, F, H, W), float32."""
     height, width = images.shape[2:]
     padded = pad_to(images, round_up_size(encoder, height), round_up_size(encoder, width))

@@ -10,7 +10,7 @@ from typing import Any, Literal, Self, TypeVar, get_args
 import numpy as np
 import torch
 from PIL import Image
-from torch import Tensor, nn
+from torch import Tensor
 
 from img2img.core.device import choose_device
 from img2img.core.errors import UsageError, list_some
@@ -38,7 +38,9 @@ from img2img.models.storage import (
 )
 from img2img.models.styles import Style, Styled, default_style, resolve_style, spread_features
 from img2img.models.test_time import test_time
+from img2img.networks import build_generator
 from img2img.networks.labels import append_domain, encode_label_maps, mask_ignored, paint_labels
+from img2img.networks.layers import ImageNetwork
 from img2img.tiling.translate import concatenate, fits, translate
 
 ImageLike = TypeVar("ImageLike", Image.Image, Array, Tensor)
@@ -60,8 +62,8 @@ class Translator(Shareable):
     def __init__(
         self,
         config: TranslatorConfig,
-        generator: nn.Module,
-        encoder: nn.Module | None = None,
+        generator: ImageNetwork,
+        encoder: ImageNetwork | None = None,
         styles: Tensor | None = None,
         adapter: Mapping[str, Tensor] | None = None,
     ) -> None:
@@ -312,8 +314,8 @@ class Translator(Shareable):
         """
         folder = Path(folder)
         refuse_other_files(folder)
-        if hasattr(self.generator, "not_saved"):
-            raise UsageError(str(self.generator.not_saved))
+        if self.generator.not_saved:
+            raise UsageError(self.generator.not_saved)
         reference = self.kept()
         with whole_folder(folder) as new:
             if self.adapter is not None:
@@ -366,7 +368,7 @@ class Translator(Shareable):
         config = read_config(folder)
         if direction not in (None, config.direction):
             raise UsageError(f"--direction {direction}: {path} translates {config.direction} only.")
-        generator = build_empty(config.generator)
+        generator = build_empty(build_generator, config.generator)
         put_weights(
             generator, generator_state(config, folder), folder / (ADAPTER_FILE if config.base else WEIGHTS_FILE)
         )

@@ -31,10 +31,10 @@ from img2img.networks.generators.resnet import ResNet, ResNetConfig
 from img2img.networks.generators.sngan import BigGANConfig, NoiseResNet, NoiseResNetConfig
 from img2img.networks.generators.spade import SPADEConfig, SPADEGenerator
 from img2img.networks.generators.unet import UNet, UNetConfig
-from img2img.networks.layers import Norm
+from img2img.networks.layers import ImageNetwork, Norm
 from img2img.networks.weights import initialise
 
-GENERATORS: dict[str, tuple[type[GeneratorBaseConfig], type[nn.Module]]] = {
+GENERATORS: dict[str, tuple[type[GeneratorBaseConfig], type[ImageNetwork]]] = {
     "unet": (UNetConfig, UNet),
     "resnet": (ResNetConfig, ResNet),
     "pix2pixhd": (Pix2PixHDConfig, Pix2PixHD),
@@ -45,7 +45,7 @@ DISCRIMINATORS: dict[str, tuple[type[DiscriminatorBaseConfig], type[nn.Module]]]
     "pixel": (PixelGANConfig, PixelGAN),
     "multiscale": (MultiScaleConfig, MultiScale),
 }
-ENCODERS: dict[str, tuple[type[Any], type[nn.Module]]] = {
+ENCODERS: dict[str, tuple[type[Any], type[ImageNetwork]]] = {
     "instances": (InstanceEncoderConfig, InstanceEncoder),
     "image": (ImageEncoderConfig, ImageEncoder),
 }
@@ -80,13 +80,17 @@ else:
     AnyNoiseDiscriminatorConfig = _any_of(NOISE_DISCRIMINATORS)
 
 
-def build_generator(config: GeneratorBaseConfig | NoiseGeneratorConfig) -> nn.Module:
+def build_generator(config: GeneratorBaseConfig) -> ImageNetwork:
     """The generator that a resolved config describes, with PyTorch's default initialisation."""
-    registered: Any = NOISE_GENERATORS if isinstance(config, NoiseGeneratorConfig) else GENERATORS
-    return registered[config.kind][1](config)
+    return GENERATORS[config.kind][1](config)
 
 
-def build_encoder(config: EncoderConfig) -> nn.Module:
+def build_noise_generator(config: NoiseGeneratorConfig) -> nn.Module:
+    """The same of a generator of images from noise."""
+    return NOISE_GENERATORS[config.kind][1](config)
+
+
+def build_encoder(config: EncoderConfig) -> ImageNetwork:
     """The encoder that a resolved config describes, with PyTorch's default initialisation."""
     return ENCODERS[config.kind][1](config)
 
@@ -98,14 +102,55 @@ def build_discriminator(config: DiscriminatorConfig, in_channels: int, norm: Nor
 
 
 __all__ = [
-    "DCGAN", "DISCRIMINATORS", "ENCODERS", "GENERATORS", "NOISE_DISCRIMINATORS", "NOISE_GENERATORS",
-    "AnyNoiseDiscriminatorConfig", "AnyNoiseGeneratorConfig", "BigGANConfig", "DCGANConfig", "DCGANDiscriminator",
-    "DCGANDiscriminatorConfig", "DiscriminatorBaseConfig", "DiscriminatorConfig", "EncoderConfig",
-    "GeneratorBaseConfig", "GeneratorConfig", "ImageEncoder", "ImageEncoderConfig", "InstanceEncoder",
-    "InstanceEncoderConfig", "MultiScale", "MultiScaleConfig", "NoiseDiscriminatorConfig", "NoiseGeneratorConfig",
-    "NoiseResNet", "NoiseResNetConfig", "NoiseResNetDiscriminator", "NoiseResNetDiscriminatorConfig", "PatchGAN",
-    "PatchGANConfig", "Pix2PixHD", "Pix2PixHDConfig", "PixelGAN", "PixelGANConfig", "Progressive",
-    "ProgressiveConfig", "ProgressiveDiscriminator", "ProgressiveDiscriminatorConfig", "ResNet", "ResNetConfig",
-    "SPADEConfig", "SPADEGenerator", "UNet", "UNetConfig", "build_discriminator", "build_encoder",
-    "build_generator", "initialise",
+    "DCGAN",
+    "DISCRIMINATORS",
+    "ENCODERS",
+    "GENERATORS",
+    "NOISE_DISCRIMINATORS",
+    "NOISE_GENERATORS",
+    "AnyNoiseDiscriminatorConfig",
+    "AnyNoiseGeneratorConfig",
+    "BigGANConfig",
+    "DCGANConfig",
+    "DCGANDiscriminator",
+    "DCGANDiscriminatorConfig",
+    "DiscriminatorBaseConfig",
+    "DiscriminatorConfig",
+    "EncoderConfig",
+    "GeneratorBaseConfig",
+    "GeneratorConfig",
+    "ImageEncoder",
+    "ImageEncoderConfig",
+    "ImageNetwork",
+    "InstanceEncoder",
+    "InstanceEncoderConfig",
+    "MultiScale",
+    "MultiScaleConfig",
+    "NoiseDiscriminatorConfig",
+    "NoiseGeneratorConfig",
+    "NoiseResNet",
+    "NoiseResNetConfig",
+    "NoiseResNetDiscriminator",
+    "NoiseResNetDiscriminatorConfig",
+    "PatchGAN",
+    "PatchGANConfig",
+    "Pix2PixHD",
+    "Pix2PixHDConfig",
+    "PixelGAN",
+    "PixelGANConfig",
+    "Progressive",
+    "ProgressiveConfig",
+    "ProgressiveDiscriminator",
+    "ProgressiveDiscriminatorConfig",
+    "ResNet",
+    "ResNetConfig",
+    "SPADEConfig",
+    "SPADEGenerator",
+    "UNet",
+    "UNetConfig",
+    "build_discriminator",
+    "build_encoder",
+    "build_generator",
+    "build_noise_generator",
+    "initialise",
 ]  # fmt: skip

@@ -10,7 +10,7 @@ from tyro.conf import Suppress
 from img2img.core.errors import UsageError
 from img2img.core.settings import Strict
 from img2img.networks.labels import instance_means
-from img2img.networks.layers import InstanceNorm, ReflectionPad
+from img2img.networks.layers import ImageNetwork, InstanceNorm, ReflectionPad
 
 MOST_LATENT_PIXELS = 4  # a side, of what the whole image is reduced to
 
@@ -64,7 +64,7 @@ class ImageEncoderConfig(Strict):
         return self.model_copy(update={"in_channels": in_channels, "size": chosen})
 
 
-class InstanceEncoder(nn.Module):
+class InstanceEncoder(ImageNetwork):
     """Maps an image to features that are the same at all pixels of an instance; H and W are multiples of `size_multiple`."""
 
     def __init__(self, config: InstanceEncoderConfig) -> None:
@@ -95,7 +95,7 @@ class InstanceEncoder(nn.Module):
         return instance_means(self.head(self.up(self.down(self.stem(images)))), instances)
 
 
-class ImageEncoder(nn.Module):
+class ImageEncoder(ImageNetwork):
     """Maps an image to the mean and the logarithm of the variance of its style: the encoder of a VAE."""
 
     def __init__(self, config: ImageEncoderConfig) -> None:

@@ -20,6 +20,19 @@ class Block(nn.Module):
     """A part of a network of which gradient checkpointing holds only what goes in and comes out."""
 
 
+class ImageNetwork(nn.Module):
+    """A network that takes images."""
+
+    size_multiple: int = 1
+    """Height and width must be multiples of it, in pixels,"""
+    min_size: int = 1
+    """and at least this."""
+    only_whole: bool = False
+    """Whether images can't be computed in strips or tiles."""
+    not_saved: str = ""
+    """Why it can't be saved; empty if it can."""
+
+
 class InstanceNorm(nn.Module):
     """Instance normalisation without parameters or running statistics (Ulyanov et al. 2016, eq. 4).
 

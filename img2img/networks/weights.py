@@ -3,17 +3,19 @@
 import copy
 import math
 from collections.abc import Container, Mapping
-from typing import Any, Literal, cast
+from typing import Any, Literal, TypeVar, cast
 
 import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
 Initialisation = Literal["normal", "xavier", "kaiming", "orthogonal"]
+M = TypeVar("M", bound=nn.Module)
+
 POWER_ITERATIONS = 30
 
 
-def add_spectral_norm(module: nn.Module, but: str = "") -> nn.Module:
+def add_spectral_norm(module: M, but: str = "") -> M:
     """Divides the weight of every convolution and linear layer by its largest singular value (Miyato et al. 2018, eq. 8).
 
     The singular value is that of the weight as a matrix (out, in × kernel), by one power iteration a forward pass. To be
@@ -78,7 +80,7 @@ def load_plain_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
         norm.train(training)
 
 
-def initialise(module: nn.Module, method: Initialisation = "normal", gain: float = 0.02) -> nn.Module:
+def initialise(module: M, method: Initialisation = "normal", gain: float = 0.02) -> M:
     """Draws the weights of every convolution and linear layer anew, and sets biases to 0.
 
     Norm layers with parameters get a scale around 1, N(1, 0.02), and a shift of 0, as DCGAN (Radford et al. 2016) and

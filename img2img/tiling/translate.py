@@ -2,14 +2,14 @@
 
 import warnings
 from collections.abc import Sequence
-from typing import Any
 
 import torch
 import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import Tensor
 
 from img2img.core.device import free_memory, release_memory
 from img2img.networks import GeneratorConfig
+from img2img.networks.layers import ImageNetwork
 from img2img.tiling.rows import NotInStripsError
 from img2img.tiling.strips import Budget, run_in_strips
 
@@ -23,12 +23,15 @@ class BlendedWarning(UserWarning):
 
 @torch.no_grad()
 def translate(
-    generator: nn.Module, source: Tensor, tile: int | None, memory_format: torch.memory_format, config: GeneratorConfig
+    generator: ImageNetwork,
+    source: Tensor,
+    tile: int | None,
+    memory_format: torch.memory_format,
+    config: GeneratorConfig,
 ) -> Tensor:
     """(B, C, H, W) → (B, C', H, W), float32: pads by reflection to a size that the network takes, and crops its output back.
 
     Args:
-        generator: has `size_multiple` and `min_size`.
         source: in [-1, 1], on any device.
         memory_format: of the network's input.
         config: of the generator, by which the memory that it needs is guessed.
@@ -56,10 +59,10 @@ def concatenate(parts: Sequence[Tensor]) -> Tensor:
 
 
 def fits(
-    generator: nn.Module, config: GeneratorConfig, height: int, width: int, tile: int | None = None, batch: int = 1
+    generator: ImageNetwork, config: GeneratorConfig, height: int, width: int, tile: int | None = None, batch: int = 1
 ) -> bool:
     """Whether images of this size are computed at once; `tile` as of `Translator.__call__`."""
-    if getattr(generator, "only_whole", False):
+    if generator.only_whole:
         return True
     pixels = height * width
     if tile is not None:
@@ -68,13 +71,12 @@ def fits(
     return pixels <= STRIP**2 or needed < free_memory(next(generator.parameters()).device) // 2
 
 
-def round_up_size(generator: nn.Module, side: int) -> int:
+def round_up_size(generator: ImageNetwork, side: int) -> int:
     """The next height or width that a network takes."""
-    limits: Any = generator
-    return max(limits.min_size, -(-side // limits.size_multiple) * limits.size_multiple)
+    return max(generator.min_size, -(-side // generator.size_multiple) * generator.size_multiple)
 
 
-def _translate_large(generator: nn.Module, image: Tensor, side: int, channels: int) -> Tensor:
+def _translate_large(generator: ImageNetwork, image: Tensor, side: int, channels: int) -> Tensor:
     try:
         return run_in_strips(generator, image, Budget(side**2 * channels, STORED_IN_MEMORY))
     except NotInStripsError as error:
@@ -86,7 +88,7 @@ def _translate_large(generator: nn.Module, image: Tensor, side: int, channels: i
         return blend_tiles(generator, image, round_up_size(generator, side))
 
 
-def blend_tiles(generator: nn.Module, image: Tensor, side: int) -> Tensor:
+def blend_tiles(generator: ImageNetwork, image: Tensor, side: int) -> Tensor:
     """Overlapping tiles, each computed alone, averaged by weights that fall towards their edges.
 
     Args:

@@ -39,7 +39,9 @@ from img2img.models import (
     factor_difference,
 )
 from img2img.models.find_styles import find_styles
-from img2img.networks import build_encoder
+from img2img.models.hub import Shareable
+from img2img.networks import EncoderConfig, InstanceEncoderConfig, build_encoder, build_generator, build_noise_generator
+from img2img.networks.layers import ImageNetwork
 from img2img.networks.weights import collect_plain_state
 from img2img.training.checkpoint import Progress
 from img2img.training.logging import RunLog
@@ -184,18 +186,18 @@ class Validator:
             found |= {f"{direction}/{key}" if direction else key: value for key, value in scores.items()}
         return found
 
-    def _build(self, generators: Networks, encoders: Networks, progress: Progress) -> dict[str, Any]:
+    def _build(self, generators: Networks, encoders: Networks, progress: Progress) -> dict[str, Shareable]:
         return {
             direction: self.evaluator.build(direction, generator, encoders.get(direction), progress)
             for direction, generator in generators.items()
         }
 
-    def _show(self, log: RunLog, models: Mapping[str, Any], direction: str, update: int) -> None:
+    def _show(self, log: RunLog, models: Mapping[str, Shareable], direction: str, update: int) -> None:
         picture = self.evaluator.draw(models, direction)
         write_image(self.folder / "samples" / f"{update:08d}{f'-{direction}' if direction else ''}.png", picture)
         log.picture(update, picture, direction)
 
-    def _keep_if_best(self, log: RunLog, direction: str, model: Any, scores: Found, progress: Progress) -> None:
+    def _keep_if_best(self, log: RunLog, direction: str, model: Shareable, scores: Found, progress: Progress) -> None:
         value = scores.get(self.best_by)
         sign = -1.0 if self.best_by in HIGHER_IS_BETTER else 1.0
         better = value is not None and (
@@ -231,7 +233,7 @@ class TranslatorEvaluator(Evaluator[Translator]):
     def build(self, direction: str, generator: nn.Module, encoder: nn.Module | None, progress: Progress) -> Translator:
         """A translator, with its encoder and styles, or as the change of another."""
         config, architecture = self.config, self.method.generator_configs[direction]
-        data, bare = config.data, build_empty(architecture)
+        data, bare = config.data, build_empty(build_generator, architecture)
         state, adapter, base = collect_plain_state(generator), None, None
         if self.base is not None:
             rank, before = config.finetune.lora, self.base
@@ -242,8 +244,7 @@ class TranslatorEvaluator(Evaluator[Translator]):
         reader, styles, encoder_config = None, None, None
         if encoder is not None:
             encoder_config = self.method.encoders[direction][1]
-            with torch.device("meta"):
-                reader = build_encoder(encoder_config)
+            reader = build_empty(build_encoder, encoder_config)
             reader.load_state_dict(encoder.state_dict(), assign=True)
             reader.eval()
             styles = self._find_styles(reader, encoder_config, progress.update)
@@ -269,10 +270,10 @@ class TranslatorEvaluator(Evaluator[Translator]):
             adapter,
         )
 
-    def _find_styles(self, encoder: nn.Module, config: Any, update: int) -> Tensor | None:
+    def _find_styles(self, encoder: ImageNetwork, config: EncoderConfig, update: int) -> Tensor | None:
         """The styles of an encoder of instances; every process has the same."""
         classes, images, data = self.report.classes, self.data, self.config.data
-        if not config.needs_label_maps or classes is None:
+        if not isinstance(config, InstanceEncoderConfig) or classes is None:
             return None
         if self.styles is None or self.styles[0] != update:
             images_of: Any = images
@@ -360,7 +361,7 @@ class NoiseEvaluator(Evaluator[NoiseGenerator]):
         self, direction: str, generator: nn.Module, encoder: nn.Module | None, progress: Progress
     ) -> NoiseGenerator:
         """A generator whose batch norms have the statistics of many samples."""
-        config, bare = self.config, build_empty(self.architecture)
+        config, bare = self.config, build_empty(build_noise_generator, self.architecture)
         bare.load_state_dict(collect_plain_state(generator), assign=True)
         about = NoiseGeneratorModelConfig(
             method=config.method.name,

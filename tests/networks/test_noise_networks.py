@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from img2img.core.errors import UsageError
 from img2img.models import BlendedWarning, Training, Translator, TranslatorConfig
-from img2img.networks import NOISE_DISCRIMINATORS, NOISE_GENERATORS, build_generator, initialise
+from img2img.networks import NOISE_DISCRIMINATORS, NOISE_GENERATORS, build_generator, build_noise_generator, initialise
 from img2img.networks.discriminators.base import Head
 from img2img.networks.discriminators.dcgan import DCGANDiscriminator, DCGANDiscriminatorConfig
 from img2img.networks.discriminators.sngan import NoiseResNetDiscriminator, NoiseResNetDiscriminatorConfig
@@ -22,7 +22,7 @@ from img2img.networks.weights import add_spectral_norm
 
 
 def generator(kind: str, **values: Any) -> nn.Module:
-    return build_generator(NOISE_GENERATORS[kind][0](channels=2, out_channels=3, **values))
+    return build_noise_generator(NOISE_GENERATORS[kind][0](channels=2, out_channels=3, **values))
 
 
 @pytest.mark.parametrize("size", [32, 64, 128, 256])

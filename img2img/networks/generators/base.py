@@ -18,7 +18,7 @@ BYTES_PER_PLANE = 10  # of the source, and pixel
 class GeneratorBaseConfig(Strict):
     """What all generators that translate are told, and what they declare.
 
-    The network itself has `size_multiple` and `min_size`: H and W must be multiples of the one, and at least the other.
+    The network itself is an `ImageNetwork`, and says which sizes it takes.
     """
 
     tiling: ClassVar[Literal["exact", "blended"]] = "exact"

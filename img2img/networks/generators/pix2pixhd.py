@@ -9,7 +9,7 @@ from tyro.conf import Suppress
 from img2img.core.errors import UsageError
 from img2img.networks.generators.base import GeneratorBaseConfig
 from img2img.networks.generators.resnet import ResidualBlock, build_upsampling_layers
-from img2img.networks.layers import Norm, ReflectionPad, Upsampling, has_bias, norm_layer
+from img2img.networks.layers import ImageNetwork, Norm, ReflectionPad, Upsampling, has_bias, norm_layer
 
 
 class Pix2PixHDConfig(GeneratorBaseConfig):
@@ -102,7 +102,7 @@ class LocalEnhancer(nn.Module):
         return self.up(self.blocks(self.down(self.stem(source)) + inner))
 
 
-class Pix2PixHD(nn.Module):
+class Pix2PixHD(ImageNetwork):
     """Maps (B, in_channels, H, W) to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of `size_multiple`."""
 
     def __init__(self, config: Pix2PixHDConfig) -> None:

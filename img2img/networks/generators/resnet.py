@@ -14,6 +14,7 @@ from img2img.networks.layers import (
     BlurPool,
     BlurUpsample,
     Downsampling,
+    ImageNetwork,
     Norm,
     Padding,
     ReflectionPad,
@@ -93,7 +94,7 @@ class ResidualBlock(Block):
         return x + self.layers(x)
 
 
-class ResNet(nn.Module):
+class ResNet(ImageNetwork):
     """Maps (B, in_channels, H, W) to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of 4 and at least 8."""
 
     size_multiple = 4

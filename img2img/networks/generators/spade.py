@@ -11,7 +11,7 @@ from tyro.conf import Suppress
 
 from img2img.core.errors import UsageError
 from img2img.networks.generators.base import BYTES_PER_PLANE, GeneratorBaseConfig
-from img2img.networks.layers import Block, InstanceNorm, Norm, SyncBatchNorm
+from img2img.networks.layers import Block, ImageNetwork, InstanceNorm, Norm, SyncBatchNorm
 
 SPADENorm = Literal["sync-batch", "batch", "instance"]
 DOUBLINGS = {"normal": 5, "more": 6, "most": 7}
@@ -128,7 +128,7 @@ class SPADEBlock(Block):
         return done + (self.conv_s(self.norm_s(x, seen)) if self.has_shortcut else x)
 
 
-class SPADEGenerator(nn.Module):
+class SPADEGenerator(ImageNetwork):
     """Maps (B, in_channels, H, W), and perhaps a style, to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of `size_multiple`.
 
     The size of the output is the source's: with a style, too, whose first features are made for the training size and scaled

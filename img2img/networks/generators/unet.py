@@ -9,7 +9,16 @@ from tyro.conf import Suppress
 
 from img2img.core.errors import UsageError
 from img2img.networks.generators.base import GeneratorBaseConfig
-from img2img.networks.layers import BlurUpsample, Norm, ResizeConv, SelfAttention, Upsampling, has_bias, norm_layer
+from img2img.networks.layers import (
+    BlurUpsample,
+    ImageNetwork,
+    Norm,
+    ResizeConv,
+    SelfAttention,
+    Upsampling,
+    has_bias,
+    norm_layer,
+)
 
 
 class UNetConfig(GeneratorBaseConfig):
@@ -58,7 +67,7 @@ class UNetConfig(GeneratorBaseConfig):
         return self.model_copy(update={**channels, "depth": depth, "norm": self.norm or norm or "batch"})
 
 
-class UNet(nn.Module):
+class UNet(ImageNetwork):
     """Maps (B, in_channels, H, W) to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of `size_multiple`.
 
     As in the paper, level 1 and the innermost level have no norm in the encoder, and the decoder's three deepest levels
