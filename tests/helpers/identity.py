@@ -5,9 +5,10 @@ from torch import Tensor, nn
 
 from img2img.models import Training, Translator, TranslatorConfig
 from img2img.networks import ResNetConfig
+from img2img.networks.layers import ImageNetwork
 
 
-class Same(nn.Module):
+class Same(ImageNetwork):
     """Gives what it gets."""
 
     size_multiple = 4

@@ -21,6 +21,7 @@ from img2img.interop import onnx as room
 from img2img.interop.onnx import export_onnx
 from img2img.models import Training, Translator, TranslatorConfig
 from img2img.networks import Pix2PixHDConfig, ResNetConfig, SPADEConfig, UNetConfig, build_generator, initialise
+from img2img.networks.layers import ImageNetwork
 
 NETWORKS: dict[str, Any] = {
     "unet": UNetConfig(channels=4, depth=3),
@@ -156,7 +157,7 @@ def test_what_differs_is_not_written(tmp_path: Path, monkeypatch: pytest.MonkeyP
 
 
 def test_what_cannot_be_exported_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    class Python(nn.Module):
+    class Python(ImageNetwork):
         size_multiple = min_size = 1
 
         def __init__(self) -> None:

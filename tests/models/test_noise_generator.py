@@ -13,7 +13,7 @@ import img2img
 from img2img.core.errors import UsageError, UserError
 from img2img.models import NoiseGenerator, NoiseGeneratorModelConfig, Training
 from img2img.models.latents import draw_codes, draw_noise, slerp
-from img2img.networks import NOISE_GENERATORS, build_generator, initialise
+from img2img.networks import NOISE_GENERATORS, build_noise_generator, initialise
 from img2img.networks.generators.base import Codes
 
 
@@ -24,7 +24,7 @@ def sampler(
     config = NOISE_GENERATORS[kind][0](
         channels=4, latent=8 + (codes.width if codes else 0), classes=len(classes), out_channels=1, size=32, **values
     )
-    network = initialise(build_generator(config), "orthogonal", 1.0)
+    network = initialise(build_noise_generator(config), "orthogonal", 1.0)
     about = NoiseGeneratorModelConfig(
         method="gan", generator=config, classes=classes, codes=codes, training=Training(img2img="1", updates=7)
     )

@@ -15,6 +15,7 @@ from img2img.models import BlendedWarning, Training, Translator, TranslatorConfi
 from img2img.networks import build_generator, initialise
 from img2img.networks.generators.resnet import ResNetConfig
 from img2img.networks.generators.unet import UNetConfig
+from img2img.networks.layers import ImageNetwork
 
 
 def make(kind: str = "unet", in_channels: int = 3, out_channels: int = 3, **settings: Any) -> Translator:
@@ -277,7 +278,7 @@ def test_what_cannot_be_mapped_is_said() -> None:
         next(translator.map(["a.png"]))  # type: ignore[type-var]
 
 
-class Global(torch.nn.Module):
+class Global(ImageNetwork):
     """A network that strips can't compute: it adds the image's own mean, and blurs."""
 
     size_multiple, min_size = 4, 8

@@ -12,6 +12,7 @@ from img2img.networks import (
     NOISE_DISCRIMINATORS,
     NOISE_GENERATORS,
     build_generator,
+    build_noise_generator,
     initialise,
 )
 from img2img.networks.gradient_checkpointing import find_blocks
@@ -91,5 +92,5 @@ def test_discriminators(kind: str) -> None:
 def test_noise_generators(kind: str) -> None:
     config = NOISE_GENERATORS[kind][0].model_validate({**SMALL, "out_channels": 1, "size": 32})
     assert config.kind == kind
-    assert build_generator(config).eval()(torch.zeros(2, config.latent)).shape == (2, 1, 32, 32)
+    assert build_noise_generator(config).eval()(torch.zeros(2, config.latent)).shape == (2, 1, 32, 32)
     assert config.grows == (kind == "progressive") == NOISE_DISCRIMINATORS.get(kind, (config,))[0].grows

@@ -14,9 +14,10 @@ from img2img.images import write_image
 from img2img.models.find_styles import find_styles
 from img2img.networks import InstanceEncoderConfig
 from img2img.networks.labels import instance_means
+from img2img.networks.layers import ImageNetwork
 
 
-class Brightness(nn.Module):
+class Brightness(ImageNetwork):
     """Stands for an encoder: an instance's mean value, in [-1, 1]."""
 
     size_multiple, min_size = 4, 8
