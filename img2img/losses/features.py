@@ -42,6 +42,26 @@ def perceptual(fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence
     return torch.stack(terms).sum()
 
 
+def perceptual_distance(images: Sequence[Tensor], truth: Sequence[Tensor]) -> Tensor:
+    """How unlike images look: features are scaled to length 1 at each position, and their squared differences summed over channels
+    (Zhang et al. 2018, eq. 1, with w = 1), then averaged over positions and depths.
+
+    Args:
+        images: features of each depth, (B, C, H, W).
+        truth: the same of the images that they are compared with; no gradient flows into it.
+
+    Returns:
+        (B,), 0 for equal features, at most 4.
+    """
+    found = [(_unit(a) - _unit(b.detach())).square().sum(1).mean((1, 2)) for a, b in zip(images, truth, strict=True)]
+    return torch.stack(found).mean(0)
+
+
+def _unit(features: Tensor) -> Tensor:
+    x = features.float()
+    return x * torch.rsqrt(x.square().sum(1, keepdim=True) + 1e-3 * x.shape[1])
+
+
 def kl_divergence(mean: Tensor, logvar: Tensor) -> Tensor:
     """KL(N(mean, exp(logvar)) ‖ N(0, 1)) of (B, D) each, summed over D (Kingma & Welling 2014, appendix B), mean over the batch."""
     mean, logvar = mean.float(), logvar.float()

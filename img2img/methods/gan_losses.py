@@ -79,8 +79,8 @@ class TranslationConfig(AdversarialConfig):
         """The discriminators' architecture, with the method's norm if none was chosen."""
         return self.discriminator.model_copy(update={"norm": self.discriminator.norm or self.discriminator_norm})
 
-    def build_discriminator(self, in_channels: int, size: int) -> nn.Module:
-        """A fresh discriminator of `in_channels` channels, with the method's norm if none was chosen.
+    def build_discriminator(self, image_channels: int, size: int, given_channels: int = 0) -> nn.Module:
+        """A fresh discriminator of images, and what they are conditioned on; with the method's norm if none was chosen.
 
         Raises:
             UsageError: if the settings exclude each other, or images of `size` pixels are too small.
@@ -96,7 +96,8 @@ class TranslationConfig(AdversarialConfig):
             raise UsageError(
                 "--augment changes real and generated images each in its own way, so their features can't be matched; add --feature-matching 0."
             )
-        built = initialise(build_discriminator(network, in_channels), self.initialisation, self.initialisation_gain)
+        fresh = build_discriminator(network, image_channels, given_channels=given_channels)
+        built = initialise(fresh, self.initialisation, self.initialisation_gain)
         return add_spectral_norm(built) if network.spectral_norm else built
 
     def build_adversarial_loss(self) -> "AdversarialLoss":

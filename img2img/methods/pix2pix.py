@@ -10,12 +10,12 @@ from torch import nn
 from img2img.data.labelled import LabelledData
 from img2img.data.paired import PairedData
 from img2img.methods.base import Batch, Losses, Method, Outputs, choose_source
-from img2img.methods.gan_losses import TranslationConfig
+from img2img.methods.perceptual import Perceptual, PerceptualTranslationConfig
 from img2img.networks import GeneratorConfig, UNetConfig
 from img2img.networks.layers import Norm
 
 
-class Pix2PixConfig(TranslationConfig):
+class Pix2PixConfig(PerceptualTranslationConfig):
     """The paper's numbers."""
 
     data_kinds = (LabelledData, PairedData)
@@ -40,10 +40,11 @@ class Pix2Pix(Method):
         self.config = config
         # the generator's own norm: the U-Net's paper has batch norm, the ResNet's instance norm
         resolved, generator = config.build_generator(config.generator, in_channels, out_channels, size)
-        discriminator = config.build_discriminator(in_channels + out_channels, size)
+        discriminator = config.build_discriminator(out_channels, size, in_channels)
         self.generator_configs = {"": resolved}
         self.networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
         self.adversarial = config.build_adversarial_loss()
+        self.perceptual = Perceptual(config.perceptual)
         self.phases = (
             config.build_discriminator_phase(self.discriminator_losses),
             config.build_phase("G", ("generator",), self.generator_losses),
@@ -61,7 +62,8 @@ class Pix2Pix(Method):
         return self.adversarial.discriminator_losses(network, batch["target"], fake, outputs, given=batch["source"])
 
     def generator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
-        """Eq. 4: fool the discriminator, and be near the target."""
+        """Eq. 4: fool the discriminator, and be near the target; by features, too, if they have a weight."""
         network, fake, target = self.networks["discriminator"], outputs.images["fake"], batch["target"]
         losses = {"G/l1": self.config.l1_weight * F.l1_loss(fake.float(), target)}
+        losses |= self.perceptual.losses(fake, target)
         return losses | self.adversarial.generator_losses(network, target, fake, outputs, given=batch["source"])

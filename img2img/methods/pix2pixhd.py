@@ -15,7 +15,7 @@ from img2img.data.paired import PairedData
 from img2img.losses.adversarial import Adversarial
 from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, choose_source, resolve_generator
 from img2img.methods.image_pool import ImagePool
-from img2img.methods.perceptual import Perceptual, PerceptualTranslationConfig
+from img2img.methods.perceptual import Perceptual, PerceptualConfig, PerceptualTranslationConfig
 from img2img.networks import (
     DiscriminatorConfig,
     InstanceEncoderConfig,
@@ -42,6 +42,8 @@ class Pix2PixHDMethodConfig(PerceptualTranslationConfig):
     """lsgan: least squares, as in the paper, summed over scales; vanilla: the minimax loss, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
     feature_matching: float = Field(10.0, ge=0)
     """λ of eq. 5: weight of matching the discriminators' features; 0 leaves it out."""
+    perceptual: PerceptualConfig = PerceptualConfig(weight=10.0, network="vgg19")
+    """Nearness by features; the paper's are those of VGG-19."""
     encoder: bool = False
     """Learn styles: an encoder sums up each instance of the real image in a few numbers, which the generator is given (§3.4)."""
     instance_encoder: InstanceEncoderConfig = InstanceEncoderConfig()
@@ -118,7 +120,7 @@ class Pix2PixHDMethod(Method):
         for network in self.networks.values():
             initialise(network, config.initialisation, config.initialisation_gain)
         trained = tuple(self.networks)
-        self.networks["discriminator"] = config.build_discriminator(in_channels + out_channels, size)
+        self.networks["discriminator"] = config.build_discriminator(out_channels, size, in_channels)
         self.pool = ImagePool(config.pool, int(torch.randint(2**31, ()).item()))
         self.memories = {"pool": self.pool} if config.pool else {}
         self.frozen_until = 0
@@ -173,8 +175,7 @@ class Pix2PixHDMethod(Method):
         losses = self.adversarial.generator_losses(
             self.networks["discriminator"], target, fake, outputs, given=batch["source"]
         )
-        if self.config.perceptual.weight:
-            losses["G/perceptual"] = self.perceptual(fake, target)
+        losses |= self.perceptual.losses(fake, target)
         return losses
 
     def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:

@@ -12,7 +12,7 @@ from img2img.data.paired import PairedData
 from img2img.losses.adversarial import Adversarial
 from img2img.losses.features import kl_divergence
 from img2img.methods.base import Batch, Beta, Losses, Method, Outputs, choose_source, resolve_generator
-from img2img.methods.perceptual import Perceptual, PerceptualTranslationConfig
+from img2img.methods.perceptual import Perceptual, PerceptualConfig, PerceptualTranslationConfig
 from img2img.networks import (
     DiscriminatorConfig,
     ImageEncoderConfig,
@@ -39,6 +39,8 @@ class SPADEMethodConfig(PerceptualTranslationConfig):
     """hinge, as in the paper, summed over scales; lsgan: least squares; vanilla: the minimax loss, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
     feature_matching: float = Field(10.0, ge=0)
     """Weight of matching the discriminators' features; 0 leaves it out."""
+    perceptual: PerceptualConfig = PerceptualConfig(weight=10.0, network="vgg19")
+    """Nearness by features; the paper's are those of VGG-19."""
     encoder: bool = False
     """Learn styles: an encoder sums up the real image in a few numbers, which the generator is given; they can be drawn at random, too (appendix A: a VAE)."""
     image_encoder: ImageEncoderConfig = ImageEncoderConfig()
@@ -79,7 +81,7 @@ class SPADEMethod(Method):
                 build_encoder(encoder), config.initialisation, config.initialisation_gain
             )
         trained = tuple(self.networks)
-        self.networks["discriminator"] = config.build_discriminator(in_channels + out_channels, size)
+        self.networks["discriminator"] = config.build_discriminator(out_channels, size, in_channels)
         self.phases = (
             config.build_phase("G", trained, self.generator_losses),
             config.build_discriminator_phase(self.discriminator_losses),
@@ -107,8 +109,7 @@ class SPADEMethod(Method):
         losses = self.adversarial.generator_losses(
             self.networks["discriminator"], target, fake, outputs, given=batch["source"]
         )
-        if self.config.perceptual.weight:
-            losses["G/perceptual"] = self.perceptual(fake, target)
+        losses |= self.perceptual.losses(fake, target)
         if "mean" in outputs.images:
             divergence = kl_divergence(outputs.images.pop("mean"), outputs.images.pop("logvar"))
             losses["G/kl"] = self.config.kl_weight * divergence

@@ -21,6 +21,7 @@ from img2img.networks.discriminators.patchgan import (
     PixelGANConfig,
 )
 from img2img.networks.discriminators.progressive import ProgressiveDiscriminator, ProgressiveDiscriminatorConfig
+from img2img.networks.discriminators.projected import Projected, ProjectedConfig
 from img2img.networks.discriminators.sngan import NoiseResNetDiscriminator, NoiseResNetDiscriminatorConfig
 from img2img.networks.encoders import ImageEncoder, ImageEncoderConfig, InstanceEncoder, InstanceEncoderConfig
 from img2img.networks.generators.base import GeneratorBaseConfig, NoiseGeneratorConfig
@@ -44,6 +45,7 @@ DISCRIMINATORS: dict[str, tuple[type[DiscriminatorBaseConfig], type[nn.Module]]]
     "patch": (PatchGANConfig, PatchGAN),
     "pixel": (PixelGANConfig, PixelGAN),
     "multiscale": (MultiScaleConfig, MultiScale),
+    "projected": (ProjectedConfig, Projected),
 }
 ENCODERS: dict[str, tuple[type[Any], type[ImageNetwork]]] = {
     "instances": (InstanceEncoderConfig, InstanceEncoder),
@@ -95,10 +97,12 @@ def build_encoder(config: EncoderConfig) -> ImageNetwork:
     return ENCODERS[config.kind][1](config)
 
 
-def build_discriminator(config: DiscriminatorConfig, in_channels: int, norm: Norm = "batch") -> nn.Module:
-    """The discriminator that a config describes, for images of `in_channels` channels; `norm` if it chose none."""
+def build_discriminator(
+    config: DiscriminatorConfig, image_channels: int, norm: Norm = "batch", given_channels: int = 0
+) -> nn.Module:
+    """The discriminator that a config describes, of images and what they are conditioned on; `norm` if it chose none."""
     filled = config.model_copy(update={"norm": config.norm or norm})
-    return DISCRIMINATORS[filled.kind][1](filled, in_channels)
+    return DISCRIMINATORS[filled.kind][1](filled, image_channels, given_channels)
 
 
 __all__ = [
@@ -142,6 +146,8 @@ __all__ = [
     "ProgressiveConfig",
     "ProgressiveDiscriminator",
     "ProgressiveDiscriminatorConfig",
+    "Projected",
+    "ProjectedConfig",
     "ResNet",
     "ResNetConfig",
     "SPADEConfig",

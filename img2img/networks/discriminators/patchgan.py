@@ -74,20 +74,21 @@ class PixelGANConfig(DiscriminatorBaseConfig):
 
 
 class PatchGAN(nn.Module):
-    """Maps (B, in_channels, H, W) to logits (B, 1, h, w), one for each patch; about H/2**layers - 2 high.
+    """Maps (B, C, H, W) to logits (B, 1, h, w), one for each patch; about H/2**layers - 2 high.
 
     Args:
-        in_channels: channels of the images; for a conditional discriminator those of source and target together.
+        image_channels: of the images that are judged.
+        given_channels: of the condition that a conditional discriminator sees before them.
         padding: of each convolution: 1 in pix2pix, 2 in pix2pixHD.
     """
 
-    def __init__(self, config: PatchGANConfig, in_channels: int, padding: int = 1) -> None:
+    def __init__(self, config: PatchGANConfig, image_channels: int, given_channels: int = 0, padding: int = 1) -> None:
         super().__init__()
         assert config.norm
         norm, width = config.norm, config.channels
         blur = config.downsampling == "blur"
         self.stem = nn.Sequential(
-            nn.Conv2d(in_channels, width, 4, 1 if blur else 2, padding),
+            nn.Conv2d(image_channels + given_channels, width, 4, 1 if blur else 2, padding),
             nn.LeakyReLU(0.2),
             *([BlurPool()] if blur else []),
         )
@@ -113,18 +114,18 @@ class PatchGAN(nn.Module):
         return [("stem.",), *((f"blocks.{number}.",) for number in range(len(self.blocks))), ("head.",)]
 
     def forward(self, images: Tensor, levels: bool = False) -> Any:
-        """(B, in_channels, H, W) → (B, 1, h, w) logits; with `levels`, a list: the features of each depth, and the logits."""
-        return _run_layers(images, [self.stem, *self.blocks, self.head], levels)
+        """(B, C, H, W) → (B, 1, h, w) logits; with `levels`, a list: the features of each depth, and the logits."""
+        return run_layers(images, [self.stem, *self.blocks, self.head], levels)
 
 
 class PixelGAN(nn.Module):
-    """Maps (B, in_channels, H, W) to logits (B, 1, H, W), one for each pixel."""
+    """Maps (B, C, H, W) to logits (B, 1, H, W), one for each pixel."""
 
-    def __init__(self, config: PixelGANConfig, in_channels: int) -> None:
+    def __init__(self, config: PixelGANConfig, image_channels: int, given_channels: int = 0) -> None:
         super().__init__()
         assert config.norm
         width = config.channels
-        self.stem = nn.Sequential(nn.Conv2d(in_channels, width, 1), nn.LeakyReLU(0.2))
+        self.stem = nn.Sequential(nn.Conv2d(image_channels + given_channels, width, 1), nn.LeakyReLU(0.2))
         self.blocks = nn.Sequential(
             nn.Conv2d(width, 2 * width, 1, bias=has_bias(config.norm, config.bias)),
             norm_layer(config.norm, 2 * width),
@@ -137,17 +138,19 @@ class PixelGAN(nn.Module):
         return [("stem.",), ("blocks.",), ("head.",)]
 
     def forward(self, images: Tensor, levels: bool = False) -> Any:
-        """(B, in_channels, H, W) → (B, 1, H, W) logits; with `levels`, a list: the features of each depth, and the logits."""
-        return _run_layers(images, [self.stem, self.blocks, self.head], levels)
+        """(B, C, H, W) → (B, 1, H, W) logits; with `levels`, a list: the features of each depth, and the logits."""
+        return run_layers(images, [self.stem, self.blocks, self.head], levels)
 
 
 class MultiScale(nn.Module):
     """PatchGANs that look at an image, at half of it, at a quarter … (Wang et al. 2018, §3.2)."""
 
-    def __init__(self, config: MultiScaleConfig, in_channels: int) -> None:
+    def __init__(self, config: MultiScaleConfig, image_channels: int, given_channels: int = 0) -> None:
         super().__init__()
         self.halve = nn.AvgPool2d(3, 2, 1, count_include_pad=False)
-        self.scales = nn.ModuleList(PatchGAN(config, in_channels, padding=2) for _ in range(config.scales))
+        self.scales = nn.ModuleList(
+            PatchGAN(config, image_channels, given_channels, padding=2) for _ in range(config.scales)
+        )
 
     def layer_names(self) -> list[tuple[str, ...]]:
         """For each layer of all scales, from the image inwards, what its parameters' names begin with."""
@@ -158,7 +161,7 @@ class MultiScale(nn.Module):
         ]
 
     def forward(self, images: Tensor, levels: bool = False) -> list[Any]:
-        """(B, in_channels, H, W) → what each `PatchGAN` gives, from the full resolution down."""
+        """(B, C, H, W) → what each `PatchGAN` gives, from the full resolution down."""
         found = []
         for number, scale in enumerate(self.scales):
             images = self.halve(images) if number else images
@@ -166,7 +169,8 @@ class MultiScale(nn.Module):
         return found
 
 
-def _run_layers(x: Tensor, layers: Sequence[nn.Module], levels: bool) -> Any:
+def run_layers(x: Tensor, layers: Sequence[nn.Module], levels: bool) -> Any:
+    """What the last layer gives; with `levels`, a list of what each gives."""
     seen = []
     for layer in layers:
         x = layer(x)
