@@ -83,12 +83,12 @@ class RunConfig(Strict, Generic[M]):
     """torch.compile the networks: training starts later and is faster then; measure whether it pays."""
     gradient_checkpointing: bool = False
     """Compute most activations of generators and encoders twice instead of holding them: less memory, somewhat more time, the same results."""
-    features: Features | Literal["none"] = "auto"
-    """Network whose features KID and FID compare at validations. inception: FID's network; random: one with random weights, always available; a classifier of torchvision with its --feature-weights; none; auto: for unpaired methods and images from noise inception if its weights are there, else random; for paired methods none."""
+    features: Features | Literal["auto", "none"] = "auto"
+    """Network whose features KID and FID compare at validations. lite: EfficientNet-Lite0, always available; inception: FID's network; random: a VGG-16 with random weights; a classifier of torchvision with its --feature-weights; none; auto: lite for unpaired methods and images from noise, none for paired methods."""
     feature_weights: Path | None = None
     """A file of that network's weights (.pth or .safetensors); Inception's are taken from PyTorch's cache, or downloaded."""
-    best: Literal["auto", "l1", "psnr", "ssim", "kid", "fid"] = "auto"
-    """The score by which `best` is chosen; auto: l1 for paired methods, kid for unpaired ones."""
+    best: Literal["auto", "perceptual", "l1", "psnr", "ssim", "kid", "fid"] = "auto"
+    """The score by which `best` is chosen. perceptual: how unlike translations and targets look, among those whose L1 is within 10 % of the lowest (which `best-l1` has); auto: perceptual for paired methods, kid for unpaired ones."""
     checkpoint_every: int | None = Field(None, ge=1)
     """Updates between checkpoints; by default an epoch, but at least 500."""
     keep_checkpoints: int = Field(1, ge=1)
@@ -204,7 +204,7 @@ def _refuse_combinations(config: RunConfig) -> None:
         raise UsageError(f"--best {config.best} compares features; leave --features none out.")
     if config.feature_weights and not config.feature_weights.is_file():
         raise UsageError(f"--feature-weights {config.feature_weights}: there is no such file.")
-    if config.feature_weights and config.features in ("random", "none"):
+    if config.feature_weights and config.features in ("auto", "lite", "random", "none"):
         raise UsageError(f"--feature-weights are for other features than --features {config.features}; leave one out.")
     if config.gradient_checkpointing and not method.can_checkpoint_gradients:
         raise UsageError(

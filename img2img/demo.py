@@ -70,7 +70,7 @@ def demo(
     assert result.copy_input is not None
     rows = {"translation": result.metrics, "copy of the input": result.copy_input}
     for name, s in rows.items():
-        text = f"PSNR {s['psnr']:5.2f} dB   SSIM {s['ssim']:.3f}   L1 {s['l1']:.4f}"
+        text = f"PSNR {s['psnr']:5.2f} dB   SSIM {s['ssim']:.3f}   L1 {s['l1']:.4f}   perceptual {s['perceptual']:.4f}"
         console.print(f"   {name:18} {text}", markup=False)
     names = sorted(file.stem for file in (data / "testA").iterdir())
     triples = [

@@ -17,7 +17,14 @@ from img2img.cli import COMMANDS, main
 from img2img.interop import export_reference
 from img2img.methods import METHODS, load_method
 from img2img.models import Training, Translator, TranslatorConfig
-from img2img.networks import GENERATORS, NOISE_DISCRIMINATORS, NOISE_GENERATORS, ResNetConfig, build_generator
+from img2img.networks import (
+    DISCRIMINATORS,
+    GENERATORS,
+    NOISE_DISCRIMINATORS,
+    NOISE_GENERATORS,
+    ResNetConfig,
+    build_generator,
+)
 
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -117,8 +124,9 @@ def test_options_in_the_text_exist() -> None:
     for role, kinds in (("generator", NOISE_GENERATORS), ("discriminator", NOISE_DISCRIMINATORS)):
         for kind in kinds:
             show("train", "gan", f"--{role}.kind", kind)
-    for kind in GENERATORS:
-        show("train", "pix2pix", "--generator.kind", kind)
+    for role, every in (("generator", GENERATORS), ("discriminator", DISCRIMINATORS)):
+        for kind in every:
+            show("train", "pix2pix", f"--{role}.kind", kind)
     for command in set(COMMANDS) - {"train"}:
         show(command)
     known = set(re.findall(r"--[a-z0-9.-]+", shown.getvalue())) | {"--config", "--resume", "--help"} | LAUNCHER

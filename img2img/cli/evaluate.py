@@ -33,19 +33,20 @@ def command(
 ) -> int:
     """Scores a model on a data set (--model, --data), or one folder of images against another.
 
-    L1 is of values in [0, 1], PSNR in dB; PSNR and SSIM are scikit-image's, KID and FID torchmetrics'.
+    L1 is of values in [0, 1], PSNR in dB; PSNR and SSIM are scikit-image's, KID and FID torchmetrics'. The perceptual distance
+    is LPIPS by features of EfficientNet-Lite0: 0 for equal images.
 
     Args:
         folders: Instead of --model and --data: a folder of images and a folder of the truth, matched by stem.
         model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
-        data: The folder of a data set, in any layout that training takes; one without pairs needs --features.
+        data: The folder of a data set, in any layout that training takes.
         split: By default val if there is one, else test, else train.
         direction: By default the one that the translator was trained in; picks the translator of a run that learned both.
         size: Scale the shorter side to so many pixels; by default images are taken at their own size.
         mode: eval or paper; by default the translator's.
         seed: Of mode paper, or of the first sample.
         style: The domain, or the style, of the translations; as of `img2img convert`.
-        features: Compare translations and targets as sets, too (KID, FID): inception, FID's network; random, one with random weights; auto, inception if its weights are at hand; or a classifier of torchvision, with its --feature-weights.
+        features: Compare translations and targets as sets, too (KID, FID), which is done without pairs anyway: lite, EfficientNet-Lite0, the default; inception, FID's network; random, a VGG-16 with random weights; or a classifier of torchvision, with its --feature-weights.
         feature_weights: A file of its weights (.pth or .safetensors); of Inception by default PyTorch's cache, else they are downloaded.
         count: Of a model that makes images from noise: how many samples; by default as many as there are real images.
         truncation: Of such a model: draw noise beyond this again.
@@ -74,7 +75,7 @@ def command(
                 "--segmenter, --direction, --size, --mode and --style are for translators; leave them out."
             )
         result = evaluate_samples(
-            model, data, split=split, count=count, seed=seed, truncation=truncation, features=features or "auto",
+            model, data, split=split, count=count, seed=seed, truncation=truncation, features=features or "lite",
             feature_weights=feature_weights, device=device, progress=progress,
         )  # fmt: skip
     elif count is not None or truncation is not None:
@@ -82,7 +83,7 @@ def command(
     else:
         result = room.evaluate(
             model, data, split=split, direction=direction, size=size, mode=mode, seed=seed, style=parse_style(style),
-            features=features,            feature_weights=feature_weights, device=device, progress=progress,
+            features=features, feature_weights=feature_weights, device=device, progress=progress,
             segmenter=make_segmenter(segmenter, segmenter_weights) if segmenter and segmenter_weights else None,
         )  # fmt: skip
     if json:
@@ -134,6 +135,7 @@ SCORES = {
     "l1": ("L1 in [0, 1] ↓", "{:.4f}"),
     "psnr": ("PSNR in dB ↑", "{:.2f}"),
     "ssim": ("SSIM ↑", "{:.4f}"),
+    "perceptual": ("perceptual ↓", "{:.4f}"),
     "kid": ("KID ↓", "{:.5f}"),
     "fid": ("FID ↓", "{:.2f}"),
     "precision": ("precision ↑", "{:.3f}"),

@@ -21,9 +21,10 @@ from img2img.data.paired import PairedFolder, explain_no_pairs, find_pairs, matc
 from img2img.data.unpaired import find_unpaired
 from img2img.images import Array, read_image
 from img2img.interop import load_translator
-from img2img.metrics.distribution import FEWEST, Features, choose_features, distances, make_extractor
+from img2img.metrics.distribution import FEWEST, Features, distances, find_weights, make_extractor
 from img2img.metrics.distribution import features as features_of
 from img2img.metrics.paired import Scores, finite, mean, score
+from img2img.metrics.perceptual import PerceptualDistance
 from img2img.metrics.segmentation import Agreement, Segmenter
 from img2img.models import Mode, Style, Translator, TranslatorConfig, has_both_directions
 
@@ -33,7 +34,7 @@ class Evaluation:
     """Scores, their mean, and what could not be scored."""
 
     metrics: dict[str, float]
-    """The means of pairs: L1 of values in [0, 1], PSNR in dB, SSIM; with features, KID and FID of all."""
+    """The means of pairs: L1 of values in [0, 1], PSNR in dB, SSIM, perceptual distance; with features, KID and FID of all."""
     copy_input: dict[str, float] | None
     """The same for the sources taken as they are: what a translator has to beat. None for two folders."""
     images: dict[str, Scores]
@@ -78,7 +79,7 @@ def evaluate(
 
     Args:
         translator: one that is loaded, or the folder of one, or of a run.
-        data: the data set's folder, in any layout that training takes; without pairs, `features` are needed.
+        data: the data set's folder, in any layout that training takes.
         split: train, val or test; by default val if there is one, else test, else train.
         direction: by default the one that the translator was trained in; picks the translator of a run that learned both.
         size: scale the pairs' shorter side to so many pixels, as in training.
@@ -86,8 +87,8 @@ def evaluate(
         seed: of mode ``paper``.
         style: as of `Translator.with_style`.
         features: compare translations and targets as sets, too (KID and FID), by the features that
-            `metrics.distribution.choose_features` names.
-        feature_weights: a file of Inception weights.
+            `metrics.distribution.find_weights` names; without pairs by default lite.
+        feature_weights: a file of their network's weights.
         segmenter: of a translator of label maps: finds labels in images, which are compared with those that they were made from (mean IoU,
             pixel accuracy); of the real images, too, for nobody can be better than the segmenter is on them.
         device: where to run.
@@ -111,12 +112,12 @@ def evaluate(
         raise UsageError(f"{data} has no split {chosen}; it has {', '.join(splits)}.")
     pairs, targets = splits[chosen].pairs, [pair.target for pair in splits[chosen].pairs]
     if not pairs:
-        if features is None:
-            raise UsageError(f"{explain_no_pairs(splits[chosen])} --features auto compares the two sides as sets.")
+        features = features or "lite"
         sides = find_unpaired(Path(data), direction=direction or config.direction)[chosen]
         pairs, targets = [Pair(file.stem, file, file) for file in sides.sources], sides.targets
     sets = _Sets(features, feature_weights, translator.device) if features else None
     paired = bool(splits[chosen].pairs)
+    distance = PerceptualDistance().to(translator.device) if paired else None
     agreement = _Agreements(segmenter, translator) if segmenter is not None else None
     read_pair = read_validation_pair if config.classes is None else read_labelled_validation_pair
 
@@ -131,8 +132,8 @@ def evaluate(
         if agreement:
             agreement.add(done, target, source[..., 0])
         comparable = paired and not pair.labels and _comparable(source.shape[2], target.shape[2])
-        copied = score(source, target) if comparable else None
-        return score(done, target) if paired else None, copied
+        copied = score(source, target, distance) if comparable else None
+        return score(done, target, distance) if paired else None, copied
 
     about = {"data": str(data), "split": chosen, "direction": direction or config.direction, "size": size}
     named = {pair.name if paired else str(pair.source): pair for pair in pairs}
@@ -192,8 +193,8 @@ class _Sets:
     """Features of translations, of their sources, and of the targets."""
 
     def __init__(self, kind: Features, weights: Path | None, device: torch.device) -> None:
-        self.kind, file = choose_features(kind, weights, announce)
-        self.extractor, self.device = make_extractor(self.kind, file).to(device), device
+        file = find_weights(kind, weights, announce)
+        self.kind, self.extractor, self.device = kind, make_extractor(kind, file).to(device), device
         self.images: list[Tensor] = []
         self.copies: list[Tensor] = []
         self.truth: list[Tensor] = []
@@ -224,8 +225,10 @@ def compare(images: Path | str, truth: Path | str, *, progress: bool = False) ->
     if not found.pairs:
         raise UsageError(explain_no_pairs(found))
 
+    distance = PerceptualDistance()
+
     def one(pair: Pair) -> tuple[Scores, None]:
-        return score(read_image(pair.source), read_image(pair.target)), None
+        return score(read_image(pair.source), read_image(pair.target), distance), None
 
     evaluation = _collect(
         {pair.name: pair for pair in found.pairs}, one, {"data": str(images), "truth": str(truth)}, progress
@@ -265,8 +268,7 @@ def _collect(
 
 
 def _plain(scores: list[Scores]) -> dict[str, float]:
-    found = mean(scores)
-    return {"l1": found["l1"], "psnr": found["psnr"], "ssim": found["ssim"]} if scores else {}
+    return {name: float(value) for name, value in mean(scores).items()} if scores else {}  # type: ignore[arg-type]
 
 
 def _show_progress(pairs: dict[str, Pair], progress: bool) -> Iterator[tuple[str, Pair]]:

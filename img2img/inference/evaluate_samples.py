@@ -17,9 +17,9 @@ from img2img.metrics.distribution import (
     FEATURE_NAMES,
     FEWEST,
     Features,
-    choose_features,
     distances,
     features_and_logits,
+    find_weights,
     make_extractor,
 )
 from img2img.metrics.distribution import features as features_of
@@ -39,7 +39,7 @@ def evaluate_samples(
     count: int | None = None,
     seed: int = 0,
     truncation: float | None = None,
-    features: Features | nn.Module = "auto",
+    features: Features | nn.Module = "lite",
     feature_weights: Path | None = None,
     device: str = "auto",
     progress: bool = False,
@@ -51,9 +51,9 @@ def evaluate_samples(
         split: train, val or test; by default val if there is one, else test, else train.
         count: how many samples; by default as many as there are real images.
         truncation: as of `NoiseGenerator.sample`.
-        features: whose features are compared: as `metrics.distribution.choose_features` names them, or a module from uint8
+        features: whose features are compared: as `metrics.distribution.find_weights` names them, or a module from uint8
             images (B, 3, H, W) to features (B, D), or to a tuple of features and logits (B, classes).
-        feature_weights: a file of Inception weights.
+        feature_weights: a file of their network's weights.
 
     Returns:
         The scores; ``about`` has the counts, and a ``remark`` where they are few.
@@ -76,9 +76,8 @@ def evaluate_samples(
     if isinstance(features, nn.Module):
         name, extractor = type(features).__name__, features
     else:
-        name, weights = choose_features(features, feature_weights, announce)
-        extractor = make_extractor(name, weights)
-        name = FEATURE_NAMES[name]
+        extractor = make_extractor(features, find_weights(features, feature_weights, announce))
+        name = FEATURE_NAMES[features]
     extractor = extractor.to(generator.device).eval()
     with Progress(transient=True, disable=not progress) as bar:
         task = bar.add_task("sampling", total=count)

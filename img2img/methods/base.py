@@ -47,8 +47,8 @@ class MethodConfig(Strict):
     """The directions that it learns, as in `Method.generators`: "" for the one that --direction names, or AtoB and BtoA."""
     discriminators: ClassVar[tuple[str, ...]] = ()
     """The names of its discriminators in `Method.networks`."""
-    best_by: ClassVar[Literal["l1", "kid"]] = "l1"
-    """The score by which `best` is chosen unless the user says otherwise: l1 where targets are known, else kid."""
+    best_by: ClassVar[Literal["perceptual", "kid"]] = "perceptual"
+    """The score by which `best` is chosen unless the user says otherwise: perceptual where targets are known, else kid."""
     paper: ClassVar[str] = ""
     """Its number at arXiv."""
     run_defaults: ClassVar[Mapping[str, object]] = {}

@@ -25,7 +25,7 @@ class CUTConfig(TranslationConfig):
     """The paper's numbers."""
 
     data_kinds = (UnpairedData,)
-    best_by: ClassVar[Literal["l1", "kid"]] = "kid"
+    best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
     paper = "2007.15651"
     run_defaults: ClassVar[Mapping[str, object]] = {"epochs": 400}
 

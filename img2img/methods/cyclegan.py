@@ -28,7 +28,7 @@ class CycleGANConfig(TranslationConfig):
     data_kinds = (UnpairedData,)
     directions: ClassVar[tuple[str, ...]] = ("AtoB", "BtoA")
     discriminators: ClassVar[tuple[str, ...]] = ("discriminator_A", "discriminator_B")
-    best_by: ClassVar[Literal["l1", "kid"]] = "kid"
+    best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
     paper = "1703.10593"
 
     name: Annotated[Literal["cyclegan"], tyro.conf.Suppress] = "cyclegan"

@@ -39,7 +39,7 @@ class NoiseMethodConfig(AdversarialConfig):
 
     data_kinds = (ClassFolderData,)
     model: ClassVar[Literal["translator", "noise_generator"]] = "noise_generator"
-    best_by: ClassVar[Literal["l1", "kid"]] = "kid"
+    best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
     run_defaults: ClassVar[Mapping[str, object]] = {
         "batch_size": 128, "epochs": 50, "decay": 0.0, "data": {"size": 64, "jitter": 1.0, "flip": 0.0}
     }  # fmt: skip

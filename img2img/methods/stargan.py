@@ -25,7 +25,7 @@ class StarGANConfig(AdversarialConfig):
     """The paper's numbers (§5.1, appendix)."""
 
     data_kinds = (ClassFolderData,)
-    best_by: ClassVar[Literal["l1", "kid"]] = "kid"
+    best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
     paper = "1711.09020"
     run_defaults: ClassVar[Mapping[str, object]] = {
         "batch_size": 16,

@@ -5,20 +5,19 @@ import warnings
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from img2img.core.downloads import Weights, read_tensors
 from img2img.core.errors import UsageError
-from img2img.images import Array, composite_over_white, convert_channels, to_8_bit
+from img2img.images import Array
 from img2img.metrics.classifiers import CLASSIFIERS, make_classifier
+from img2img.metrics.perceptual import LiteFeatures, prepare_image
 
-Features = Literal["auto", "inception", "random", "resnet18", "resnet50", "vgg16", "efficientnet_b0"]
-FeatureNetwork = Literal["inception", "random", "resnet18", "resnet50", "vgg16", "efficientnet_b0"]
+Features = Literal["lite", "inception", "random", "resnet18", "resnet50", "vgg16", "efficientnet_b0"]
 
 INCEPTION = Weights(
     "Inception",
@@ -27,6 +26,7 @@ INCEPTION = Weights(
     96,
 )
 FEATURE_NAMES = {
+    "lite": "EfficientNet-Lite0",
     "inception": "Inception",
     "random": "a network with random weights",
     **{name: f"the given {name}" for name in CLASSIFIERS},
@@ -36,39 +36,41 @@ SUBSET = 100  # images in a subset of KID, or as many as there are
 FEWEST = 10  # images of a side, below which nothing is measured
 
 
-def choose_features(
-    kind: Features, weights: Path | None, say: Callable[[str], None]
-) -> tuple[FeatureNetwork, Path | None]:
-    """Which network's features are compared, and where its weights are; downloads them if they are wanted and not there.
+def find_weights(kind: Features, weights: Path | None, say: Callable[[str], None]) -> Path | None:
+    """Where the weights of the network are whose features are compared; None if they come with it. Downloads them if they are wanted and not there.
 
     Args:
-        kind: ``inception`` is FID's own; ``random`` a VGG-16 with random weights, a fair judge of images that are unlike
-            photographs (Naeem et al. 2020, §5) and always at hand, whose numbers compare only with its own;
-            ``auto`` is inception if its weights are at hand, else random; the others are classifiers of torchvision, whose weights
-            must be given.
+        kind: ``lite`` is `metrics.perceptual.LiteFeatures`, always at hand; ``inception`` FID's own; ``random`` a VGG-16
+            with random weights (Naeem et al. 2020, §5), which looks at images shrunk to 64 pixels and misses fine
+            artefacts; the others are classifiers of torchvision, whose weights must be given. Numbers compare only with
+            those of the same network.
         weights: a file of such a classifier's weights, or of Inception's (.pth or .safetensors); by default PyTorch's cache, else they are downloaded.
 
     Raises:
         UsageError: if the weights are not to be had.
     """
-    if kind == "random" or (kind == "auto" and weights is None and not INCEPTION.file.is_file()):
-        return "random", None
+    if kind in ("lite", "random"):
+        if weights is not None:
+            raise UsageError(f"--feature-weights are for other features than --features {kind}; leave one out.")
+        return None
     if weights is not None and not weights.is_file():
         raise UsageError(f"--feature-weights {weights}: there is no such file.")
     if kind in CLASSIFIERS:
         if weights is None:
             raise UsageError(f"--features {kind} needs a file of its weights: --feature-weights FILE.")
-        return cast(FeatureNetwork, kind), weights
-    remedy = "give a file of them with --feature-weights, or take --features random, which needs none."
-    return "inception", weights or INCEPTION.fetch(say, remedy)
+        return weights
+    remedy = "give a file of them with --feature-weights, or take --features lite, which needs none."
+    return weights or INCEPTION.fetch(say, remedy)
 
 
-def make_extractor(kind: FeatureNetwork, weights: Path | None) -> nn.Module:
-    """A module from uint8 images (B, 3, H, W) to features (B, D), as `choose_features` chose.
+def make_extractor(kind: Features, weights: Path | None) -> nn.Module:
+    """A module from uint8 images (B, 3, H, W) to features (B, D), with the weights that `find_weights` found.
 
     Raises:
         UsageError: if the file holds no such weights.
     """
+    if kind == "lite":
+        return LiteFeatures()
     if kind == "random":
         return RandomVGG()
     assert weights is not None
@@ -117,9 +119,7 @@ def features_and_logits(
     """The features, as `features`; and logits (N, classes), if the network gives such beside them."""
     found: list[tuple[Tensor, ...]] = []
     for image in images:
-        shown = convert_channels(composite_over_white(to_8_bit(image)), 3)
-        batch = torch.from_numpy(np.ascontiguousarray(shown.transpose(2, 0, 1)))[None].to(device)
-        done = extractor(batch)
+        done = extractor(prepare_image(image)[None].to(device))
         found.append(tuple(each.float().cpu() for each in (done if isinstance(done, tuple) else (done,))))
     if not found:
         return torch.empty(0, 0), None

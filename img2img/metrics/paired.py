@@ -9,6 +9,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from img2img.core.errors import UserError
 from img2img.images import Array, composite_over_white, convert_channels, peak
+from img2img.metrics.perceptual import PerceptualDistance
 
 
 class Scores(TypedDict):
@@ -20,9 +21,11 @@ class Scores(TypedDict):
     """Peak signal-to-noise ratio in dB; infinite for equal images."""
     ssim: float
     """Structural similarity (Wang et al. 2004), at most 1; NaN for images of less than 3 pixels a side."""
+    perceptual: float
+    """How unlike the images look, from 0: LPIPS (Zhang et al. 2018) by features of EfficientNet-Lite0; NaN where no network was given."""
 
 
-def score(image: Array, truth: Array) -> Scores:
+def score(image: Array, truth: Array, distance: PerceptualDistance | None = None) -> Scores:
     """Compares two images of one size.
 
     SSIM is `skimage.metrics.structural_similarity` with its defaults (7×7 uniform window, smaller for images that are
@@ -31,6 +34,7 @@ def score(image: Array, truth: Array) -> Scores:
     Args:
         image: (H, W, C), uint8 or uint16; if its channels differ from the truth's, it is converted to the truth's.
         truth: (H, W, C), uint8 or uint16; alpha goes over white on both.
+        distance: gives the perceptual distance.
 
     Raises:
         UserError: if the sizes differ.
@@ -47,7 +51,8 @@ def score(image: Array, truth: Array) -> Scores:
     ssim = math.nan
     if window >= 3:
         ssim = float(structural_similarity(b, a, win_size=window, channel_axis=2, data_range=1))
-    return {"l1": float(np.abs(a - b).mean()), "psnr": psnr, "ssim": ssim}
+    perceptual = distance(image, truth) if distance else math.nan
+    return {"l1": float(np.abs(a - b).mean()), "psnr": psnr, "ssim": ssim, "perceptual": perceptual}
 
 
 def mean(scores: Sequence[Scores]) -> Scores:
@@ -61,6 +66,7 @@ def mean(scores: Sequence[Scores]) -> Scores:
         "l1": over([each["l1"] for each in scores]),
         "psnr": over([each["psnr"] for each in scores]),
         "ssim": over([each["ssim"] for each in scores]),
+        "perceptual": over([each["perceptual"] for each in scores]),
     }
 
 

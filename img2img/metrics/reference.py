@@ -26,7 +26,7 @@ def digest_files(files: Sequence[Path]) -> str:
 
 def digest_weights(extractor: nn.Module) -> str:
     """A digest of a network's class and weights."""
-    return f"{type(extractor).__qualname__}-{digest_tensors(extractor.state_dict())}"
+    return f"{type(extractor).__qualname__}-{digest_tensors({**dict(extractor.named_parameters()), **dict(extractor.named_buffers())})}"
 
 
 def cache_features(files: Sequence[Path], extractor: nn.Module, prepared: str, compute: Callable[[], Tensor]) -> Tensor:

@@ -19,7 +19,14 @@ from img2img.methods import METHODS, load_method
 NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 FILES = ["config.json", "*.safetensors"]
 GRID = "samples.png"
-UNITS = {"l1": "L1 of values in [0, 1]", "psnr": "PSNR in dB", "ssim": "SSIM", "kid": "KID", "fid": "FID"}
+UNITS = {
+    "l1": "L1 of values in [0, 1]",
+    "psnr": "PSNR in dB",
+    "ssim": "SSIM",
+    "perceptual": "perceptual distance (LPIPS by features of EfficientNet-Lite0)",
+    "kid": "KID",
+    "fid": "FID",
+}
 
 
 def is_hub_name(path: Path | str) -> bool:

@@ -35,7 +35,11 @@ class Progress:
     samples: int = 0
     """Training images seen by all processes."""
     best: dict[str, float] = field(default_factory=dict)
-    """The best validation score so far, for each translator."""
+    """The validation score of the best so far, for each translator."""
+    best_l1: dict[str, float] = field(default_factory=dict)
+    """Their L1, if the perceptual distance chooses."""
+    lowest_l1: dict[str, float] = field(default_factory=dict)
+    """The lowest L1 so far, if the perceptual distance chooses."""
     best_by: str = ""
     """What these scores are."""
     scores: dict[str, float | None] = field(default_factory=dict)

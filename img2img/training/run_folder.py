@@ -53,7 +53,7 @@ def _lock(folder: Path, resuming: bool) -> FileLock:
         remove_leftovers(folder / CHECKPOINTS, of_all=True)
         for direction in DIRECTIONS:
             remove_leftovers(folder / direction, of_all=True)
-            for name in ("best", "latest"):
+            for name in ("best", "best-l1", "latest"):
                 recover(folder / direction / name)
         return lock
     except Timeout:

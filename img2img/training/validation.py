@@ -1,6 +1,7 @@
 """Validation: models are built from a run's networks, looked at, scored, and kept as `best` and `latest`."""
 
 import itertools
+import math
 from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from functools import partial
@@ -25,8 +26,9 @@ from img2img.data.transforms import JointTransform
 from img2img.images import Array, write_image
 from img2img.images.tensors import build_grid, build_sheet
 from img2img.methods.base import Method
-from img2img.metrics.distribution import FEATURE_NAMES, FEWEST, choose_features, distances, features, make_extractor
+from img2img.metrics.distribution import FEATURE_NAMES, FEWEST, distances, features, find_weights, make_extractor
 from img2img.metrics.paired import Scores, finite, mean, score
+from img2img.metrics.perceptual import PerceptualDistance
 from img2img.models import (
     Base,
     NoiseGenerator,
@@ -51,6 +53,7 @@ SHEET_ROWS, SHEET_COLUMNS = 8, 10  # of a picture of images from noise, at most
 GRID_ROWS = 6  # of a picture of translations
 MOST_SAMPLES = 1000  # images from noise that are compared at a validation
 HIGHER_IS_BETTER = ("psnr", "ssim")
+NEAR = 1.1  # times the lowest L1: models above it are no candidates for the perceptually best
 OPPOSITE = {"AtoB": "BtoA", "BtoA": "AtoB"}
 Found = dict[str, float | None]
 Model = TypeVar("Model", Translator, NoiseGenerator)
@@ -117,14 +120,14 @@ class Validator:
     def _choose_features(self) -> tuple[str, nn.Module | None]:
         """Whose features KID and FID compare; none if they aren't wanted, or images are too few."""
         config, wanted = self.config, self.config.features
-        knows_targets = config.method.best_by == "l1"
-        if wanted == "auto" and knows_targets and config.best not in ("kid", "fid") and not config.feature_weights:
-            wanted = "none"
+        if wanted == "auto":
+            as_pairs = config.method.best_by == "perceptual" and config.best not in ("kid", "fid")
+            wanted = "none" if as_pairs else "lite"
         if wanted == "none" or not self.validates or self.few < FEWEST:
             return "none", None
         weights = config.feature_weights
-        network = run_on_main(self.accelerator, lambda: choose_features(wanted, weights, announce)[0])
-        return network, make_extractor(*choose_features(network, weights, announce))
+        run_on_main(self.accelerator, lambda: find_weights(wanted, weights, announce))  # one process downloads
+        return wanted, make_extractor(wanted, find_weights(wanted, weights, announce))
 
     def _choose_best_by(self) -> str:
         """The score by which `best` is chosen; none if there will be no score."""
@@ -132,7 +135,7 @@ class Validator:
         known = all(any(each.has_target(pair) for pair in each.pairs) for each in self.sets.values())
         if chosen == "auto":
             compares_sets = self.features != "none" and self.config.method.best_by == "kid"
-            return "kid" if compares_sets else "l1" if known else "none"
+            return "kid" if compares_sets else "perceptual" if known else "none"
         if self.validates and chosen in as_sets and self.features == "none":
             raise UsageError(f"--best {chosen} needs {FEWEST} validation images a side, but there are {self.few}.")
         if self.validates and chosen not in as_sets and not known:
@@ -174,7 +177,7 @@ class Validator:
     def validate(self, log: RunLog, generators: Networks, encoders: Networks, progress: Progress) -> Found:
         """Draws a picture for each model, scores it, keeps the best, and gives the scores."""
         if progress.best_by != self.measure:  # scores of another kind can't be compared
-            progress.best, progress.best_by = {}, self.measure
+            progress.best, progress.best_l1, progress.lowest_l1, progress.best_by = {}, {}, {}, self.measure
         models = self._build(generators, encoders, progress)
         found: Found = {}
         for direction, model in models.items():
@@ -198,21 +201,38 @@ class Validator:
         log.picture(update, picture, direction)
 
     def _keep_if_best(self, log: RunLog, direction: str, model: Shareable, scores: Found, progress: Progress) -> None:
-        value = scores.get(self.best_by)
-        sign = -1.0 if self.best_by in HIGHER_IS_BETTER else 1.0
-        better = value is not None and (
-            direction not in progress.best or sign * value < sign * progress.best[direction]
-        )
+        value, better = scores.get(self.best_by), self._is_better(direction, scores, progress)
         text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
         if text:
             best = " (best so far)" if better else ""
             log.say(f"update {progress.update}: validation {f'{direction} ' if direction else ''}{text}{best}")
         if better:
             assert value is not None
-            progress.best[direction] = value
-            training = model.config.training.model_copy(update={"scores": scores})
-            model.config = model.config.model_copy(update={"training": training})
-            run_on_main(self.accelerator, lambda: model.save(self.folder / direction / "best"))
+            progress.best[direction], progress.best_l1[direction] = value, scores.get("l1") or 0.0
+            self._save(model, scores, direction, "best")
+        l1 = scores.get("l1")
+        if self.best_by == "perceptual" and l1 is not None and l1 < progress.lowest_l1.get(direction, math.inf):
+            progress.lowest_l1[direction] = l1
+            self._save(model, scores, direction, "best-l1")
+
+    def _is_better(self, direction: str, scores: Found, progress: Progress) -> bool:
+        """Whether a model is better than the best so far; by the perceptual distance only while its L1 is near the lowest."""
+        value, l1 = scores.get(self.best_by), scores.get("l1")
+        if value is None:
+            return False
+        if direction not in progress.best:
+            return True
+        if self.best_by == "perceptual" and l1 is not None:
+            most = NEAR * min(l1, progress.lowest_l1.get(direction, l1))
+            if l1 > most or progress.best_l1[direction] > most:
+                return l1 <= most
+        sign = -1.0 if self.best_by in HIGHER_IS_BETTER else 1.0
+        return sign * value < sign * progress.best[direction]
+
+    def _save(self, model: Shareable, scores: Found, direction: str, name: str) -> None:
+        training = model.config.training.model_copy(update={"scores": scores})
+        model.config = model.config.model_copy(update={"training": training})
+        run_on_main(self.accelerator, lambda: model.save(self.folder / direction / name))
 
 
 class TranslatorEvaluator(Evaluator[Translator]):
@@ -225,6 +245,8 @@ class TranslatorEvaluator(Evaluator[Translator]):
         self.styles: tuple[int, Tensor] | None = None
         """The update at which styles were found, and they."""
         self.target_features: dict[str, Tensor] = {}
+        knows_targets = any(each.has_target(pair) for each in self.sets.values() for pair in each.pairs)
+        self.distance = PerceptualDistance().to(self.accelerator.device) if knows_targets else None
 
     def count_images(self, images: ValidationSet) -> int:
         """Of the smaller side."""
@@ -303,7 +325,7 @@ class TranslatorEvaluator(Evaluator[Translator]):
         return build_grid(columns)
 
     def score(self, translator: Translator, direction: str) -> Found:
-        """L1, PSNR and SSIM over pairs whose target is known; KID and FID of all, translated to one domain after the other."""
+        """L1, PSNR, SSIM and perceptual distance over pairs whose target is known; KID and FID of all, translated to one domain after the other."""
         images, ways = self.sets[direction], itertools.cycle(_each_domain(translator))
         outcomes: list[tuple[Scores | None, Tensor | None] | UserError] = []
         mine = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
@@ -311,7 +333,7 @@ class TranslatorEvaluator(Evaluator[Translator]):
             try:
                 source, target = self._read(images, pair, translator.in_channels, translator.out_channels)
                 done = way(source)
-                scores = score(done, target) if images.has_target(pair) else None
+                scores = score(done, target, self.distance) if images.has_target(pair) else None
                 outcomes.append((scores, self._features(done, translator.device)))
             except UserError as error:  # raised only when all processes have come so far
                 outcomes.append(error)

@@ -12,6 +12,7 @@ from img2img.cli import main
 from img2img.core.errors import UsageError
 from img2img.images import read_image, write_image
 from img2img.inference.evaluate import compare, evaluate
+from img2img.metrics.perceptual import PerceptualDistance
 
 
 def test_scores_are_those_of_the_converted_files(trained: Path, tmp_path: Path) -> None:
@@ -23,6 +24,7 @@ def test_scores_are_those_of_the_converted_files(trained: Path, tmp_path: Path) 
         "l1": np.mean([np.abs(a / 255 - b / 255).mean() for a, b in images]),
         "psnr": np.mean([peak_signal_noise_ratio(b, a) for a, b in images]),
         "ssim": np.mean([structural_similarity(b, a, channel_axis=2) for a, b in images]),
+        "perceptual": np.mean([PerceptualDistance()(a, b) for a, b in images]),
     }
     assert result.metrics == pytest.approx(by_hand, rel=1e-3)  # convert's network rounds differently
     assert compare(tmp_path / "out", data / "valB").metrics == pytest.approx(result.metrics)
@@ -35,7 +37,7 @@ def test_the_json_has_the_promised_shape(trained: Path, tmp_path: Path) -> None:
     result = evaluate(trained, trained.parent / "pairs", split="train")
     result.write(tmp_path / "scores.json")
     values = json.loads((tmp_path / "scores.json").read_text())
-    assert set(values["metrics"]) == {"l1", "psnr", "ssim"}
+    assert set(values["metrics"]) == {"l1", "psnr", "ssim", "perceptual"}
     assert values["count"] == 4 == len(values["images"]) and values["split"] == "train"
 
 
@@ -62,32 +64,31 @@ def test_sets_without_pairs_are_compared_as_a_whole(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_unpaired(tmp_path / "data", 12, 14)
-    with pytest.raises(UsageError, match="--features auto compares"):
-        evaluate(trained, data)
-    result = evaluate(trained, data, features="random")
+    result = evaluate(trained, data)
     assert set(result.metrics) == {"kid", "fid"} and result.copy_input is not None
     assert set(result.copy_input) == {"kid", "fid"} and not result.images
-    assert result.about["count"] == 12 and result.about["features"] == "random"
-    assert main(["evaluate", "--model", str(trained), "--data", str(data), "--features", "random"]) == 0
+    assert result.about["count"] == 12 and result.about["features"] == "lite"
+    assert main(["evaluate", "--model", str(trained), "--data", str(data)]) == 0
     shown = capsys.readouterr().out
-    assert f"{result.metrics['kid']:.5f}" in shown and "random weights" in shown and "PSNR" not in shown
-    from img2img.metrics.distribution import RandomVGG, distances, features
+    assert f"{result.metrics['kid']:.5f}" in shown and "EfficientNet-Lite0" in shown and "PSNR" not in shown
+    from img2img.metrics.distribution import distances, features
+    from img2img.metrics.perceptual import LiteFeatures
 
     img2img.convert(trained, data / "trainA", tmp_path / "out")
     folders = [[read_image(file) for file in sorted(f.iterdir())] for f in (tmp_path / "out", data / "trainB")]
-    sets = [features(RandomVGG(), images, torch.device("cpu")) for images in folders]
+    sets = [features(LiteFeatures(), images, torch.device("cpu")) for images in folders]
     assert distances(*sets) == pytest.approx(result.metrics, rel=1e-3, abs=1e-4)
 
 
 def test_too_few_images_for_sets_are_said(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 10 images a side, but there are 12 and 3"):
-        evaluate(trained, write_unpaired(tmp_path / "data", 12, 3), features="random")
+        evaluate(trained, write_unpaired(tmp_path / "data", 12, 3))
 
 
 def test_pairs_may_be_compared_as_sets_too(trained: Path, tmp_path: Path) -> None:
     data = write_pairs(tmp_path / "data", 11, split="test")
     result = evaluate(trained, data, features="random")
-    assert set(result.metrics) == {"l1", "psnr", "ssim", "kid", "fid"} == set(result.copy_input or {})
+    assert set(result.metrics) == {"l1", "psnr", "ssim", "perceptual", "kid", "fid"} == set(result.copy_input or {})
 
 
 def test_nothing_to_evaluate_is_said(trained: Path, tmp_path: Path) -> None:

@@ -2,7 +2,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from img2img.losses.features import VGG_WEIGHTS, feature_matching, kl_divergence, perceptual
+from img2img.losses.features import VGG_WEIGHTS, feature_matching, kl_divergence, perceptual, perceptual_distance
 
 
 def levels(seed: int) -> list[list[torch.Tensor]]:
@@ -32,6 +32,20 @@ def test_perceptual_weighs_depths() -> None:
     expected = sum(w * F.l1_loss(a, b) for w, a, b in zip(VGG_WEIGHTS, fake, real, strict=True))
     assert perceptual(fake, real).item() == pytest.approx(float(expected), rel=1e-5)
     assert perceptual(real, real).item() == 0
+
+
+def test_perceptual_distance_is_equation_1_of_lpips() -> None:
+    torch.manual_seed(0)
+    fake, real = ([torch.randn(2, c, 5, 4).requires_grad_() for c in (16, 24)] for _ in range(2))
+    length = [
+        (F.normalize(a, dim=1) - F.normalize(b, dim=1)).square().sum(1).mean((1, 2))
+        for a, b in zip(fake, real, strict=True)
+    ]
+    found = perceptual_distance(fake, real)
+    assert found.shape == (2,) and torch.allclose(found, torch.stack(length).mean(0), rtol=1e-2)
+    assert perceptual_distance(fake, fake).abs().max() == 0
+    found.sum().backward()
+    assert fake[0].grad is not None and real[0].grad is None
 
 
 def test_kl_divergence_against_torchs() -> None:

@@ -5,9 +5,11 @@ import torch
 import torch.nn.functional as F
 
 from img2img.core.errors import UsageError
+from img2img.losses.features import perceptual_distance
 from img2img.methods import METHODS, load_method
 from img2img.methods.pix2pix import Pix2Pix, Pix2PixConfig
 from img2img.networks.discriminators.patchgan import PatchGANConfig
+from img2img.networks.features import EfficientNetLite
 from img2img.networks.generators.pix2pixhd import Pix2PixHDConfig
 from img2img.networks.generators.resnet import ResNetConfig
 from img2img.networks.generators.unet import UNetConfig
@@ -63,6 +65,19 @@ def test_the_discriminators_loss_sends_no_gradient_into_the_generator() -> None:
 def test_without_adversarial_weight_only_l1_is_left() -> None:
     method, data = tiny(adversarial_weight=0.0), batch()
     assert set(method.generator_losses(data, method.forward(data))) == {"G/l1"}
+
+
+def test_the_perceptual_loss_is_the_mean_distance_by_features() -> None:
+    method, data = tiny(perceptual={"weight": 3.0}), batch()
+    outputs = method.forward(data)
+    network = EfficientNetLite()
+    expected = perceptual_distance(network(outputs.images["fake"]), network(data["target"])).mean()
+    loss = method.generator_losses(data, outputs)["G/perceptual"]
+    assert loss.item() == pytest.approx(3 * expected.item(), rel=1e-4) and loss > 0  # type: ignore[union-attr]
+    (gradient,) = torch.autograd.grad(loss, outputs.images["fake"])
+    assert gradient.abs().sum() > 0
+    alone = tiny(adversarial_weight=0.0, l1_weight=0.0, perceptual={"weight": 3.0})
+    assert set(alone.generator_losses(data, alone.forward(data))) == {"G/l1", "G/perceptual"}
 
 
 @pytest.mark.parametrize("adversarial", ["nonsaturating", "lsgan", "hinge"])

@@ -139,26 +139,26 @@ def weights(folder: Path) -> Path:
 
 def test_the_perceptual_loss(tmp_path: Path) -> None:
     file = weights(tmp_path)
-    nearness = Perceptual(PerceptualConfig(weight=2.0, file=file))
+    nearness = Perceptual(PerceptualConfig(weight=2.0, network="vgg19", file=file))
     real, fake = torch.rand(1, 3, 32, 32) * 2 - 1, (torch.rand(1, 3, 32, 32) * 2 - 1).requires_grad_()
-    loss = nearness(fake, real)
+    loss = nearness.losses(fake, real)["G/perceptual"]
     features = [nearness.network(image) for image in (fake, real)]
     assert [level.shape[1] for level in features[0]] == [64, 128, 256, 512, 512]
     truth = sum(w * F.l1_loss(a, b) for w, a, b in zip((1 / 32, 1 / 16, 1 / 8, 1 / 4, 1), *features, strict=True))
-    assert loss.item() == pytest.approx(2 * float(truth), rel=1e-4) and nearness(real, real) == 0
+    assert loss.item() == pytest.approx(2 * float(truth), rel=1e-4) and nearness.losses(real, real)["G/perceptual"] == 0
     loss.backward()
     assert fake.grad is not None and fake.grad.abs().sum() > 0
-    assert nearness(torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32)) > 0, "gray is repeated"
-    method, data = tiny(perceptual={"weight": 1.0, "file": file}), batch(32)
+    assert nearness.losses(torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32))["G/perceptual"] > 0, "gray is repeated"
+    method, data = tiny(perceptual={"weight": 1.0, "network": "vgg19", "file": file}), batch(32)
     assert method.generator_losses(data, method.forward(data))["G/perceptual"] > 0
 
 
 def test_weights_that_are_not_to_be_had(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="no such file"):
-        Perceptual(PerceptualConfig(file=tmp_path / "none.pth"))
+        Perceptual(PerceptualConfig(weight=1, network="vgg19", file=tmp_path / "none.pth"))
     (tmp_path / "bad.pth").write_bytes(b"no weights")
     with pytest.raises(UsageError, match="no VGG-19 weights"):
-        Perceptual(PerceptualConfig(file=tmp_path / "bad.pth"))
+        Perceptual(PerceptualConfig(weight=1, network="vgg19", file=tmp_path / "bad.pth"))
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
 
     def offline(*_: Any, **__: Any) -> None:
@@ -166,10 +166,13 @@ def test_weights_that_are_not_to_be_had(tmp_path: Path, monkeypatch: pytest.Monk
 
     monkeypatch.setattr(downloads, "download", offline)
     said: list[str] = []
-    with pytest.raises(UsageError, match=r"--perceptual\.weight 0"):
-        PerceptualConfig().fetch(said.append)
+    with pytest.raises(UsageError, match=r"--perceptual\.network lite"):
+        Pix2PixHDMethodConfig().perceptual.fetch(said.append)
     assert "548 MB" in said[0], "nothing is downloaded without saying so"
-    assert PerceptualConfig(weight=0).fetch(said.append) is None
+    assert PerceptualConfig(weight=0, network="vgg19").fetch(said.append) is None
+    assert PerceptualConfig(weight=1).fetch(said.append) is None and len(said) == 1, "lite is at hand"
+    with pytest.raises(UsageError, match="vgg19"):
+        PerceptualConfig(weight=1, file=tmp_path / "bad.pth").refuse_missing_file()
 
 
 def test_settings_that_exclude_each_other() -> None:

@@ -15,15 +15,14 @@ from safetensors.torch import save_file
 
 from img2img.core.errors import UsageError
 from img2img.metrics import distribution
-from img2img.metrics.distribution import Features, RandomVGG, choose_features, distances, features
+from img2img.metrics.distribution import Features, RandomVGG, distances, features, find_weights
 from img2img.metrics.distribution import make_extractor as make
 
 CPU = torch.device("cpu")
 
 
 def make_extractor(kind: Features, weights: Path | None, say: Any) -> tuple[str, torch.nn.Module]:
-    chosen = choose_features(kind, weights, say)
-    return chosen[0], make(*chosen)
+    return kind, make(kind, find_weights(kind, weights, say))
 
 
 def kid_by_hand(x: torch.Tensor, y: torch.Tensor) -> float:
@@ -102,11 +101,6 @@ def test_any_kind_of_image_has_features() -> None:
     assert torch.allclose(found[0], found[1], atol=1e-3), "8 and 16 bits look alike"
 
 
-def test_auto_takes_what_is_at_hand(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
-    assert make_extractor("auto", None, print)[0] == "random"
-
-
 def inception_weights() -> dict[str, torch.Tensor]:
     from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
@@ -136,7 +130,7 @@ def test_inception_weights_from_a_file(tmp_path: Path, monkeypatch: pytest.Monke
     assert cached.parent == tmp_path / "checkpoints"
     cached.parent.mkdir()
     (tmp_path / "w.pth").rename(cached)
-    assert make_extractor("auto", None, print)[0] == "inception"
+    assert find_weights("inception", None, print) == cached
 
 
 @pytest.mark.parametrize("content", [None, b"", b"no weights"])
@@ -189,7 +183,7 @@ def test_a_download_is_announced_and_its_checksum_counts(
     if right:
         assert make_extractor("inception", None, said.append)[0] == "inception"
     else:
-        with pytest.raises(UsageError, match="--features random"):
+        with pytest.raises(UsageError, match="--features lite"):
             make_extractor("inception", None, said.append)
         assert not list((tmp_path / "cache").rglob("*.pth"))
     assert len(said) == 1 and "Downloading" in said[0]

@@ -8,6 +8,7 @@ from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from img2img.core.errors import UserError
 from img2img.metrics.paired import finite, mean, score
+from img2img.metrics.perceptual import PerceptualDistance
 
 
 @pytest.mark.parametrize("channels", [1, 3])
@@ -23,8 +24,8 @@ def test_scores_are_scikit_images(channels: int, dtype: Any) -> None:
 
 def test_equal_and_tiny_images() -> None:
     image = picture(5, 5)
-    assert score(image, image) == {"l1": 0, "psnr": math.inf, "ssim": 1}
-    assert finite(score(image, image)) == {"l1": 0, "psnr": None, "ssim": 1}
+    assert score(image, image, PerceptualDistance()) == {"l1": 0, "psnr": math.inf, "ssim": 1, "perceptual": 0}
+    assert finite(score(image, image)) == {"l1": 0, "psnr": None, "ssim": 1, "perceptual": None}
     assert math.isnan(score(image[:1, :1], image[:1, :1])["ssim"])
     assert score(image[:3, :4], image[:3, :4])["ssim"] == 1
 
@@ -39,6 +40,6 @@ def test_kinds_are_brought_together_and_sizes_are_not() -> None:
 
 
 def test_the_mean_is_over_what_is_defined() -> None:
-    a: Any = {"l1": 0.2, "psnr": 10.0, "ssim": math.nan}
-    b: Any = {"l1": 0.4, "psnr": 20.0, "ssim": 0.5}
-    assert mean([a, b]) == pytest.approx({"l1": 0.3, "psnr": 15.0, "ssim": 0.5})
+    a: Any = {"l1": 0.2, "psnr": 10.0, "ssim": math.nan, "perceptual": 0.5}
+    b: Any = {"l1": 0.4, "psnr": 20.0, "ssim": 0.5, "perceptual": 0.1}
+    assert mean([a, b]) == pytest.approx({"l1": 0.3, "psnr": 15.0, "ssim": 0.5, "perceptual": 0.3})

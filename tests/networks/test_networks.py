@@ -9,6 +9,7 @@ from torch import nn
 from img2img.core.errors import UsageError
 from img2img.networks import DISCRIMINATORS, GENERATORS, build_discriminator, build_generator, initialise
 from img2img.networks.discriminators.patchgan import MultiScaleConfig, PatchGANConfig, PixelGANConfig
+from img2img.networks.discriminators.projected import ProjectedConfig
 from img2img.networks.generators.pix2pixhd import Pix2PixHDConfig
 from img2img.networks.generators.resnet import ResNetConfig, encoder_depths
 from img2img.networks.generators.spade import SPADEConfig, SPADENorm
@@ -53,7 +54,7 @@ def generators() -> list[Any]:
 
 
 def discriminators() -> list[Any]:
-    single = [config for kind, (config, _) in DISCRIMINATORS.items() if kind != "multiscale"]
+    single = [config for kind, (config, _) in DISCRIMINATORS.items() if kind not in ("multiscale", "projected")]
     plain = [config(channels=4, norm=norm) for config in single for norm in NORMS]
     return [*plain, PatchGANConfig(channels=4, norm="instance", downsampling="blur")]
 
@@ -149,6 +150,47 @@ def test_levels_end_with_the_logits(config: Any) -> None:
         logits, levels = [logits], [levels]
     assert all(torch.equal(one, several[-1]) for one, several in zip(logits, levels, strict=True))
     assert all(len(several) == (3 if config.kind == "pixel" else 5) for several in levels)
+
+
+@pytest.mark.parametrize("mixing", ["none", "cross-channel", "cross-scale"])
+@pytest.mark.parametrize("patch", [False, True])
+def test_a_projected_discriminator(mixing: Any, patch: bool) -> None:
+    config = ProjectedConfig(channels=4, mixing=mixing, patch=patch)
+    network: Any = initialise(build_discriminator(config, 3, given_channels=2), "kaiming")
+    images = torch.randn(2, 5, 48, 33).requires_grad_()
+    logits, levels = network(images), network(images, levels=True)
+    assert [tuple(each.shape) for each in logits][:5] == [
+        (2, 1, 12, 8), (2, 1, 6, 4), (2, 1, 3, 2), (2, 1, 1, 1), (2, 1, 1, 1)
+    ]  # fmt: skip
+    assert len(logits) == 5 + patch
+    assert all(torch.equal(one, several[-1]) for one, several in zip(logits, levels, strict=True))
+    sum(each.square().sum() for each in logits).backward()
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in network.parameters())
+    grad = images.grad
+    assert grad is not None and (grad[:, :2].abs().sum() > 0) and (grad[:, 2:].abs().sum() > 0)
+    named = network.layer_names()
+    assert all(sum(name.startswith(layer) for layer in named) == 1 for name, _ in network.named_parameters())
+
+
+def test_mixing_keeps_the_deviation_of_features_and_stays_as_it_is_drawn() -> None:
+    torch.manual_seed(0)
+    network: Any = build_discriminator(ProjectedConfig(channels=4, mixing="cross-scale"), 3)
+    features = [torch.randn(4, channels, 16, 16) for channels in network.features.channels]
+    mixed = network.mixing(features)
+    # what is raised from coarser scales is smoothed, so a little less is left
+    assert all(0.7 < each.std() < 1.3 for each in mixed)
+    assert not torch.equal(mixed[0], network.mixing([features[0], *[torch.zeros_like(f) for f in features[1:]]])[0])
+    before = {name: tensor.clone() for name, tensor in network.mixing.state_dict().items()}
+    assert len(before) == 9 and not list(network.mixing.parameters())
+    initialise(network, "normal")
+    assert all(torch.equal(before[name], tensor) for name, tensor in network.mixing.state_dict().items())
+
+
+@pytest.mark.parametrize("channels", [2, 4, 5])
+def test_a_projected_discriminator_refuses_images_that_its_features_do_not_see(channels: int) -> None:
+    with pytest.raises(UsageError, match=r"--discriminator\.kind patch"):
+        build_discriminator(ProjectedConfig(), channels)
+    assert len(build_discriminator(ProjectedConfig(channels=2), 1)(torch.zeros(1, 1, 32, 32))) == 5  # gray
 
 
 @pytest.mark.parametrize("layers", [1, 2, 3, 4])

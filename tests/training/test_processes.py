@@ -19,6 +19,12 @@ from img2img.models import NoiseGenerator, Translator
 DISCRIMINATOR = {"kind": "patch", "channels": 4, "layers": 1, "norm": "instance"}
 METHODS: dict[str, dict[str, Any]] = {
     "pix2pix": {"generator": {"kind": "unet", "channels": 4, "depth": 2, "norm": "instance", "dropout": 0.0}},
+    "projected": {
+        "generator": {"kind": "unet", "channels": 4, "depth": 2, "norm": "instance", "dropout": 0.0},
+        "discriminator": {"kind": "projected", "channels": 4},
+        "adversarial": "hinge",
+        "perceptual": {"weight": 10.0},
+    },
     "cyclegan": {"name": "cyclegan", "pool": 3},
     "cut": {
         "name": "cut",
@@ -46,17 +52,18 @@ def latest(run: Path) -> dict[str, torch.Tensor]:
 
 @pytest.mark.parametrize(
     ("method", "accumulation"),
-    [("pix2pix", 1), ("pix2pix", 2), ("cyclegan", 1), ("cut", 1), ("spade", 1), ("pix2pixhd", 1)],
+    [("pix2pix", 1), ("pix2pix", 2), ("cyclegan", 1), ("cut", 1), ("projected", 1), ("spade", 1), ("pix2pixhd", 1)],
 )
 def test_two_processes_equal_one_with_twice_the_batch(
     pairs: Path, unpaired: Path, labelled: Path, tmp_path: Path, method: str, accumulation: int
 ) -> None:
     """CycleGAN with a pool, which must hold the same images; SPADE with batch norm over processes; pix2pixHD in two stages, a part of it frozen."""
     options: dict[str, Any] = {"steps": 6, "validate_every": 3, "accumulation": accumulation, "features": "none"}
-    options |= {} if method == "pix2pix" else {"best": "l1"}
+    options |= {} if method in ("pix2pix", "projected") else {"best": "l1"}
     options |= {"data": {"size": 64}} if method == "spade" else {}
-    settings = METHODS[method] if method in LABELLED else {**METHODS[method], "discriminator": DISCRIMINATOR}
-    data = pairs if method == "pix2pix" else labelled if method in LABELLED else unpaired
+    options |= {"data": {"size": 32}} if method == "projected" else {}
+    settings = METHODS[method] if method in LABELLED else {"discriminator": DISCRIMINATOR, **METHODS[method]}
+    data = pairs if method in ("pix2pix", "projected") else labelled if method in LABELLED else unpaired
     for name, processes in (("one", 1), ("two", 2)):
         config = tiny_config(data, tmp_path / name, settings, batch_size=2 // processes, **options)
         write_config(tmp_path / f"{name}.yaml", config)
@@ -113,7 +120,7 @@ def test_how_many_were_asked_for(command: str, asked: tuple[int, int]) -> None:
 @pytest.mark.parametrize("name", ["gan", "infogan", "stargan"])
 def test_two_processes_make_images_from_noise(classes: Path, tmp_path: Path, name: str) -> None:
     """Their noise, or the domains that are asked for, differ, so they equal no single process; but they stay together, and do the same again."""
-    steps: dict[str, Any] = {"steps": 5, "validate_every": 5, "ema": 0.5, "features": "random", "best": "kid"}
+    steps: dict[str, Any] = {"steps": 5, "validate_every": 5, "ema": 0.5, "features": "lite", "best": "kid"}
     for run in ("one", "two"):
         settings = {"name": name, "discriminator_steps": 2}
         write_config(tmp_path / f"{run}.yaml", tiny_config(classes, tmp_path / run, settings, batch_size=2, **steps))

@@ -22,6 +22,15 @@ from img2img.training.train import train
 METHOD = {"generator": {"kind": "unet", "channels": 4, "depth": 2, "dropout": 0.5}}
 
 
+PROJECTED: dict[str, Any] = {
+    **METHOD,
+    "discriminator": {"kind": "projected", "channels": 4, "mixing": "cross-scale", "patch": True},
+    "adversarial": "hinge",
+    "augment": ("colour", "translation"),
+    "perceptual": {"weight": 10.0},
+    "r1": 1.0,
+    "r1_every": 2,
+}
 LABELLED: dict[str, dict[str, Any]] = {
     "spade": {"name": "spade", "encoder": True},
     "pix2pixhd": {"name": "pix2pixhd", "encoder": True, "pool": 2, "coarse_share": 0.0},
@@ -56,6 +65,7 @@ UNPAIRED: dict[str, dict[str, Any]] = {
         *((name, 1) for name in ("cut", "fastcut", "pix2pixhd", "infogan", "stargan")),
         *(("gan", batches) for batches in (1, 2)),
         ("progressive", 1),
+        ("projected", 2),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
@@ -63,10 +73,11 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 ) -> None:
     options: dict[str, Any] = {"ema": 0.9, "checkpoint_every": 3, "accumulation": accumulation, "batch_size": 2}
     options["log_every"] = 4  # the run is stopped between two lines of the log
-    data = pairs if method == "pix2pix" else labelled if method in LABELLED else unpaired
+    data = pairs if method in ("pix2pix", "projected") else labelled if method in LABELLED else unpaired
     data = classes if method in NOISE else data
     options |= {"data": {"size": 64}} if method == "spade" else {}
-    settings = {**UNPAIRED, **LABELLED, **NOISE}.get(method, METHOD)
+    options |= {"data": {"size": 32}} if method == "projected" else {}
+    settings = {**UNPAIRED, **LABELLED, **NOISE, "projected": PROJECTED}.get(method, METHOD)
     whole = train(tiny_config(data, tmp_path / "whole", settings, steps=8, **options), quiet=True)
 
     class StopError(Exception):

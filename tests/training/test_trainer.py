@@ -182,7 +182,16 @@ def test_a_loss_that_becomes_nan_stops_the_run_and_keeps_the_last_checkpoint(
 
 def test_a_run_leaves_what_a_user_needs(trained: Path) -> None:
     names = {path.name for path in trained.iterdir()}
-    assert names - {".lock"} == {"best", "latest", "checkpoints", "config.yaml", "log.jsonl", "samples", "tensorboard"}
+    assert names - {".lock"} == {
+        "best",
+        "best-l1",
+        "latest",
+        "checkpoints",
+        "config.yaml",
+        "log.jsonl",
+        "samples",
+        "tensorboard",
+    }
     assert len(find_checkpoints(trained / "checkpoints")) == 1, "older checkpoints are pruned"
     log = [json.loads(line) for line in (trained / "log.jsonl").read_text().splitlines()]
     steps = [line for line in log if "lr" in line]
@@ -318,6 +327,22 @@ def test_a_pixel_discriminator_takes_every_option(pairs: Path, tmp_path: Path, o
     run = train(tiny_config(pairs, tmp_path / "run", method, steps=2))
     lines = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
     assert ("G/features" in lines[0]) == ("feature_matching" in option)
+
+
+def test_best_looks_best_among_those_of_the_lowest_l1(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The second has a far lower L1 than the first, which looked best; the fourth looks better than the second, with an L1 near its; the fifth's is too high."""
+    found = [(0.3, 0.1), (0.1, 0.5), (0.108, 0.5), (0.109, 0.4), (0.12, 0.2), (0.108, 0.45)]
+    bests, lowest = [1, 2, 2, 4, 4, 4], [1, 2, 2, 2, 2, 2]
+    for steps in range(1, len(found) + 1):
+        scores = iter(found)
+        score = lambda *_, left=scores: dict(zip(("l1", "perceptual"), next(left), strict=True))  # noqa: E731
+        monkeypatch.setattr(TranslatorEvaluator, "score", score)
+        run = train(tiny_config(pairs, tmp_path / f"run-{steps}", steps=steps, validate_every=1), quiet=True)
+        assert load(run / "best").config.training.updates == bests[steps - 1]
+        assert load(run / "best-l1").config.training.updates == lowest[steps - 1]
+    assert load(run).config.training.scores == {"l1": 0.109, "perceptual": 0.4}
 
 
 @pytest.mark.parametrize(("best", "update"), [("l1", 2), ("psnr", 3)])
