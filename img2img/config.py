@@ -55,6 +55,8 @@ class RunConfig(Strict, Generic[M]):
     """Which images, and how they are prepared."""
     finetune: FinetuneConfig = FinetuneConfig()
     """Which trained model the run begins with."""
+    recipe: Literal["auto", "paper", "small"] = "auto"
+    """Settings that apply unless others are given. paper: the paper's; small: those that were measured to be best for up to a few thousand images and hours; auto: small for fewer than 20,000 training images, if the method has it and no model is fine-tuned."""
     output: Path | None = None
     """The run's folder; by default checkpoints/METHOD-DATA."""
     epochs: float = Field(200, gt=0)
@@ -229,6 +231,6 @@ def _resolve_paths(settings: S) -> S:
         value = getattr(settings, name)
         if isinstance(value, Path):
             found[name] = value.resolve()
-        elif isinstance(value, Strict):
-            found[name] = _resolve_paths(value)
-    return settings.model_copy(update=found)
+        elif isinstance(value, Strict) and (resolved := _resolve_paths(value)) is not value:
+            found[name] = resolved
+    return settings.model_copy(update=found) if found else settings  # what was not chosen stays so

@@ -9,7 +9,7 @@ from img2img.core.errors import UsageError
 
 def train(arguments: list[str]) -> int:
     """Parses the options of the method that the first argument, --config or --resume names, and trains."""
-    options = _peek(arguments, "--resume", "--config", "--generator.kind", "--discriminator.kind")
+    options = _peek(arguments, "--resume", "--config", "--recipe", "--generator.kind", "--discriminator.kind")
     first = arguments[0] if arguments and not arguments[0].startswith("-") else None
     if first is None and not options["--resume"] and not options["--config"]:
         if "-h" in arguments or "--help" in arguments:
@@ -24,6 +24,7 @@ def train(arguments: list[str]) -> int:
     from img2img.config import read_config, run_type
     from img2img.core.processes import leave_processes
     from img2img.training import train as room
+    from img2img.training.recipes import apply_recipe
     from img2img.training.run_folder import load_run_config
 
     resume = options["--resume"]
@@ -43,7 +44,12 @@ def train(arguments: list[str]) -> int:
         assert first is not None
         base = run_type(first)(method={"name": first})
     rest = _without(arguments, "--resume", "--config")
+    if resume and options["--recipe"]:
+        raise UsageError("--resume goes on with the run's own settings; leave --recipe out.")
+    if options["--recipe"] in ("paper", "small"):  # so that help shows its settings
+        base = apply_recipe(base.model_copy(update={"recipe": options["--recipe"]}))
     config = parse(_with_kinds(base, options), rest, base.method.name)
+    config = _keep_given(config, base, {argument.partition("=")[0] for argument in rest})
     try:
         room.train(config, resume=resume)
     except KeyboardInterrupt:  # all processes stopped at the same update
@@ -71,6 +77,33 @@ def parse(default: Any, arguments: list[str], method: str) -> Any:
         prog=f"img2img train {method}",
         description=description,
     )
+
+
+def _keep_given(parsed: Any, base: Any, options: set[str], prefix: str = "--", is_given: bool = True) -> Any:
+    """The same settings, of which those count as chosen that `base` has chosen or an option names: a recipe overrides the others.
+
+    Args:
+        base: what the options were parsed on.
+        options: the names of those on the command line.
+        prefix: of the options of these settings.
+        is_given: whether `base` was chosen itself.
+    """
+    parts: dict[str, Any] = {}
+    given = set(base.model_fields_set) if is_given else set()
+    for name in type(parsed).model_fields:
+        value, before, own = getattr(parsed, name), getattr(base, name, None), prefix + name.replace("_", "-")
+        if name in ("data", "finetune"):  # which no recipe changes
+            continue
+        if name == "method":
+            parts[name] = _keep_given(value, before, options)
+        elif hasattr(value, "model_fields_set"):
+            if name in given or any(option.startswith(f"{own}.") for option in options):
+                parts[name] = _keep_given(value, before, options, f"{own}.", name in given)
+        elif name in given or own in options:
+            parts[name] = value
+    copy = parsed.model_copy(update=parts)
+    copy.model_fields_set.intersection_update({*parts, "data", "finetune"})
+    return copy
 
 
 def _describe_kinds(method: Any) -> str:

@@ -51,6 +51,8 @@ class MethodConfig(Strict):
     """The score by which `best` is chosen unless the user says otherwise: perceptual where targets are known, else kid."""
     paper: ClassVar[str] = ""
     """Its number at arXiv."""
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
+    """By name: settings of the run, and as `method` of the method, for other amounts of data than the paper's."""
     run_defaults: ClassVar[Mapping[str, object]] = {}
     """Defaults of the run's own settings, where the paper has others than most."""
 

@@ -1,6 +1,7 @@
 """pix2pix: image-to-image translation with conditional adversarial networks (Isola et al. 2017)."""
 
-from typing import Annotated, ClassVar, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch.nn.functional as F
 import tyro
@@ -21,6 +22,19 @@ class Pix2PixConfig(PerceptualTranslationConfig):
     data_kinds = (LabelledData, PairedData)
     discriminator_norm: ClassVar[Norm] = "batch"
     paper = "1611.07004"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {
+            "batch_size": 4,
+            "ema": 0.999,
+            "method": {
+                "generator": {"kind": "unet", "channels": 32, "upsampling": "resize", "dropout": 0.0},
+                "discriminator": {"kind": "projected"},
+                "adversarial": "hinge",
+                "l1_weight": 50.0,
+                "perceptual": {"weight": 20.0},
+            },
+        }
+    }
 
     name: Annotated[Literal["pix2pix"], tyro.conf.Suppress] = "pix2pix"
     generator: GeneratorConfig = UNetConfig()

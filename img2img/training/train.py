@@ -35,6 +35,7 @@ from img2img.training.curriculum import (
 )
 from img2img.training.finetune import Start, load_start, plan_training, take_over
 from img2img.training.logging import RunLog
+from img2img.training.recipes import choose_recipe, describe_recipe
 from img2img.training.run_folder import CHECKPOINTS, CONFIG, claim_folder, load_run_config
 from img2img.training.trainer import Callbacks, Schedule, Trainer, total_updates
 from img2img.training.validation import Validator
@@ -83,9 +84,10 @@ def _train_stages(
     earlier = None if begun else earlier_config(config)
     if earlier is None:
         return main(set_up(config, resuming, quiet, whole, report, start), introduction)
-    stage = config.method.earlier_stage()
-    assert earlier.output is not None and stage is not None
     run = set_up(config, resuming, quiet, whole, report)
+    config = run.config  # with its recipe's settings
+    earlier, stage = earlier_config(config), config.method.earlier_stage()
+    assert earlier is not None and earlier.output is not None and stage is not None
     try_stages(config, run.in_channels, run.out_channels)  # what can't work is said before anything is trained
     folder, accelerator, report = run.folder, run.accelerator, run.report
     del run
@@ -156,10 +158,11 @@ def set_up(
     accelerator = build_accelerator(device, precision, config.accumulation, config.method.freezes_parts)
     data = choose_data_kind(config)(config.data, config.method.uses_classes)
     report = check_data(data, accelerator, quiet, report)
-    run_on_main(accelerator, lambda: config.method.download(announce))  # now that the data are known to be right
     data.divide(config.data.holdout)
     in_channels = config.data.in_channels or report.in_channels
     out_channels = config.data.out_channels or report.out_channels
+    config = choose_recipe(config, data.length, out_channels)
+    run_on_main(accelerator, lambda: config.method.download(announce))  # now that the data are known to be right
 
     torch.manual_seed(config.seed)
     method = config.method.build(in_channels, out_channels, config.data.shorter_side, len(report.names))
@@ -317,7 +320,8 @@ def introduce(run: Run, log: RunLog, total: int, introduction: str) -> None:
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
         part = "" if trained == count else f", {trained / 1e6:.2f} M of them trained"
         say(f"  {name}: {count / 1e6:.1f} M parameters{part}")
-    for note in run.notes:
+    recipe = describe_recipe(config)
+    for note in [recipe, *run.notes] if recipe else run.notes:
         say(f"  {note}")
     say(f"  {run.validator.describe()}")
     say(f"  everything goes to {run.folder}")

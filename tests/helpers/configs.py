@@ -52,6 +52,14 @@ def tiny_config(folder: Path, output: Path, method: dict[str, Any] | None = None
     from_noise = name in ("gan", "infogan")
     about_data = {"path": folder, "size": 32 if from_noise else 16, **values.pop("data", {})}
     values = {"batch_size": 4, "features": "none", **values} if from_noise else values
-    defaults = {"steps": 4, "workers": 0, "device": "cpu", "mixed_precision": "no", "log_every": 1, "output": output}
+    defaults = {
+        "recipe": "paper",
+        "steps": 4,
+        "workers": 0,
+        "device": "cpu",
+        "mixed_precision": "no",
+        "log_every": 1,
+        "output": output,
+    }
     config: RunConfig = run_type(name)(method=settings, data=about_data, **{**defaults, **values})
     return config

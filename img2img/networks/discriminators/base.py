@@ -34,6 +34,10 @@ class DiscriminatorBaseConfig(Strict):
     def min_size(self) -> int:
         """Pixels a side that give one logit."""
 
+    def fits(self, channels: int, size: int) -> bool:
+        """Whether it takes images of so many channels, and pixels a side."""
+        return size >= self.min_size
+
     @property
     def smaller(self) -> str:
         """Options by which it takes smaller images, for a person."""

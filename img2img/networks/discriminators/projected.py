@@ -37,6 +37,15 @@ class ProjectedConfig(DiscriminatorBaseConfig):
         """Pixels a side that give each head a logit."""
         return 32
 
+    def fits(self, channels: int, size: int) -> bool:
+        """Gray and RGB images, for which its features were trained."""
+        return super().fits(channels, size) and channels in (1, 3)
+
+    @property
+    def smaller(self) -> str:
+        """Options by which it takes smaller images, for a person."""
+        return "--discriminator.kind patch"
+
 
 class Projected(nn.Module):
     """Maps images to logits at five scales, and at a sixth by a PatchGAN if there is one.
@@ -51,7 +60,7 @@ class Projected(nn.Module):
 
     def __init__(self, config: ProjectedConfig, image_channels: int, given_channels: int = 0) -> None:
         super().__init__()
-        if image_channels not in (1, 3):
+        if not config.fits(image_channels, config.min_size):
             raise UsageError(
                 f"--discriminator.kind projected judges gray and RGB images by a network trained on photographs, but these "
                 f"have {image_channels} channels; use --discriminator.kind patch."

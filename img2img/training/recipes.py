@@ -1,0 +1,94 @@
+"""Recipes: lists of settings for a method and an amount of data, which whatever a user chose overrides."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from img2img.config import RunConfig
+from img2img.core.settings import Strict
+
+FEW = 20_000  # training images below which the recipe for little data is chosen
+Settings = Mapping[str, Any]
+
+
+def choose_recipe(config: RunConfig, images: int, channels: int) -> RunConfig:
+    """The config with a recipe's settings, which then are as if a user had chosen them.
+
+    Args:
+        config: its recipe may be auto: small for few images and a run from scratch, if the method has it, else paper.
+        images: that are trained on.
+        channels: of the images that are made.
+    """
+    name = config.recipe
+    if name == "auto":
+        begun = config.finetune.init or config.finetune.init_discriminator
+        name = "small" if images < FEW and not begun and config.method.recipes.get("small") else "paper"
+    applied = apply_recipe(config.model_copy(update={"recipe": name}))
+    discriminator = applied.method.resolve_discriminator()
+    if discriminator is None or discriminator.fits(channels, config.data.shorter_side):
+        return applied
+    return apply_recipe(config.model_copy(update={"recipe": name}), without="discriminator")
+
+
+def apply_recipe(config: RunConfig, without: str = "") -> RunConfig:
+    """The config with the settings of the recipe that it names, except those that were chosen.
+
+    Args:
+        without: a part of the method's settings that is left as it is.
+    """
+    recipe = dict(config.method.recipes.get(config.recipe, {}))
+    if not recipe:
+        return config
+    method = {name: value for name, value in recipe.pop("method", {}).items() if name != without}
+    given = _collect_given(config)
+    merged = _merge({**recipe, "method": method}, given)
+    return type(config).model_validate(merged)
+
+
+def describe_recipe(config: RunConfig) -> str:
+    """A recipe and its settings, for a person; nothing where a method has the paper's only."""
+    if not config.method.recipes:
+        return ""
+    if config.recipe == "paper":
+        small = f"; --recipe small is made for fewer than {FEW:,} images" if "small" in config.method.recipes else ""
+        return f"recipe paper: the settings of the paper{small}"
+    applied = set(list_settings(config.method.recipes[config.recipe])) & set(list_settings(config.model_dump()))
+    settings = " ".join(f"--{name} {value}" for name, value in sorted(applied))
+    return f"recipe {config.recipe}, made for fewer than {FEW:,} images: {settings}; --recipe paper takes the paper's settings"
+
+
+def list_settings(settings: Settings, prefix: str = "") -> list[tuple[str, str]]:
+    """Settings by the names of their options, without dashes at the beginning."""
+    found: list[tuple[str, str]] = []
+    for name, value in settings.items():
+        own = prefix + name.replace("_", "-")
+        if isinstance(value, Mapping):
+            found += list_settings(value, "" if name == "method" else f"{own}.")
+        else:
+            found.append((own, str(value)))
+    return found
+
+
+def _collect_given(config: Strict) -> dict[str, Any]:
+    """What was chosen, as a dict of dicts; a network that was chosen has its kind."""
+    found: dict[str, Any] = {}
+    for name in config.model_fields_set:
+        value = getattr(config, name)
+        found[name] = _collect_given(value) if isinstance(value, Strict) else value
+    if "kind" in type(config).model_fields:
+        found["kind"] = config.kind  # type: ignore[attr-defined]
+    if "name" in type(config).model_fields:
+        found["name"] = config.name  # type: ignore[attr-defined]
+    return found
+
+
+def _merge(recipe: Settings, given: Settings) -> dict[str, Any]:
+    """The recipe's settings, overridden by those that were given; of a network of another kind nothing is taken."""
+    merged = dict(recipe)
+    for name, value in given.items():
+        own = recipe.get(name)
+        if isinstance(value, Mapping) and isinstance(own, Mapping):
+            other = value.get("kind", own.get("kind")) != own.get("kind", value.get("kind"))
+            merged[name] = dict(value) if other else _merge(own, value)
+        else:
+            merged[name] = value
+    return merged

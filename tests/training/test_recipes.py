@@ -1,0 +1,116 @@
+"""Recipes give the settings that nobody chose."""
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+from helpers.data import write_pairs
+
+from img2img.cli import main
+from img2img.config import RunConfig, read_config, run_type
+from img2img.methods import METHODS, load_method
+from img2img.methods.pix2pix import Pix2PixConfig
+from img2img.networks import PatchGANConfig, ResNetConfig, UNetConfig
+from img2img.training.recipes import FEW, apply_recipe, choose_recipe, describe_recipe, list_settings
+
+SMALL = Pix2PixConfig.recipes["small"]
+
+
+def config(**values: Any) -> RunConfig[Pix2PixConfig]:
+    return RunConfig[Pix2PixConfig](**{"method": Pix2PixConfig(), **values})
+
+
+def test_few_images_and_a_run_from_scratch_choose_the_small_one() -> None:
+    few = choose_recipe(config(), FEW - 1, 3)
+    assert few.recipe == "small" and few.method.discriminator.kind == "projected"
+    assert few.batch_size == SMALL["batch_size"] and few.ema == SMALL["ema"]
+    assert few.method.perceptual.weight == SMALL["method"]["perceptual"]["weight"]
+    many = choose_recipe(config(), FEW, 3)
+    assert many == config(recipe="paper"), "the paper's settings, all of them"
+    assert choose_recipe(config(recipe="small"), FEW, 3).method == few.method
+    assert choose_recipe(config(recipe="paper"), 5, 3) == config(recipe="paper")
+    tuned = config(finetune={"init": (Path("model"),)})
+    assert choose_recipe(tuned, 5, 3).recipe == "paper"
+
+
+def test_what_was_chosen_stays_even_if_it_is_the_papers() -> None:
+    chosen = config(method=Pix2PixConfig(l1_weight=100.0, perceptual={"file": Path("x")}), ema=0.0)  # type: ignore[arg-type]
+    small = choose_recipe(chosen, 5, 3)
+    assert small.method.l1_weight == 100.0 and small.ema == 0.0 and small.method.adversarial == "hinge"
+    assert small.method.perceptual.file == Path("x") and small.method.perceptual.weight > 0
+
+
+def test_of_another_network_nothing_is_taken() -> None:
+    chosen = config(method=Pix2PixConfig(generator=ResNetConfig(blocks=2), discriminator=PatchGANConfig(layers=2)))
+    small = choose_recipe(chosen, 5, 3)
+    assert small.method.generator == ResNetConfig(blocks=2) and small.method.discriminator == PatchGANConfig(layers=2)
+    same = choose_recipe(config(method=Pix2PixConfig(generator=UNetConfig(channels=8))), 5, 3)
+    assert same.method.generator == UNetConfig(**{**SMALL["method"]["generator"], "channels": 8})
+
+
+@pytest.mark.parametrize(("channels", "size"), [(4, 128), (3, 16)])
+def test_a_discriminator_that_does_not_fit_the_images_is_left_as_it_is(channels: int, size: int) -> None:
+    small = choose_recipe(config(data={"size": size}), 5, channels)
+    assert small.recipe == "small" and small.method.discriminator == PatchGANConfig()
+    assert small.method.perceptual.weight > 0
+
+
+def test_applying_it_again_changes_nothing() -> None:
+    once = choose_recipe(config(), 5, 3)
+    assert choose_recipe(once, 5, 3) == once == apply_recipe(once)
+    whole = type(once).model_validate(once.model_dump())  # as a resume reads it
+    assert choose_recipe(whole, FEW, 3) == whole
+
+
+@pytest.mark.parametrize("method", METHODS)
+def test_every_recipe_is_made_of_options(method: str, capsys: pytest.CaptureFixture[str]) -> None:
+    for name, settings in load_method(method).recipes.items():
+        assert name in ("paper", "small")
+        applied = apply_recipe(run_type(method)(method={"name": method}, recipe=name))
+        assert set(list_settings(settings)) <= set(list_settings(applied.model_dump()))
+        assert f"recipe {name}" in describe_recipe(applied)
+        with pytest.raises(SystemExit):
+            main(["train", method, "--recipe", name, "--help"])
+        shown = capsys.readouterr().out
+        assert all(f"--{option}" in shown or option.endswith(".kind") for option, _ in list_settings(settings))
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        ([], {"kind": "projected", "l1": 50.0}),
+        (["--l1-weight", "100"], {"kind": "projected", "l1": 100.0}),
+        (["--discriminator.layers=2"], {"kind": "patch", "l1": 50.0}),
+        (["--recipe", "small", "--discriminator.mixing", "cross-scale"], {"kind": "projected", "l1": 50.0}),
+        (["--recipe", "paper"], {"kind": "patch", "l1": 100.0}),
+    ],
+)
+def test_options_override_it(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, options: list[str], expected: dict[str, Any]
+) -> None:
+    monkeypatch.setitem(Pix2PixConfig.recipes, "small", {**SMALL, "method": {**SMALL["method"], "l1_weight": 50.0}})  # type: ignore[arg-type]
+    data = write_pairs(tmp_path / "data", 4)
+    small = ["--size", "32", "--generator.channels", "4", "--steps", "1", "--device", "cpu"]
+    assert main(["train", "pix2pix", "--data", str(data), *small, "--output", str(tmp_path / "run"), *options]) == 0
+    found = read_config(tmp_path / "run" / "config.yaml")
+    assert found.method.discriminator.kind == expected["kind"] and found.method.l1_weight == expected["l1"]
+    assert found.recipe == ("paper" if "paper" in options else "small")
+    assert found.method.generator.channels == 4
+    assert found.method.generator.upsampling == ("transpose" if "paper" in options else "resize")
+
+
+def test_a_file_of_settings_overrides_it_and_a_resume_keeps_it(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    data, run = write_pairs(tmp_path / "data", 4), tmp_path / "run"
+    text = "method: {name: pix2pix, l1_weight: 7, generator: {kind: unet, channels: 4}}\nsteps: 1\ndevice: cpu\n"
+    (tmp_path / "settings.yaml").write_text(text)
+    start = ["train", "--config", str(tmp_path / "settings.yaml"), "--data", str(data), "--size", "32"]
+    assert main([*start, "--output", str(run)]) == 0
+    first = read_config(run / "config.yaml")
+    assert first.method.l1_weight == 7 and first.method.discriminator.kind == "projected"
+    assert main(["train", "--resume", str(run), "--steps", "2"]) == 0
+    assert read_config(run / "config.yaml") == first.model_copy(update={"steps": 2})
+    assert "recipe small" in capsys.readouterr().err
+    assert main(["train", "--resume", str(run), "--recipe", "paper"]) == 2
+    assert "leave --recipe out" in capsys.readouterr().err
