@@ -1,6 +1,5 @@
 """What generator and discriminator play against each other for, on logits of any shape."""
 
-import math
 from typing import Literal
 
 import torch.nn.functional as F
@@ -10,6 +9,8 @@ Adversarial = Literal[
     "vanilla", "nonsaturating", "lsgan", "hinge", "wasserstein", "relativistic", "relativistic-average"
 ]
 RELATIVISTIC = ("relativistic", "relativistic-average")
+THRESHOLDS: dict[Adversarial, float] = {"vanilla": 0.0, "nonsaturating": 0.0, "hinge": 0.0, "lsgan": 0.5}
+"""Logits above which an image is taken for real; a critic has none."""
 
 
 def discriminator(real: Tensor, fake: Tensor, adversarial: Adversarial, smoothing: float = 0.0) -> dict[str, Tensor]:
@@ -79,7 +80,7 @@ def generator(fake: Tensor, adversarial: Adversarial, real: Tensor | None = None
 
 def accuracy(real: Tensor, fake: Tensor, adversarial: Adversarial) -> Tensor:
     """The share of logits on the right side: of the kind's threshold, or for a critic, which has none, of each other."""
-    threshold = {"vanilla": 0.0, "nonsaturating": 0.0, "hinge": 0.0, "lsgan": 0.5}.get(adversarial, math.nan)
-    if math.isnan(threshold):
+    threshold = THRESHOLDS.get(adversarial)
+    if threshold is None:
         return (real > fake).float().mean()
     return 0.5 * ((real > threshold).float().mean() + (fake < threshold).float().mean())

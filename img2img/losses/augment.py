@@ -1,15 +1,18 @@
 """DiffAugment: what the discriminator sees is changed at random, real and generated alike, and differentiably."""
 
 from collections.abc import Sequence
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
 
 Augmentation = Literal["colour", "translation", "cutout"]
+AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
 
 
-def augment(images: Tensor, kinds: Sequence[Augmentation], given: Tensor | None = None) -> tuple[Tensor, Tensor | None]:
+def augment(
+    images: Tensor, kinds: Sequence[Augmentation], given: Tensor | None = None, probability: Tensor | None = None
+) -> tuple[Tensor, Tensor | None]:
     """Changes each image of a batch at random (Zhao et al. 2020, §3.2).
 
     ``colour``: brightness ±0.5 (of values in [-1, 1]), saturation × 0–2, contrast × 0.5–1.5. ``translation``: by up to ⅛
@@ -19,21 +22,28 @@ def augment(images: Tensor, kinds: Sequence[Augmentation], given: Tensor | None 
         images: (B, C, H, W) in [-1, 1].
         kinds: which changes, made in the order colour, translation, cutout.
         given: (B, C', H, W), what the images are conditioned on: gets the same translation and cutout, and keeps its colours.
+        probability: (), of each change of each image; by default all are made.
 
     Returns:
         The changed images and the changed `given`; both as they were without `kinds`.
     """
     if "colour" in kinds:
-        images = _colour(images)
+        images = _sometimes(images, _colour(images), probability)
     if "translation" in kinds or "cutout" in kinds:
         channels = images.shape[1]
         both = images if given is None else torch.cat([images, given.to(images.dtype)], dim=1)
         if "translation" in kinds:
-            both = _translate(both)
+            both = _sometimes(both, _translate(both), probability)
         if "cutout" in kinds:
-            both = _cutout(both)
+            both = _sometimes(both, _cutout(both), probability)
         images, given = both[:, :channels], None if given is None else both[:, channels:]
     return images, given
+
+
+def _sometimes(images: Tensor, changed: Tensor, probability: Tensor | None) -> Tensor:
+    if probability is None:
+        return changed
+    return torch.where(torch.rand(len(images), 1, 1, 1, device=images.device) < probability, changed, images)
 
 
 def _colour(images: Tensor) -> Tensor:

@@ -25,16 +25,16 @@ def gradient_penalty(critic: Critic, real: Tensor, fake: Tensor, share: Tensor) 
     return (_gradient(critic, between).flatten(1).norm(dim=1) - 1).square().mean()
 
 
-def r1(critic: Critic, real: Tensor) -> Tensor:
-    """½ E ‖∇C(x)‖₂² on real images (Mescheder et al. 2018, eq. 9), without its weight γ.
+def zero_centred_penalty(critic: Critic, images: Tensor) -> Tensor:
+    """½ E ‖∇C(x)‖₂², without its weight γ: R1 on real images, R2 on generated ones (Mescheder et al. 2018, eqs. 9 and 10).
 
     A critic with many logits an image has their mean as its value.
 
     Args:
         critic: must compute in fp32 and be twice differentiable.
-        real: (B, C, H, W).
+        images: (B, C, H, W).
     """
-    return 0.5 * _gradient(critic, real.detach().float()).flatten(1).square().sum(1).mean()
+    return 0.5 * _gradient(critic, images.detach().float()).flatten(1).square().sum(1).mean()
 
 
 def orthogonal(weights: Iterable[Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from img2img.losses.adversarial import Adversarial
 from img2img.losses.contrastive import patch_nce
 from img2img.methods.base import Batch, Losses, Method, Outputs, resolve_generator
 from img2img.methods.gan_losses import TranslationConfig
-from img2img.networks import ResNet, ResNetConfig, initialise
+from img2img.networks import DiscriminatorConfig, ResNet, ResNetConfig, initialise
 from img2img.networks.discriminators.patchgan import PatchGANConfig
 from img2img.networks.generators.resnet import encoder_depths
 from img2img.networks.projection import Projection
@@ -32,7 +32,7 @@ class CUTConfig(TranslationConfig):
     name: Annotated[Literal["cut"], tyro.conf.Suppress] = "cut"
     generator: ResNetConfig = ResNetConfig(downsampling="blur", upsampling="blur")
     """The network that translates, and whose encoder tells patches apart."""
-    discriminator: PatchGANConfig = PatchGANConfig(downsampling="blur")
+    discriminator: DiscriminatorConfig = PatchGANConfig(downsampling="blur")
     """The network that tells real from generated."""
     adversarial: Adversarial = "lsgan"
     """lsgan: least squares, as in the paper; vanilla: the minimax loss, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; hinge; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
@@ -84,6 +84,7 @@ class CUT(Method):
         self.generator_configs = {"": resolved}
         self.depths = encoder_depths(resolved)
         self.adversarial = config.build_adversarial_loss()
+        self.memories = self.adversarial.memories
         generator = ResNet(resolved)
         discriminator = config.build_discriminator(out_channels, size)
         projection = Projection([channels for channels, _ in self.depths], config.projection_channels)

@@ -77,7 +77,7 @@ class CycleGAN(Method):
         self.adversarial = config.build_adversarial_loss()
         seeds = torch.randint(2**31, (2,)).tolist()
         self.pools = {side: ImagePool(config.pool, seed) for side, seed in zip(BATCH_KEY, seeds, strict=True)}
-        self.memories = {f"pool_{side}": pool for side, pool in self.pools.items()}
+        self.memories = {f"pool_{side}": pool for side, pool in self.pools.items()} | self.adversarial.memories
         there_and_back = partial(self.generator_losses, side="A"), partial(self.generator_losses, side="B")
         self.phases = (
             config.build_phase("G", tuple(self.generators.values()), *there_and_back),

@@ -90,7 +90,7 @@ class NoiseMethodConfig(AdversarialConfig):
                 places = ", ".join(map(str, possible))
                 raise UsageError(f"--{role}.attention {attention}: here images are {places} pixels high.")
         filled = {"classes": classes, "out_channels": channels, "size": size, "latent": self.generator.latent + codes}
-        norm = self.discriminator.norm or ("group" if self.gradient_penalty or self.r1 else "batch")
+        norm = self.discriminator.norm or ("group" if self.gradient_penalty or self.r1 or self.r2 else "batch")
         discriminator = self.discriminator.model_copy(update={"norm": norm})
         self._refuse_combinations(discriminator)
         return self.generator.model_copy(update=filled), discriminator
@@ -226,6 +226,7 @@ class GAN(Method):
         self.generator_configs = {"": generator}
         self.networks = config.build_networks(generator, discriminator, outputs)
         self.adversarial = config.build_adversarial_loss(discriminator, bool(outputs))
+        self.memories = self.adversarial.memories
         self.phases = config.build_phases(self.discriminator_losses, self.generator_losses, self.networks)
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:

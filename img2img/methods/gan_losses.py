@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Literal
 
 import torch
 from pydantic import Field
@@ -11,10 +11,11 @@ from torch.nn.parallel import DistributedDataParallel
 
 from img2img.core.errors import UsageError
 from img2img.losses import adversarial, regularisers
-from img2img.losses.adversarial import RELATIVISTIC, Adversarial
-from img2img.losses.augment import Augmentation, augment
+from img2img.losses.adversarial import RELATIVISTIC, THRESHOLDS, Adversarial
+from img2img.losses.augment import AUGMENTATIONS, Augmentation, augment
 from img2img.losses.features import feature_matching
-from img2img.methods.base import Batch, Losses, MethodConfig, Outputs, Phase, is_independent
+from img2img.methods.adaptive_augmentation import AdaptiveAugmentation
+from img2img.methods.base import Batch, Losses, Memory, MethodConfig, Outputs, Phase, is_independent
 from img2img.networks import DiscriminatorConfig, build_discriminator, initialise
 from img2img.networks.discriminators.patchgan import PatchGANConfig
 from img2img.networks.layers import Norm
@@ -34,10 +35,12 @@ class AdversarialConfig(MethodConfig):
     """λ of WGAN-GP's gradient penalty; 10 in its paper, 0 for none. In fp32; not with batch norm."""
     r1: float = Field(0.0, ge=0)
     """γ of the R1 penalty, the square of the gradient on real images; 0 for none. In fp32; not with batch norm."""
+    r2: float = Field(0.0, ge=0)
+    """γ of the R2 penalty, the same on generated images; with R1 and the relativistic loss this is R3GAN (Huang et al. 2024)."""
     r1_every: int = Field(16, ge=1)
-    """Updates between R1 penalties, each of which is weighted by this number: lazy regularisation."""
-    augment: tuple[Augmentation, ...] = ()
-    """DiffAugment of what the discriminator sees, for little data: any of colour, translation, cutout."""
+    """Updates between R1 and R2 penalties, each of which is weighted by this number: lazy regularisation."""
+    augment: tuple[Augmentation | Literal["auto"], ...] = ()
+    """DiffAugment of what the discriminator sees, for little data: any of colour, translation, cutout. auto: these, or all three, with a probability that rises while the discriminator is too sure of real images (ADA)."""
     discriminator_lr: float | None = Field(None, gt=0)
     """Adam's learning rate for the discriminator, if it is another: two time scales (Heusel et al. 2017)."""
 
@@ -52,7 +55,7 @@ class AdversarialConfig(MethodConfig):
 
     def refuse_penalties(self, norm: str | None, remedy: str) -> None:
         """Refuses penalties on each image's gradient with a norm that mixes images."""
-        for option, value in (("--gradient-penalty", self.gradient_penalty), ("--r1", self.r1)):
+        for option, value in (("--gradient-penalty", self.gradient_penalty), ("--r1", self.r1), ("--r2", self.r2)):
             if value and norm == "batch":
                 raise UsageError(f"{option} is about each image alone, but batch norm mixes them; {remedy}.")
 
@@ -174,6 +177,11 @@ class AdversarialLoss:
     ) -> None:
         self.config, self.discriminate, self.merge, self.share = config, discriminate, merge, discriminator_share
         self.weight, self.feature_matching, self.smoothing, self.noise = weight, feature_matching, smoothing, noise
+        self.adaptive = AdaptiveAugmentation() if "auto" in config.augment else None
+        named = tuple(kind for kind in config.augment if kind != "auto")
+        self.augmentations: tuple[Augmentation, ...] = named or (AUGMENTATIONS if self.adaptive else ())
+        self.memories: dict[str, Memory] = {"augmentation": self.adaptive} if self.adaptive else {}
+        """What belongs into a checkpoint."""
 
     def discriminator_losses(
         self,
@@ -209,6 +217,9 @@ class AdversarialLoss:
                 key = f"D/{name}{term}"
                 losses[key] = losses[key] + self.share * value if key in losses else self.share * value
             right.append(adversarial.accuracy(real_logits.detach(), fake_logits.detach(), config.adversarial))
+            if self.adaptive:
+                self.adaptive.observe(real_logits, fake_logits, THRESHOLDS.get(config.adversarial), update)
+                outputs.metrics["D/augment"] = self.adaptive.probability
         outputs.metrics[f"D/{name}accuracy"] = torch.stack(right).mean()
         for key, judgement in (("second_fake", on_fake), ("second_real", on_real)):
             if judgement.second is not None:
@@ -223,9 +234,10 @@ class AdversarialLoss:
             mix = torch.rand(len(real), device=real.device)
             penalty = regularisers.gradient_penalty(critic, seen_real, seen_fake, mix)
             losses[f"D/{name}penalty"] = self.share * config.gradient_penalty * penalty
-        if config.r1 and update % config.r1_every == 0:
-            strength = config.r1 * config.r1_every
-            losses[f"D/{name}r1"] = self.share * strength * regularisers.r1(critic, seen_real)
+        for term, gamma, seen in (("r1", config.r1, seen_real), ("r2", config.r2, seen_fake)):
+            if gamma and update % config.r1_every == 0:
+                strength = self.share * gamma * config.r1_every
+                losses[f"D/{name}{term}"] = strength * regularisers.zero_centred_penalty(critic, seen)
         return losses
 
     def generator_losses(
@@ -292,8 +304,9 @@ class AdversarialLoss:
 
     def _prepare(self, images: Tensor, given: Tensor | None, update: int) -> Tensor:
         """What the discriminator sees: images, augmented and noisy if they are to be, beside their condition."""
-        if self.config.augment:
-            images, given = augment(images, self.config.augment, given)
+        if self.augmentations:
+            probability = self.adaptive.probability.to(images.device) if self.adaptive else None
+            images, given = augment(images, self.augmentations, given, probability)
         deviation = self.noise(update)
         if deviation:
             images = images + deviation * torch.randn_like(images)

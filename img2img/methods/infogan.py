@@ -57,6 +57,7 @@ class InfoGAN(Method):
         self.generator_configs = {"": generator}
         self.networks = config.build_networks(generator, discriminator, config.codes.outputs)
         self.adversarial = config.build_adversarial_loss(discriminator, second_head=True)
+        self.memories = self.adversarial.memories
         self.phases = config.build_phases(self.discriminator_losses, self.generator_losses, self.networks)
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:

@@ -58,6 +58,7 @@ class Pix2Pix(Method):
         self.generator_configs = {"": resolved}
         self.networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
         self.adversarial = config.build_adversarial_loss()
+        self.memories = self.adversarial.memories
         self.perceptual = Perceptual(config.perceptual)
         self.phases = (
             config.build_discriminator_phase(self.discriminator_losses),

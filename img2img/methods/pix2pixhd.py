@@ -122,7 +122,7 @@ class Pix2PixHDMethod(Method):
         trained = tuple(self.networks)
         self.networks["discriminator"] = config.build_discriminator(out_channels, size, in_channels)
         self.pool = ImagePool(config.pool, int(torch.randint(2**31, ()).item()))
-        self.memories = {"pool": self.pool} if config.pool else {}
+        self.memories = ({"pool": self.pool} if config.pool else {}) | self.adversarial.memories
         self.frozen_until = 0
         self.phases = (
             config.build_phase("G", trained, self.generator_losses),

@@ -74,6 +74,7 @@ class SPADEMethod(Method):
         self.generator_configs = {"": resolved}
         self.encoders = {"": ("encoder", encoder)} if encoder else {}
         self.adversarial = config.build_adversarial_loss()
+        self.memories = self.adversarial.memories
         self.perceptual = Perceptual(config.perceptual)
         self.networks: dict[str, nn.Module] = {"generator": config.initialise(resolved)}
         if encoder:

@@ -93,6 +93,7 @@ class StarGAN(Method):
         self.generator_configs = {"": architecture}
         self.networks: dict[str, nn.Module] = {"generator": generator, "discriminator": discriminator}
         self.adversarial = AdversarialLoss(config, judge_domains, merge=is_independent(seen.norm))
+        self.memories = self.adversarial.memories
         self.phases = (
             config.build_discriminator_phase(self.discriminator_losses),
             config.build_phase("G", ("generator",), self.generator_losses, every=config.discriminator_steps),

@@ -2,7 +2,7 @@ import pytest
 import torch
 from torch import nn
 
-from img2img.losses.regularisers import gradient_penalty, r1
+from img2img.losses.regularisers import gradient_penalty, zero_centred_penalty
 
 
 def test_the_penalty_of_a_linear_critic_is_known() -> None:
@@ -18,7 +18,7 @@ def test_the_penalty_of_a_linear_critic_is_known() -> None:
     assert penalty.item() == pytest.approx(((length - 1) ** 2).item(), rel=1e-5)
     (gradient,) = torch.autograd.grad(penalty, weight)
     assert torch.allclose(gradient, 2 * (length - 1) * weight / length, atol=1e-5)
-    assert r1(critic, real).item() == pytest.approx(0.5 * length.item() ** 2, rel=1e-5)
+    assert zero_centred_penalty(critic, real).item() == pytest.approx(0.5 * length.item() ** 2, rel=1e-5)
 
 
 def test_the_penalty_is_taken_between_real_and_fake() -> None:
@@ -32,7 +32,9 @@ def test_the_penalty_is_taken_between_real_and_fake() -> None:
     between = share.view(-1, 1, 1, 1) * real + (1 - share).view(-1, 1, 1, 1) * fake
     expected = (between.flatten(1).norm(dim=1) - 1).square().mean()
     assert gradient_penalty(critic, real, fake, share).item() == pytest.approx(expected.item(), rel=1e-5)
-    assert r1(critic, real).item() == pytest.approx(0.5 * real.flatten(1).square().sum(1).mean().item(), rel=1e-5)
+    assert zero_centred_penalty(critic, real).item() == pytest.approx(
+        0.5 * real.flatten(1).square().sum(1).mean().item(), rel=1e-5
+    )
 
 
 def test_many_logits_an_image_count_as_their_mean() -> None:
@@ -40,7 +42,7 @@ def test_many_logits_an_image_count_as_their_mean() -> None:
         return images.sum(1, keepdim=True)  # a logit per pixel
 
     real = torch.randn(2, 3, 4, 4)
-    assert r1(critic, real).item() == pytest.approx(0.5 * 3 * 16 / 16**2)
+    assert zero_centred_penalty(critic, real).item() == pytest.approx(0.5 * 3 * 16 / 16**2)
 
 
 @pytest.mark.parametrize("norm", [nn.Identity(), nn.GroupNorm(2, 4)])
@@ -53,7 +55,7 @@ def test_second_derivatives_against_finite_differences(norm: nn.Module) -> None:
         def critic(images: torch.Tensor) -> torch.Tensor:
             return torch.func.functional_call(network, {"0.weight": weight}, (images.double(),))
 
-        return r1(critic, real)
+        return zero_centred_penalty(critic, real)
 
     weight = network[0].weight.detach().clone().requires_grad_(True)
     (gradient,) = torch.autograd.grad(penalty(weight), weight)

@@ -128,7 +128,9 @@ def test_weights_are_clipped_after_the_discriminator_s_step() -> None:
 
 
 @pytest.mark.parametrize("layout", [torch.contiguous_format, torch.channels_last])
-@pytest.mark.parametrize("penalty", [{"r1": 1.0, "r1_every": 1}, {"gradient_penalty": 10.0}])
+@pytest.mark.parametrize(
+    "penalty", [{"r1": 1.0, "r1_every": 1}, {"r2": 1.0, "r1_every": 1}, {"gradient_penalty": 10.0}]
+)
 def test_penalties_go_through_attention(penalty: dict[str, Any], layout: torch.memory_format) -> None:
     """Which has a fused kernel that is differentiable only once."""
     method = gan(discriminator={"kind": "resnet", "channels": 16, "attention": 16}, **penalty)

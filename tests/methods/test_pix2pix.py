@@ -67,6 +67,20 @@ def test_without_adversarial_weight_only_l1_is_left() -> None:
     assert set(method.generator_losses(data, method.forward(data))) == {"G/l1"}
 
 
+def test_r1_is_of_real_images_and_r2_of_generated_ones() -> None:
+    discriminator = PatchGANConfig(channels=4, layers=1, norm="instance")
+    method, data = tiny(discriminator=discriminator, r1=2.0, r2=3.0, r1_every=2), batch()
+    outputs = method.forward(data)
+    network, found = method.networks["discriminator"], method.discriminator_losses(data, outputs)
+    for term, gamma, image in (("r1", 2, data["target"]), ("r2", 3, outputs.images["fake"])):
+        seen = torch.cat([data["source"], image.detach()], 1).requires_grad_()
+        (gradient,) = torch.autograd.grad(network(seen).mean((1, 2, 3)).sum(), seen)
+        expected = 0.5 * gamma * 2 * 0.5 * gradient.square().sum((1, 2, 3)).mean()
+        assert found[f"D/{term}"].item() == pytest.approx(expected.item(), rel=1e-4)
+    outputs.update = 1
+    assert not {"D/r1", "D/r2"} & method.discriminator_losses(data, outputs).keys(), "every second update"
+
+
 def test_the_perceptual_loss_is_the_mean_distance_by_features() -> None:
     method, data = tiny(perceptual={"weight": 3.0}), batch()
     outputs = method.forward(data)

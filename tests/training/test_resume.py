@@ -26,9 +26,10 @@ PROJECTED: dict[str, Any] = {
     **METHOD,
     "discriminator": {"kind": "projected", "channels": 4, "mixing": "cross-scale", "patch": True},
     "adversarial": "hinge",
-    "augment": ("colour", "translation"),
+    "augment": ("auto", "colour", "translation"),
     "perceptual": {"weight": 10.0},
     "r1": 1.0,
+    "r2": 0.5,
     "r1_every": 2,
 }
 LABELLED: dict[str, dict[str, Any]] = {
