@@ -175,7 +175,7 @@ def judge_samples(
     """Calls a discriminator of images from noise."""
     found = network(images, labels, second_head)
     logits, second = found if second_head else (found, None)
-    return Judgement([[logits]], second)
+    return Judgement([[scale] for scale in logits] if isinstance(logits, list) else [[logits]], second)
 
 
 def grow_networks(networks: dict[str, nn.Module], real: Tensor, update: int, config: NoiseGeneratorConfig) -> Tensor:

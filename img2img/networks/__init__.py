@@ -21,7 +21,7 @@ from img2img.networks.discriminators.patchgan import (
     PixelGANConfig,
 )
 from img2img.networks.discriminators.progressive import ProgressiveDiscriminator, ProgressiveDiscriminatorConfig
-from img2img.networks.discriminators.projected import Projected, ProjectedConfig
+from img2img.networks.discriminators.projected import Projected, ProjectedConfig, ProjectedNoise, ProjectedNoiseConfig
 from img2img.networks.discriminators.sngan import NoiseResNetDiscriminator, NoiseResNetDiscriminatorConfig
 from img2img.networks.encoders import ImageEncoder, ImageEncoderConfig, InstanceEncoder, InstanceEncoderConfig
 from img2img.networks.generators.base import GeneratorBaseConfig, NoiseGeneratorConfig
@@ -61,6 +61,7 @@ NOISE_DISCRIMINATORS: dict[str, tuple[type[NoiseDiscriminatorConfig], type[nn.Mo
     "dcgan": (DCGANDiscriminatorConfig, DCGANDiscriminator),
     "resnet": (NoiseResNetDiscriminatorConfig, NoiseResNetDiscriminator),
     "progressive": (ProgressiveDiscriminatorConfig, ProgressiveDiscriminator),
+    "projected": (ProjectedNoiseConfig, ProjectedNoise),
 }
 
 if TYPE_CHECKING:
@@ -148,6 +149,8 @@ __all__ = [
     "ProgressiveDiscriminatorConfig",
     "Projected",
     "ProjectedConfig",
+    "ProjectedNoise",
+    "ProjectedNoiseConfig",
     "ResNet",
     "ResNetConfig",
     "SPADEConfig",

@@ -8,10 +8,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from img2img.core.errors import UsageError
+from img2img.methods.gan import judge_samples
 from img2img.models import BlendedWarning, Training, Translator, TranslatorConfig
 from img2img.networks import NOISE_DISCRIMINATORS, NOISE_GENERATORS, build_generator, build_noise_generator, initialise
 from img2img.networks.discriminators.base import Head
 from img2img.networks.discriminators.dcgan import DCGANDiscriminator, DCGANDiscriminatorConfig
+from img2img.networks.discriminators.projected import ProjectedNoise, ProjectedNoiseConfig
 from img2img.networks.discriminators.sngan import NoiseResNetDiscriminator, NoiseResNetDiscriminatorConfig
 from img2img.networks.generators.base import Codes, ConditionalBatchNorm
 from img2img.networks.generators.resnet import ResNetConfig
@@ -55,7 +57,7 @@ def test_the_class_that_is_asked_for_changes_the_image(kind: str) -> None:
         (kind, conditioning)
         for kind in NOISE_DISCRIMINATORS
         for conditioning in ("concat", "projection", "none")
-        if (kind, conditioning) != ("progressive", "projection")
+        if (kind, conditioning) != ("progressive", "projection") and kind != "projected"
     ],
 )
 def test_discriminators_give_a_logit_an_image(kind: str, conditioning: Any) -> None:
@@ -73,6 +75,21 @@ def test_discriminators_give_a_logit_an_image(kind: str, conditioning: Any) -> N
     (judged.sum() + second.square().sum()).backward()
     idle = {name.split(".")[0] for name, p in both.named_parameters() if p.grad is None}
     assert idle == ({"stems"} if kind == "progressive" else set())
+
+
+@pytest.mark.parametrize("conditioning", ["concat", "none"])
+@pytest.mark.parametrize("channels", [1, 3])
+def test_a_projected_discriminator_gives_logits_at_five_scales(conditioning: Any, channels: int) -> None:
+    config = ProjectedNoiseConfig(channels=4, conditioning=conditioning)
+    network = initialise(ProjectedNoise(config, channels, 32, 3), "orthogonal", 1.0)
+    images = torch.randn(1, channels, 32, 32).expand(3, -1, -1, -1)
+    logits = network(images, torch.arange(3))
+    assert [tuple(each.shape) for each in logits] == [(3, 1, n, n) for n in (16, 8, 4, 2, 2)], "of images of 64 pixels"
+    assert all((each.std(0).max() < 1e-5) == (conditioning == "none") for each in logits)
+    judged = judge_samples(network, images, torch.arange(3), levels=False, second_head=False)
+    assert len(judged.scales) == 5 and all(torch.equal(a, b) for (a,), b in zip(judged.scales, logits, strict=True))
+    with pytest.raises(UsageError, match=r"another --discriminator\.kind"):
+        ProjectedNoise(config, channels, 32, 3, outputs=4)
 
 
 def test_projection_is_that_of_the_paper() -> None:

@@ -39,6 +39,7 @@ LABELLED: dict[str, dict[str, Any]] = {
 NOISE: dict[str, dict[str, Any]] = {
     "gan": {"name": "gan", "discriminator_steps": 2, "instance_noise": 0.1, "augment": ("translation",)},
     "infogan": {"name": "infogan", "discriminator_steps": 3},
+    "projected-gan": {"name": "gan", "discriminator": {"kind": "projected", "channels": 2}, "adversarial": "hinge"},
     "stargan": {"name": "stargan"},
     "progressive": {
         "name": "gan",
@@ -67,6 +68,7 @@ UNPAIRED: dict[str, dict[str, Any]] = {
         *(("gan", batches) for batches in (1, 2)),
         ("progressive", 1),
         ("projected", 2),
+        ("projected-gan", 1),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(

@@ -10,10 +10,13 @@ from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from img2img.core.errors import UsageError
-from img2img.networks.discriminators.base import DiscriminatorBaseConfig
+from img2img.networks.discriminators.base import DiscriminatorBaseConfig, NoiseDiscriminatorConfig
 from img2img.networks.discriminators.patchgan import PatchGAN, PatchGANConfig, run_layers
 from img2img.networks.features import EfficientNetLite
+from img2img.networks.labels import one_hot
 
+CHANNELS = (1, 3)  # of the images for which its features were trained: gray and RGB
+ENLARGED = 64  # pixels a side; smaller images from noise are enlarged to this, so that features see them
 Mixing = Literal["none", "cross-channel", "cross-scale"]
 
 
@@ -39,12 +42,28 @@ class ProjectedConfig(DiscriminatorBaseConfig):
 
     def fits(self, channels: int, size: int) -> bool:
         """Gray and RGB images, for which its features were trained."""
-        return super().fits(channels, size) and channels in (1, 3)
+        return super().fits(channels, size) and channels in CHANNELS
 
     @property
     def smaller(self) -> str:
         """Options by which it takes smaller images, for a person."""
         return "--discriminator.kind patch"
+
+
+class ProjectedNoiseConfig(NoiseDiscriminatorConfig):
+    """What a projected discriminator of images from noise is made of (Sauer et al. 2021)."""
+
+    kind: Literal["projected"] = "projected"
+    """The network (`--discriminator.kind KIND --help` lists the options of another)."""
+    conditioning: Literal["concat", "none"] = "concat"
+    """How it sees the class. concat: a plane a class beside the features; none: not at all."""
+    channels: int = Field(64, ge=1)
+    """Channels of each head's first convolution; twice as many in its second."""
+    norm: Annotated[Literal["none"], Suppress] = "none"
+    spectral_norm: bool = True
+    """Divide each weight by its largest singular value (Miyato et al. 2018)."""
+    mixing: Mixing = "cross-channel"
+    """Fixed random convolutions between features and heads (§3.2): none; cross-channel: 1×1, at each scale; cross-scale: also 3×3, from coarse scales to fine ones."""
 
 
 class Projected(nn.Module):
@@ -58,9 +77,11 @@ class Projected(nn.Module):
         UsageError: for images of other channels.
     """
 
-    def __init__(self, config: ProjectedConfig, image_channels: int, given_channels: int = 0) -> None:
+    def __init__(
+        self, config: ProjectedConfig | ProjectedNoiseConfig, image_channels: int, given_channels: int = 0
+    ) -> None:
         super().__init__()
-        if not config.fits(image_channels, config.min_size):
+        if image_channels not in CHANNELS:
             raise UsageError(
                 f"--discriminator.kind projected judges gray and RGB images by a network trained on photographs, but these "
                 f"have {image_channels} channels; use --discriminator.kind patch."
@@ -72,7 +93,8 @@ class Projected(nn.Module):
         seen = self.mixing.channels if self.mixing else channels
         self.heads = nn.ModuleList(_build_head(count + given_channels, config.channels) for count in seen)
         patch = PatchGANConfig(channels=config.channels, norm="none")
-        self.patch = PatchGAN(patch, image_channels, given_channels) if config.patch else None
+        beside = isinstance(config, ProjectedConfig) and config.patch
+        self.patch = PatchGAN(patch, image_channels, given_channels) if beside else None
 
     def layer_names(self) -> list[tuple[str, ...]]:
         """For each layer of all heads, from the image inwards, what its parameters' names begin with."""
@@ -94,6 +116,38 @@ class Projected(nn.Module):
                 each = torch.cat([beside.to(each.dtype), each], dim=1)
             found.append(run_layers(each, [*cast(nn.Sequential, head)], levels))
         return found if self.patch is None else [*found, self.patch(images, levels)]
+
+
+class ProjectedNoise(Projected):
+    """The same for images from noise, of which small ones are enlarged.
+
+    Args:
+        classes: how many there are; 0 for none.
+        outputs: of a second head, which it hasn't: must be 0.
+
+    Raises:
+        UsageError: for images of other channels than 1 or 3, or if a second head is wanted.
+    """
+
+    def __init__(
+        self, config: ProjectedNoiseConfig, in_channels: int, size: int, classes: int = 0, outputs: int = 0
+    ) -> None:
+        if outputs:
+            raise UsageError(
+                "--discriminator.kind projected only tells real from generated, but here it shall also recognise classes or "
+                "codes; use another --discriminator.kind."
+            )
+        super().__init__(config, in_channels, classes if config.conditioning == "concat" else 0)
+
+    def forward(self, images: Tensor, labels: Tensor | None = None, outputs: bool = False) -> list[Tensor]:  # type: ignore[override]
+        """(B, in_channels, size, size), and (B,) integers → logits (B, 1, h, w) of each scale."""
+        if images.shape[2] < ENLARGED:
+            images = F.interpolate(images, (ENLARGED, ENLARGED), mode="bilinear", align_corners=False)
+        if self.given_channels:
+            assert labels is not None
+            planes = one_hot(labels, self.given_channels, images.dtype)[:, :, None, None]
+            images = torch.cat([planes.expand(-1, -1, *images.shape[2:]), images], dim=1)
+        return super().forward(images)
 
 
 def _build_head(in_channels: int, width: int) -> nn.Sequential:
