@@ -22,34 +22,35 @@ SMALL_TRANSLATOR = ["--size", "32", "--batch-size", "2", "--steps", "6", "--vali
 SMALL_NETWORKS = ["--generator.channels", "8", "--discriminator.channels", "8", "--discriminator.layers", "1"]
 UNET = [*SMALL_TRANSLATOR, *SMALL_NETWORKS]
 RESNET = [*UNET, "--generator.blocks", "5"]
+BY_L1 = ["--best", "l1"]
 LABELS = ["--size", "64", "--batch-size", "2", "--steps", "4", "--perceptual.weight", "0", *SMALL_NETWORKS]
 NOISE = ["--size", "32", "--batch-size", "8", "--steps", "6", "--validate-every", "3", "--features", "random"]
 DCGAN = [*NOISE, "--generator.channels", "8", "--discriminator.channels", "8"]
 
 TRAIN: dict[str, list[str]] = {
-    "pix2pix": ["pix2pix", "--data", "pairs", *UNET, "--ema", "0.9"],
+    "pix2pix": ["pix2pix", "--data", "pairs", *UNET, *BY_L1, "--ema", "0.9"],
     "pix2pix-options": [
-        "pix2pix", "--data", "pairs", *UNET, "--adversarial", "hinge", "--discriminator.norm", "instance", "--r1", "1",
+        "pix2pix", "--data", "pairs", *UNET, *BY_L1, "--adversarial", "hinge", "--discriminator.norm", "instance", "--r1", "1",
         "--r1-every", "2", "--gradient-penalty", "1", "--feature-matching", "10", "--generator.upsampling", "resize",
         "--accumulation", "2", "--discriminator.spectral-norm", "--data.rotate", "10", "--data.colour-jitter", "0.3",
     ],
-    "pix2pix-derived": ["pix2pix", "--data", "pairs/trainB", "--data.derive", "edges", "--data.holdout", "0.3", *UNET],
-    "pix2pix-labels": ["pix2pix", "--data", "labels", *UNET],
+    "pix2pix-derived": ["pix2pix", "--data", "pairs/trainB", "--data.derive", "edges", "--data.holdout", "0.3", *UNET, *BY_L1],
+    "pix2pix-labels": ["pix2pix", "--data", "labels", *UNET, *BY_L1],
     "pix2pix-resnet": [
-        "pix2pix", "--data", "pairs", "--generator.kind", "resnet", *RESNET, "--gradient-checkpointing",
+        "pix2pix", "--data", "pairs", "--generator.kind", "resnet", *RESNET, *BY_L1, "--gradient-checkpointing",
         "--discriminator.kind", "multiscale", "--discriminator.scales", "2", "--augment", "colour", "translation",
         "--adversarial", "relativistic-average",
     ],
     "cyclegan": ["cyclegan", "--data", "pairs", *RESNET, "--pool", "2", "--features", "random", "--ema", "0.9"],
-    "cut": ["cut", "--data", "pairs", *RESNET, "--patches", "16"],
-    "fastcut": ["fastcut", "--data", "pairs", "--direction", "BtoA", *RESNET, "--patches", "16"],
+    "cut": ["cut", "--data", "pairs", *RESNET, "--patches", "16", "--features", "random"],
+    "fastcut": ["fastcut", "--data", "pairs", "--direction", "BtoA", *RESNET, "--patches", "16", "--features", "random"],
     "pix2pixhd": [
-        "pix2pixhd", "--data", "labels", *LABELS, "--generator.downsampling", "2", "--generator.blocks", "1",
+        "pix2pixhd", "--data", "labels", *LABELS, *BY_L1, "--generator.downsampling", "2", "--generator.blocks", "1",
         "--discriminator.scales", "2", "--encoder", "--instance-encoder.channels", "4", "--pool", "3", "--styles", "2",
         "--instance-encoder.downsampling", "2",
     ],
     "spade": [
-        "spade", "--data", "labels", *LABELS, "--discriminator.scales", "1", "--generator.hidden", "8", "--encoder",
+        "spade", "--data", "labels", *LABELS, *BY_L1, "--discriminator.scales", "1", "--generator.hidden", "8", "--encoder",
         "--image-encoder.channels", "4", "--image-encoder.latent", "8", "--ema", "0.9",
     ],
     "gan": ["gan", "--data", "classes", *DCGAN, "--instance-noise", "0.1", "--orthogonal", "1e-4", "--augment", "cutout"],
@@ -77,11 +78,11 @@ TRAIN: dict[str, list[str]] = {
     ],
     "tuned": [
         "pix2pix", "--data", "pairs", "--init", "runs/pix2pix", "--warmup-discriminator", "2", "--freeze", "down.0",
-        "--layer-lr", "0.9", *SMALL_TRANSLATOR, "--discriminator.channels", "8", "--discriminator.layers", "1",
+        "--layer-lr", "0.9", *SMALL_TRANSLATOR, *BY_L1, "--discriminator.channels", "8", "--discriminator.layers", "1",
     ],
     "adapted": [
         "pix2pix", "--data", "pairs", "--init", "runs/pix2pix", "--init-discriminator", "runs/pix2pix", "--lora", "2",
-        "--save-adapter", "--freeze-discriminator", "1", *SMALL_TRANSLATOR,
+        "--save-adapter", "--freeze-discriminator", "1", *SMALL_TRANSLATOR, *BY_L1,
     ],
 }  # fmt: skip
 
@@ -174,9 +175,33 @@ def hash_everything(only: list[str]) -> dict[str, str]:
     draw_data()
     for name, options in TRAIN.items():
         if not only or name in only:
-            run(f"train {name}", ["train", *options, "--output", f"runs/{name}", "--device", "cpu", "--log-every", "3"])
+            run(
+                f"train {name}",
+                [
+                    "train",
+                    *options,
+                    "--recipe",
+                    "paper",
+                    "--output",
+                    f"runs/{name}",
+                    "--device",
+                    "cpu",
+                    "--log-every",
+                    "3",
+                ],
+            )
     if not only or "pix2pix" in only:
-        stopped = [*TRAIN["pix2pix"], "--output", "runs/resumed", "--device", "cpu", "--checkpoint-every", "3"]
+        stopped = [
+            *TRAIN["pix2pix"],
+            "--recipe",
+            "paper",
+            "--output",
+            "runs/resumed",
+            "--device",
+            "cpu",
+            "--checkpoint-every",
+            "3",
+        ]
         run("train resumed", ["train", *stopped, "--steps", "3"])
         run("resume", ["train", "--resume", "runs/resumed", "--steps", "9"])
     for name, options in ({} if only else CONVERT).items():

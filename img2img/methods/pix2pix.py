@@ -27,7 +27,7 @@ class Pix2PixConfig(PerceptualTranslationConfig):
             "batch_size": 4,
             "ema": 0.999,
             "method": {
-                "generator": {"kind": "unet", "channels": 32, "upsampling": "resize", "dropout": 0.0},
+                "generator": {"kind": "unet", "channels": 32, "upsampling": "resize"},
                 "discriminator": {"kind": "projected"},
                 "adversarial": "hinge",
                 "l1_weight": 50.0,

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import tyro
@@ -32,6 +32,17 @@ class Pix2PixHDMethodConfig(PerceptualTranslationConfig):
 
     data_kinds = (LabelledData, PairedData)
     paper = "1711.11585"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {
+            "batch_size": 4,
+            "ema": 0.999,
+            "method": {
+                "generator": {"channels": 32, "upsampling": "resize"},
+                "discriminator": {"kind": "multiscale", "channels": 32, "scales": 2},
+                "perceptual": {"network": "lite", "weight": 20.0},
+            },
+        }
+    }
 
     name: Annotated[Literal["pix2pixhd"], tyro.conf.Suppress] = "pix2pixhd"
     generator: Pix2PixHDConfig = Pix2PixHDConfig(enhancers=1)

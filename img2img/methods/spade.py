@@ -1,6 +1,7 @@
 """SPADE (GauGAN): semantic image synthesis with spatially-adaptive normalisation (Park et al. 2019)."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import tyro
@@ -29,6 +30,17 @@ class SPADEMethodConfig(PerceptualTranslationConfig):
 
     data_kinds = (LabelledData, PairedData)
     paper = "1903.07291"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {
+            "batch_size": 4,
+            "ema": 0.999,
+            "method": {
+                "generator": {"channels": 16, "hidden": 32},
+                "discriminator": {"kind": "multiscale", "channels": 32},
+                "perceptual": {"network": "lite", "weight": 20.0},
+            },
+        }
+    }
 
     name: Annotated[Literal["spade"], tyro.conf.Suppress] = "spade"
     generator: SPADEConfig = SPADEConfig()

@@ -1,13 +1,14 @@
 """Recipes: lists of settings for a method and an amount of data, which whatever a user chose overrides."""
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from img2img.config import RunConfig
 from img2img.core.settings import Strict
 
 FEW = 20_000  # training images below which the recipe for little data is chosen
 Settings = Mapping[str, Any]
+S = TypeVar("S", bound=Strict)
 
 
 def choose_recipe(config: RunConfig, images: int, channels: int) -> RunConfig:
@@ -35,13 +36,10 @@ def apply_recipe(config: RunConfig, without: str = "") -> RunConfig:
     Args:
         without: a part of the method's settings that is left as it is.
     """
-    recipe = dict(config.method.recipes.get(config.recipe, {}))
-    if not recipe:
-        return config
-    method = {name: value for name, value in recipe.pop("method", {}).items() if name != without}
-    given = _collect_given(config)
-    merged = _merge({**recipe, "method": method}, given)
-    return type(config).model_validate(merged)
+    recipe = config.method.recipes.get(config.recipe, {})
+    if without in recipe.get("method", {}):
+        recipe = {**recipe, "method": {name: value for name, value in recipe["method"].items() if name != without}}
+    return _override(config, recipe) if recipe else config
 
 
 def describe_recipe(config: RunConfig) -> str:
@@ -68,27 +66,20 @@ def list_settings(settings: Settings, prefix: str = "") -> list[tuple[str, str]]
     return found
 
 
-def _collect_given(config: Strict) -> dict[str, Any]:
-    """What was chosen, as a dict of dicts; a network that was chosen has its kind."""
-    found: dict[str, Any] = {}
-    for name in config.model_fields_set:
-        value = getattr(config, name)
-        found[name] = _collect_given(value) if isinstance(value, Strict) else value
-    if "kind" in type(config).model_fields:
-        found["kind"] = config.kind  # type: ignore[attr-defined]
-    if "name" in type(config).model_fields:
-        found["name"] = config.name  # type: ignore[attr-defined]
-    return found
+def _override(settings: S, recipe: Settings, is_chosen: bool = True) -> S:
+    """Settings with a recipe's, except those that were chosen; a network that was chosen stays of its kind.
 
-
-def _merge(recipe: Settings, given: Settings) -> dict[str, Any]:
-    """The recipe's settings, overridden by those that were given; of a network of another kind nothing is taken."""
-    merged = dict(recipe)
-    for name, value in given.items():
-        own = recipe.get(name)
-        if isinstance(value, Mapping) and isinstance(own, Mapping):
-            other = value.get("kind", own.get("kind")) != own.get("kind", value.get("kind"))
-            merged[name] = dict(value) if other else _merge(own, value)
-        else:
-            merged[name] = value
-    return merged
+    Args:
+        is_chosen: whether the settings were chosen at all, and are not a default.
+    """
+    chosen = settings.model_fields_set if is_chosen else set()
+    values = {name: getattr(settings, name) for name in type(settings).model_fields}
+    for name, value in recipe.items():
+        own = values[name]
+        if not isinstance(value, Mapping):
+            values[name] = own if name in chosen else value
+        elif value.get("kind", getattr(own, "kind", None)) == getattr(own, "kind", None):
+            values[name] = _override(own, value, name in chosen)
+        elif name not in chosen:
+            values[name] = dict(value)
+    return type(settings).model_validate(values)

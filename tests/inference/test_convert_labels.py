@@ -129,7 +129,14 @@ def nearest_colour(images: torch.Tensor) -> torch.Tensor:
 
 def test_a_segmenter_scores_translations_and_real_images(data: Path, run: Path) -> None:
     result = img2img.evaluate(run, data, segmenter=nearest_colour)
-    assert {"l1", "psnr", "ssim", "miou", "accuracy"} == result.metrics.keys() and result.copy_input is None
+    assert {
+        "l1",
+        "psnr",
+        "ssim",
+        "perceptual",
+        "miou",
+        "accuracy",
+    } == result.metrics.keys() and result.copy_input is None
     assert result.real is not None and result.real["accuracy"] > 0.99 and result.real["miou"] > 0.97
     assert result.metrics["accuracy"] < result.real["accuracy"]
     with pytest.raises(UsageError, match="a plane for each class"):

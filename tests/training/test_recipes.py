@@ -53,6 +53,13 @@ def test_a_discriminator_that_does_not_fit_the_images_is_left_as_it_is(channels:
     small = choose_recipe(config(data={"size": size}), 5, channels)
     assert small.recipe == "small" and small.method.discriminator == PatchGANConfig()
     assert small.method.perceptual.weight > 0
+    assert choose_recipe(config(data={"size": 16}, recipe="paper"), 5, 3).method == Pix2PixConfig()
+
+
+def test_what_a_method_sets_of_a_network_by_default_stays() -> None:
+    spade = choose_recipe(run_type("spade")(method={"name": "spade"}), 5, 3)
+    assert (spade.method.discriminator.scales, spade.method.discriminator.spectral_norm) == (2, True)
+    assert spade.method.discriminator.channels == 32
 
 
 def test_applying_it_again_changes_nothing() -> None:
@@ -114,3 +121,14 @@ def test_a_file_of_settings_overrides_it_and_a_resume_keeps_it(
     assert "recipe small" in capsys.readouterr().err
     assert main(["train", "--resume", str(run), "--recipe", "paper"]) == 2
     assert "leave --recipe out" in capsys.readouterr().err
+
+
+def test_a_file_that_the_recipe_does_not_use_is_said(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "vgg.pth").touch()
+    data = write_pairs(tmp_path / "data", 4)
+    options = ["--size", "32", "--perceptual.network", "vgg19", "--perceptual.file", str(tmp_path / "vgg.pth")]
+    start = ["train", "pix2pix", "--data", str(data), "--output", str(tmp_path / "run")]
+    assert main([*start, *options]) == 2
+    assert "no VGG-19 weights" in capsys.readouterr().err, "the recipe's weight, and the network that was chosen"
+    assert main([*start, *options[:2], *options[4:]]) == 2
+    assert "--perceptual.network vgg19" in capsys.readouterr().err

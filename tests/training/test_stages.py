@@ -124,7 +124,9 @@ def test_a_kill_before_the_coarse_stage_has_its_config(whole: Path, data: Path, 
 
 def test_paths_hold_elsewhere(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(tmp_path)
-    settings = config(data, Path("two"), coarse_run=Path("one"), perceptual={"weight": 0, "file": "vgg.pth"})
+    settings = config(
+        data, Path("two"), coarse_run=Path("one"), perceptual={"weight": 0, "network": "vgg19", "file": "vgg.pth"}
+    )
     done = resolve_config(settings)
     assert done.method.coarse_run == tmp_path / "one" and done.method.perceptual.file == tmp_path / "vgg.pth"
 
