@@ -182,6 +182,8 @@ class Stage:
     """By how much its images are smaller."""
     introduction: str
     """What is told when it begins."""
+    updates: int | None = None
+    """Before the whole run's, instead of a share of them."""
 
 
 @dataclass
@@ -264,6 +266,11 @@ class Staged(Protocol):
     def begin_from(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
         """Takes over networks by name."""
         ...
+
+
+@runtime_checkable
+class FreezesStage(Protocol):
+    """A method that leaves what an earlier stage trained as it is for a while."""
 
     def freeze_until(self, update: int) -> None:
         """Freezes them until then."""

@@ -1,7 +1,7 @@
 """CUT and FastCUT: contrastive learning for unpaired image-to-image translation (Park et al. 2020)."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal, Self
 
 import torch
 import tyro
@@ -12,13 +12,14 @@ from img2img.core.errors import UsageError
 from img2img.data.unpaired import UnpairedData
 from img2img.losses.adversarial import Adversarial
 from img2img.losses.contrastive import patch_nce
-from img2img.methods.base import Batch, Losses, Method, Outputs, resolve_generator
+from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, resolve_generator
 from img2img.methods.gan_losses import TranslationConfig
+from img2img.methods.inpaint import pretraining_stage
 from img2img.networks import DiscriminatorConfig, ResNet, ResNetConfig, initialise
 from img2img.networks.discriminators.patchgan import PatchGANConfig
 from img2img.networks.generators.resnet import encoder_depths
 from img2img.networks.projection import Projection
-from img2img.networks.weights import Initialisation
+from img2img.networks.weights import Initialisation, load_plain_state
 
 
 class CUTConfig(TranslationConfig):
@@ -48,8 +49,18 @@ class CUTConfig(TranslationConfig):
     """τ of eq. 3."""
     projection_channels: int = Field(256, ge=1)
     """Width of the head that projects patches."""
+    pretrain: int = Field(0, ge=0)
+    """Updates before all others in which the generator learns to restore masked images of both sides (Torbunov et al. 2023); 0 for none."""
     initialisation: Initialisation = "xavier"
     """How weights are drawn."""
+
+    def earlier_stage(self) -> Stage | None:
+        """Restoring masked images, if it is asked for."""
+        return pretraining_stage(self.pretrain, self.generator, self.lr, self.initialisation, self.initialisation_gain)
+
+    def without_stages(self) -> Self:
+        """Without pretraining."""
+        return self.model_copy(update={"pretrain": 0})
 
     def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "CUT":
         """The method with fresh networks."""
@@ -100,6 +111,10 @@ class CUT(Method):
             config.build_discriminator_phase(self.discriminator_losses),
             config.build_phase("G", ("generator", "projection"), *parts),
         )
+
+    def begin_from(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """The generator begins with what it has learned in pretraining."""
+        load_plain_state(self.networks["generator"], weights["generator"])
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
         """The translation, with what the contrastive loss needs of the source."""

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 from functools import partial
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import torch.nn.functional as F
@@ -13,10 +13,12 @@ from torch import Tensor, nn
 from img2img.core.errors import UsageError
 from img2img.data.unpaired import UnpairedData
 from img2img.losses.adversarial import Adversarial
-from img2img.methods.base import Batch, Losses, Method, Outputs, is_independent
+from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, is_independent
 from img2img.methods.gan_losses import TranslationConfig
 from img2img.methods.image_pool import ImagePool
+from img2img.methods.inpaint import pretraining_stage
 from img2img.networks import GeneratorConfig, ResNetConfig
+from img2img.networks.weights import load_plain_state
 
 Side = Literal["A", "B"]
 BATCH_KEY: dict[Side, str] = {"A": "source", "B": "target"}
@@ -42,6 +44,16 @@ class CycleGANConfig(TranslationConfig):
     """Weight, times the cycle's, of leaving alone what is of the target domain already (§5.2); 0 leaves it out."""
     pool: int = Field(50, ge=0)
     """Earlier translations of each domain that the discriminators are shown, too; 0 for none."""
+    pretrain: int = Field(0, ge=0)
+    """Updates before all others in which the generator learns to restore masked images of both sides (Torbunov et al. 2023); 0 for none."""
+
+    def earlier_stage(self) -> Stage | None:
+        """Restoring masked images, if it is asked for."""
+        return pretraining_stage(self.pretrain, self.generator, self.lr, self.initialisation, self.initialisation_gain)
+
+    def without_stages(self) -> Self:
+        """Without pretraining."""
+        return self.model_copy(update={"pretrain": 0})
 
     def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "CycleGAN":
         """The method with fresh networks."""
@@ -83,6 +95,11 @@ class CycleGAN(Method):
             config.build_phase("G", tuple(self.generators.values()), *there_and_back),
             config.build_discriminator_phase(self.discriminator_losses, config.discriminators),
         )
+
+    def begin_from(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Both generators begin with what one has learned in pretraining."""
+        for name in self.generators.values():
+            load_plain_state(self.networks[name], weights["generator"])
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
         """Nothing yet: the generators' phase makes the translations, which the discriminators' uses again."""

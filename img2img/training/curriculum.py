@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from img2img.config import RunConfig
+from img2img.config import RunConfig, run_type
 from img2img.core.errors import UsageError
 from img2img.data.base import DataConfig
 from img2img.methods.base import Method
@@ -35,21 +35,23 @@ def earlier_config(config: RunConfig) -> RunConfig | None:
                 f"{stage.scale}, at least {8 * stage.scale}."
             )
     smaller = {"size": size // stage.scale, "width": width and width // stage.scale}
-    return config.model_copy(
-        update={
-            "method": stage.method,
-            "data": config.data.model_copy(update=smaller),
-            "steps": None if config.steps is None else max(1, round(config.steps * stage.share)),
-            "epochs": config.epochs * stage.share,
-            "output": config.output / stage.name,
-        }
-    )
+    steps = None if config.steps is None else max(1, round(config.steps * stage.share))
+    values = {
+        **{name: getattr(config, name) for name in type(config).model_fields},
+        "method": stage.method,
+        "data": config.data.model_copy(update=smaller),
+        "steps": stage.updates or steps,
+        "epochs": config.epochs * (stage.share or 1.0),
+        "output": config.output / stage.name,
+    }
+    found: RunConfig = run_type(stage.method.name).model_validate(values)
+    return found
 
 
 def own_length(config: RunConfig, length: int) -> tuple[int | None, float]:
     """Updates, if they are counted, and epochs, of `length` images, of this run itself, without those of the one before."""
-    earlier = earlier_config(config)
-    if earlier is None:
+    earlier, stage = earlier_config(config), config.method.earlier_stage()
+    if earlier is None or stage is None or stage.updates:
         return config.steps, config.epochs
     assert earlier.output is not None
     updates, epochs = earlier.steps or 0, earlier.epochs

@@ -21,7 +21,7 @@ from img2img.core.errors import UsageError
 from img2img.core.processes import build_accelerator, run_on_main
 from img2img.data.base import DataModule, DataReport, collate
 from img2img.data.sampler import BatchOrder
-from img2img.methods.base import Method, Staged
+from img2img.methods.base import FreezesStage, Method, Staged
 from img2img.networks.layers import choose_memory_format
 from img2img.training.checkpoint import find_checkpoints
 from img2img.training.curriculum import (
@@ -265,7 +265,7 @@ def build_schedule(run: Run) -> Schedule:
     config, progress = run.config, run.trainer.state.progress
     length = run.data.length
     total = total_updates(*own_length(config, length), length, run.global_batch, progress.update, progress.samples)
-    if isinstance(run.method, Staged):
+    if isinstance(run.method, FreezesStage):
         if progress.frozen_until is None:
             progress.frozen_until = frozen_updates(config, total)
         run.method.freeze_until(progress.frozen_until)

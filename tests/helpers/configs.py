@@ -9,6 +9,7 @@ TINY: dict[str, dict[str, Any]] = {
     "pix2pix": {"generator": {"kind": "unet", "channels": 4, "depth": 2}},
     "cyclegan": {"generator": {"kind": "resnet", "channels": 4, "blocks": 1}, "pool": 3},
     "fastcut": {"generator": {"kind": "resnet", "channels": 4, "blocks": 5}, "projection_channels": 8},
+    "inpaint": {"generator": {"kind": "resnet", "channels": 4, "blocks": 1}},
     "cut": {"generator": {"kind": "resnet", "channels": 4, "blocks": 5}, "projection_channels": 8},
     "pix2pixhd": {
         "generator": {"channels": 4, "downsampling": 1, "blocks": 1, "enhancers": 1, "enhancer_blocks": 1},
