@@ -27,10 +27,9 @@ class Pix2PixConfig(PerceptualTranslationConfig):
             "batch_size": 4,
             "ema": 0.999,
             "method": {
-                "generator": {"kind": "unet", "channels": 32, "upsampling": "resize"},
-                "discriminator": {"kind": "projected"},
+                "generator": {"kind": "unet", "channels": 32, "upsampling": "resize", "dropout": 0.0},
+                "discriminator": {"kind": "projected", "mixing": "cross-channel"},
                 "adversarial": "hinge",
-                "l1_weight": 50.0,
                 "perceptual": {"weight": 20.0},
             },
         }

@@ -104,3 +104,15 @@ def test_any_kind_and_size_of_image_has_a_distance_and_features(extractor: LiteF
 def test_eight_and_sixteen_bits_look_alike(extractor: LiteFeatures) -> None:
     image = picture(20, 30)
     assert PerceptualDistance()(image, image.astype(np.uint16) * 257) < 1e-6
+
+
+def test_features_are_the_mean_and_the_deviation_of_each_stage_at_two_sizes(extractor: LiteFeatures) -> None:
+    images = torch.from_numpy(np.stack([picture(40, 30, seed=seed) for seed in range(2)])).permute(0, 3, 1, 2)
+    found, x = extractor(images), images.float() / 127.5 - 1
+    half = torch.nn.functional.interpolate(x, (20, 15), mode="bilinear", antialias=True, align_corners=False)
+    wanted = []
+    for each in (x, half):
+        for stage in extractor.network(each):
+            centred = stage - stage.mean((2, 3), keepdim=True)
+            wanted += [stage.mean((2, 3)), centred.square().mean((2, 3)).sqrt()]
+    assert torch.allclose(found, torch.cat(wanted, 1), atol=1e-4)

@@ -34,9 +34,10 @@ def test_few_images_and_a_run_from_scratch_choose_the_small_one() -> None:
 
 
 def test_what_was_chosen_stays_even_if_it_is_the_papers() -> None:
-    chosen = config(method=Pix2PixConfig(l1_weight=100.0, perceptual={"file": Path("x")}), ema=0.0)  # type: ignore[arg-type]
+    method = Pix2PixConfig(adversarial="nonsaturating", perceptual={"file": Path("x")})  # type: ignore[arg-type]
+    chosen = config(method=method, ema=0.0)
     small = choose_recipe(chosen, 5, 3)
-    assert small.method.l1_weight == 100.0 and small.ema == 0.0 and small.method.adversarial == "hinge"
+    assert small.method.adversarial == "nonsaturating" and small.ema == 0.0 and small.batch_size == 4
     assert small.method.perceptual.file == Path("x") and small.method.perceptual.weight > 0
 
 
@@ -86,7 +87,7 @@ def test_every_recipe_is_made_of_options(method: str, capsys: pytest.CaptureFixt
     ("options", "expected"),
     [
         ([], {"kind": "projected", "l1": 50.0}),
-        (["--l1-weight", "100"], {"kind": "projected", "l1": 100.0}),
+        (["--l1-weight", "100"], {"kind": "projected", "l1": 100.0}),  # the paper's
         (["--discriminator.layers=2"], {"kind": "patch", "l1": 50.0}),
         (["--recipe", "small", "--discriminator.mixing", "cross-scale"], {"kind": "projected", "l1": 50.0}),
         (["--recipe", "paper"], {"kind": "patch", "l1": 100.0}),
