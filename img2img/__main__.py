@@ -1,13 +1,14 @@
 """python -m img2img, and what accelerate launch -m runs."""
 
-import sys
+from typing import NoReturn
 
 from img2img.cli import main
+from img2img.core.processes import exit_process
 
 
-def run() -> None:
+def run() -> NoReturn:
     """The console command."""
-    sys.exit(main())
+    exit_process(main())
 
 
 if __name__ == "__main__":

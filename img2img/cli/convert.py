@@ -80,7 +80,6 @@ def command(
         report: Write a JSON line per input to this file.
     """
 
-    from img2img.core.processes import leave_processes
     from img2img.inference import convert as room
     from img2img.inference.report import Stopped
     from img2img.models import has_both_directions
@@ -103,7 +102,6 @@ def command(
         )  # fmt: skip
     except Stopped as stop:
         outcome, stopped = stop.report, True
-    leave_processes()
     if outcome.process:
         return 0  # the first of several processes speaks for all; a launcher would end it if another failed
     for line in outcome.remarks():

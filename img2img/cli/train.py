@@ -22,7 +22,6 @@ def train(arguments: list[str]) -> int:
 
         ensure_processes(["train", *arguments])
     from img2img.config import read_config, run_type
-    from img2img.core.processes import leave_processes
     from img2img.training import train as room
     from img2img.training.recipes import apply_recipe
     from img2img.training.run_folder import load_run_config
@@ -50,12 +49,7 @@ def train(arguments: list[str]) -> int:
         base = apply_recipe(base.model_copy(update={"recipe": options["--recipe"]}))
     config = parse(_with_kinds(base, options), rest, base.method.name)
     config = _keep_given(config, base, {argument.partition("=")[0] for argument in rest})
-    try:
-        room.train(config, resume=resume)
-    except KeyboardInterrupt:  # all processes stopped at the same update
-        leave_processes()
-        raise
-    leave_processes()
+    room.train(config, resume=resume)
     return 0
 
 

@@ -1,13 +1,15 @@
 """Several processes: how they are started, how work is divided among them, and how results come together."""
 
+import logging
 import os
 import re
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import psutil
 
@@ -98,12 +100,22 @@ class ProcessRank:
         return list(everything)
 
 
-def leave_processes() -> None:
-    """Closes the connections to the other processes at the end of a command; without this, they may crash."""
-    import torch
+def exit_process(code: int) -> NoReturn:
+    """Ends this process; one of several doesn't wait for the interpreter to clean up.
 
-    if torch.distributed.is_available() and torch.distributed.is_initialized():
-        torch.distributed.destroy_process_group()
+    A thread of gloo may still hold a tensor of the last exchange. If it drops the tensor while the interpreter shuts
+    down, it cannot get the interpreter's lock, and C++ aborts the process (torch 2.14), also after
+    `destroy_process_group`.
+    """
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        sys.exit(code)
+    distributed.destroy_process_group()
+    logging.shutdown()
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(OSError, ValueError):  # closed, or nobody reads it
+            stream.flush()
+    os._exit(code)
 
 
 def join_processes(device: str) -> tuple[ProcessRank, "torch.device"]:

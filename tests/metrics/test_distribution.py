@@ -14,6 +14,7 @@ from helpers.data import picture
 from safetensors.torch import save_file
 
 from img2img.core.errors import UsageError
+from img2img.core.processes import exit_process
 from img2img.metrics import distribution
 from img2img.metrics.distribution import Features, RandomVGG, distances, features, find_weights
 from img2img.metrics.distribution import make_extractor as make
@@ -74,7 +75,7 @@ def _in_a_process(rank: int, folder: Path) -> None:
     torch.distributed.init_process_group("gloo", f"file://{folder / 'meeting'}", rank=rank, world_size=2)
     sets, expected = torch.load(folder / "expected.pt", weights_only=True)
     assert distances(*sets) == pytest.approx(expected)
-    torch.distributed.destroy_process_group()
+    exit_process(0)
 
 
 def test_too_few_images_are_not_measured() -> None:
