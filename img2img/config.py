@@ -90,7 +90,7 @@ class RunConfig(Strict, Generic[M]):
     feature_weights: Path | None = None
     """A file of that network's weights (.pth or .safetensors); Inception's are taken from PyTorch's cache, or downloaded."""
     best: Literal["auto", "perceptual", "l1", "psnr", "ssim", "kid", "fid"] = "auto"
-    """The score by which `best` is chosen. perceptual: how unlike translations and targets look, among those whose L1 is within 10 % of the lowest (which `best-l1` has); auto: perceptual for paired methods, kid for unpaired ones."""
+    """The score by which `best` is chosen. perceptual: how unlike translations and targets look, as long as their L1 is within 10 % of the lowest so far (which `best-l1` has); auto: perceptual for paired methods, kid for unpaired ones."""
     checkpoint_every: int | None = Field(None, ge=1)
     """Updates between checkpoints; by default an epoch, but at least 500."""
     keep_checkpoints: int = Field(1, ge=1)

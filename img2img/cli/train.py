@@ -1,5 +1,6 @@
 """`img2img train`: its options are made from the method's settings."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -45,10 +46,11 @@ def train(arguments: list[str]) -> int:
     rest = _without(arguments, "--resume", "--config")
     if resume and options["--recipe"]:
         raise UsageError("--resume goes on with the run's own settings; leave --recipe out.")
+    shown = base
     if options["--recipe"] in ("paper", "small"):  # so that help shows its settings
-        base = apply_recipe(base.model_copy(update={"recipe": options["--recipe"]}))
-    config = parse(_with_kinds(base, options), rest, base.method.name)
-    config = _keep_given(config, base, {argument.partition("=")[0] for argument in rest})
+        shown = apply_recipe(base.model_copy(update={"recipe": options["--recipe"]}))
+    config = parse(_with_kinds(shown, options), rest, base.method.name)
+    config = _keep_given(config, base, _name_options(rest))
     room.train(config, resume=resume)
     return 0
 
@@ -74,10 +76,10 @@ def parse(default: Any, arguments: list[str], method: str) -> Any:
 
 
 def _keep_given(parsed: Any, base: Any, options: set[str], prefix: str = "--", is_given: bool = True) -> Any:
-    """The same settings, of which those count as chosen that `base` has chosen or an option names: a recipe overrides the others.
+    """The settings of `base` with those that an option names; a recipe overrides all that neither has chosen.
 
     Args:
-        base: what the options were parsed on.
+        base: what was there before the options, and before a recipe.
         options: the names of those on the command line.
         prefix: of the options of these settings.
         is_given: whether `base` was chosen itself.
@@ -95,9 +97,18 @@ def _keep_given(parsed: Any, base: Any, options: set[str], prefix: str = "--", i
                 parts[name] = _keep_given(value, before, options, f"{own}.", name in given)
         elif name in given or own in options:
             parts[name] = value
-    copy = parsed.model_copy(update=parts)
+    same = type(base) is type(parsed)  # else a network of another kind was chosen
+    others = set(type(parsed).model_fields) - {*parts, "data", "finetune"} if same else set()
+    copy = parsed.model_copy(update={**{name: getattr(base, name) for name in others}, **parts})
     copy.model_fields_set.intersection_update({*parts, "data", "finetune"})
     return copy
+
+
+def _name_options(arguments: list[str]) -> set[str]:
+    """The names of the options, as settings are called: with dashes, and without the no- of flags."""
+    names = {argument.partition("=")[0].replace("_", "-") for argument in arguments if argument.startswith("--")}
+    flags = (re.fullmatch(r"--(.*\.)?no-([^.]+)", name) for name in names)
+    return names | {f"--{flag[1] or ''}{flag[2]}" for flag in flags if flag}
 
 
 def _describe_kinds(method: Any) -> str:

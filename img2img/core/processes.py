@@ -110,7 +110,8 @@ def exit_process(code: int) -> NoReturn:
     distributed = sys.modules.get("torch.distributed")
     if distributed is None or not distributed.is_available() or not distributed.is_initialized():
         sys.exit(code)
-    distributed.destroy_process_group()
+    if code in (0, 130):  # after a failure the others may be stuck in an exchange, for which this would wait
+        distributed.destroy_process_group()
     logging.shutdown()
     for stream in (sys.stdout, sys.stderr):
         with suppress(OSError, ValueError):  # closed, or nobody reads it

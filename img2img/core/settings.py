@@ -1,14 +1,17 @@
 """What all settings have in common: they are strict, and their errors are sentences."""
 
-from typing import Any
+from typing import Any, Self
 
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from img2img.core.errors import UsageError
 
 
 class Strict(BaseModel):
-    """A frozen settings model: unknown keys are refused, and errors are sentences that name the key."""
+    """A frozen settings model: unknown keys are refused, and errors are sentences that name the key.
+
+    What a mapping leaves out of a part takes that part's default in this model, which may differ from its class' default.
+    """
 
     model_config = ConfigDict(
         frozen=True, extra="forbid", use_attribute_docstrings=True, allow_inf_nan=False, ser_json_inf_nan="null"
@@ -19,6 +22,20 @@ class Strict(BaseModel):
             super().__init__(**values)
         except ValidationError as error:
             raise UsageError(explain(error)) from None
+
+    @model_validator(mode="wrap")
+    @classmethod
+    def _fill_parts(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        made = validate(values)
+        if isinstance(values, dict):
+            for name, field in cls.model_fields.items():
+                part = made.__dict__[name]
+                if isinstance(values.get(name), dict) and type(part) is type(field.default):
+                    given = part.model_fields_set
+                    filled = field.default.model_copy(update={key: getattr(part, key) for key in given})
+                    filled.model_fields_set.intersection_update(given)
+                    made.__dict__[name] = filled
+        return made
 
 
 def explain(error: ValidationError) -> str:

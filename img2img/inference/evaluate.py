@@ -21,6 +21,7 @@ from img2img.data.paired import PairedFolder, explain_no_pairs, find_pairs, matc
 from img2img.data.unpaired import find_unpaired
 from img2img.images import Array, read_image
 from img2img.interop import load_translator
+from img2img.methods import METHODS, load_method
 from img2img.metrics.distribution import FEWEST, Features, distances, find_weights, make_extractor
 from img2img.metrics.distribution import features as features_of
 from img2img.metrics.paired import Scores, finite, mean, score
@@ -112,6 +113,9 @@ def evaluate(
         raise UsageError(f"{data} has no split {chosen}; it has {', '.join(splits)}.")
     pairs, targets = splits[chosen].pairs, [pair.target for pair in splits[chosen].pairs]
     if not pairs:
+        if features is None and (config.classes is not None or not _is_unpaired(config)):
+            explained = explain_no_pairs(splits[chosen])
+            raise UsageError(f"{explained} --features lite compares whole sets, without pairs.")
         features = features or "lite"
         sides = find_unpaired(Path(data), direction=direction or config.direction)[chosen]
         pairs, targets = [Pair(file.stem, file, file) for file in sides.sources], sides.targets
@@ -153,6 +157,11 @@ def evaluate(
         if config.classes is None:
             evaluation.copy_input = (evaluation.copy_input or {}) | sets.distances(sets.copies)
     return evaluation
+
+
+def _is_unpaired(config: TranslatorConfig) -> bool:
+    """Whether a translator was trained without pairs, so that none are expected."""
+    return config.method in METHODS and load_method(config.method).best_by == "kid"
 
 
 def _splits(data: Path, config: TranslatorConfig, direction: Direction | None) -> dict[Split, PairedFolder]:

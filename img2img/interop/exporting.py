@@ -79,6 +79,8 @@ def _family(config: Any, imported: str | None) -> Family:
         raise UsageError(
             "no known project has a generator with group norm, self-attention or resize-convolutions; it can't be written in such a layout."
         )
+    if getattr(config, "residual", False):
+        raise UsageError("no known project has a generator that adds to its source; export it as ONNX.")
     if isinstance(config, UNetConfig | Pix2PixHDConfig) and config.upsampling == "blur":
         raise UsageError(
             "no known project has a U-Net or a pix2pixHD generator that upsamples by blurring; it can't be written in such a layout."

@@ -217,9 +217,11 @@ class AdversarialLoss:
                 key = f"D/{name}{term}"
                 losses[key] = losses[key] + self.share * value if key in losses else self.share * value
             right.append(adversarial.accuracy(real_logits.detach(), fake_logits.detach(), config.adversarial))
-            if self.adaptive:
-                self.adaptive.observe(real_logits, fake_logits, THRESHOLDS.get(config.adversarial), update)
-                outputs.metrics["D/augment"] = self.adaptive.probability
+        if self.adaptive:
+            judged = [[scale[-1] for scale in seen.scales] for seen in (on_real, on_fake)]
+            threshold, share = THRESHOLDS.get(config.adversarial), 1 / len(config.discriminators)
+            self.adaptive.observe(judged[0], judged[1], threshold, update, share)
+            outputs.metrics["D/augment"] = self.adaptive.probability
         outputs.metrics[f"D/{name}accuracy"] = torch.stack(right).mean()
         for key, judgement in (("second_fake", on_fake), ("second_real", on_real)):
             if judgement.second is not None:

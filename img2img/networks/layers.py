@@ -165,6 +165,10 @@ class ResizeConv(nn.Sequential):
         self.add_module("1", nn.Conv2d(in_channels, out_channels, 3, bias=bias))
 
 
+class ZeroConv2d(nn.Conv2d):
+    """A convolution whose weights `initialise` sets to 0, so that what it is added to is unchanged at first."""
+
+
 class BlurPool(nn.Module):
     """Halves the resolution without aliasing: the binomial filter [1 2 1]² and every second pixel (Zhang 2019, §3.2)."""
 

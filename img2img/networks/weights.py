@@ -9,6 +9,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.utils import parametrizations, parametrize
 
+from img2img.networks.layers import ZeroConv2d
+
 Initialisation = Literal["normal", "xavier", "kaiming", "orthogonal"]
 M = TypeVar("M", bound=nn.Module)
 
@@ -83,7 +85,7 @@ def load_plain_state(module: nn.Module, state: Mapping[str, Tensor]) -> None:
 def initialise(module: M, method: Initialisation = "normal", gain: float = 0.02) -> M:
     """Draws the weights of every convolution and linear layer anew, and sets biases to 0.
 
-    Norm layers with parameters get a scale around 1, N(1, 0.02), and a shift of 0, as DCGAN (Radford et al. 2016) and
+    A `ZeroConv2d` is set to 0. Norm layers with parameters get a scale around 1, N(1, 0.02), and a shift of 0, as DCGAN (Radford et al. 2016) and
     pix2pix (Isola et al. 2017, §6.2) do.
 
     Args:
@@ -94,7 +96,10 @@ def initialise(module: M, method: Initialisation = "normal", gain: float = 0.02)
         The same module.
     """
     for layer in module.modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
+        if isinstance(layer, ZeroConv2d):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(cast(Tensor, layer.bias))
+        elif isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear):
             if method == "normal":
                 nn.init.normal_(layer.weight, 0.0, gain)
             elif method == "xavier":

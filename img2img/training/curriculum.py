@@ -8,7 +8,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import Tensor
 
-from img2img.config import RunConfig, run_type
+from img2img.config import FinetuneConfig, RunConfig, run_type
 from img2img.core.errors import UsageError
 from img2img.data.base import DataConfig
 from img2img.methods.base import Method
@@ -44,6 +44,10 @@ def earlier_config(config: RunConfig) -> RunConfig | None:
         "epochs": config.epochs * (stage.share or 1.0),
         "output": config.output / stage.name,
     }
+    if stage.updates:  # its own task, of which only the generator is used: what is chosen for the whole run doesn't fit
+        values |= {"features": "none", "feature_weights": None, "best": "auto", "finetune": FinetuneConfig()}
+    if config.recipe != "auto" and config.recipe not in stage.method.recipes:
+        values["recipe"] = "paper"
     found: RunConfig = run_type(stage.method.name).model_validate(values)
     return found
 

@@ -1,9 +1,10 @@
 """Recipes: lists of settings for a method and an amount of data, which whatever a user chose overrides."""
 
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from typing import Any, TypeVar
 
 from img2img.config import RunConfig
+from img2img.core.errors import UsageError
 from img2img.core.settings import Strict
 
 FEW = 20_000  # training images below which the recipe for little data is chosen
@@ -18,28 +19,37 @@ def choose_recipe(config: RunConfig, images: int, channels: int) -> RunConfig:
         config: its recipe may be auto: small for few images and a run from scratch, if the method has it, else paper.
         images: that are trained on.
         channels: of the images that are made.
+
+    Raises:
+        UsageError: if the method doesn't have the recipe.
     """
-    name = config.recipe
+    name, recipes = config.recipe, config.method.recipes
+    begun = config.finetune.init or config.finetune.init_discriminator
     if name == "auto":
-        begun = config.finetune.init or config.finetune.init_discriminator
-        name = "small" if images < FEW and not begun and config.method.recipes.get("small") else "paper"
-    applied = apply_recipe(config.model_copy(update={"recipe": name}))
+        name = "small" if images < FEW and not begun and "small" in recipes else "paper"
+    if name == "small" and "small" not in recipes:
+        raise UsageError(f"--recipe small: {config.method.name} has no such recipe; leave the option out.")
+    named = config.model_copy(update={"recipe": name})
+    kept = {"generator"} if config.finetune.init else set()  # what a run begins with stays what it is
+    kept |= {"discriminator"} if config.finetune.init_discriminator else set()
+    applied = apply_recipe(named, kept)
     discriminator = applied.method.resolve_discriminator()
     if discriminator is None or discriminator.fits(channels, config.data.shorter_side):
         return applied
-    return apply_recipe(config.model_copy(update={"recipe": name}), without="discriminator")
+    return apply_recipe(named, kept | {"discriminator"})
 
 
-def apply_recipe(config: RunConfig, without: str = "") -> RunConfig:
+def apply_recipe(config: RunConfig, without: Collection[str] = ()) -> RunConfig:
     """The config with the settings of the recipe that it names, except those that were chosen.
 
     Args:
-        without: a part of the method's settings that is left as it is.
+        without: parts of the method's settings that are left as they are.
     """
-    recipe = config.method.recipes.get(config.recipe, {})
-    if without in recipe.get("method", {}):
-        recipe = {**recipe, "method": {name: value for name, value in recipe["method"].items() if name != without}}
-    return _override(config, recipe) if recipe else config
+    recipe = config.method.recipes.get(config.recipe)
+    if not recipe:
+        return config
+    method = {name: value for name, value in recipe.get("method", {}).items() if name not in without}
+    return _override(config, {**recipe, "method": method})
 
 
 def describe_recipe(config: RunConfig) -> str:

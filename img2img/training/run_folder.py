@@ -25,7 +25,10 @@ def load_run_config(run: Path) -> RunConfig:
     """
     if not (run / CONFIG).is_file():
         raise UsageError(f"--resume {run}: that is not the folder of a run (no {CONFIG}).")
-    return read_config(run / CONFIG)
+    config = read_config(run / CONFIG)
+    if "recipe" not in config.model_fields_set:  # of before there were recipes
+        return config.model_copy(update={"recipe": "paper"})
+    return config
 
 
 @contextmanager

@@ -97,7 +97,8 @@ def _train_stages(
         _free_memory()
         _train_stages(earlier, earlier.output.is_dir(), quiet, whole or config.output, report, stage.introduction)
     _free_memory()
-    return main(set_up(config, True, quiet, whole, report), introduction)
+    start = start if stage.updates else None  # else the stage began with it
+    return main(set_up(config, True, quiet, whole, report, start), introduction)
 
 
 @dataclass

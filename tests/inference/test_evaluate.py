@@ -13,6 +13,7 @@ from img2img.core.errors import UsageError
 from img2img.images import read_image, write_image
 from img2img.inference.evaluate import compare, evaluate
 from img2img.metrics.perceptual import PerceptualDistance
+from img2img.models import Translator
 
 
 def test_scores_are_those_of_the_converted_files(trained: Path, tmp_path: Path) -> None:
@@ -64,11 +65,16 @@ def test_sets_without_pairs_are_compared_as_a_whole(
     trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     data = write_unpaired(tmp_path / "data", 12, 14)
-    result = evaluate(trained, data)
+    with pytest.raises(UsageError, match=r"no file has a partner of the same name.*--features lite"):
+        evaluate(trained, data)
+    result = evaluate(trained, data, features="lite")
     assert set(result.metrics) == {"kid", "fid"} and result.copy_input is not None
     assert set(result.copy_input) == {"kid", "fid"} and not result.images
     assert result.about["count"] == 12 and result.about["features"] == "lite"
-    assert main(["evaluate", "--model", str(trained), "--data", str(data)]) == 0
+    unpaired = Translator.load(trained)
+    unpaired.config = unpaired.config.model_copy(update={"method": "cut"})
+    unpaired.save(tmp_path / "unpaired")  # of which nobody expects pairs
+    assert main(["evaluate", "--model", str(tmp_path / "unpaired"), "--data", str(data)]) == 0
     shown = capsys.readouterr().out
     assert f"{result.metrics['kid']:.5f}" in shown and "EfficientNet-Lite0" in shown and "PSNR" not in shown
     from img2img.metrics.distribution import distances, features
@@ -82,7 +88,7 @@ def test_sets_without_pairs_are_compared_as_a_whole(
 
 def test_too_few_images_for_sets_are_said(trained: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="at least 10 images a side, but there are 12 and 3"):
-        evaluate(trained, write_unpaired(tmp_path / "data", 12, 3))
+        evaluate(trained, write_unpaired(tmp_path / "data", 12, 3), features="lite")
 
 
 def test_pairs_may_be_compared_as_sets_too(trained: Path, tmp_path: Path) -> None:

@@ -21,12 +21,13 @@ from img2img.interop import onnx as room
 from img2img.interop.onnx import export_onnx
 from img2img.models import Training, Translator, TranslatorConfig
 from img2img.networks import Pix2PixHDConfig, ResNetConfig, SPADEConfig, UNetConfig, build_generator, initialise
-from img2img.networks.layers import ImageNetwork
+from img2img.networks.layers import ImageNetwork, ZeroConv2d
 
 NETWORKS: dict[str, Any] = {
     "unet": UNetConfig(channels=4, depth=3),
     "resnet": ResNetConfig(channels=4, blocks=1, norm="instance"),
     "resnet-cut": ResNetConfig(channels=4, blocks=1, norm="instance", downsampling="blur", upsampling="blur"),
+    "resnet-residual": ResNetConfig(channels=4, blocks=1, norm="instance", residual=True),
     "resnet-batch": ResNetConfig(channels=4, blocks=1, norm="batch", dropout=0.5, padding="replicate"),
     "pix2pixhd": Pix2PixHDConfig(channels=4, downsampling=3, blocks=1, enhancers=1, enhancer_blocks=1),
     "spade": SPADEConfig(channels=2, hidden=4, norm="sync-batch"),
@@ -41,6 +42,8 @@ def make(name: str, classes: int = 0, edges: bool = False, latent: int = 0, **ab
         config = config.model_copy(update={"latent": latent, "latent_size": 2})
     network = initialise(build_generator(config), "xavier", 1.0).eval()
     for layer in network.modules():
+        if isinstance(layer, ZeroConv2d):
+            layer.weight.data.normal_(0, 0.1)
         if isinstance(layer, nn.BatchNorm2d):
             assert layer.running_mean is not None and layer.running_var is not None
             layer.running_mean.normal_(0, 0.3)
@@ -50,7 +53,7 @@ def make(name: str, classes: int = 0, edges: bool = False, latent: int = 0, **ab
     return Translator(TranslatorConfig(generator=config, **{**settings, **about}), network)
 
 
-@pytest.mark.parametrize("name", ["unet", "resnet-cut", "pix2pixhd"])
+@pytest.mark.parametrize("name", ["unet", "resnet-cut", "resnet-residual", "pix2pixhd"])
 def test_networks(name: str, tmp_path: Path) -> None:
     """All of them, in all sizes: tools/bench_onnx.py."""
     translator = make(name)

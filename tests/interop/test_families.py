@@ -242,6 +242,7 @@ def test_what_spectral_norm_held_goes_along(tmp_path: Path) -> None:
         (ResNetConfig(channels=4, blocks=1, norm="group"), "group norm"),
         (ResNetConfig(channels=4, blocks=1, upsampling="resize"), "resize"),
         (ResNetConfig(channels=4, blocks=1, attention=True), "self-attention"),
+        (ResNetConfig(channels=4, blocks=1, residual=True), "adds to its source"),
         (UNetConfig(channels=4, depth=2, upsampling="blur"), "blurring"),
         (Pix2PixHDConfig(channels=4, downsampling=1, blocks=1, upsampling="blur"), "blurring"),
     ],

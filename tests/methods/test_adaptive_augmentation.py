@@ -6,15 +6,16 @@ import torch
 from img2img.methods import adaptive_augmentation
 from img2img.methods.adaptive_augmentation import EVERY, IMAGES, TARGET, AdaptiveAugmentation
 from img2img.methods.base import Outputs
+from img2img.methods.cyclegan import CycleGANConfig
 from img2img.methods.pix2pix import Pix2PixConfig
-from img2img.networks import PatchGANConfig, UNetConfig
+from img2img.networks import PatchGANConfig, ResNetConfig, UNetConfig
 
 
 def observe(adaptive: AdaptiveAugmentation, share: float, updates: int, first: int = 0) -> None:
     """Logits of 20 real images of which so many are taken for real."""
     real = torch.where(torch.arange(20) < share * 20, 1.0, -1.0)
     for update in range(first, first + updates):
-        adaptive.observe(real, -real, 0.0, update)
+        adaptive.observe([real], [-real], 0.0, update)
 
 
 def test_it_rises_while_real_images_are_too_sure_and_falls_otherwise() -> None:
@@ -31,7 +32,7 @@ def test_it_rises_while_real_images_are_too_sure_and_falls_otherwise() -> None:
 def test_the_threshold_is_that_of_the_loss_or_the_mean_of_generated_images() -> None:
     for threshold, sign in ((0.5, -1.0), (0.0, 1.0), (None, 1.0)):
         adaptive = AdaptiveAugmentation()
-        adaptive.observe(torch.full((4, 1, 2, 2), 0.3), torch.full((4, 1, 2, 2), -0.3), threshold, 0)
+        adaptive.observe([torch.full((4, 1, 2, 2), 0.3)], [torch.full((4, 1, 2, 2), -0.3)], threshold, 0)
         assert adaptive.signs == 4 * sign
 
 
@@ -39,8 +40,21 @@ def test_batches_that_are_accumulated_adjust_it_once() -> None:
     adaptive, real = AdaptiveAugmentation(), torch.ones(2)
     for update in range(EVERY + 1):
         for _ in range(2):
-            adaptive.observe(real, -real, 0.0, update)
+            adaptive.observe([real], [-real], 0.0, update)
     assert adaptive.probability == pytest.approx(2 * EVERY * 2 / IMAGES) and adaptive.images == 4
+
+
+def test_images_are_counted_once_however_many_scales_and_discriminators_see_them() -> None:
+    adaptive = AdaptiveAugmentation()
+    adaptive.observe([torch.ones(4), -torch.ones(4, 1, 3, 3)], [torch.zeros(4), torch.zeros(4)], 0.0, 0)
+    assert adaptive.images == 4 and adaptive.signs == 0, "the mean of both scales"
+    networks = {"generator": ResNetConfig(channels=4, blocks=1), "discriminator": PatchGANConfig(channels=4, layers=1)}
+    method = CycleGANConfig(**networks, augment=("auto",)).build(3, 3, 16)  # type: ignore[arg-type]
+    batch = {"source": torch.rand(3, 3, 16, 16), "target": torch.rand(3, 3, 16, 16)}
+    outputs = method.forward(batch)
+    for part in [part for phase in method.phases for part in phase.parts]:
+        part(batch, outputs)
+    assert method.memories["augmentation"].state_dict()["images"] == 3
 
 
 def test_its_state_goes_on_where_it_was() -> None:

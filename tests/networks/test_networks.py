@@ -358,6 +358,23 @@ def test_the_looks_into_the_encoder_are_what_forward_computes() -> None:
         encoder_depths(ResNetConfig(blocks=3).resolve(3, 3, 32))
 
 
+def test_a_residual_resnet_begins_with_a_copy_and_computes_the_change() -> None:
+    config = ResNetConfig(channels=4, blocks=5, residual=True).resolve(3, 3, 32)
+    network = initialise(build_generator(config), "normal", 0.2)
+    source = torch.rand(2, 3, 32, 32) * 2 - 1
+    assert torch.equal(network(source), source)
+    network(source).mean().backward()
+    head: Any = network.head
+    assert head[1].weight.grad.abs().max() > 0, "it can leave the copy"
+    with torch.no_grad():
+        head[1].bias.fill_(0.5)
+    assert torch.equal(network(source), (source + 0.5).clamp(-1, 1))
+    places = [torch.arange(4) for _ in encoder_depths(config)]
+    assert torch.equal(network(source, places)[0], network(source))
+    with pytest.raises(UsageError, match="need the same channels, not 1 and 3; leave it out"):
+        ResNetConfig(residual=True).resolve(1, 3, 32)
+
+
 @pytest.mark.parametrize("config", [PatchGANConfig(channels=4, layers=2), PixelGANConfig(channels=4)])
 def test_spectral_norm_divides_by_the_largest_singular_value(config: Any) -> None:
     torch.manual_seed(0)

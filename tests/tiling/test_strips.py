@@ -13,6 +13,7 @@ from img2img.core.errors import UserError
 from img2img.networks import ResNetConfig, build_generator, initialise
 from img2img.networks.generators.pix2pixhd import Pix2PixHDConfig
 from img2img.networks.generators.unet import UNetConfig
+from img2img.networks.layers import ZeroConv2d
 from img2img.tiling import store as room
 from img2img.tiling.rows import PointwiseRows
 from img2img.tiling.strips import Budget, NotInStripsError, run_in_strips
@@ -25,6 +26,7 @@ CONFIGS = [
     ResNetConfig(**SMALL, norm="group"),
     ResNetConfig(**SMALL, padding="replicate"),
     ResNetConfig(**SMALL, padding="zero", bias=True),
+    ResNetConfig(**SMALL, residual=True, out_channels=3),
     Pix2PixHDConfig(channels=8, downsampling=2, blocks=1),
     Pix2PixHDConfig(channels=8, downsampling=1, blocks=1, enhancers=2, enhancer_blocks=1),
     UNetConfig(channels=4, depth=3),
@@ -37,6 +39,8 @@ def network_of(config: Any) -> nn.Module:
     torch.manual_seed(0)
     network = initialise(build_generator(config.resolve(3, 2, 32)), "xavier", 1.0).eval()
     for layer in network.modules():
+        if isinstance(layer, ZeroConv2d):
+            layer.weight.data.normal_(0, 0.1)
         if isinstance(layer, nn.BatchNorm2d):
             assert layer.running_mean is not None and layer.running_var is not None
             layer.running_mean.normal_()
@@ -47,7 +51,9 @@ def network_of(config: Any) -> nn.Module:
 @pytest.mark.parametrize(
     "config",
     CONFIGS,
-    ids=lambda config: "-".join(str(getattr(config, name, "")) for name in ("kind", "upsampling", "norm", "padding")),
+    ids=lambda config: "-".join(
+        str(getattr(config, name, "")) for name in ("kind", "upsampling", "norm", "padding", "residual")
+    ),
 )
 @pytest.mark.parametrize("elements", [1, 700, 10**9])
 def test_strips_give_the_result_of_the_whole_image(config: Any, elements: int) -> None:

@@ -1,5 +1,6 @@
 """Generators that first learn to restore masked images: `--pretrain`."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -12,11 +13,13 @@ from helpers.runs import assert_equal, lines
 from safetensors.torch import load_file
 
 import img2img
+from img2img.config import FinetuneConfig, read_config
 from img2img.core.errors import UsageError
 from img2img.methods.base import Outputs
 from img2img.methods.cyclegan import CycleGANConfig
 from img2img.methods.inpaint import Inpaint, InpaintConfig, mask_squares
 from img2img.networks import ResNetConfig
+from img2img.training import train as training
 from img2img.training.checkpoint import find_checkpoints
 from img2img.training.train import train
 from img2img.training.validation import Validator
@@ -112,3 +115,26 @@ def test_sides_of_different_channels_are_refused_before_anything_is_trained(data
     with pytest.raises(UsageError, match="leave --pretrain out"):
         train(mixed, quiet=True)
     assert not (tmp_path / "run").exists()
+
+
+def test_a_discriminator_to_begin_with_is_the_runs_not_the_pretrainings(
+    whole: Path, data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen = {}
+
+    def fit(run: Any, introduction: str = "") -> bool:
+        networks = run.method.networks.items()
+        seen[run.folder.name] = {name: copy.deepcopy(network.state_dict()) for name, network in networks}
+        return bool(real(run, introduction))
+
+    real = training.fit
+    monkeypatch.setattr(training, "fit", fit)
+    finetune = {"init_discriminator": (whole,), "freeze_discriminator": 1}
+    train(config(data, tmp_path / "run", "cyclegan", finetune=finetune, steps=2, features="auto"), quiet=True)
+    assert set(seen["pretrained"]) == {"generator"}
+    saved = load_file(find_checkpoints(whole / "checkpoints")[-1] / "discriminator_A.safetensors")
+    assert all(torch.equal(seen["run"]["discriminator_A"][key].cpu(), tensor) for key, tensor in saved.items())
+    before = load_file(tmp_path / "run" / "pretrained" / "latest" / "generator.safetensors")
+    assert all(torch.equal(seen["run"]["generator_AtoB"][key].cpu(), tensor) for key, tensor in before.items())
+    stage = read_config(tmp_path / "run" / "pretrained" / "config.yaml")
+    assert stage.features == "none" and stage.finetune == FinetuneConfig()

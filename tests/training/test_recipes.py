@@ -8,10 +8,15 @@ from helpers.data import write_pairs
 
 from img2img.cli import main
 from img2img.config import RunConfig, read_config, run_type
+from img2img.core.errors import UsageError
 from img2img.methods import METHODS, load_method
+from img2img.methods.cyclegan import CycleGANConfig
+from img2img.methods.inpaint import InpaintConfig
 from img2img.methods.pix2pix import Pix2PixConfig
 from img2img.networks import PatchGANConfig, ResNetConfig, UNetConfig
+from img2img.training.curriculum import earlier_config
 from img2img.training.recipes import FEW, apply_recipe, choose_recipe, describe_recipe, list_settings
+from img2img.training.run_folder import load_run_config
 
 SMALL = Pix2PixConfig.recipes["small"]
 
@@ -91,6 +96,8 @@ def test_every_recipe_is_made_of_options(method: str, capsys: pytest.CaptureFixt
         (["--discriminator.layers=2"], {"kind": "patch", "l1": 50.0}),
         (["--recipe", "small", "--discriminator.mixing", "cross-scale"], {"kind": "projected", "l1": 50.0}),
         (["--recipe", "paper"], {"kind": "patch", "l1": 100.0}),
+        (["--l1_weight", "100"], {"kind": "projected", "l1": 100.0}),  # tyro takes underscores, too
+        (["--recipe", "small", "--l1-weight", "100"], {"kind": "projected", "l1": 100.0}),
     ],
 )
 def test_options_override_it(
@@ -105,6 +112,50 @@ def test_options_override_it(
     assert found.recipe == ("paper" if "paper" in options else "small")
     assert found.method.generator.channels == 4
     assert found.method.generator.upsampling == ("transpose" if "paper" in options else "resize")
+
+
+def test_a_flag_that_is_turned_off_is_chosen(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(Pix2PixConfig.recipes, "small", {"method": {"discriminator": {"spectral_norm": True}}})  # type: ignore[arg-type]
+    data = write_pairs(tmp_path / "data", 4)
+    start = ["train", "pix2pix", "--data", str(data), "--size", "32", "--steps", "1", "--device", "cpu"]
+    for option, has in (("--generator.channels=4", True), ("--discriminator.no-spectral-norm", False)):
+        assert main([*start, "--output", str(tmp_path / option), "--generator.channels", "4", option]) == 0
+        assert read_config(tmp_path / option / "config.yaml").method.discriminator.spectral_norm == has
+
+
+def test_asked_for_it_spares_what_does_not_fit(tmp_path: Path) -> None:
+    explicit = choose_recipe(config(recipe="small"), 5, 4)
+    assert explicit.method.discriminator == PatchGANConfig(), "projected ones take no images with alpha"
+    tuned = config(recipe="small", finetune={"init": (Path("model"),)})
+    small = choose_recipe(tuned, 5, 3)
+    assert small.method.generator == UNetConfig() and small.method.discriminator.kind == "projected"
+    tuned = config(recipe="small", finetune={"init_discriminator": (Path("run"),)})
+    small = choose_recipe(tuned, 5, 3)
+    assert small.method.discriminator == PatchGANConfig() and small.method.generator != UNetConfig()
+    with pytest.raises(UsageError, match="inpaint has no such recipe"):
+        choose_recipe(RunConfig[InpaintConfig](method=InpaintConfig(), recipe="small"), 5, 3)
+    staged = RunConfig[CycleGANConfig](method=CycleGANConfig(pretrain=3), recipe="small", output=tmp_path)
+    stage = earlier_config(staged)
+    assert stage is not None and stage.recipe == "paper" and choose_recipe(stage, 5, 3) == stage
+
+
+def test_a_run_of_before_there_were_recipes_keeps_its_settings(tmp_path: Path) -> None:
+    (tmp_path / "config.yaml").write_text("method: {name: pix2pix}\n")
+    assert load_run_config(tmp_path).recipe == "paper"
+    (tmp_path / "config.yaml").write_text("method: {name: pix2pix}\nrecipe: small\n")
+    assert load_run_config(tmp_path).recipe == "small"
+
+
+@pytest.mark.parametrize("method", ["pix2pixhd", "spade"])
+def test_what_a_part_leaves_out_is_the_methods(method: str, tmp_path: Path) -> None:
+    (tmp_path / "settings.yaml").write_text(f"method: {{name: {method}, perceptual: {{weight: 3}}}}\n")
+    found = read_config(tmp_path / "settings.yaml")
+    assert found.method.perceptual.network == "vgg19" and found.method.perceptual.weight == 3
+    assert found.method.perceptual.model_fields_set == {"weight"}, "so that a recipe may choose the network"
+    assert choose_recipe(found, 5, 3).method.perceptual.network == "lite"
+    (tmp_path / "settings.yaml").write_text(f"method: {{name: {method}, perceptual: {{file: v.pth}}}}\n")
+    alone = read_config(tmp_path / "settings.yaml").method.perceptual
+    assert (alone.network, alone.weight, alone.file) == ("vgg19", 10, Path("v.pth"))
 
 
 def test_a_file_of_settings_overrides_it_and_a_resume_keeps_it(

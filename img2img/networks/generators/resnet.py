@@ -21,6 +21,7 @@ from img2img.networks.layers import (
     ResizeConv,
     SelfAttention,
     Upsampling,
+    ZeroConv2d,
     build_padding,
     has_bias,
     norm_layer,
@@ -49,6 +50,8 @@ class ResNetConfig(GeneratorBaseConfig):
 
     attention: bool = False
     """Self-attention after the residual blocks, at a quarter of the resolution (Zhang et al. 2019)."""
+    residual: bool = False
+    """Compute the change of the source instead of the image: training begins with a copy (Kupyn et al. 2018, DeblurGAN, §4)."""
     padding: Annotated[Padding, Suppress] = "reflect"
     """Of the residual blocks; others' networks may have another."""
     bias: Annotated[bool | None, Suppress] = None
@@ -62,9 +65,16 @@ class ResNetConfig(GeneratorBaseConfig):
         """
         if size % 4 or size < ResNet.min_size:
             raise UsageError(f"--size {size}: a ResNet needs a multiple of 4, at least 8; use {max(8, size // 4 * 4)}.")
-        filled = {
+        channels = {
             "in_channels": self.in_channels or in_channels,
             "out_channels": self.out_channels or out_channels,
+        }
+        if self.residual and channels["in_channels"] != channels["out_channels"]:
+            raise UsageError(
+                f"--generator.residual adds to the source, so source and target need the same channels, not "
+                f"{channels['in_channels']} and {channels['out_channels']}; leave it out."
+            )
+        filled = channels | {
             "blocks": (9 if size >= 256 else 6) if self.blocks is None else self.blocks,
             "norm": self.norm or norm or "instance",
         }
@@ -134,7 +144,12 @@ class ResNet(ImageNetwork):
                 for c in (4 * width, 2 * width)
             )
         )
-        self.head = nn.Sequential(ReflectionPad(3), nn.Conv2d(width, config.out_channels, 7), nn.Tanh())
+        self.residual = config.residual
+        last = ZeroConv2d if config.residual else nn.Conv2d
+        self.head = nn.Sequential(
+            ReflectionPad(3), last(width, config.out_channels, 7), *([] if config.residual else [nn.Tanh()])
+        )
+        self.limit = nn.Hardtanh()
 
     def forward(self, source: Tensor, at: Sequence[Tensor] | None = None, decode: bool = True) -> Any:
         """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1].
@@ -147,7 +162,7 @@ class ResNet(ImageNetwork):
             The image; with `at`: the image, or None, and for each depth the features (B, P, channels).
         """
         if at is None:
-            return self.head(self.up(self.attention(self.blocks(self.down(self.stem(source))))))
+            return self._decode(self.blocks(self.down(self.stem(source))), source)
         seen = [source]
         x = self.stem(source)
         for down in self.down:
@@ -164,7 +179,11 @@ class ResNet(ImageNetwork):
         features = [
             each.flatten(2).index_select(2, places).transpose(1, 2) for each, places in zip(seen, at, strict=True)
         ]
-        return (self.head(self.up(self.attention(x))) if decode else None), features
+        return (self._decode(x, source) if decode else None), features
+
+    def _decode(self, x: Tensor, source: Tensor) -> Tensor:
+        image = self.head(self.up(self.attention(x)))
+        return self.limit(source + image) if self.residual else image
 
 
 def encoder_depths(config: ResNetConfig) -> list[tuple[int, int]]:
