@@ -1,9 +1,11 @@
 """DiffAugment: what the discriminator sees is changed at random, real and generated alike, and differentiably."""
 
+import math
 from collections.abc import Sequence
 from typing import Literal, get_args
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 Augmentation = Literal["colour", "translation", "cutout"]
@@ -38,6 +40,25 @@ def augment(
             both = _sometimes(both, _cutout(both), probability)
         images, given = both[:, :channels], None if given is None else both[:, channels:]
     return images, given
+
+
+def warp(images: Tensor) -> Tensor:
+    """Turns each image of a batch by up to 15°, scales it by 0.85 to 1.15, shears it by up to 0.3, and moves it by up to a tenth.
+
+    Args:
+        images: (B, C, H, W) in [-1, 1]; what comes in at the border is the border's colour.
+    """
+
+    def uniform(most: float) -> Tensor:
+        return (2 * torch.rand(len(images), device=images.device) - 1) * most
+
+    angle, shear, scale = uniform(math.radians(15)), uniform(0.3), 1 + uniform(0.15)
+    row, column = torch.stack([angle.cos(), -angle.sin()], 1), torch.stack([angle.sin(), angle.cos()], 1)
+    turned = torch.stack([row, column], 1) * scale[:, None, None]
+    turned = torch.stack([turned[..., 0], turned[..., 1] + shear[:, None] * turned[..., 0]], 2)
+    moved = torch.stack([uniform(0.2), uniform(0.2)], 1)[..., None]  # of half a side
+    grid = F.affine_grid(torch.cat([turned, moved], 2), list(images.shape), align_corners=False)
+    return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False).to(images.dtype)
 
 
 def _sometimes(images: Tensor, changed: Tensor, probability: Tensor | None) -> Tensor:

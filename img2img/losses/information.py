@@ -7,6 +7,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+BALANCE = 4.0  # weight of the entropy of all values together: μ of IMSAT (§4.1)
+
 
 def code_losses(found: Tensor, codes: Tensor, categorical: Sequence[int], continuous: int) -> dict[str, Tensor]:
     """How far Q is from the codes that images were made from, to be minimised.
@@ -34,3 +36,29 @@ def code_losses(found: Tensor, codes: Tensor, categorical: Sequence[int], contin
         distance = (codes[:, hot:] - mean).square() / logvar.exp()
         losses["continuous"] = 0.5 * (distance + logvar + math.log(2 * math.pi)).sum(1).mean()
     return losses
+
+
+def clustering_loss(found: Tensor, changed: Sequence[Tensor], categorical: Sequence[int]) -> Tensor:
+    """How far Q is from telling images apart by what small changes leave alone (Hu et al. 2017, IMSAT, eq. 2 to 6), to be minimised.
+
+    Three terms for each categorical code: Q says the same of an image and of its changed copies; it is sure; and all values occur
+    equally often.
+
+    Args:
+        found: (B, ≥ sum(categorical)), what Q says of images: first the logits of each categorical code.
+        changed: the same of changed copies of these images.
+        categorical: how many values each categorical code has.
+
+    Returns:
+        (), summed over codes.
+    """
+    hot, losses = sum(categorical), []
+    parts = [each[:, :hot].float().split(list(categorical), 1) for each in (found, *changed)]
+    for logits, *others in zip(*parts, strict=True):
+        told = logits.detach().softmax(1)
+        agreement = torch.stack([F.cross_entropy(other, told) for other in others]).mean()
+        all_logits = torch.cat([logits, *others])
+        unsure = F.cross_entropy(all_logits, all_logits.softmax(1))
+        mean = all_logits.softmax(1).mean(0)
+        losses.append(agreement + unsure + BALANCE * (mean * mean.clamp_min(1e-8).log()).sum())
+    return torch.stack(losses).sum()

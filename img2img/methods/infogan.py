@@ -5,12 +5,13 @@ from typing import Annotated, Literal
 import torch
 import tyro
 from pydantic import Field
-from torch import Tensor
+from torch import Tensor, nn
 
 from img2img.core.errors import UsageError
-from img2img.losses.information import code_losses
+from img2img.losses.augment import warp
+from img2img.losses.information import clustering_loss, code_losses
 from img2img.methods.base import Batch, Losses, Method, Outputs
-from img2img.methods.gan import NoiseMethodConfig, gradients_if_due, grow_networks
+from img2img.methods.gan import NoiseMethodConfig, gradients_if_due, grow_networks, judge_samples
 from img2img.networks import AnyNoiseGeneratorConfig, DCGANConfig
 from img2img.networks.generators.base import Codes
 
@@ -33,6 +34,10 @@ class InfoGANConfig(NoiseMethodConfig):
     """λ of the categorical codes."""
     continuous_weight: float = Field(0.1, ge=0)
     """λ of the continuous codes."""
+    clustering_weight: float = Field(0.0, ge=0)
+    """Weight of the clustering of real images by Q: it shall say the same of an image and of copies that are slightly turned, scaled and moved, be sure, and use all values of a categorical code equally often (Hu et al. 2017, IMSAT); 0 for none."""
+    clustering_copies: int = Field(2, ge=1)
+    """Changed copies of each real image in that loss."""
 
     @property
     def noise_codes(self) -> Codes:
@@ -51,6 +56,10 @@ class InfoGAN(Method):
         if not config.codes.outputs:
             raise UsageError(
                 "infogan needs a code: --codes.categorical 10, or --codes.continuous 1; without one it is gan."
+            )
+        if config.clustering_weight and not config.codes.categorical:
+            raise UsageError(
+                "--clustering-weight is about a categorical code: add --codes.categorical 10, or leave it out."
             )
         self.config, self.latent = config, config.generator.latent
         generator, discriminator = config.resolve_networks(0, channels, size, config.codes.width)
@@ -74,6 +83,8 @@ class InfoGAN(Method):
         """Eq. 6 for the discriminator and Q: tell real from generated, and find the codes of the generated."""
         network, images = self.networks["discriminator"], outputs.images
         losses = self.adversarial.discriminator_losses(network, images["real"], images["fake"], outputs)
+        if self.config.clustering_weight:
+            losses["D/clustering"] = self.config.clustering_weight * self._clustering_loss(network, images["real"])
         return losses | self._information_losses(images["second_fake"], outputs, "D")
 
     def generator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
@@ -82,6 +93,14 @@ class InfoGAN(Method):
         losses = self.adversarial.generator_losses(network, images["real"], images["fake"], outputs)
         losses |= self.config.orthogonal_losses(self.networks["generator"])
         return losses | self._information_losses(images["second_fake"], outputs, "G")
+
+    def _clustering_loss(self, network: nn.Module, real: Tensor) -> Tensor:
+        """Of what Q says of real images, and of warped copies of them."""
+        copies = [warp(real) for _ in range(self.config.clustering_copies)]
+        second = judge_samples(network, torch.cat([real, *copies]), None, False, True).second
+        assert second is not None
+        found, *changed = second.split(len(real))
+        return clustering_loss(found, changed, self.config.codes.categorical)
 
     def _information_losses(self, found: Tensor, outputs: Outputs, side: str) -> Losses:
         config = self.config

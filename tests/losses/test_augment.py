@@ -3,7 +3,7 @@ from typing import Any
 import pytest
 import torch
 
-from img2img.losses.augment import augment
+from img2img.losses.augment import augment, warp
 
 
 def test_nothing_is_changed_without_kinds() -> None:
@@ -52,3 +52,20 @@ def test_the_cutout_is_at_most_half_of_each_side() -> None:
     done, _ = augment(torch.ones(500, 1, 16, 16), ("cutout",))
     hidden = (done == 0).sum((1, 2, 3))
     assert hidden.max() == 64 and hidden.min() >= 16
+
+
+def test_warping_turns_scales_and_moves_a_little_and_keeps_the_border() -> None:
+    torch.manual_seed(0)
+    constant = torch.full((20, 3, 16, 16), -0.7)
+    assert torch.allclose(warp(constant), constant), "the border's colour comes in"
+    spot = torch.full((500, 1, 64, 64), -1.0)
+    spot[:, :, 31:33, 31:33] = 1
+    done = warp(spot) + 1
+    places, mass = torch.arange(64.0) - 31.5, done.sum((1, 2, 3))
+    for axis in ((1, 2), (1, 3)):  # rows are left
+        moved = (done.sum(axis) * places).sum(1) / mass
+        assert 4 < moved.abs().max() < 12 and moved.mean().abs() < 0.5
+    bar = torch.full((500, 1, 64, 64), -1.0)
+    bar[:, :, 24:40, 24:40] = 1
+    area = (warp(bar) + 1).sum((1, 2, 3)) / 512
+    assert 0.7 < area.min() < 0.85 and 1.2 < area.max() < 1.45, "from 1 / 1.15² to 1 / 0.85²"

@@ -11,7 +11,8 @@ from torch import Tensor
 from img2img.core.errors import UsageError
 from img2img.losses import regularisers
 from img2img.losses.adversarial import Adversarial
-from img2img.losses.information import code_losses
+from img2img.losses.information import clustering_loss, code_losses
+from img2img.methods import infogan
 from img2img.methods.gan import GAN, GANConfig
 from img2img.methods.infogan import InfoGAN, InfoGANConfig
 
@@ -241,6 +242,51 @@ def test_code_losses_are_cross_entropy_and_gaussian_likelihood() -> None:
     assert torch.allclose(losses["continuous"], -normal.log_prob(values).sum(1).mean(), atol=1e-5)
     sharp = torch.cat([torch.zeros(1, 1), torch.full((1, 1), -1e6)], dim=1)
     assert math.isfinite(code_losses(sharp, torch.ones(1, 1), (), 1)["continuous"].item())
+
+
+def test_the_clustering_loss_has_three_terms() -> None:
+    torch.manual_seed(0)
+    found, first, second = torch.randn(3, 6, 4 + 2)
+    told, others = found[:, :4].softmax(1), [each[:, :4] for each in (first, second)]
+    agreement = sum(-(told * other.log_softmax(1)).sum(1).mean() for other in others) / 2
+    everything = torch.cat([found[:, :4], *others]).softmax(1)
+    unsure = -(everything * everything.log()).sum(1).mean()
+    mean = everything.mean(0)
+    wanted = agreement + unsure + 4 * (mean * mean.log()).sum()
+    assert torch.allclose(clustering_loss(found, [first, second], (4,)), torch.as_tensor(wanted))
+    found.requires_grad_(True)
+    clustering_loss(found, [first], (4,)).backward()
+    assert found.grad is not None and found.grad[:, :4].abs().max() > 0 and found.grad[:, 4:].abs().max() == 0
+    best = 50 * torch.eye(4)
+    assert clustering_loss(best, [best], (4,)) == pytest.approx(-4 * math.log(4), abs=1e-5)
+    same, two = best[:1].expand(4, 4), torch.stack([best[0], best[0], best[1], best[1]])
+    assert clustering_loss(best, [best], (4,)) < clustering_loss(two, [two], (4,)) < clustering_loss(same, [same], (4,))
+
+
+def test_infogan_clusters_real_images_and_warped_copies(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked = []
+
+    def spy(found: torch.Tensor, changed: list[torch.Tensor], categorical: tuple[int, ...]) -> torch.Tensor:
+        asked.append((found, changed, categorical))
+        return found.sum()
+
+    monkeypatch.setattr(infogan, "clustering_loss", spy)
+    monkeypatch.setattr(infogan, "warp", lambda images: -images)
+    discriminator = {"kind": "dcgan", "channels": 2, "norm": "none"}
+    settings = {**SMALL, "discriminator": discriminator, "clustering_weight": 2.0, "clustering_copies": 3}
+    method = InfoGANConfig.model_validate(settings).build(0, 1, 32)
+    data = batch()
+    losses = method.discriminator_losses(data, method.forward(data))
+    ((found, changed, categorical),) = asked
+    network = method.networks["discriminator"]
+    assert torch.allclose(found, network(data["target"], None, outputs=True)[1], atol=1e-6) and categorical == (10,)
+    assert len(changed) == 3
+    assert all(torch.allclose(c, network(-data["target"], None, outputs=True)[1], atol=1e-6) for c in changed)
+    assert losses["D/clustering"] == 2 * found.sum()
+    plain = InfoGANConfig.model_validate({**settings, "clustering_weight": 0}).build(0, 1, 32)
+    assert "D/clustering" not in plain.discriminator_losses(data, plain.forward(data))
+    with pytest.raises(UsageError, match="about a categorical code"):
+        InfoGANConfig.model_validate({**settings, "codes": {"categorical": (), "continuous": 1}}).build(0, 1, 32)
 
 
 def test_infogan_without_a_code_is_refused() -> None:
