@@ -67,6 +67,11 @@ def plan_jobs(source: Path, target: Path, suffix: str | None, report: Report) ->
                 f"{job.target} is an input, which what {job.source} becomes would replace; give another target."
             )
     if not jobs and not report.failures:
+        links = sum(outcome.reason.startswith("a link") for outcome in report.outcomes)
+        if links:
+            raise UsageError(
+                f"{source} holds no images, but {links} links, which are not followed; give the folder that they lead to, or copy the images."
+            )
         raise UsageError(f"{source} holds no images (files that end with {', '.join(READ)}).")
     return jobs
 

@@ -80,6 +80,10 @@ class MethodConfig(Strict):
         """
         raise AssertionError(f"{self.name} must say how it is built")
 
+    def suits_recipe(self) -> bool:
+        """Whether the recipe for few images was measured with networks and losses like these; else it is used only if it is asked for."""
+        return True
+
     def build_generator(
         self, config: GeneratorConfig, in_channels: int, out_channels: int, size: int, norm: Norm | None = None
     ) -> tuple[GeneratorBaseConfig, nn.Module]:

@@ -1,7 +1,7 @@
 """CUT and FastCUT: contrastive learning for unpaired image-to-image translation (Park et al. 2020)."""
 
 from collections.abc import Mapping
-from typing import Annotated, ClassVar, Literal, Self
+from typing import Annotated, Any, ClassVar, Literal, Self
 
 import torch
 import tyro
@@ -28,6 +28,17 @@ class CUTConfig(TranslationConfig):
     data_kinds = (UnpairedData,)
     best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
     paper = "2007.15651"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {
+            "batch_size": 4,
+            "ema": 0.999,
+            "method": {
+                "generator": {"channels": 32, "upsampling": "resize", "residual": True},
+                "discriminator": {"kind": "projected"},
+                "adversarial": "hinge",
+            },
+        }
+    }
     run_defaults: ClassVar[Mapping[str, object]] = {"epochs": 400}
 
     name: Annotated[Literal["cut"], tyro.conf.Suppress] = "cut"

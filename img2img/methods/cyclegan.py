@@ -32,6 +32,17 @@ class CycleGANConfig(TranslationConfig):
     discriminators: ClassVar[tuple[str, ...]] = ("discriminator_A", "discriminator_B")
     best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
     paper = "1703.10593"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {
+            "batch_size": 4,
+            "ema": 0.999,
+            "method": {
+                "generator": {"kind": "resnet", "channels": 32, "upsampling": "resize", "residual": True},
+                "discriminator": {"kind": "projected"},
+                "adversarial": "hinge",
+            },
+        }
+    }
 
     name: Annotated[Literal["cyclegan"], tyro.conf.Suppress] = "cyclegan"
     generator: GeneratorConfig = ResNetConfig()

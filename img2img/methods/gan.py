@@ -61,6 +61,11 @@ class NoiseMethodConfig(AdversarialConfig):
     orthogonal: float = Field(0.0, ge=0)
     """β of BigGAN's orthogonal regularisation of the generator: 1e-4 in its paper; 0 for none."""
 
+    def suits_recipe(self) -> bool:
+        """With DCGAN's networks and loss."""
+        kinds = {self.generator.kind, self.discriminator.kind}
+        return kinds == {"dcgan"} and self.adversarial == "nonsaturating" and not self.gradient_penalty
+
     @property
     def freezes_parts(self) -> bool:
         """Layers of resolutions that aren't reached yet."""
@@ -198,6 +203,17 @@ class GANConfig(NoiseMethodConfig):
     """The paper's loss with DCGAN's numbers."""
 
     paper = "1406.2661"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {
+            "ema": 0.999,
+            "method": {
+                "generator": {"kind": "dcgan", "channels": 32},
+                "discriminator": {"kind": "dcgan", "channels": 32},
+                "lr": 1e-3,
+                "discriminator_lr": 2e-4,
+            },
+        }
+    }
 
     name: Annotated[Literal["gan"], tyro.conf.Suppress] = "gan"
     unconditional: bool = False

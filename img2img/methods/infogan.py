@@ -1,6 +1,7 @@
 """InfoGAN: interpretable codes by maximising mutual information (Chen et al. 2016)."""
 
-from typing import Annotated, Literal
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
 import torch
 import tyro
@@ -20,6 +21,17 @@ class InfoGANConfig(NoiseMethodConfig):
     """The paper's numbers for digits (appendix C.1), with DCGAN's networks."""
 
     paper = "1606.03657"
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {
+            "ema": 0.999,
+            "method": {
+                "generator": {"kind": "dcgan", "channels": 32},
+                "discriminator": {"kind": "dcgan", "channels": 32},
+                "clustering_weight": 1.0,
+                "clustering_copies": 3,
+            },
+        }
+    }
 
     generator: AnyNoiseGeneratorConfig = DCGANConfig(latent=62)
     """The network that makes images."""

@@ -108,9 +108,10 @@ class Diagnostics:
                 variety, change = _variety(watched), _mean(change for change, _ in watched.changes)
                 numbers[f"diagnostics/variety{suffix}"] = variety
                 copied = min(COPIED, COPIED_OF_TRUTH * _mean(truth for _, truth in watched.changes))
-                found |= (
-                    _check_outputs(variety, change, copied, noise) if update >= PATIENCE or not noise else {}
-                )  # first all are gray
+                if (
+                    update >= PATIENCE
+                ):  # first all from noise are gray, and those of generators that compute a change are copies
+                    found |= _check_outputs(variety, change, copied, noise)
                 if len(watched.changes) >= ENOUGH:
                     numbers[f"diagnostics/change{suffix}"] = change
             where = f" ({direction})" if direction else ""

@@ -12,13 +12,14 @@ Settings = Mapping[str, Any]
 S = TypeVar("S", bound=Strict)
 
 
-def choose_recipe(config: RunConfig, images: int, channels: int) -> RunConfig:
+def choose_recipe(config: RunConfig, images: int, in_channels: int, out_channels: int) -> RunConfig:
     """The config with a recipe's settings, which then are as if a user had chosen them.
 
     Args:
         config: its recipe may be auto: small for few images and a run from scratch, if the method has it, else paper.
         images: that are trained on.
-        channels: of the images that are made.
+        in_channels: of the sources.
+        out_channels: of the images that are made.
 
     Raises:
         UsageError: if the method doesn't have the recipe.
@@ -26,15 +27,18 @@ def choose_recipe(config: RunConfig, images: int, channels: int) -> RunConfig:
     name, recipes = config.recipe, config.method.recipes
     begun = config.finetune.init or config.finetune.init_discriminator
     if name == "auto":
-        name = "small" if images < FEW and not begun and "small" in recipes else "paper"
+        suits = "small" in recipes and config.method.suits_recipe()
+        name = "small" if images < FEW and not begun and suits else "paper"
     if name == "small" and "small" not in recipes:
         raise UsageError(f"--recipe small: {config.method.name} has no such recipe; leave the option out.")
     named = config.model_copy(update={"recipe": name})
     kept = {"generator"} if config.finetune.init else set()  # what a run begins with stays what it is
     kept |= {"discriminator"} if config.finetune.init_discriminator else set()
+    kept |= set() if in_channels == out_channels else {"generator.residual"}
     applied = apply_recipe(named, kept)
-    discriminator = applied.method.resolve_discriminator()
-    if discriminator is None or discriminator.fits(channels, config.data.shorter_side):
+    discriminator, side = applied.method.resolve_discriminator(), config.data.shorter_side
+    judged = {out_channels} if len(config.method.directions) == 1 else {in_channels, out_channels}
+    if discriminator is None or all(discriminator.fits(channels, side) for channels in judged):
         return applied
     return apply_recipe(named, kept | {"discriminator"})
 
@@ -43,13 +47,12 @@ def apply_recipe(config: RunConfig, without: Collection[str] = ()) -> RunConfig:
     """The config with the settings of the recipe that it names, except those that were chosen.
 
     Args:
-        without: parts of the method's settings that are left as they are.
+        without: settings of the method, or parts of them, that are left as they are.
     """
     recipe = config.method.recipes.get(config.recipe)
     if not recipe:
         return config
-    method = {name: value for name, value in recipe.get("method", {}).items() if name not in without}
-    return _override(config, {**recipe, "method": method})
+    return _override(config, {**recipe, "method": _leave_out(recipe.get("method", {}), without)})
 
 
 def describe_recipe(config: RunConfig) -> str:
@@ -74,6 +77,15 @@ def list_settings(settings: Settings, prefix: str = "") -> list[tuple[str, str]]
         else:
             found.append((own, str(value)))
     return found
+
+
+def _leave_out(settings: Settings, without: Collection[str], prefix: str = "") -> Settings:
+    """Settings without those of these names, and those of their parts."""
+    return {
+        name: _leave_out(value, without, f"{prefix}{name}.") if isinstance(value, Mapping) else value
+        for name, value in settings.items()
+        if f"{prefix}{name}" not in without
+    }
 
 
 def _override(settings: S, recipe: Settings, is_chosen: bool = True) -> S:

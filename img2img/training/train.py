@@ -162,7 +162,7 @@ def set_up(
     data.divide(config.data.holdout)
     in_channels = config.data.in_channels or report.in_channels
     out_channels = config.data.out_channels or report.out_channels
-    config = choose_recipe(config, data.length, out_channels)
+    config = choose_recipe(config, data.length, in_channels, out_channels)
     config.method.refuse_files()  # the recipe may not use them
     run_on_main(accelerator, lambda: config.method.download(announce))  # now that the data are known to be right
 

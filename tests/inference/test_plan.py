@@ -78,6 +78,14 @@ def test_links_and_what_is_no_file(tmp_path: Path) -> None:
     assert report.ignored == {"without a suffix": 1}, "a link to itself, of no image's name"
 
 
+def test_a_folder_of_links_alone_is_explained(tmp_path: Path) -> None:
+    touch(tmp_path, "outside/c.png")
+    (tmp_path / "in").mkdir()
+    (tmp_path / "in" / "c.png").symlink_to(tmp_path / "outside" / "c.png")
+    with pytest.raises(UsageError, match="no images, but 1 links, which are not followed; give the folder"):
+        planned(tmp_path)
+
+
 def test_names_of_every_kind_are_converted(tmp_path: Path) -> None:
     names = [
         "with space.PNG",

@@ -89,8 +89,10 @@ def test_inputs_that_do_not_vary_are_no_collapse() -> None:
 
 
 def test_copies_of_the_input() -> None:
-    ((_, sentence),) = run(1000, fake=lambda source, _: source + 0.004)
-    assert "the output copies the input" in sentence
+    ((update, sentence),) = run(1000, fake=lambda source, _: source + 0.004)
+    assert "the output copies the input" in sentence and 180 < update <= 400
+    begins = run(1000, fake=lambda source, update: source + 0.004 if update < 100 else -source)
+    assert begins == [], "a generator that computes the change of the source begins with a copy"
     assert run(1000, fake=lambda source, _: source[:, :1]) == [], "between different channels nothing can be a copy"
 
 
@@ -137,6 +139,7 @@ def test_it_stands_in_the_log_in_tensorboard_and_in_the_summary(
     unpaired: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("img2img.training.diagnostics.ENOUGH", 6)
+    monkeypatch.setattr("img2img.training.diagnostics.PATIENCE", 6)
     monkeypatch.setattr("img2img.training.diagnostics.COLLAPSED", 100.0)  # so that anything counts
     settings = {"name": "cyclegan"}
     config = tiny_config(unpaired, tmp_path / "run", settings, steps=12, features="none", best="l1")
@@ -156,6 +159,7 @@ def test_it_stands_in_the_log_in_tensorboard_and_in_the_summary(
 
 def test_it_stops_only_when_asked(unpaired: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("img2img.training.diagnostics.ENOUGH", 6)
+    monkeypatch.setattr("img2img.training.diagnostics.PATIENCE", 6)
     monkeypatch.setattr("img2img.training.diagnostics.COLLAPSED", 100.0)
     settings = {"name": "cyclegan"}
     config = tiny_config(unpaired, tmp_path / "run", settings, steps=20, features="none", best="l1", diagnostics="stop")

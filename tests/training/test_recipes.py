@@ -26,53 +26,53 @@ def config(**values: Any) -> RunConfig[Pix2PixConfig]:
 
 
 def test_few_images_and_a_run_from_scratch_choose_the_small_one() -> None:
-    few = choose_recipe(config(), FEW - 1, 3)
+    few = choose_recipe(config(), FEW - 1, 3, 3)
     assert few.recipe == "small" and few.method.discriminator.kind == "projected"
     assert few.batch_size == SMALL["batch_size"] and few.ema == SMALL["ema"]
     assert few.method.perceptual.weight == SMALL["method"]["perceptual"]["weight"]
-    many = choose_recipe(config(), FEW, 3)
+    many = choose_recipe(config(), FEW, 3, 3)
     assert many == config(recipe="paper"), "the paper's settings, all of them"
-    assert choose_recipe(config(recipe="small"), FEW, 3).method == few.method
-    assert choose_recipe(config(recipe="paper"), 5, 3) == config(recipe="paper")
+    assert choose_recipe(config(recipe="small"), FEW, 3, 3).method == few.method
+    assert choose_recipe(config(recipe="paper"), 5, 3, 3) == config(recipe="paper")
     tuned = config(finetune={"init": (Path("model"),)})
-    assert choose_recipe(tuned, 5, 3).recipe == "paper"
+    assert choose_recipe(tuned, 5, 3, 3).recipe == "paper"
 
 
 def test_what_was_chosen_stays_even_if_it_is_the_papers() -> None:
     method = Pix2PixConfig(adversarial="nonsaturating", perceptual={"file": Path("x")})  # type: ignore[arg-type]
     chosen = config(method=method, ema=0.0)
-    small = choose_recipe(chosen, 5, 3)
+    small = choose_recipe(chosen, 5, 3, 3)
     assert small.method.adversarial == "nonsaturating" and small.ema == 0.0 and small.batch_size == 4
     assert small.method.perceptual.file == Path("x") and small.method.perceptual.weight > 0
 
 
 def test_of_another_network_nothing_is_taken() -> None:
     chosen = config(method=Pix2PixConfig(generator=ResNetConfig(blocks=2), discriminator=PatchGANConfig(layers=2)))
-    small = choose_recipe(chosen, 5, 3)
+    small = choose_recipe(chosen, 5, 3, 3)
     assert small.method.generator == ResNetConfig(blocks=2) and small.method.discriminator == PatchGANConfig(layers=2)
-    same = choose_recipe(config(method=Pix2PixConfig(generator=UNetConfig(channels=8))), 5, 3)
+    same = choose_recipe(config(method=Pix2PixConfig(generator=UNetConfig(channels=8))), 5, 3, 3)
     assert same.method.generator == UNetConfig(**{**SMALL["method"]["generator"], "channels": 8})
 
 
 @pytest.mark.parametrize(("channels", "size"), [(4, 128), (3, 16)])
 def test_a_discriminator_that_does_not_fit_the_images_is_left_as_it_is(channels: int, size: int) -> None:
-    small = choose_recipe(config(data={"size": size}), 5, channels)
+    small = choose_recipe(config(data={"size": size}), 5, channels, channels)
     assert small.recipe == "small" and small.method.discriminator == PatchGANConfig()
     assert small.method.perceptual.weight > 0
-    assert choose_recipe(config(data={"size": 16}, recipe="paper"), 5, 3).method == Pix2PixConfig()
+    assert choose_recipe(config(data={"size": 16}, recipe="paper"), 5, 3, 3).method == Pix2PixConfig()
 
 
 def test_what_a_method_sets_of_a_network_by_default_stays() -> None:
-    spade = choose_recipe(run_type("spade")(method={"name": "spade"}), 5, 3)
+    spade = choose_recipe(run_type("spade")(method={"name": "spade"}), 5, 3, 3)
     assert (spade.method.discriminator.scales, spade.method.discriminator.spectral_norm) == (2, True)
     assert spade.method.discriminator.channels == 32
 
 
 def test_applying_it_again_changes_nothing() -> None:
-    once = choose_recipe(config(), 5, 3)
-    assert choose_recipe(once, 5, 3) == once == apply_recipe(once)
+    once = choose_recipe(config(), 5, 3, 3)
+    assert choose_recipe(once, 5, 3, 3) == once == apply_recipe(once)
     whole = type(once).model_validate(once.model_dump())  # as a resume reads it
-    assert choose_recipe(whole, FEW, 3) == whole
+    assert choose_recipe(whole, FEW, 3, 3) == whole
 
 
 @pytest.mark.parametrize("method", METHODS)
@@ -124,19 +124,49 @@ def test_a_flag_that_is_turned_off_is_chosen(tmp_path: Path, monkeypatch: pytest
 
 
 def test_asked_for_it_spares_what_does_not_fit(tmp_path: Path) -> None:
-    explicit = choose_recipe(config(recipe="small"), 5, 4)
+    explicit = choose_recipe(config(recipe="small"), 5, 4, 4)
     assert explicit.method.discriminator == PatchGANConfig(), "projected ones take no images with alpha"
     tuned = config(recipe="small", finetune={"init": (Path("model"),)})
-    small = choose_recipe(tuned, 5, 3)
+    small = choose_recipe(tuned, 5, 3, 3)
     assert small.method.generator == UNetConfig() and small.method.discriminator.kind == "projected"
     tuned = config(recipe="small", finetune={"init_discriminator": (Path("run"),)})
-    small = choose_recipe(tuned, 5, 3)
+    small = choose_recipe(tuned, 5, 3, 3)
     assert small.method.discriminator == PatchGANConfig() and small.method.generator != UNetConfig()
     with pytest.raises(UsageError, match="inpaint has no such recipe"):
-        choose_recipe(RunConfig[InpaintConfig](method=InpaintConfig(), recipe="small"), 5, 3)
+        choose_recipe(RunConfig[InpaintConfig](method=InpaintConfig(), recipe="small"), 5, 3, 3)
     staged = RunConfig[CycleGANConfig](method=CycleGANConfig(pretrain=3), recipe="small", output=tmp_path)
     stage = earlier_config(staged)
-    assert stage is not None and stage.recipe == "paper" and choose_recipe(stage, 5, 3) == stage
+    assert stage is not None and stage.recipe == "paper" and choose_recipe(stage, 5, 3, 3) == stage
+
+
+@pytest.mark.parametrize("method", ["cyclegan", "cut", "fastcut"])
+def test_generators_compute_the_change_where_source_and_target_have_the_same_channels(method: str) -> None:
+    settings = run_type(method)(method={"name": method})
+    small = choose_recipe(settings, 5, 3, 3).method
+    assert small.generator.residual and small.generator.channels == 32 and small.discriminator.kind == "projected"
+    other = choose_recipe(settings, 5, 1, 3).method
+    assert not other.generator.residual and other.generator.channels == 32
+    assert other.discriminator.kind == "projected"
+    alpha = choose_recipe(settings, 5, 4, 3).method
+    assert alpha.discriminator.kind == ("patch" if method == "cyclegan" else "projected"), "it judges both sides"
+
+
+@pytest.mark.parametrize(
+    ("settings", "recipe"),
+    [
+        ({}, "small"),
+        ({"unconditional": True}, "small"),
+        ({"generator": {"kind": "biggan"}, "discriminator": {"kind": "resnet"}}, "paper"),
+        ({"adversarial": "wasserstein", "gradient_penalty": 10}, "paper"),
+        ({"gradient_penalty": 10}, "paper"),
+        ({"adversarial": "hinge"}, "paper"),
+    ],
+)
+def test_learning_rates_are_for_the_networks_and_losses_that_they_were_measured_with(
+    settings: dict[str, Any], recipe: str
+) -> None:
+    found = choose_recipe(run_type("gan")(method={"name": "gan", **settings}), 5, 3, 3)
+    assert found.recipe == recipe and found.method.lr == (1e-3 if recipe == "small" else 2e-4)
 
 
 def test_a_run_of_before_there_were_recipes_keeps_its_settings(tmp_path: Path) -> None:
@@ -152,7 +182,7 @@ def test_what_a_part_leaves_out_is_the_methods(method: str, tmp_path: Path) -> N
     found = read_config(tmp_path / "settings.yaml")
     assert found.method.perceptual.network == "vgg19" and found.method.perceptual.weight == 3
     assert found.method.perceptual.model_fields_set == {"weight"}, "so that a recipe may choose the network"
-    assert choose_recipe(found, 5, 3).method.perceptual.network == "lite"
+    assert choose_recipe(found, 5, 3, 3).method.perceptual.network == "lite"
     (tmp_path / "settings.yaml").write_text(f"method: {{name: {method}, perceptual: {{file: v.pth}}}}\n")
     alone = read_config(tmp_path / "settings.yaml").method.perceptual
     assert (alone.network, alone.weight, alone.file) == ("vgg19", 10, Path("v.pth"))
