@@ -1,6 +1,8 @@
 """Joint transforms through albumentations: the same geometry for source and target, colour for the source alone."""
 
 import os
+import random
+import zlib
 from typing import Any, Literal
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
@@ -74,14 +76,14 @@ class JointTransform:
     def apply_to_one(self, image: Array, seed: int) -> Array:
         """One image (H, W, C), uint8 or float32 → (height, width, C), its geometry changed as a function of `seed`."""
         image = resize(image, *self._scale_size(image))
-        self.geometry.set_random_seed(seed % 2**32)
+        _seed(self.geometry, seed)
         return self.geometry(image=image)["image"]
 
     def apply_to_labels(self, maps: Array, target: Array, seed: int) -> tuple[Array, Array]:
         """Maps (H, W, C) of integers, by nearest neighbour, and their image → both (height, width, C); a function of `seed`."""
         height, width = self._scale_size(target)
         maps, target = resize_maps(maps, height, width), resize(target, height, width)
-        self.geometry.set_random_seed(seed % 2**32)
+        _seed(self.geometry, seed)
         done = self.geometry(image=target, mask=maps.astype(np.float32))  # exact up to 2**24; OpenCV rotates no int32
         return done["mask"].reshape(self.height, self.width, -1).astype(maps.dtype), done["image"]
 
@@ -89,15 +91,20 @@ class JointTransform:
         """Two images (H, W, C), uint8 or float32, of sizes that may differ → both (height, width, C); a function of `seed`."""
         height, width = self._scale_size(target)
         source, target = resize(source, height, width), resize(target, height, width)
-        self.geometry.set_random_seed(seed % 2**32)
+        _seed(self.geometry, seed)
         done = self.geometry(image=source, target=target)
         source, target = done["image"], done["target"]
         if self.colour is not None:
-            self.colour.set_random_seed(seed % 2**32)
+            _seed(self.colour, zlib.crc32(b"colour", seed % 2**32))
             colour, alpha = split_alpha(source)
             source = self.colour(image=np.ascontiguousarray(colour))["image"]
             source = source if alpha is None else np.concatenate([source, alpha], axis=2)
         return source, target
+
+
+def _seed(transforms: A.Compose, seed: int) -> None:
+    """Lets all transforms draw from one stream of numbers; `set_random_seed` gives each the same stream, so that a crop would decide a flip."""
+    transforms.set_random_state(np.random.default_rng(seed % 2**32), random.Random(seed % 2**32))
 
 
 def scale_size(shape: tuple[int, ...], size: int, resize: Resize, width: int | None = None) -> tuple[int, int]:

@@ -60,6 +60,24 @@ def test_flips_happen_as_often_as_asked() -> None:
     assert np.array_equal(JointTransform(24, flip=0, **plain)(image, image, 1)[0], image)
 
 
+@pytest.mark.parametrize("options", [{"flip": 0.5, "vertical_flip": 0.5}, {"flip": 0, "quarter_turns": True}], ids=str)
+def test_no_random_change_tells_another(options: dict[str, Any]) -> None:
+    """Else a network could read from the brightness which part of the image it sees."""
+    transform = JointTransform(24, jitter=1.5, colour_jitter=0.5, **options)
+    constant, draws = np.full((36, 36, 3), 128, np.uint8), []
+    for seed in range(600):
+        source, target = transform(constant, marked(36), seed * 7919)
+        along, down = (target[0, -1] - target[0, 0]).astype(np.int8), (target[-1, 0] - target[0, 0]).astype(np.int8)
+        corner = target.reshape(-1, 3).min(0)
+        draws.append([corner[0], corner[1], along[0] + 2 * along[1], down[1] + 2 * down[0], source.mean()])
+    correlations = np.corrcoef(np.asarray(draws, float).T) - np.eye(5)
+    if "quarter_turns" in options:
+        correlations[2:4, 2:4] = 0  # both tell the turn
+    assert np.abs(correlations).max() < 0.2
+    assert len({draw[0] for draw in draws}) == len({draw[1] for draw in draws}) == 13, "all places of the crop"
+    assert len({tuple(draw[2:4]) for draw in draws}) == 4, "all flips, or all turns"
+
+
 def test_colour_jitter_changes_the_source_alone() -> None:
     image = picture(24, 24)
     source, target = JointTransform(24, jitter=1, flip=0, colour_jitter=0.5)(image, image, 3)
