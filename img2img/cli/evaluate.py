@@ -46,7 +46,7 @@ def command(
         mode: eval or paper; by default the translator's.
         seed: Of mode paper, or of the first sample.
         style: The domain, or the style, of the translations; as of `img2img convert`.
-        features: Compare translations and targets as sets, too (KID, FID), which is done without pairs anyway: lite, EfficientNet-Lite0, the default; inception, FID's network; random, a VGG-16 with random weights; or a classifier of torchvision, with its --feature-weights.
+        features: Compare translations and targets as sets, too (KID, FID), which models of unpaired methods are anyway, where there are no pairs: lite, EfficientNet-Lite0, the default; inception, FID's network; random, a VGG-16 with random weights; or a classifier of torchvision, with its --feature-weights.
         feature_weights: A file of its weights (.pth or .safetensors); of Inception by default PyTorch's cache, else they are downloaded.
         count: Of a model that makes images from noise: how many samples; by default as many as there are real images.
         truncation: Of such a model: draw noise beyond this again.

@@ -85,7 +85,8 @@ def _keep_given(parsed: Any, base: Any, options: set[str], prefix: str = "--", i
         is_given: whether `base` was chosen itself.
     """
     parts: dict[str, Any] = {}
-    given = set(base.model_fields_set) if is_given else set()
+    same = type(base) is type(parsed)  # else a network of another kind was chosen
+    given = set(base.model_fields_set) if is_given and same else set()
     for name in type(parsed).model_fields:
         value, before, own = getattr(parsed, name), getattr(base, name, None), prefix + name.replace("_", "-")
         if name in ("data", "finetune"):  # which no recipe changes
@@ -97,7 +98,6 @@ def _keep_given(parsed: Any, base: Any, options: set[str], prefix: str = "--", i
                 parts[name] = _keep_given(value, before, options, f"{own}.", name in given)
         elif name in given or own in options:
             parts[name] = value
-    same = type(base) is type(parsed)  # else a network of another kind was chosen
     others = set(type(parsed).model_fields) - {*parts, "data", "finetune"} if same else set()
     copy = parsed.model_copy(update={**{name: getattr(base, name) for name in others}, **parts})
     copy.model_fields_set.intersection_update({*parts, "data", "finetune"})

@@ -88,7 +88,7 @@ def evaluate(
         seed: of mode ``paper``.
         style: as of `Translator.with_style`.
         features: compare translations and targets as sets, too (KID and FID), by the features that
-            `metrics.distribution.find_weights` names; without pairs by default lite.
+            `metrics.distribution.find_weights` names; by default lite where there are no pairs and the method expects none.
         feature_weights: a file of their network's weights.
         segmenter: of a translator of label maps: finds labels in images, which are compared with those that they were made from (mean IoU,
             pixel accuracy); of the real images, too, for nobody can be better than the segmenter is on them.
@@ -114,8 +114,8 @@ def evaluate(
     pairs, targets = splits[chosen].pairs, [pair.target for pair in splits[chosen].pairs]
     if not pairs:
         if features is None and (config.classes is not None or not _is_unpaired(config)):
-            explained = explain_no_pairs(splits[chosen])
-            raise UsageError(f"{explained} --features lite compares whole sets, without pairs.")
+            advice = " --features lite compares whole sets, without pairs." if config.classes is None else ""
+            raise UsageError(explain_no_pairs(splits[chosen]) + (advice if splits[chosen].unmatched else ""))
         features = features or "lite"
         sides = find_unpaired(Path(data), direction=direction or config.direction)[chosen]
         pairs, targets = [Pair(file.stem, file, file) for file in sides.sources], sides.targets

@@ -70,7 +70,7 @@ def plan_jobs(source: Path, target: Path, suffix: str | None, report: Report) ->
         links = sum(outcome.reason.startswith("a link") for outcome in report.outcomes)
         if links:
             raise UsageError(
-                f"{source} holds no images, but {links} links, which are not followed; give the folder that they lead to, or copy the images."
+                f"{source} holds no images of its own, and links (there are {links}) are not followed; give the folder that they lead to, or copy the images."
             )
         raise UsageError(f"{source} holds no images (files that end with {', '.join(READ)}).")
     return jobs

@@ -43,7 +43,7 @@ def augment(
 
 
 def warp(images: Tensor) -> Tensor:
-    """Turns each image of a batch by up to 15°, scales it by 0.85 to 1.15, shears it by up to 0.3, and moves it by up to a tenth.
+    """Turns each image of a batch by up to 15°, scales it by 0.87 to 1.18, shears it by up to 0.3, and moves it by up to a tenth.
 
     Args:
         images: (B, C, H, W) in [-1, 1]; what comes in at the border is the border's colour.

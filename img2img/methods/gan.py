@@ -64,7 +64,8 @@ class NoiseMethodConfig(AdversarialConfig):
     def suits_recipe(self) -> bool:
         """With DCGAN's networks and loss."""
         kinds = {self.generator.kind, self.discriminator.kind}
-        return kinds == {"dcgan"} and self.adversarial == "nonsaturating" and not self.gradient_penalty
+        penalties = self.gradient_penalty or self.r1 or self.r2 or self.weight_clip or self.discriminator.spectral_norm
+        return kinds == {"dcgan"} and self.adversarial == "nonsaturating" and not penalties
 
     @property
     def freezes_parts(self) -> bool:

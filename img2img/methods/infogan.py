@@ -51,6 +51,10 @@ class InfoGANConfig(NoiseMethodConfig):
     clustering_copies: int = Field(2, ge=1)
     """Changed copies of each real image in that loss."""
 
+    def suits_recipe(self) -> bool:
+        """With a categorical code, too."""
+        return super().suits_recipe() and bool(self.codes.categorical)
+
     @property
     def noise_codes(self) -> Codes:
         """As they were chosen."""
@@ -71,7 +75,7 @@ class InfoGAN(Method):
             )
         if config.clustering_weight and not config.codes.categorical:
             raise UsageError(
-                "--clustering-weight is about a categorical code: add --codes.categorical 10, or leave it out."
+                "--clustering-weight is about a categorical code: add --codes.categorical 10, or --clustering-weight 0."
             )
         self.config, self.latent = config, config.generator.latent
         generator, discriminator = config.resolve_networks(0, channels, size, config.codes.width)

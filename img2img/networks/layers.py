@@ -165,6 +165,31 @@ class ResizeConv(nn.Sequential):
         self.add_module("1", nn.Conv2d(in_channels, out_channels, 3, bias=bias))
 
 
+class Limit(nn.Hardtanh):
+    """Limits values to [-1, 1], and lets gradients through that lead back from the border.
+
+    Hardtanh's gradient is 0 at the border itself: white and black would never change.
+    """
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Any shape → the same."""
+        limited: Tensor = _Limit.apply(x) if torch.is_grad_enabled() else super().forward(x)
+        return limited
+
+
+class _Limit(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor) -> Tensor:
+        ctx.save_for_backward(x)
+        return x.clamp(-1, 1)
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:  # type: ignore[override]
+        (x,) = ctx.saved_tensors
+        outward = ((x >= 1) & (gradient < 0)) | ((x <= -1) & (gradient > 0))
+        return gradient.masked_fill(outward, 0)
+
+
 class ZeroConv2d(nn.Conv2d):
     """A convolution whose weights `initialise` sets to 0, so that what it is added to is unchanged at first."""
 

@@ -102,16 +102,14 @@ class Diagnostics:
             noise = source is target  # nothing that outputs could be tied to
             watched = self.watched.setdefault(direction, _History())
             found = self._check_balance(watched, update, direction, means, noise)
-            _remember(watched, source, fake, target)
+            _remember(watched, source, fake, target, update)
             if len(watched.thumbnails) >= ENOUGH:
                 suffix = f"_{direction}" if direction else ""
                 variety, change = _variety(watched), _mean(change for change, _ in watched.changes)
                 numbers[f"diagnostics/variety{suffix}"] = variety
                 copied = min(COPIED, COPIED_OF_TRUTH * _mean(truth for _, truth in watched.changes))
-                if (
-                    update >= PATIENCE
-                ):  # first all from noise are gray, and those of generators that compute a change are copies
-                    found |= _check_outputs(variety, change, copied, noise)
+                if update >= PATIENCE:  # first all from noise are gray
+                    found |= _check_outputs(variety, change if len(watched.changes) >= ENOUGH else 1.0, copied, noise)
                 if len(watched.changes) >= ENOUGH:
                     numbers[f"diagnostics/change{suffix}"] = change
             where = f" ({direction})" if direction else ""
@@ -141,7 +139,7 @@ class Diagnostics:
             return {
                 "discriminator": f"the discriminator has won: it is right on {right:.0%} of what it sees, and the gradient that "
                 f"it gives the generator has faded to {faint / watched.strongest:.0%} of what it was. Try --augment colour "
-                f"translation cutout, --r1 1{'' if noise else ' (with --discriminator.norm instance)'}, fewer --discriminator.channels, or --adversarial "
+                f"translation cutout, --r1 1{'' if noise else ' (of a PatchGAN with --discriminator.norm instance)'}, fewer --discriminator.channels, or --adversarial "
                 "lsgan or hinge."
             }
         if right < NEVER_RIGHT and watched.most_right > ONCE_RIGHT:
@@ -153,10 +151,11 @@ class Diagnostics:
         return {}
 
 
-def _remember(watched: _History, source: Tensor, fake: Tensor, target: Tensor) -> None:
+def _remember(watched: _History, source: Tensor, fake: Tensor, target: Tensor, update: int) -> None:
     small = [F.adaptive_avg_pool2d(each.detach().float(), THUMBNAIL).cpu() for each in (source, fake, target)]
     watched.thumbnails.extend(zip(*small, strict=True))
-    if source.shape == fake.shape and source is not target:
+    has_begun = update >= PATIENCE  # a generator that computes the change of the source begins with copies
+    if source.shape == fake.shape and source is not target and has_begun:
         changes = [(source.float() - other.float()).abs().mean().item() / 2 for other in (fake, target)]
         watched.changes.append((changes[0], changes[1]))
 

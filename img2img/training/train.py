@@ -162,7 +162,8 @@ def set_up(
     data.divide(config.data.holdout)
     in_channels = config.data.in_channels or report.in_channels
     out_channels = config.data.out_channels or report.out_channels
-    config = choose_recipe(config, data.length, in_channels, out_channels)
+    if not resuming or config.recipe == "auto":  # else its settings are known, though later versions may have others
+        config = choose_recipe(config, data.length, in_channels, out_channels)
     config.method.refuse_files()  # the recipe may not use them
     run_on_main(accelerator, lambda: config.method.download(announce))  # now that the data are known to be right
 

@@ -20,6 +20,7 @@ from img2img.networks.layers import (
     InstanceNorm,
     ReflectionPad,
     ResizeConv,
+    ZeroConv2d,
     choose_memory_format,
     has_bias,
     norm_layer,
@@ -371,6 +372,12 @@ def test_a_residual_resnet_begins_with_a_copy_and_computes_the_change() -> None:
     assert torch.equal(network(source), (source + 0.5).clamp(-1, 1))
     places = [torch.arange(4) for _ in encoder_depths(config)]
     assert torch.equal(network(source, places)[0], network(source))
+    white = torch.ones(1, 3, 32, 32)
+    for target, leaves in ((0.5, True), (2.0, False)):
+        network = initialise(build_generator(config), "normal", 0.2)
+        (network(white) - target).abs().mean().backward()
+        gradient = next(layer for layer in network.modules() if isinstance(layer, ZeroConv2d)).bias.grad
+        assert gradient is not None and bool(gradient.abs().max() > 0) == leaves, "white can become darker, not lighter"
     with pytest.raises(UsageError, match="need the same channels, not 1 and 3; leave it out"):
         ResNetConfig(residual=True).resolve(1, 3, 32)
 

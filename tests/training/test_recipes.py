@@ -160,6 +160,8 @@ def test_generators_compute_the_change_where_source_and_target_have_the_same_cha
         ({"adversarial": "wasserstein", "gradient_penalty": 10}, "paper"),
         ({"gradient_penalty": 10}, "paper"),
         ({"adversarial": "hinge"}, "paper"),
+        ({"r1": 1}, "paper"),
+        ({"discriminator": {"kind": "dcgan", "spectral_norm": True}}, "paper"),
     ],
 )
 def test_learning_rates_are_for_the_networks_and_losses_that_they_were_measured_with(
@@ -214,3 +216,40 @@ def test_a_file_that_the_recipe_does_not_use_is_said(tmp_path: Path, capsys: pyt
     assert "no VGG-19 weights" in capsys.readouterr().err, "the recipe's weight, and the network that was chosen"
     assert main([*start, *options[:2], *options[4:]]) == 2
     assert "--perceptual.network vgg19" in capsys.readouterr().err
+
+
+def test_infogan_without_a_category_has_the_papers_settings() -> None:
+    codes = {"categorical": (), "continuous": 2}
+    assert choose_recipe(run_type("infogan")(method={"name": "infogan", "codes": codes}), 5, 3, 3).recipe == "paper"
+    small = choose_recipe(run_type("infogan")(method={"name": "infogan"}), 5, 3, 3)
+    assert small.recipe == "small" and small.method.clustering_weight == 1 and small.method.generator.latent == 62
+
+
+def test_a_resumed_run_gets_no_settings_that_a_recipe_has_had_since(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data, run = write_pairs(tmp_path / "data", 4), tmp_path / "run"
+    small = ["--size", "32", "--generator.channels", "4", "--steps", "1", "--device", "cpu"]
+    assert main(["train", "pix2pix", "--data", str(data), "--output", str(run), *small]) == 0
+    text = (run / "config.yaml").read_text()
+    assert "  r2: 0.0\n" in text
+    (run / "config.yaml").write_text(text.replace("  r2: 0.0\n", ""))  # as if that option were new
+    monkeypatch.setitem(Pix2PixConfig.recipes, "small", {**SMALL, "method": {**SMALL["method"], "r2": 1.0}})  # type: ignore[arg-type]
+    assert main(["train", "--resume", str(run), "--steps", "2"]) == 0
+    assert read_config(run / "config.yaml").method.r2 == 0
+
+
+def test_it_is_told_as_options() -> None:
+    told = describe_recipe(choose_recipe(run_type("cyclegan")(method={"name": "cyclegan"}), 5, 3, 3))
+    assert "--generator.residual " in told and "residual True" not in told and "--ema 0.999" in told
+
+
+def test_another_kind_of_network_leaves_nothing_chosen(tmp_path: Path) -> None:
+    data, run = write_pairs(tmp_path / "data", 4), tmp_path / "run"
+    text = "method: {name: pix2pix, generator: {kind: resnet, channels: 8}}\nsteps: 1\ndevice: cpu\nfeatures: none\n"
+    (tmp_path / "settings.yaml").write_text(text)
+    start = ["train", "--config", str(tmp_path / "settings.yaml"), "--data", str(data), "--size", "32"]
+    options = ["--generator.kind", "unet", "--generator.depth", "2"]
+    assert main([*start, "--output", str(run), *options]) == 0
+    found = read_config(run / "config.yaml").method.generator
+    assert (found.kind, found.depth, found.channels) == ("unet", 2, 32), "the recipe's"

@@ -15,6 +15,7 @@ from img2img.networks.layers import (
     BlurUpsample,
     Downsampling,
     ImageNetwork,
+    Limit,
     Norm,
     Padding,
     ReflectionPad,
@@ -149,7 +150,7 @@ class ResNet(ImageNetwork):
         self.head = nn.Sequential(
             ReflectionPad(3), last(width, config.out_channels, 7), *([] if config.residual else [nn.Tanh()])
         )
-        self.limit = nn.Hardtanh()
+        self.limit = Limit()
 
     def forward(self, source: Tensor, at: Sequence[Tensor] | None = None, decode: bool = True) -> Any:
         """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1].
