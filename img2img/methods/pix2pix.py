@@ -31,6 +31,7 @@ class Pix2PixConfig(PerceptualTranslationConfig):
                 "discriminator": {"kind": "projected", "mixing": "cross-channel"},
                 "adversarial": "hinge",
                 "perceptual": {"weight": 20.0},
+                "lr": 1e-3,
             },
         }
     }
