@@ -12,6 +12,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -172,7 +173,7 @@ def compiled(seconds: float) -> None:
             train_ours(name, batch_size, "auto", False, seconds, compiled=True)
 
 
-def parity(seconds: float) -> None:
+def parity() -> None:
     """How far the GPU's fp32 is from the CPU's, with and without TF32 convolutions."""
     image = F.interpolate(torch.rand(1, 3, 32, 32), scale_factor=8, mode="bicubic").clamp(0, 1) * 2 - 1
     for kind in ("unet", "resnet"):
@@ -206,7 +207,7 @@ def draw_folder(root: Path, height: int, width: int, count: int) -> Path:
     return root
 
 
-def convert(seconds: float) -> None:
+def convert() -> None:
     """Many small images, and two large ones."""
     for height, width, count in ((256, 256, 1000 if GPU else 8), (4000, 6000, 2) if GPU else (512, 768, 1)):
         with tempfile.TemporaryDirectory() as folder:
@@ -238,7 +239,7 @@ def convert(seconds: float) -> None:
                     )  # fmt: skip
 
 
-def loader(seconds: float) -> None:
+def loader() -> None:
     """Pairs a second of large JPEGs."""
     for side in (512, 2048) if GPU else (128,):
         with tempfile.TemporaryDirectory() as folder:
@@ -261,8 +262,12 @@ def main(measurements: tyro.conf.Positional[tuple[Measurement, ...]], seconds: f
         seconds: Of each training, after a warm-up.
     """
     say(what="machine", device=torch.cuda.get_device_name() if GPU else "cpu", torch=torch.__version__)
+    measure: dict[Measurement, Callable[[], None]] = {
+        "parity": parity, "convert": convert, "loader": loader,
+        "train": partial(train, seconds), "compiled": partial(compiled, seconds),
+    }  # fmt: skip
     for name in measurements:
-        {"parity": parity, "train": train, "compiled": compiled, "convert": convert, "loader": loader}[name](seconds)
+        measure[name]()
 
 
 if __name__ == "__main__":

@@ -104,7 +104,7 @@ class JointTransform:
 
 def _seed(transforms: A.Compose, seed: int) -> None:
     """Lets all transforms draw from one stream of numbers; `set_random_seed` gives each the same stream, so that a crop would decide a flip."""
-    transforms.set_random_state(np.random.default_rng(seed % 2**32), random.Random(seed % 2**32))
+    transforms.set_random_state(np.random.default_rng(seed), random.Random(seed))
 
 
 def scale_size(shape: tuple[int, ...], size: int, resize: Resize, width: int | None = None) -> tuple[int, int]:

@@ -113,9 +113,8 @@ def evaluate(
         raise UsageError(f"{data} has no split {chosen}; it has {', '.join(splits)}.")
     pairs, targets = splits[chosen].pairs, [pair.target for pair in splits[chosen].pairs]
     if not pairs:
-        if features is None and (config.classes is not None or not _is_unpaired(config)):
-            advice = " --features lite compares whole sets, without pairs." if config.classes is None else ""
-            raise UsageError(explain_no_pairs(splits[chosen]) + (advice if splits[chosen].unmatched else ""))
+        if features is None:
+            _refuse_missing_pairs(config, splits[chosen])
         features = features or "lite"
         sides = find_unpaired(Path(data), direction=direction or config.direction)[chosen]
         pairs, targets = [Pair(file.stem, file, file) for file in sides.sources], sides.targets
@@ -159,9 +158,13 @@ def evaluate(
     return evaluation
 
 
-def _is_unpaired(config: TranslatorConfig) -> bool:
-    """Whether a translator was trained without pairs, so that none are expected."""
-    return config.method in METHODS and load_method(config.method).best_by == "kid"
+def _refuse_missing_pairs(config: TranslatorConfig, split: PairedFolder) -> None:
+    """Refuses a split without pairs, unless the translator was trained without them."""
+    if config.classes is None and config.method in METHODS and load_method(config.method).best_by == "kid":
+        return
+    has_sets = config.classes is None and bool(split.unmatched)
+    advice = " --features lite compares whole sets, without pairs." if has_sets else ""
+    raise UsageError(explain_no_pairs(split) + advice)
 
 
 def _splits(data: Path, config: TranslatorConfig, direction: Direction | None) -> dict[Split, PairedFolder]:

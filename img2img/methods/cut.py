@@ -13,7 +13,7 @@ from img2img.data.unpaired import UnpairedData
 from img2img.losses.adversarial import Adversarial
 from img2img.losses.contrastive import patch_nce
 from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, resolve_generator
-from img2img.methods.gan_losses import TranslationConfig
+from img2img.methods.gan_losses import SMALL_UNPAIRED, TranslationConfig
 from img2img.methods.inpaint import pretraining_stage
 from img2img.networks import DiscriminatorConfig, ResNet, ResNetConfig, initialise
 from img2img.networks.discriminators.patchgan import PatchGANConfig
@@ -28,17 +28,7 @@ class CUTConfig(TranslationConfig):
     data_kinds = (UnpairedData,)
     best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
     paper = "2007.15651"
-    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {
-            "batch_size": 4,
-            "ema": 0.999,
-            "method": {
-                "generator": {"channels": 32, "upsampling": "resize", "residual": True},
-                "discriminator": {"kind": "projected"},
-                "adversarial": "hinge",
-            },
-        }
-    }
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": SMALL_UNPAIRED}
     run_defaults: ClassVar[Mapping[str, object]] = {"epochs": 400}
 
     name: Annotated[Literal["cut"], tyro.conf.Suppress] = "cut"

@@ -14,7 +14,7 @@ from img2img.core.errors import UsageError
 from img2img.data.unpaired import UnpairedData
 from img2img.losses.adversarial import Adversarial
 from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, is_independent
-from img2img.methods.gan_losses import TranslationConfig
+from img2img.methods.gan_losses import SMALL_UNPAIRED, TranslationConfig
 from img2img.methods.image_pool import ImagePool
 from img2img.methods.inpaint import pretraining_stage
 from img2img.networks import GeneratorConfig, ResNetConfig
@@ -32,17 +32,7 @@ class CycleGANConfig(TranslationConfig):
     discriminators: ClassVar[tuple[str, ...]] = ("discriminator_A", "discriminator_B")
     best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
     paper = "1703.10593"
-    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {
-            "batch_size": 4,
-            "ema": 0.999,
-            "method": {
-                "generator": {"kind": "resnet", "channels": 32, "upsampling": "resize", "residual": True},
-                "discriminator": {"kind": "projected"},
-                "adversarial": "hinge",
-            },
-        }
-    }
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": SMALL_UNPAIRED}
 
     name: Annotated[Literal["cyclegan"], tyro.conf.Suppress] = "cyclegan"
     generator: GeneratorConfig = ResNetConfig()

@@ -34,6 +34,13 @@ SIZES = (32, 64, 128, 256)
 SMOOTHED = ("vanilla", "nonsaturating", "lsgan")
 
 
+SMALL_DCGAN: Mapping[str, Any] = {
+    "generator": {"kind": "dcgan", "channels": 32},
+    "discriminator": {"kind": "dcgan", "channels": 32},
+}
+"""Networks for few images."""
+
+
 class NoiseMethodConfig(AdversarialConfig):
     """What all methods that make images from noise can be told; the defaults are DCGAN's."""
 
@@ -207,12 +214,7 @@ class GANConfig(NoiseMethodConfig):
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
         "small": {
             "ema": 0.999,
-            "method": {
-                "generator": {"kind": "dcgan", "channels": 32},
-                "discriminator": {"kind": "dcgan", "channels": 32},
-                "lr": 1e-3,
-                "discriminator_lr": 2e-4,
-            },
+            "method": {**SMALL_DCGAN, "lr": 1e-3, "discriminator_lr": 2e-4},
         }
     }
 

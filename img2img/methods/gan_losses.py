@@ -1,6 +1,6 @@
 """The adversarial core of all methods: settings, and the discriminator's and the generator's losses."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Literal
 
@@ -20,6 +20,17 @@ from img2img.networks import DiscriminatorConfig, build_discriminator, initialis
 from img2img.networks.discriminators.patchgan import PatchGANConfig
 from img2img.networks.layers import Norm
 from img2img.networks.weights import add_spectral_norm
+
+SMALL_UNPAIRED: Mapping[str, Any] = {
+    "batch_size": 4,
+    "ema": 0.999,
+    "method": {
+        "generator": {"kind": "resnet", "channels": 32, "upsampling": "resize", "residual": True},
+        "discriminator": {"kind": "projected"},
+        "adversarial": "hinge",
+    },
+}
+"""The recipe of translators without pairs for few images."""
 
 
 class AdversarialConfig(MethodConfig):

@@ -12,9 +12,11 @@ from img2img.core.errors import UsageError
 from img2img.losses.augment import warp
 from img2img.losses.information import clustering_loss, code_losses
 from img2img.methods.base import Batch, Losses, Method, Outputs
-from img2img.methods.gan import NoiseMethodConfig, gradients_if_due, grow_networks, judge_samples
+from img2img.methods.gan import SMALL_DCGAN, NoiseMethodConfig, gradients_if_due, grow_networks, judge_samples
 from img2img.networks import AnyNoiseGeneratorConfig, DCGANConfig
 from img2img.networks.generators.base import Codes
+
+COPIES = 3  # of each real image, which the clustering compares with it
 
 
 class InfoGANConfig(NoiseMethodConfig):
@@ -22,15 +24,7 @@ class InfoGANConfig(NoiseMethodConfig):
 
     paper = "1606.03657"
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
-        "small": {
-            "ema": 0.999,
-            "method": {
-                "generator": {"kind": "dcgan", "channels": 32},
-                "discriminator": {"kind": "dcgan", "channels": 32},
-                "clustering_weight": 1.0,
-                "clustering_copies": 3,
-            },
-        }
+        "small": {"ema": 0.999, "method": {**SMALL_DCGAN, "clustering_weight": 1.0}}
     }
 
     generator: AnyNoiseGeneratorConfig = DCGANConfig(latent=62)
@@ -48,8 +42,6 @@ class InfoGANConfig(NoiseMethodConfig):
     """λ of the continuous codes."""
     clustering_weight: float = Field(0.0, ge=0)
     """Weight of the clustering of real images by Q: it shall say the same of an image and of copies that are slightly turned, scaled and moved, be sure, and use all values of a categorical code equally often (Hu et al. 2017, IMSAT); 0 for none."""
-    clustering_copies: int = Field(2, ge=1)
-    """Changed copies of each real image in that loss."""
 
     def suits_recipe(self) -> bool:
         """With a categorical code, too."""
@@ -112,7 +104,7 @@ class InfoGAN(Method):
 
     def _clustering_loss(self, network: nn.Module, real: Tensor) -> Tensor:
         """Of what Q says of real images, and of warped copies of them."""
-        copies = [warp(real) for _ in range(self.config.clustering_copies)]
+        copies = [warp(real) for _ in range(COPIES)]
         second = judge_samples(network, torch.cat([real, *copies]), None, False, True).second
         assert second is not None
         found, *changed = second.split(len(real))

@@ -105,12 +105,13 @@ class Diagnostics:
             _remember(watched, source, fake, target, update)
             if len(watched.thumbnails) >= ENOUGH:
                 suffix = f"_{direction}" if direction else ""
-                variety, change = _variety(watched), _mean(change for change, _ in watched.changes)
+                changes = watched.changes if len(watched.changes) >= ENOUGH else ()
+                variety, change = _variety(watched), _mean(change for change, _ in changes)
                 numbers[f"diagnostics/variety{suffix}"] = variety
-                copied = min(COPIED, COPIED_OF_TRUTH * _mean(truth for _, truth in watched.changes))
+                copied = min(COPIED, COPIED_OF_TRUTH * _mean(truth for _, truth in changes))
                 if update >= PATIENCE:  # first all from noise are gray
-                    found |= _check_outputs(variety, change if len(watched.changes) >= ENOUGH else 1.0, copied, noise)
-                if len(watched.changes) >= ENOUGH:
+                    found |= _check_outputs(variety, change, copied, noise)
+                if changes:
                     numbers[f"diagnostics/change{suffix}"] = change
             where = f" ({direction})" if direction else ""
             sentences += [

@@ -32,9 +32,12 @@ def choose_recipe(config: RunConfig, images: int, in_channels: int, out_channels
     if name == "small" and "small" not in recipes:
         raise UsageError(f"--recipe small: {config.method.name} has no such recipe; leave the option out.")
     named = config.model_copy(update={"recipe": name})
-    kept = {"generator"} if config.finetune.init else set()  # what a run begins with stays what it is
-    kept |= {"discriminator"} if config.finetune.init_discriminator else set()
-    kept |= set() if in_channels == out_channels else {"generator.residual"}
+    spared = {  # what a run begins with, and what its images don't allow
+        "generator": bool(config.finetune.init),
+        "discriminator": bool(config.finetune.init_discriminator),
+        "generator.residual": in_channels != out_channels,
+    }
+    kept = {setting for setting, is_spared in spared.items() if is_spared}
     applied = apply_recipe(named, kept)
     discriminator, side = applied.method.resolve_discriminator(), config.data.shorter_side
     judged = {out_channels} if len(config.method.directions) == 1 else {in_channels, out_channels}

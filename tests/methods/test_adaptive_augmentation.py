@@ -57,6 +57,17 @@ def test_images_are_counted_once_however_many_scales_and_discriminators_see_them
     assert method.memories["augmentation"].state_dict()["images"] == 3
 
 
+def test_several_processes_know_what_all_have_seen(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At once, not only when the probability is adjusted: a checkpoint has one process' numbers."""
+    monkeypatch.setattr(adaptive_augmentation, "is_initialized", lambda: True)
+    monkeypatch.setattr(adaptive_augmentation, "all_reduce", lambda seen: seen.mul_(3))
+    alone = AdaptiveAugmentation()
+    observe(alone, 1.0, 2)
+    assert alone.images == 3 * 2 * 20 and alone.signs == 3 * 2 * 20
+    observe(alone, 1.0, EVERY - 1, 2)
+    assert alone.probability == pytest.approx(3 * EVERY * 20 / IMAGES) and alone.images == 3 * 20
+
+
 def test_its_state_goes_on_where_it_was() -> None:
     whole, first, second = AdaptiveAugmentation(), AdaptiveAugmentation(), AdaptiveAugmentation()
     observe(whole, 1.0, 3 * EVERY)

@@ -273,7 +273,7 @@ def test_infogan_clusters_real_images_and_warped_copies(monkeypatch: pytest.Monk
     monkeypatch.setattr(infogan, "clustering_loss", spy)
     monkeypatch.setattr(infogan, "warp", lambda images: -images)
     discriminator = {"kind": "dcgan", "channels": 2, "norm": "none"}
-    settings = {**SMALL, "discriminator": discriminator, "clustering_weight": 2.0, "clustering_copies": 3}
+    settings = {**SMALL, "discriminator": discriminator, "clustering_weight": 2.0}
     method = InfoGANConfig.model_validate(settings).build(0, 1, 32)
     data = batch()
     losses = method.discriminator_losses(data, method.forward(data))

@@ -373,8 +373,9 @@ def test_a_residual_resnet_begins_with_a_copy_and_computes_the_change() -> None:
     places = [torch.arange(4) for _ in encoder_depths(config)]
     assert torch.equal(network(source, places)[0], network(source))
     white = torch.ones(1, 3, 32, 32)
-    for target, leaves in ((0.5, True), (2.0, False)):
+    for target, beyond, leaves in ((0.5, 0.0, True), (0.5, 0.2, True), (2.0, 0.0, False), (2.0, 0.2, False)):
         network = initialise(build_generator(config), "normal", 0.2)
+        network.head[1].bias.data.fill_(beyond)  # type: ignore[index, union-attr]
         (network(white) - target).abs().mean().backward()
         gradient = next(layer for layer in network.modules() if isinstance(layer, ZeroConv2d)).bias.grad
         assert gradient is not None and bool(gradient.abs().max() > 0) == leaves, "white can become darker, not lighter"

@@ -145,12 +145,11 @@ class ResNet(ImageNetwork):
                 for c in (4 * width, 2 * width)
             )
         )
-        self.residual = config.residual
         last = ZeroConv2d if config.residual else nn.Conv2d
         self.head = nn.Sequential(
             ReflectionPad(3), last(width, config.out_channels, 7), *([] if config.residual else [nn.Tanh()])
         )
-        self.limit = Limit()
+        self.limit = Limit() if config.residual else None
 
     def forward(self, source: Tensor, at: Sequence[Tensor] | None = None, decode: bool = True) -> Any:
         """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1].
@@ -184,7 +183,7 @@ class ResNet(ImageNetwork):
 
     def _decode(self, x: Tensor, source: Tensor) -> Tensor:
         image = self.head(self.up(self.attention(x)))
-        return self.limit(source + image) if self.residual else image
+        return image if self.limit is None else self.limit(source + image)
 
 
 def encoder_depths(config: ResNetConfig) -> list[tuple[int, int]]:
