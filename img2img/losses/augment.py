@@ -10,6 +10,8 @@ from torch import Tensor
 
 Augmentation = Literal["colour", "translation", "cutout"]
 AUGMENTATIONS: tuple[Augmentation, ...] = get_args(Augmentation)
+BENDS = 5  # points a side at which the field that bends images is drawn
+BENDING = 0.08  # its standard deviation there, of half a side
 
 
 def augment(
@@ -43,7 +45,9 @@ def augment(
 
 
 def warp(images: Tensor) -> Tensor:
-    """Turns each image of a batch by up to 15°, scales it by 0.87 to 1.18, shears it by up to 0.3, and moves it by up to a tenth.
+    """Turns each image of a batch by up to 15°, scales it by 0.87 to 1.18, shears it by up to 0.3, moves it by up to a tenth, and bends it.
+
+    Bent is it by a smooth random field (Simard et al. 2003), which moves pixels by some 4 % of a side.
 
     Args:
         images: (B, C, H, W) in [-1, 1]; what comes in at the border is the border's colour.
@@ -58,6 +62,9 @@ def warp(images: Tensor) -> Tensor:
     turned = torch.stack([turned[..., 0], turned[..., 1] + shear[:, None] * turned[..., 0]], 2)
     moved = torch.stack([uniform(0.2), uniform(0.2)], 1)[..., None]  # of half a side
     grid = F.affine_grid(torch.cat([turned, moved], 2), list(images.shape), align_corners=False)
+    bent = BENDING * torch.randn(len(images), 2, BENDS, BENDS, device=images.device)
+    bent = F.interpolate(bent, size=images.shape[2:], mode="bicubic", align_corners=True)
+    grid = grid + bent.permute(0, 2, 3, 1)
     return F.grid_sample(images.float(), grid, padding_mode="border", align_corners=False).to(images.dtype)
 
 

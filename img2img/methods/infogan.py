@@ -41,7 +41,7 @@ class InfoGANConfig(NoiseMethodConfig):
     continuous_weight: float = Field(0.1, ge=0)
     """λ of the continuous codes."""
     clustering_weight: float = Field(0.0, ge=0)
-    """Weight of the clustering of real images by Q: it shall say the same of an image and of copies that are slightly turned, scaled and moved, be sure, and use all values of a categorical code equally often (Hu et al. 2017, IMSAT); 0 for none."""
+    """Weight of the clustering of real images by Q: it shall say the same of an image and of copies that are slightly turned, scaled, moved and bent, be sure, and use all values of a categorical code equally often (Hu et al. 2017, IMSAT). Q then learns categories from real images alone; 0 lets it learn them from generated ones, as in the paper."""
 
     def suits_recipe(self) -> bool:
         """With a categorical code, too."""
@@ -111,7 +111,10 @@ class InfoGAN(Method):
         return clustering_loss(found, changed, self.config.codes.categorical)
 
     def _information_losses(self, found: Tensor, outputs: Outputs, side: str) -> Losses:
+        """Of Q on generated images. With clustering, real images alone teach Q the categories, and the generator follows."""
         config = self.config
         terms = code_losses(found, outputs.images["codes"], config.codes.categorical, config.codes.continuous)
         weights = {"categorical": config.categorical_weight, "continuous": config.continuous_weight}
+        if config.clustering_weight and side == "D":
+            del terms["categorical"]
         return {f"{side}/{name}": weights[name] * value for name, value in terms.items()}

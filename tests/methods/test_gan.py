@@ -284,7 +284,10 @@ def test_infogan_clusters_real_images_and_warped_copies(monkeypatch: pytest.Monk
     assert all(torch.allclose(c, network(-data["target"], None, outputs=True)[1], atol=1e-6) for c in changed)
     assert losses["D/clustering"] == 2 * found.sum()
     plain = InfoGANConfig.model_validate({**settings, "clustering_weight": 0}).build(0, 1, 32)
-    assert "D/clustering" not in plain.discriminator_losses(data, plain.forward(data))
+    without = plain.discriminator_losses(data, plain.forward(data))
+    assert "D/clustering" not in without and "D/categorical" in without
+    assert "D/categorical" not in losses and "D/continuous" in losses, "real images alone teach Q the categories"
+    assert "G/categorical" in method.generator_losses(data, method.forward(data))
     with pytest.raises(UsageError, match="about a categorical code"):
         InfoGANConfig.model_validate({**settings, "codes": {"categorical": (), "continuous": 1}}).build(0, 1, 32)
 
