@@ -56,7 +56,7 @@ def _export_translator(translator: Translator, kept: Mapping[str, Tensor]) -> tu
         )
     notes = [f"layout: {family.described}"]
     state = to_layout(family, guess, translator.generator.state_dict())
-    if isinstance(config, SPADEConfig) and config.spectral_norm:
+    if isinstance(config, SPADEConfig) and config.has_spectral_norm:
         state = _restore_spectral_norm(state, kept)
     if isinstance(config, UNetConfig) and config.dropout and config.depth:
         own = config.dropout_levels or tuple(range(max(1, config.depth - 3), config.depth))

@@ -57,7 +57,9 @@ def read_network(file: Path, parts: Sequence[Part] = PARTS, changes: Mapping[str
     refuse_non_finite(file, weights)
     family, guess = _recognise(file, weights, parts)
     if isinstance(guess.config, SPADEConfig):
-        guess = replace(guess, config=guess.config.model_copy(update={"spectral_norm": bool(triples)}))
+        guess = replace(
+            guess, config=guess.config.model_copy(update={"spectral_norm": "blocks" if triples else "none"})
+        )
     if changes:
         guess = _apply_changes(file, family, guess, weights, changes)
     return Found(file, family, guess, _fill(file, family, guess, weights), triples)

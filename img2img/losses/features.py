@@ -16,7 +16,9 @@ VGG_WEIGHTS = (
 
 
 def feature_matching(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[Tensor]]) -> Tensor:
-    """Σ over scales and depths of the mean absolute difference of a discriminator's features (Wang et al. 2018, eqs. 4 and 5), without λ.
+    """The mean absolute difference of a discriminator's features, summed over depths (Wang et al. 2018, eq. 4), without λ.
+
+    Of several scales the mean, as in the published code of pix2pixHD and SPADE; eq. 5 has their sum.
 
     Args:
         fake: for each scale the features of each depth and, last, the logits, which don't count.
@@ -27,7 +29,7 @@ def feature_matching(fake: Sequence[Sequence[Tensor]], real: Sequence[Sequence[T
         for one, other in zip(fake, real, strict=True)
         for a, b in zip(one[:-1], other[:-1], strict=True)
     ]
-    return torch.stack(terms).sum()
+    return torch.stack(terms).sum() / len(fake)
 
 
 def perceptual(fake: Sequence[Tensor], real: Sequence[Tensor], weights: Sequence[float] = VGG_WEIGHTS) -> Tensor:

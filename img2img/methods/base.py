@@ -95,11 +95,11 @@ class MethodConfig(Strict):
         resolved = resolve_generator(config, in_channels, out_channels, size, norm)
         return resolved, self.initialise(resolved)
 
-    def initialise(self, config: GeneratorBaseConfig | NoiseGeneratorConfig, without: str = "") -> nn.Module:
-        """A generator with fresh weights, and spectral norm if its config asks for it, except on the layer called `without`."""
+    def initialise(self, config: GeneratorBaseConfig | NoiseGeneratorConfig) -> nn.Module:
+        """A generator with fresh weights, and spectral norm where its config asks for it."""
         built = build_noise_generator(config) if isinstance(config, NoiseGeneratorConfig) else build_generator(config)
         network = initialise(built, self.initialisation, self.initialisation_gain)
-        return add_spectral_norm(network, without) if config.has_spectral_norm else network
+        return add_spectral_norm(network, config.has_spectral_norm_at) if config.has_spectral_norm else network
 
     def build_phase(
         self,

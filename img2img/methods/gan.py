@@ -130,7 +130,7 @@ class NoiseMethodConfig(AdversarialConfig):
         self, generator: NoiseGeneratorConfig, discriminator: NoiseDiscriminatorConfig, outputs: int = 0
     ) -> dict[str, nn.Module]:
         """Fresh networks, ``generator`` and ``discriminator``, the latter with a second head of so many numbers."""
-        made = self.initialise(generator, without="embedding")
+        made = self.initialise(generator)
         seen = generator.classes if discriminator.conditioning != "none" else 0
         network: Any = NOISE_DISCRIMINATORS[discriminator.kind][1]
         judge = network(discriminator, generator.out_channels, generator.size, seen, outputs)

@@ -48,6 +48,8 @@ class AdversarialConfig(MethodConfig):
     """γ of the R1 penalty, the square of the gradient on real images; 0 for none. In fp32; not with batch norm."""
     r2: float = Field(0.0, ge=0)
     """γ of the R2 penalty, the same on generated images; with R1 and the relativistic loss this is R3GAN (Huang et al. 2024)."""
+    drift: float = Field(0.0, ge=0)
+    """ε of the drift penalty, the mean square of the critic's values of real images, which keeps them near 0 (Karras et al. 2018, appendix A.1: 0.001)."""
     r1_every: int = Field(16, ge=1)
     """Updates between R1 and R2 penalties, each of which is weighted by this number: lazy regularisation."""
     augment: tuple[Augmentation | Literal["auto"], ...] = ()
@@ -82,6 +84,11 @@ class AdversarialConfig(MethodConfig):
 class TranslationConfig(AdversarialConfig):
     """What all translators with a discriminator can be told."""
 
+    discriminator_share: ClassVar[float] = 0.5
+    """Factor of the discriminator's losses: they are halved in pix2pix (§3.3) and CycleGAN (§7.1), which slows D down relative to G."""
+    mean_of_scales: ClassVar[bool] = False
+    """Whether adversarial losses of discriminators at several scales are averaged, not summed."""
+
     discriminator: DiscriminatorConfig = PatchGANConfig()
     """The network that tells real from generated images."""
     adversarial_weight: float = Field(1.0, ge=0)
@@ -105,22 +112,25 @@ class TranslationConfig(AdversarialConfig):
                 f"--size {size}: this discriminator needs {network.min_size} pixels; use {network.smaller}."
             )
         self.refuse_penalties(network.norm, "add --discriminator.norm instance")
-        self.refuse_wasserstein(self.gradient_penalty or network.spectral_norm)
+        everywhere = network.has_spectral_norm_at("head")
+        also = "" if everywhere else ", --discriminator.no-plain-ends"
+        self.refuse_wasserstein(self.gradient_penalty or (network.spectral_norm and everywhere), also)
         if self.augment and self.feature_matching:
             raise UsageError(
                 "--augment changes real and generated images each in its own way, so their features can't be matched; add --feature-matching 0."
             )
         fresh = build_discriminator(network, image_channels, given_channels=given_channels)
         built = initialise(fresh, self.initialisation, self.initialisation_gain)
-        return add_spectral_norm(built) if network.spectral_norm else built
+        return add_spectral_norm(built, network.has_spectral_norm_at) if network.spectral_norm else built
 
     def build_adversarial_loss(self) -> "AdversarialLoss":
-        """Both sides' losses; the discriminator's are halved as in pix2pix (§3.3) and CycleGAN (§7.1), which slows D down relative to G."""
+        """Both sides' losses."""
         return AdversarialLoss(
             self,
             judge_translations,
             merge=is_independent(self.resolve_discriminator().norm),
-            discriminator_share=0.5,
+            discriminator_share=self.discriminator_share,
+            mean_of_scales=self.mean_of_scales,
             weight=self.adversarial_weight,
             feature_matching=self.feature_matching,
         )
@@ -168,6 +178,7 @@ class AdversarialLoss:
         discriminate: how the discriminator is called.
         merge: whether real and generated images may be seen as one batch.
         discriminator_share: factor of the discriminator's losses.
+        mean_of_scales: whether the losses of several scales are averaged, not summed.
         weight: of the adversarial loss in the generator's; 0 leaves it out.
         feature_matching: weight of matching features; 0 leaves it out.
         smoothing: how far below 1 the discriminator's target for real images is.
@@ -181,12 +192,14 @@ class AdversarialLoss:
         *,
         merge: bool,
         discriminator_share: float = 1.0,
+        mean_of_scales: bool = False,
         weight: float = 1.0,
         feature_matching: float = 0.0,
         smoothing: float = 0.0,
         noise: Callable[[int], float] = lambda update: 0.0,
     ) -> None:
         self.config, self.discriminate, self.merge, self.share = config, discriminate, merge, discriminator_share
+        self.mean_of_scales = mean_of_scales
         self.weight, self.feature_matching, self.smoothing, self.noise = weight, feature_matching, smoothing, noise
         self.adaptive = AdaptiveAugmentation() if "auto" in config.augment else None
         named = tuple(kind for kind in config.augment if kind != "auto")
@@ -221,17 +234,20 @@ class AdversarialLoss:
         seen_fake = self._prepare(fake.detach(), given if given_fake is None else given_fake, update)
         seen_real = self._prepare(real, given, update)
         on_fake, on_real = self._judge_both(network, seen_fake, seen_real, labels)
-        right = []
+        right, share = [], self.share * self._share_of_scale(on_real)
         for (fake_logits,), (real_logits,) in zip(on_fake.scales, on_real.scales, strict=True):
             terms = adversarial.discriminator(real_logits, fake_logits, config.adversarial, self.smoothing)
             for term, value in terms.items():
                 key = f"D/{name}{term}"
-                losses[key] = losses[key] + self.share * value if key in losses else self.share * value
+                losses[key] = losses[key] + share * value if key in losses else share * value
+            if config.drift:
+                key, value = f"D/{name}drift", config.drift * real_logits.float().square().mean()
+                losses[key] = losses[key] + share * value if key in losses else share * value
             right.append(adversarial.accuracy(real_logits.detach(), fake_logits.detach(), config.adversarial))
         if self.adaptive:
             judged = [[scale[-1] for scale in seen.scales] for seen in (on_real, on_fake)]
-            threshold, share = THRESHOLDS.get(config.adversarial), 1 / len(config.discriminators)
-            self.adaptive.observe(judged[0], judged[1], threshold, update, share)
+            threshold, part = THRESHOLDS.get(config.adversarial), 1 / len(config.discriminators)
+            self.adaptive.observe(judged[0], judged[1], threshold, update, part)
             outputs.metrics["D/augment"] = self.adaptive.probability
         outputs.metrics[f"D/{name}accuracy"] = torch.stack(right).mean()
         for key, judgement in (("second_fake", on_fake), ("second_real", on_real)):
@@ -297,11 +313,14 @@ class AdversarialLoss:
                 adversarial.generator(scale[-1], config.adversarial, on_real.scales[number][-1] if on_real else None)
                 for number, scale in enumerate(on_fake.scales)
             ]
-            losses[f"G/{name}adversarial"] = self.weight * torch.stack(terms).sum()
+            losses[f"G/{name}adversarial"] = self.weight * self._share_of_scale(on_fake) * torch.stack(terms).sum()
         if self.feature_matching:
             assert on_real is not None
             losses[f"G/{name}features"] = self.feature_matching * feature_matching(on_fake.scales, on_real.scales)
         return losses
+
+    def _share_of_scale(self, seen: Judgement) -> float:
+        return 1 / len(seen.scales) if self.mean_of_scales else 1.0
 
     def _judge_both(
         self, network: nn.Module, fake: Tensor, real: Tensor, labels: Tensor | None

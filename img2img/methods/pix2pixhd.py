@@ -39,6 +39,7 @@ class Pix2PixHDMethodConfig(PerceptualTranslationConfig):
             "method": {
                 "generator": {"channels": 32, "upsampling": "resize"},
                 "discriminator": {"kind": "multiscale", "channels": 32, "scales": 2},
+                "feature_matching": 20.0,
                 "perceptual": {"network": "lite", "weight": 20.0},
             },
         }

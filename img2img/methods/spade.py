@@ -35,20 +35,25 @@ class SPADEMethodConfig(PerceptualTranslationConfig):
             "batch_size": 4,
             "ema": 0.999,
             "method": {
-                "generator": {"channels": 16, "hidden": 32},
-                "discriminator": {"kind": "multiscale", "channels": 32},
+                "generator": {"channels": 16, "hidden": 32, "spectral_norm": "all"},
+                "discriminator": {"kind": "multiscale", "channels": 32, "plain_ends": False},
+                "adversarial_weight": 2.0,
+                "feature_matching": 20.0,
                 "perceptual": {"network": "lite", "weight": 20.0},
             },
         }
     }
 
+    discriminator_share = 1.0
+    mean_of_scales = True
+
     name: Annotated[Literal["spade"], tyro.conf.Suppress] = "spade"
     generator: SPADEConfig = SPADEConfig()
     """The network that translates."""
-    discriminator: DiscriminatorConfig = MultiScaleConfig(scales=2, spectral_norm=True)
+    discriminator: DiscriminatorConfig = MultiScaleConfig(scales=2, spectral_norm=True, plain_ends=True)
     """The networks that tell real from generated, at several scales."""
     adversarial: Adversarial = "hinge"
-    """hinge, as in the paper, summed over scales; lsgan: least squares; vanilla: the minimax loss, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
+    """hinge, as in the paper; lsgan: least squares; vanilla: the minimax loss, whose gradient fades when D wins; nonsaturating: cross-entropy as it is used; wasserstein; relativistic; relativistic-average. wasserstein needs a gradient penalty or spectral norm."""
     feature_matching: float = Field(10.0, ge=0)
     """Weight of matching the discriminators' features; 0 leaves it out."""
     perceptual: PerceptualConfig = PerceptualConfig(weight=10.0, network="vgg19")

@@ -13,7 +13,6 @@ from img2img.core.errors import UsageError
 
 FeatureNetworkName = Literal["lite", "vgg19"]
 VGG_LAYERS = (1, 6, 11, 20, 29)  # of torchvision's layers: relu1_1, relu2_1, relu3_1, relu4_1, relu5_1
-MEAN, DEVIATION = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)  # of ImageNet's images, with values in [0, 1]
 LITE_SHA256 = "579344248a93e23026e6b78f1f6faf0bc1d282386f6c881cdbaacd49cabf77db"
 LITE_EPSILON = 1e-3  # of its batch norms
 STAGES = ((1, 3, 1, 1, 16), (2, 3, 2, 6, 24), (2, 5, 2, 6, 40), (3, 3, 2, 6, 80), (3, 5, 1, 6, 112))
@@ -134,10 +133,11 @@ class VGG19(nn.Module):
             self.features = cast(nn.Sequential, vgg19().features)[: VGG_LAYERS[-1] + 1]
 
     def forward(self, images: Tensor) -> list[Tensor]:
-        """(B, C, H, W) in [-1, 1] (see `to_rgb`) → five features (B, c, h, w)."""
-        rgb = to_rgb(images)
-        mean, deviation = (rgb.new_tensor(values).view(1, 3, 1, 1) for values in (MEAN, DEVIATION))
-        x, seen = ((rgb + 1) / 2 - mean) / deviation, []
+        """(B, C, H, W) in [-1, 1] (see `to_rgb`) → five features (B, c, h, w).
+
+        Images go in as they are, without ImageNet's mean and deviation: so pix2pixHD and SPADE were trained.
+        """
+        x, seen = to_rgb(images), []
         for number, layer in enumerate(self.features):
             x = layer(x) if not isinstance(layer, nn.ReLU) else torch.relu(x)  # torchvision's work in place
             if number in VGG_LAYERS:

@@ -2,7 +2,7 @@
 
 import copy
 import math
-from collections.abc import Container, Mapping
+from collections.abc import Callable, Container, Mapping
 from typing import Any, Literal, TypeVar, cast
 
 import torch
@@ -17,21 +17,21 @@ M = TypeVar("M", bound=nn.Module)
 POWER_ITERATIONS = 30
 
 
-def add_spectral_norm(module: M, but: str = "") -> M:
-    """Divides the weight of every convolution and linear layer by its largest singular value (Miyato et al. 2018, eq. 8).
+def add_spectral_norm(module: M, where: Callable[[str], bool] = lambda layer: True) -> M:
+    """Divides the weights of convolutions and linear layers, each by its largest singular value (Miyato et al. 2018, eq. 8).
 
     The singular value is that of the weight as a matrix (out, in × kernel), by one power iteration a forward pass. To be
     applied after `initialise`.
 
     Args:
         module: changed in place.
-        but: the name of a layer that is left as it is, such as BigGAN's shared embedding.
+        where: of a layer's name, whether its weight is divided; by default all are.
 
     Returns:
         The same module.
     """
     for name, layer in module.named_modules():
-        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and (not but or name != but):
+        if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and where(name):
             parametrizations.spectral_norm(layer)
     return module
 

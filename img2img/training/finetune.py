@@ -182,14 +182,18 @@ def _without_norm(translator: Translator, notes: list[str]) -> GeneratorConfig:
     config = translator.config.generator
     if config.has_spectral_norm:
         kinds = nn.Conv2d | nn.Linear
-        layers = [each for each in translator.generator.modules() if isinstance(each, kinds)]
+        layers = [
+            layer
+            for name, layer in translator.generator.named_modules()
+            if isinstance(layer, kinds) and config.has_spectral_norm_at(name)
+        ]
         norms = [float(torch.linalg.matrix_norm(each.weight.flatten(1), 2)) for each in layers]
         changed = sum(abs(norm - 1) > NEAR_ONE for norm in norms)
         if changed:
             notes.append(
-                f"the generator is trained without spectral norm, which would change {changed} of its {len(layers)} layers."
+                f"the generator is trained without spectral norm, which would change {changed} of {len(layers)} layers."
             )
-            return config.model_copy(update={"spectral_norm": False})
+            return config.model_copy(update={"spectral_norm": "none"})
     return config
 
 

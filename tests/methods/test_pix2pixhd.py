@@ -52,7 +52,7 @@ def test_losses_against_the_papers_equations() -> None:
     expected = sum(
         (a - b).abs().mean() for x, y in zip(on_fake, on_real, strict=True) for a, b in zip(x[:-1], y[:-1], strict=True)
     )
-    assert losses["G/features"].item() == pytest.approx(10 * expected.item(), rel=1e-4)  # type: ignore[union-attr]
+    assert losses["G/features"].item() == pytest.approx(10 * expected.item() / len(on_fake), rel=1e-4)  # type: ignore[union-attr]
     losses = method.discriminator_losses(data, outputs)
     expected = sum(F.mse_loss(scale[-1], torch.ones_like(scale[-1])) for scale in on_real)
     assert losses["D/real"].item() == pytest.approx(0.5 * expected.item(), rel=1e-4)  # type: ignore[union-attr]
@@ -148,6 +148,11 @@ def test_the_perceptual_loss(tmp_path: Path) -> None:
     assert loss.item() == pytest.approx(2 * float(truth), rel=1e-4) and nearness.losses(real, real)["G/perceptual"] == 0
     loss.backward()
     assert fake.grad is not None and fake.grad.abs().sum() > 0
+    first = nearness.network.features[0]
+    seen = F.relu(
+        F.conv2d(real, first.weight, first.bias, padding=1)
+    )  # images go in as they are, as in the published code
+    assert torch.allclose(nearness.network(real)[0], seen, atol=1e-5)
     assert nearness.losses(torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32))["G/perceptual"] > 0, "gray is repeated"
     method, data = tiny(perceptual={"weight": 1.0, "network": "vgg19", "file": file}), batch(32)
     assert method.generator_losses(data, method.forward(data))["G/perceptual"] > 0

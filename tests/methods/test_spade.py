@@ -8,6 +8,8 @@ import torch.nn.functional as F
 from helpers.configs import TINY
 from torch.nn.utils import parametrize
 
+from img2img.core.errors import UsageError
+from img2img.methods.base import Method
 from img2img.methods.spade import SPADEMethod, SPADEMethodConfig
 from img2img.networks import MultiScaleConfig, SPADEConfig
 from img2img.networks.labels import encode_label_maps
@@ -28,19 +30,35 @@ def test_the_defaults_are_the_papers() -> None:
     config = SPADEMethodConfig()
     assert (config.lr, config.discriminator_lr, config.betas) == (1e-4, 4e-4, (0.0, 0.9))
     assert (config.feature_matching, config.perceptual.weight, config.kl_weight) == (10, 10, 0.05)
-    assert config.adversarial == "hinge" and config.discriminator == MultiScaleConfig(scales=2, spectral_norm=True)
+    assert config.adversarial == "hinge" and config.discriminator == MultiScaleConfig(
+        scales=2, spectral_norm=True, plain_ends=True
+    )
     assert config.generator == SPADEConfig() and config.image_encoder.latent == 256
     g, d = tiny().phases
     assert (g.name, g.lr, d.name, d.lr) == ("G", 1e-4, "D", 4e-4)
 
 
-def test_all_of_the_generator_and_the_discriminators_have_spectral_norm() -> None:
-    method = tiny()
-    for name in ("generator", "discriminator"):
-        layers = [m for m in method.networks[name].modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
-        assert layers and all(parametrize.is_parametrized(layer, "weight") for layer in layers)
-    plain = tiny(generator={**TINY["spade"]["generator"], "spectral_norm": False})
-    assert not any(parametrize.is_parametrized(layer) for layer in plain.networks["generator"].modules())
+def normed(method: Method, name: str) -> tuple[int, int]:
+    """How many layers with weights have spectral norm, and how many there are."""
+    layers = [m for m in method.networks[name].modules() if isinstance(m, torch.nn.Conv2d | torch.nn.Linear)]
+    return sum(parametrize.is_parametrized(layer, "weight") for layer in layers), len(layers)
+
+
+def test_spectral_norm_is_where_the_published_code_has_it_or_the_paper() -> None:
+    generator = {"channels": 1, "hidden": 2}
+    config = SPADEMethodConfig.model_validate({"generator": generator, "perceptual": {"weight": 0}})
+    method = config.build(3, 3, 64)
+    assert normed(method, "generator") == (18, 74) and normed(method, "discriminator") == (6, 10)
+    changes = {"perceptual": {"weight": 0}, "generator": {**generator, "spectral_norm": "all"}, "discriminator": {"kind": "multiscale", "scales": 2, "spectral_norm": True, "plain_ends": False}}  # fmt: skip
+    paper = SPADEMethodConfig.model_validate(changes).build(3, 3, 64)
+    assert normed(paper, "generator") == (74, 74) and normed(paper, "discriminator") == (10, 10)
+    plain = tiny(generator={**TINY["spade"]["generator"], "spectral_norm": "none"})
+    assert normed(plain, "generator")[0] == 0
+
+
+def test_a_critic_with_plain_ends_is_not_constrained() -> None:
+    with pytest.raises(UsageError, match=r"--discriminator\.no-plain-ends"):
+        tiny(adversarial="wasserstein", discriminator=MultiScaleConfig(channels=1, spectral_norm=True, plain_ends=True))
 
 
 def test_losses_against_the_papers() -> None:
@@ -51,7 +69,9 @@ def test_losses_against_the_papers() -> None:
     on_real, on_fake = (network(torch.cat([data["source"], image], 1)) for image in (data["target"], fake))
     losses = method.generator_losses(data, outputs)
     assert losses.keys() == {"G/adversarial", "G/features"}
-    assert losses["G/adversarial"].item() == pytest.approx(-sum(s.mean().item() for s in on_fake), rel=1e-4, abs=1e-5)
+    assert losses["G/adversarial"].item() == pytest.approx(
+        -0.5 * sum(s.mean().item() for s in on_fake), rel=1e-4, abs=1e-5
+    )
     losses = method.discriminator_losses(data, outputs)
     assert losses["D/real"].item() == pytest.approx(0.5 * sum(F.relu(1 - s).mean().item() for s in on_real), rel=1e-4)
     assert losses["D/fake"].item() == pytest.approx(0.5 * sum(F.relu(1 + s).mean().item() for s in on_fake), rel=1e-4)
@@ -72,7 +92,7 @@ def test_the_encoder_is_a_vae() -> None:
 
 
 def test_training_brings_the_output_nearer() -> None:
-    method, data = tiny(), batch()
+    method, data = tiny(generator={**TINY["spade"]["generator"], "spectral_norm": "all"}), batch()
     data["target"] = data["source"][:, :3] * 2 - 1
     optimizers = [
         torch.optim.Adam([p for name in phase.trains for p in method.networks[name].parameters()], 1e-3, (0.5, 0.9))

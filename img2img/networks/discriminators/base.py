@@ -29,6 +29,10 @@ class DiscriminatorBaseConfig(Strict):
     bias: Annotated[bool | None, Suppress] = None
     """Whether convolutions before norms have biases, as in weights that others trained; by default only where the norm doesn't cancel them."""
 
+    def has_spectral_norm_at(self, layer: str) -> bool:
+        """Whether this layer has it, if the network has."""
+        return True
+
     @property
     @abstractmethod
     def min_size(self) -> int:

@@ -24,6 +24,8 @@ class PatchGANConfig(DiscriminatorBaseConfig):
     """Not applied to the first convolution; by default the method's: batch in pix2pix, instance in the others."""
     downsampling: Downsampling = "stride"
     """stride: strided convolutions; blur: anti-aliased (stride 1, then blur-pooling), as in CUT."""
+    plain_ends: bool = False
+    """With --discriminator.spectral-norm: leave the first and the last convolution without it, as in SPADE's published code."""
     most_channels: Annotated[int | None, Suppress] = Field(None, ge=1)
     """Where the doubling of channels ends, if it isn't at 8 times the first's, as in pix2pixHD's, which always have at most 512."""
 
@@ -31,6 +33,10 @@ class PatchGANConfig(DiscriminatorBaseConfig):
     def min_size(self) -> int:
         """Pixels a side that give one logit."""
         return 3 * 2**self.layers
+
+    def has_spectral_norm_at(self, layer: str) -> bool:
+        """As it was chosen."""
+        return not self.plain_ends or "blocks" in layer.split(".")
 
     @property
     def smaller(self) -> str:

@@ -50,8 +50,12 @@ class GeneratorBaseConfig(Strict):
 
     @property
     def has_spectral_norm(self) -> bool:
-        """Whether its weights are divided by their largest singular values while it is trained."""
+        """Whether weights are divided by their largest singular values while it is trained."""
         return False
+
+    def has_spectral_norm_at(self, layer: str) -> bool:
+        """Whether this layer has it, if the network has."""
+        return True
 
 
 class NoiseGeneratorConfig(Strict):
@@ -81,8 +85,12 @@ class NoiseGeneratorConfig(Strict):
 
     @property
     def has_spectral_norm(self) -> bool:
-        """Whether its weights are divided by their largest singular values while it is trained."""
+        """Whether weights are divided by their largest singular values while it is trained."""
         return False
+
+    def has_spectral_norm_at(self, layer: str) -> bool:
+        """Whether this layer has it, if the network has."""
+        return True
 
 
 class Codes(Strict):

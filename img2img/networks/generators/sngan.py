@@ -39,6 +39,10 @@ class NoiseResNetConfig(NoiseGeneratorConfig):
         """As it was chosen."""
         return self.spectral_norm
 
+    def has_spectral_norm_at(self, layer: str) -> bool:
+        """All but the embedding that layers share."""
+        return layer != "embedding"
+
 
 class BigGANConfig(NoiseResNetConfig):
     """What a BigGAN generator is made of (Brock et al. 2019, appendix B)."""

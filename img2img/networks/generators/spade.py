@@ -38,8 +38,8 @@ class SPADEConfig(GeneratorBaseConfig):
     """Pixels a side of the first features, for training images; filled in if there is an encoder."""
     bias: Annotated[bool, Suppress] = False
     """Whether the first convolution of each block has a bias, as in weights that others trained, though the norm after it cancels it."""
-    spectral_norm: bool = True
-    """While it is trained, divide each weight by its largest singular value (Miyato et al. 2018)."""
+    spectral_norm: Literal["blocks", "all", "none"] = "blocks"
+    """Which weights are divided by their largest singular value while it is trained (Miyato et al. 2018): those of the blocks' convolutions, as in the published code; all, as in the paper's text; or none."""
 
     @property
     def bytes_per_pixel(self) -> int:
@@ -49,7 +49,11 @@ class SPADEConfig(GeneratorBaseConfig):
     @property
     def has_spectral_norm(self) -> bool:
         """As it was chosen."""
-        return self.spectral_norm
+        return self.spectral_norm != "none"
+
+    def has_spectral_norm_at(self, layer: str) -> bool:
+        """As it was chosen."""
+        return self.spectral_norm == "all" or ".conv_" in layer
 
     @property
     def multiple(self) -> int:
