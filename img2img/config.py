@@ -98,7 +98,7 @@ class RunConfig(Strict, Generic[M]):
     validate_every: int | None = Field(None, ge=1)
     """Updates between validations and sample pictures; by default an epoch, but at least 500."""
     diagnostics: Literal["warn", "stop"] = "warn"
-    """What to do when the discriminator or the generator has won, when outputs no longer vary, or when they copy the input: warn says it; stop also saves everything and stops."""
+    """What to do when the discriminator or the generator has won, when outputs no longer vary, copy the input, or have a fine grid: warn says it; stop also saves everything and stops."""
     log_every: int = Field(20, ge=1)
     """Updates between lines of the log."""
 

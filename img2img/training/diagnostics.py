@@ -1,4 +1,4 @@
-"""Diagnoses a run: who has won, mode collapse, copies of the input, in a sentence each; NaN and infinity stop the run."""
+"""Diagnoses a run: who has won, mode collapse, copies of the input, fine grids, in a sentence each; NaN and infinity stop the run."""
 
 from collections import deque
 from collections.abc import Iterable, Mapping
@@ -27,6 +27,10 @@ COLLAPSED = (
 )
 COPIED = 0.01  # mean difference between output and input, of values in [0, 1]
 COPIED_OF_TRUTH = 0.25  # the same, of the difference between target and input
+GRID = 3.0  # power of a grid of 2 or 4 pixels over that of nearby frequencies; real images have 0.8 to 3
+GRID_OF_TRUTH = 2.0  # the same, of the targets'
+GRID_FROM = 1000  # updates; transposed convolutions begin with a grid, and most lose it
+NEARBY = 3  # frequencies
 
 
 class DivergedError(UserError):
@@ -47,6 +51,8 @@ class _History:
     """Sources, translations, targets."""
     changes: deque[tuple[float, float]] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
     """How far translations were from their sources, and targets."""
+    spectra: deque[Tensor] = field(default_factory=lambda: deque(maxlen=REMEMBERED))
+    """Of translations and targets, what `_measure_grids` gave."""
     said: set[str] = field(default_factory=set)
     """What holds, and was said."""
 
@@ -67,6 +73,7 @@ class Diagnostics:
                 "history": list(w.history),
                 "thumbnails": list(w.thumbnails),
                 "changes": list(w.changes),
+                "spectra": list(w.spectra),
             }
             for direction, w in self.watched.items()
         }
@@ -77,7 +84,7 @@ class Diagnostics:
         for direction, saved in state.items():
             watched = self.watched[direction] = _History(said=set(saved["said"]))
             watched.strongest, watched.most_right = saved["strongest"], saved["most_right"]
-            for name in ("history", "thumbnails", "changes"):
+            for name in ("history", "thumbnails", "changes", "spectra"):
                 getattr(watched, name).extend(saved[name])
 
     def observe(
@@ -93,8 +100,8 @@ class Diagnostics:
         Returns:
             What has begun to be wrong since the last call, a sentence each; and, once enough translations were seen,
             ``variety`` (the outputs' mean distance from each other, divided by that of the inputs or, if it is less, of the
-            targets) and ``change`` (the mean
-            difference between output and input, of values in [0, 1]) for the log.
+            targets), ``change`` (the mean difference between output and input, of values in [0, 1]) and ``grid`` (the power of a
+            grid of 2 or 4 pixels in the outputs, over that of nearby frequencies) for the log.
         """
         sentences: list[str] = []
         numbers: dict[str, float] = {}
@@ -113,6 +120,11 @@ class Diagnostics:
                     found |= _check_outputs(variety, change, copied, noise)
                 if changes:
                     numbers[f"diagnostics/change{suffix}"] = change
+                if len(watched.spectra) >= ENOUGH:
+                    grid, true_grid = _compare_grids(watched)
+                    numbers[f"diagnostics/grid{suffix}"] = grid
+                    if update >= GRID_FROM:
+                        found |= _check_grid(grid, true_grid, noise)
             where = f" ({direction})" if direction else ""
             sentences += [
                 f"by update {update}{where}, {text}" for name, text in found.items() if name not in watched.said
@@ -159,6 +171,9 @@ def _remember(watched: _History, source: Tensor, fake: Tensor, target: Tensor, u
     if source.shape == fake.shape and source is not target and has_begun:
         changes = [(source.float() - other.float()).abs().mean().item() / 2 for other in (fake, target)]
         watched.changes.append((changes[0], changes[1]))
+    sides = [*fake.shape[2:], *target.shape[2:]]
+    if min(sides) > 8 * NEARBY and not any(side % 4 for side in sides):
+        watched.spectra.append(torch.stack([_measure_grids(each) for each in (fake, target)]))
 
 
 def _variety(watched: _History) -> float:
@@ -186,6 +201,34 @@ def _check_outputs(variety: float, change: float, copied: float, noise: bool) ->
             "what ties the output to the input, or a larger --adversarial-weight."
         )
     return found
+
+
+def _measure_grids(images: Tensor) -> Tensor:
+    """The power of waves of 2 and of 4 pixels along both axes, and of waves a little longer or shorter: (2 axes, 2 waves, 2)."""
+    gray, found = images.detach().float().mean(1).cpu(), []
+    for axis in (1, 2):
+        side = gray.shape[axis]
+        power = torch.fft.rfft(gray, dim=axis).abs().square().mean((0, 3 - axis))
+        for place in (side // 2, side // 4):
+            near = torch.cat([power[place - NEARBY : place], power[place + 1 : place + 1 + NEARBY]])
+            found.append(torch.stack([power[place], near.mean()]))
+    return torch.stack(found).view(2, 2, 2)
+
+
+def _compare_grids(watched: _History) -> tuple[float, float]:
+    """The strongest grid of translations and of targets: its power over that of nearby frequencies."""
+    both = torch.stack(list(watched.spectra)).sum(0)  # (2, axes, waves, 2)
+    ratios = both[..., 0] / both[..., 1].clamp_min(1e-12)
+    return ratios[0].max().item(), ratios[1].max().item()
+
+
+def _check_grid(grid: float, true_grid: float, noise: bool) -> dict[str, str]:
+    if grid < max(GRID, GRID_OF_TRUTH * true_grid):
+        return {}
+    return {
+        "grid": f"the outputs have a fine grid of 2 or 4 pixels, {grid:.1f} times as strong as what is around it ({true_grid:.1f} "
+        f"in the {'real images' if noise else 'targets'}). A generator that resizes before it convolves has none: --generator.{'kind resnet' if noise else 'upsampling resize'}."
+    }
 
 
 def _mean(values: Iterable[float]) -> float:

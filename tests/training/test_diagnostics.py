@@ -120,6 +120,27 @@ def test_what_ended_and_comes_again_is_said_again() -> None:
     assert len(said) == 2
 
 
+@pytest.mark.parametrize("period", [2, 4])
+@pytest.mark.parametrize("noise", [False, True])
+def test_a_fine_grid(period: int, noise: bool) -> None:
+    """Dots of 2 or 4 pixels, as transposed convolutions leave them; not stripes that the targets have, too."""
+    dots = torch.zeros(64, 64)
+    dots[::period, ::period] = 0.05
+    for on_fake, on_target, expected in ((dots, 0, True), (0, 0, False), (dots, dots, False)):
+        diagnostics, said, numbers, random = Diagnostics(), [], {}, torch.Generator().manual_seed(0)
+        for update in range(20, 1201, 20):
+            smooth = torch.rand(2, 3, 8, 8, generator=random) * 1.6 - 0.8
+            source, target = torch.nn.functional.interpolate(smooth, size=(64, 64), mode="bicubic").split(1)
+            fake = 0.9 * target + on_fake + 0.001 * torch.randn(target.shape, generator=random)
+            target = target + on_target + 0.001 * torch.randn(target.shape, generator=random)
+            sentences, numbers = diagnostics.observe(update, {}, {"": (target if noise else source, fake, target)})
+            said += [(update, each) for each in sentences]
+        assert (numbers["diagnostics/grid"] > 3) == (on_fake is dots)
+        assert [update for update, _ in said] == ([1000] if expected else [])
+        if expected:
+            assert "--generator.kind resnet" in said[0][1] if noise else "--generator.upsampling resize" in said[0][1]
+
+
 def test_its_state_goes_on_where_it_was() -> None:
     diagnostics, other = Diagnostics(), Diagnostics()
     random = torch.Generator().manual_seed(0)
@@ -127,7 +148,7 @@ def test_its_state_goes_on_where_it_was() -> None:
     def step(watcher: Diagnostics, update: int, source: torch.Tensor) -> Any:
         return watcher.observe(update, {"D/accuracy": 0.5, "G/gradient": 1.0}, {"": (source, source + 0.001, -source)})
 
-    images = [torch.rand(2, 3, 8, 8, generator=random) for _ in range(60)]
+    images = [torch.rand(2, 3, 32, 32, generator=random) for _ in range(60)]
     for update, image in enumerate(images[:10]):
         step(diagnostics, update * 20, image)
     other.load_state_dict(diagnostics.state_dict())
