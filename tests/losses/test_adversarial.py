@@ -7,7 +7,7 @@ import torch
 from img2img.losses.adversarial import Adversarial, accuracy, discriminator, generator
 
 REAL = [-1.0, 0.25, 2.0]
-FAKE = [-2.0, 0.5, 3.0]
+FAKE = [-2.0, 0.5, 2.5]
 KINDS = get_args(Adversarial)
 
 
@@ -82,7 +82,18 @@ def test_extreme_and_half_precision_logits_stay_finite(kind: Any) -> None:
 
 
 def test_accuracy_is_the_share_on_the_right_side() -> None:
-    real, fake = torch.tensor([1.0, 0.2, -1.0, 2.0]), torch.tensor([-1.0, 0.4, 0.6, -2.0])
+    real, fake = torch.tensor([1.0, 0.2, -1.0, 0.3]), torch.tensor([-1.0, 0.1, 0.6, -2.0])
     assert accuracy(real, fake, "hinge").item() == pytest.approx((3 / 4 + 2 / 4) / 2)
-    assert accuracy(real, fake, "lsgan").item() == pytest.approx((2 / 4 + 3 / 4) / 2)
-    assert accuracy(real, fake, "wasserstein").item() == pytest.approx(2 / 4)
+    assert accuracy(real, fake, "lsgan").item() == pytest.approx((1 / 4 + 3 / 4) / 2)
+    assert accuracy(real, fake, "wasserstein").item() == pytest.approx(3 / 4)
+
+
+def test_smoothed_labels_by_hand() -> None:
+    real, fake = torch.tensor(REAL), torch.tensor(FAKE)
+    smoothed = discriminator(real, fake, "nonsaturating", 0.1)
+    by_hand = mean(-0.9 * log_d(r) - 0.1 * math.log(1 - sigmoid(r)) for r in REAL)
+    assert smoothed["real"].item() == pytest.approx(by_hand, rel=1e-5)
+    squares = discriminator(real, fake, "lsgan", 0.1)
+    assert squares["real"].item() == pytest.approx(mean((r - 0.9) ** 2 for r in REAL), rel=1e-5)
+    for terms, kind in ((smoothed, "nonsaturating"), (squares, "lsgan")):
+        assert terms["fake"] == discriminator(real, fake, kind)["fake"], "one-sided"  # type: ignore[arg-type]

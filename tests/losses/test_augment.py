@@ -37,6 +37,33 @@ def test_what_is_given_gets_the_same_geometry_and_keeps_its_colours(kinds: Any) 
     assert values <= set(range(257)) and 0 in values
 
 
+def test_colours_change_as_much_as_published_and_no_more() -> None:
+    torch.manual_seed(0)
+    gray = torch.full((4000, 3, 4, 4), 0.2)
+    brightness = augment(gray, ("colour",))[0].mean((1, 2, 3)) - 0.2
+    assert brightness.min() == pytest.approx(-0.5, abs=0.01) and brightness.max() == pytest.approx(0.5, abs=0.01)
+    flat = torch.tensor([0.3, 0.0, -0.3]).view(1, 3, 1, 1).expand(4000, 3, 4, 4)
+    done = augment(flat, ("colour",))[0][:, :, 0, 0]  # of a flat image, saturation times contrast
+    strength = (done[:, 0] - done[:, 2]) / 0.6
+    assert strength.min() < 0.05 and 2.7 < strength.max() < 3.0 and strength.mean() == pytest.approx(1, abs=0.05)
+    waves = torch.tensor([-0.2, 0.2]).repeat(8).view(1, 1, 4, 4).expand(4000, 3, 4, 4)
+    done = augment(waves, ("colour",))[0]  # of a gray image, contrast alone
+    contrast = (done[:, 0].amax((1, 2)) - done[:, 0].amin((1, 2))) / 0.4
+    assert contrast.min() == pytest.approx(0.5, abs=0.01) and contrast.max() == pytest.approx(1.5, abs=0.01)
+    alone = torch.stack([torch.full((3, 4, 4), -0.9), torch.full((3, 4, 4), 0.9)]).repeat(50, 1, 1, 1)
+    means = augment(alone, ("colour",))[0].mean((1, 2, 3))
+    assert means[::2].max() < -0.3 and means[1::2].min() > 0.3, "contrast is about each image's own mean"
+
+
+def test_a_change_is_made_with_its_probability() -> None:
+    torch.manual_seed(0)
+    images = torch.rand(2000, 3, 8, 8)
+    for kind in ("colour", "translation", "cutout"):
+        done, _ = augment(images, (kind,), None, torch.tensor(0.2))  # type: ignore[arg-type]
+        changed = (done != images).flatten(1).any(1).float().mean().item()
+        assert 0.12 < changed < 0.24, "some translations are by 0 pixels"
+
+
 def test_translations_reach_an_eighth_and_no_farther() -> None:
     torch.manual_seed(0)
     spot = torch.zeros(2000, 1, 16, 32)
@@ -64,7 +91,7 @@ def test_warping_turns_scales_and_moves_a_little_and_keeps_the_border() -> None:
     places, mass = torch.arange(64.0) - 31.5, done.sum((1, 2, 3))
     for axis in ((1, 2), (1, 3)):  # rows are left
         moved = (done.sum(axis) * places).sum(1) / mass
-        assert 4 < moved.abs().max() < 20 and moved.mean().abs() < 0.5
+        assert 4 < moved.abs().max() < 20 and moved.mean().abs() < 0.5 and moved.std() > 3.5
     line = torch.full((500, 1, 64, 64), -1.0)
     line[:, :, 31:33] = 1
     done = warp(line) + 1

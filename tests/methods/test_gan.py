@@ -242,6 +242,9 @@ def test_code_losses_are_cross_entropy_and_gaussian_likelihood() -> None:
     assert torch.allclose(losses["continuous"], -normal.log_prob(values).sum(1).mean(), atol=1e-5)
     sharp = torch.cat([torch.zeros(1, 1), torch.full((1, 1), -1e6)], dim=1)
     assert math.isfinite(code_losses(sharp, torch.ones(1, 1), (), 1)["continuous"].item())
+    for beyond, most in ((-9.0, -6.0), (9.0, 6.0)):
+        both = [code_losses(torch.tensor([[0.5, each]]), torch.ones(1, 1), (), 1) for each in (beyond, most)]
+        assert both[0]["continuous"] == both[1]["continuous"], "a spread between 0.05 and 20"
 
 
 def test_the_clustering_loss_has_three_terms() -> None:
@@ -257,6 +260,16 @@ def test_the_clustering_loss_has_three_terms() -> None:
     found.requires_grad_(True)
     clustering_loss(found, [first], (4,)).backward()
     assert found.grad is not None and found.grad[:, :4].abs().max() > 0 and found.grad[:, 4:].abs().max() == 0
+    start = found.detach().clone().requires_grad_(True)
+    chosen, other = start[:, :4], first[:, :4]
+    held = chosen.detach().softmax(1)  # what is told teaches the copies, and not the other way round
+    both = torch.cat([chosen, other]).softmax(1)
+    (
+        -(held * other.log_softmax(1)).sum(1).mean()
+        - (both * both.log()).sum(1).mean()
+        + 4 * (both.mean(0) * both.mean(0).log()).sum()
+    ).backward()
+    assert torch.allclose(found.grad, start.grad, atol=1e-6)  # type: ignore[arg-type]
     best = 50 * torch.eye(4)
     assert clustering_loss(best, [best], (4,)) == pytest.approx(-4 * math.log(4), abs=1e-5)
     same, two = best[:1].expand(4, 4), torch.stack([best[0], best[0], best[1], best[1]])
