@@ -21,6 +21,7 @@ import tempfile
 import traceback
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -66,7 +67,7 @@ class Shim:
             self.strike("fsync", str(Path(f"/proc/self/fd/{handle}").readlink()))
             sync(handle)
 
-        os.fsync = checked_sync
+        os.fsync = checked_sync  # type: ignore[assignment]
         sys.addaudithook(self._hear)
 
     def _hear(self, event: str, given: tuple[Any, ...]) -> None:
@@ -135,7 +136,7 @@ SCENARIOS: dict[Name, Scenario] = {
     "train": Scenario(
         _train,
         _next_training,
-        ("run/latest/*", "run/best/*.safetensors", "run/checkpoints/*/*.safetensors", "run/samples/*"),
+        ("run/latest/*", "run/best/*.safetensors", "run/checkpoints/step-00000004/*.safetensors", "run/samples/*"),
     ),
     "convert": Scenario(_convert, lambda f: [*_convert(f), "--skip-existing"], ("out/*.png",), partly=True),
     "sample": Scenario(_sample, lambda f: [*_sample(f), "--overwrite"], ("out/*.png",), partly=True),
@@ -171,7 +172,7 @@ def prepare(folder: Path) -> None:
         ["train", "gan", "--unconditional", *small, "--batch-size", "4", "--output", str(folder / "noise")],
         ["export", str(folder / "made"), str(folder / "net_G.pth"), "--to", "reference"],
     ):
-        if code := _in_child(lambda command=command: run_command(command), folder / "log"):
+        if code := _in_child(partial(run_command, command), folder / "log"):
             sys.exit(f"{' '.join(command)} ended with {code}:\n{(folder / 'log').read_text()}")
     (folder / "made/latest").rename(folder / "model")
     (folder / "noise/latest").rename(folder / "gan")

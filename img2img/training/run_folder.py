@@ -12,6 +12,7 @@ from img2img.core.files import PARTIAL, recover, remove_leftovers
 
 CONFIG = "config.yaml"
 CHECKPOINTS = "checkpoints"
+SAMPLES = "samples"
 LOCK = ".lock"
 DIRECTIONS = ("", "AtoB", "BtoA")
 """Sub-folders in which models may lie."""
@@ -53,7 +54,8 @@ def _lock(folder: Path, resuming: bool) -> FileLock:
         folder.mkdir(parents=True, exist_ok=True)
         lock = FileLock(folder / LOCK, timeout=0)
         lock.acquire()
-        remove_leftovers(folder / CHECKPOINTS, of_all=True)
+        for part in (CHECKPOINTS, SAMPLES):
+            remove_leftovers(folder / part, of_all=True)
         for direction in DIRECTIONS:
             remove_leftovers(folder / direction, of_all=True)
             for name in ("best", "best-l1", "latest"):

@@ -234,9 +234,9 @@ def fit(run: Run, introduction: str = "") -> bool:
     same_processes = trainer.resume(saved[-1]) if saved else True
     progress = trainer.state.progress
     schedule = build_schedule(run)
+    if progress.update < schedule.total:  # else nothing is trained with these settings
+        run_on_main(accelerator, lambda: write_config(run.folder / CONFIG, config))  # first: now it can be resumed
     with RunLog(run.folder, progress.update, schedule.total, accelerator.is_main_process, run.quiet) as log:
-        if progress.update < schedule.total:  # else nothing is trained with these settings
-            run_on_main(accelerator, lambda: write_config(run.folder / CONFIG, config))
         if run.whole is None or progress.update < schedule.total:
             introduce(run, log, schedule.total, introduction)
         if run.resuming and progress.update:

@@ -47,6 +47,7 @@ from img2img.networks.layers import ImageNetwork
 from img2img.networks.weights import collect_plain_state
 from img2img.training.checkpoint import Progress
 from img2img.training.logging import RunLog
+from img2img.training.run_folder import SAMPLES
 from img2img.training.trainer import Networks
 
 SHEET_ROWS, SHEET_COLUMNS = 8, 10  # of a picture of images from noise, at most
@@ -197,7 +198,7 @@ class Validator:
 
     def _show(self, log: RunLog, models: Mapping[str, Shareable], direction: str, update: int) -> None:
         picture = self.evaluator.draw(models, direction)
-        write_image(self.folder / "samples" / f"{update:08d}{f'-{direction}' if direction else ''}.png", picture)
+        write_image(self.folder / SAMPLES / f"{update:08d}{f'-{direction}' if direction else ''}.png", picture)
         log.picture(update, picture, direction)
 
     def _keep_if_best(self, log: RunLog, direction: str, model: Shareable, scores: Found, progress: Progress) -> None:

@@ -175,13 +175,30 @@ def test_a_checkpoint_that_runs_code_is_refused(pairs: Path, tmp_path: Path) -> 
 def test_a_run_killed_before_its_first_checkpoint_starts_again(pairs: Path, tmp_path: Path) -> None:
     whole = train(tiny_config(pairs, tmp_path / "whole", METHOD), quiet=True)
     run = tmp_path / "run"
-    (run / ".partial-somewhere-1-x").mkdir(parents=True)
+    for leftover in (run / ".partial-somewhere-1-x", run / "samples" / ".partial-somewhere-1-y"):
+        leftover.mkdir(parents=True)
     write_config(run / "config.yaml", tiny_config(pairs, run, METHOD))
     (run / "log.jsonl").write_text('{"step": 1}\n{"ste')
     train(resume=run, quiet=True)
     assert_equal(whole, run)
     assert lines(whole) == lines(run)
-    assert not list(run.glob(".partial-*"))
+    assert not list(run.rglob(".partial-*"))
+
+
+def test_from_the_first_file_on_a_run_can_be_resumed(pairs: Path, tmp_path: Path) -> None:
+    """Else a run that died early could neither be resumed nor be started again."""
+
+    class StopError(Exception):
+        pass
+
+    def stop(*_: Any) -> None:
+        raise StopError
+
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("img2img.training.train.RunLog", stop)
+        with pytest.raises(StopError):
+            train(tiny_config(pairs, tmp_path / "run", METHOD), quiet=True)
+    train(resume=tmp_path / "run", quiet=True)
 
 
 def test_a_kill_between_checkpoint_and_translator_is_mended(pairs: Path, tmp_path: Path) -> None:
