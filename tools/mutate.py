@@ -21,6 +21,7 @@ import tomllib
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from queue import Queue
 from typing import Any
@@ -34,7 +35,7 @@ LIST = Path(__file__).with_name("mutations.toml")
 PRELOADED = ["torch", "torchvision", "albumentations", "kornia", "accelerate", "pydantic", "skimage.metrics", "pytest"]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Mutant:
     """A file with a wrong change."""
 
@@ -47,7 +48,7 @@ class Mutant:
     equivalent: str = ""
     """Why no test can notice it."""
 
-    @property
+    @cached_property
     def key(self) -> str:
         """Changes with the file and its tests."""
         digest = hashlib.blake2b(self.text.encode(), digest_size=12)
@@ -154,6 +155,8 @@ def main(only: str = "", jobs: int = 2, sample: int = 0, seed: int = 0, timeout:
     known: dict[str, str] = {}
     if results.is_file():
         known = dict(json.loads(line) for line in results.read_text("utf-8").splitlines())
+    for each in mutants:
+        _ = each.key  # of the tests as they are now, before they are copied
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
     folders: Queue[Path] = Queue()

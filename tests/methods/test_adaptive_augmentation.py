@@ -27,6 +27,9 @@ def test_it_rises_while_real_images_are_too_sure_and_falls_otherwise() -> None:
     assert adaptive.probability < 4 * EVERY * 20 / IMAGES
     observe(adaptive, 0.0, 20 * EVERY, 6 * EVERY + 1)
     assert adaptive.probability == 0
+    adaptive.probability.fill_(1 - 1e-4)
+    observe(adaptive, 1.0, 20 * EVERY, 40 * EVERY)
+    assert adaptive.probability == 1
 
 
 def test_the_threshold_is_that_of_the_loss_or_the_mean_of_generated_images() -> None:

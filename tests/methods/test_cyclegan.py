@@ -202,6 +202,7 @@ class TestPool:
             older += given != number
             assert len(pool.images) == min(5, number + 1)
         assert 450 < older < 550
+        assert all(image.item() > 500 for image in pool.images), "the new one takes the older one's place"
 
     def test_its_state_goes_on_where_it_was(self) -> None:
         stream = [torch.randn(2, 1, 2, 2) for _ in range(40)]
@@ -218,6 +219,11 @@ class TestPool:
         one, two = ImagePool(4, 5), ImagePool(4, 5)
         for pair in stream.split(2):
             assert torch.equal(one.query(pair), torch.cat([two.query(each) for each in pair.split(1)]))
+
+
+def test_each_domain_s_pool_draws_for_itself() -> None:
+    pools = tiny(pool=3).pools
+    assert pools["A"].seed != pools["B"].seed
 
 
 def test_the_pool_is_what_the_discriminators_see() -> None:

@@ -36,6 +36,13 @@ def batch(classes: int = 0, count: int = 4) -> dict[str, Tensor]:
     return {"target": torch.rand(count, 1, 32, 32) * 2 - 1, "label": torch.arange(count) % max(1, classes)}
 
 
+def enlarge(network: torch.nn.Module) -> None:
+    """Fresh networks give logits of almost 0, by which one loss is as large as another."""
+    with torch.no_grad():
+        for parameter in network.parameters():
+            parameter.mul_(6)
+
+
 KINDS: list[Adversarial] = [
     "vanilla", "nonsaturating", "lsgan", "hinge", "relativistic", "relativistic-average"
 ]  # fmt: skip
@@ -124,7 +131,8 @@ def test_weights_are_clipped_after_the_discriminator_s_step() -> None:
     discriminator, generator = method.phases
     assert generator.after is None and discriminator.after is not None
     discriminator.after()
-    assert max(p.abs().max().item() for p in method.networks["discriminator"].parameters()) <= 0.01
+    ends = [p.detach().aminmax() for p in method.networks["discriminator"].parameters()]
+    assert (min(low for low, _ in ends), max(high for _, high in ends)) == (-0.01, torch.tensor(0.01))
     assert max(p.abs().max().item() for p in method.networks["generator"].parameters()) > 0.01
 
 
@@ -149,19 +157,39 @@ def test_orthogonal_regularisation_is_that_of_the_paper() -> None:
     wanted = sum((rows[i] @ rows[j]) ** 2 for i in range(3) for j in range(3) if i != j)
     assert torch.allclose(regularisers.orthogonal([weight]), torch.as_tensor(wanted))
     assert regularisers.orthogonal([5 * torch.eye(4)]) == 0, "lengths are free"
-    method = gan(orthogonal=1e-4)
-    assert "G/orthogonal" in method.generator_losses(batch(), method.forward(batch()))
+    method, data = gan(3, orthogonal=1e-4, **RESIDUAL), batch(3)
+    layers = [
+        layer.weight
+        for name, layer in method.networks["generator"].named_modules()
+        if isinstance(layer, torch.nn.Conv2d | torch.nn.Linear) and name != "embedding"
+    ]
+    found = method.generator_losses(data, method.forward(data))["G/orthogonal"]
+    assert found.item() == pytest.approx(1e-4 * regularisers.orthogonal(layers).item(), rel=1e-3)  # type: ignore[arg-type]
 
 
 def test_labels_are_smoothed_on_one_side() -> None:
     plain = {"discriminator": {"kind": "dcgan", "channels": 2, "norm": "none"}}
     method, data = gan(label_smoothing=0.1, **plain), batch()
+    enlarge(method.networks["discriminator"])
     outputs = method.forward(data)
     logits = method.networks["discriminator"](data["target"])
     wanted = F.binary_cross_entropy_with_logits(logits, torch.full_like(logits, 0.9))
     losses = method.discriminator_losses(data, outputs)
     assert torch.allclose(losses["D/real"], wanted)
     assert torch.allclose(losses["D/fake"], F.softplus(method.networks["discriminator"](outputs.images["fake"])).mean())
+
+
+def test_images_are_made_of_the_classes_of_the_real_ones_and_of_noise_before_codes() -> None:
+    seen: list[Any] = []
+    method, data = gan(3), batch(3)
+    method.networks["generator"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    method.forward(data)
+    assert torch.equal(seen[0][1], data["label"]) and seen[0][0].shape == (4, 8)
+    config = InfoGANConfig.model_validate({**SMALL, "codes": {"categorical": (3,), "continuous": 2}})
+    method = config.build(1, 1, 32)
+    method.networks["generator"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs))
+    codes = method.forward(data).images["codes"]
+    assert torch.equal(seen[1][0][:, 8:], codes) and (codes[:, :3].sum(1) == 1).all()
 
 
 def test_instance_noise_fades() -> None:

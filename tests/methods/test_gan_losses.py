@@ -89,6 +89,35 @@ def test_losses_of_scales_are_summed_or_averaged() -> None:
         assert {name: value.item() for name, value in losses.items()} == pytest.approx(wanted, rel=1e-4)
 
 
+class Curved(Spy):
+    """½‖x‖² of each image, whose gradient is x: so a penalty tells where it was taken."""
+
+    def forward(self, images: Tensor, levels: bool = False) -> Any:
+        return 0.5 * images.flatten(1).square().sum(1)
+
+
+def test_r1_is_taken_on_real_images_and_r2_on_generated_ones() -> None:
+    real, fake = torch.randn(2, 1, 4, 4), 3 * torch.randn(2, 1, 4, 4)
+    losses = build(share=1.0, r1=1.0, r2=1.0, r1_every=1).discriminator_losses(Curved(), real, fake, Outputs())
+    for name, images in (("D/r1", real), ("D/r2", fake)):
+        assert losses[name].item() == pytest.approx(0.5 * images.square().sum((1, 2, 3)).mean().item(), rel=1e-4)
+
+
+def test_the_gradient_that_the_generator_gets_is_noted_for_each_image() -> None:
+    spy, outputs = Spy(), Outputs()
+    fake = images(FAKE).requires_grad_()
+    sum(build(adversarial="hinge").generator_losses(spy, images(REAL), fake, outputs).values()).backward()  # type: ignore[union-attr]
+    assert outputs.metrics["G/gradient"].item() == pytest.approx(3 * spy.weights[0].norm().item(), rel=1e-4)
+
+
+def test_older_translations_are_seen_beside_their_own_condition() -> None:
+    spy = Spy(2)
+    other = images(7.0)
+    build().discriminator_losses(spy, images(REAL), images(FAKE), Outputs(), given=images(GIVEN), given_fake=other)
+    (shown,) = spy.seen
+    assert shown[:, :, 0, 0].tolist() == [[7.0, FAKE]] * 2 + [[GIVEN, REAL]] * 2
+
+
 @pytest.mark.parametrize("merge", [True, False])
 def test_all_that_the_discriminator_sees_is_augmented(merge: bool, monkeypatch: pytest.MonkeyPatch) -> None:
     def ten(images: Tensor, kinds: Any, given: Tensor | None, probability: Any) -> tuple[Tensor, Tensor | None]:

@@ -37,6 +37,19 @@ def test_the_defaults_are_the_papers() -> None:
     assert [phase.name for phase in tiny().phases] == ["D", "G"], "D before G"
 
 
+def test_the_discriminator_teaches_the_generator_and_knows_the_target_s_channels(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    method, data = tiny(l1_weight=0.0), batch()
+    sum(method.generator_losses(data, method.forward(data)).values()).backward()  # type: ignore[union-attr]
+    assert all(p.grad is not None and p.grad.abs().sum() > 0 for p in method.networks["generator"].head.parameters())
+    asked = []
+    build = Pix2PixConfig.build_discriminator
+    monkeypatch.setattr(Pix2PixConfig, "build_discriminator", lambda *given: asked.append(given[1:]) or build(*given))
+    tiny()
+    assert asked == [(2, 16, 3)]
+
+
 def test_losses_against_the_papers_equations() -> None:
     method, data = tiny(), batch()
     outputs = method.forward(data)

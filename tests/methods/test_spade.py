@@ -1,5 +1,6 @@
 """SPADE against its paper."""
 
+import math
 from typing import Any
 
 import pytest
@@ -89,6 +90,21 @@ def test_the_encoder_is_a_vae() -> None:
     for name in ("generator", "encoder"):
         assert all(p.grad is not None for p in method.networks[name].parameters())
     assert not torch.equal(method.forward(data).images["fake"], outputs.images["fake"]), "the style is drawn"
+
+
+def test_styles_are_drawn_with_the_deviation_that_the_encoder_says() -> None:
+    method, data = tiny(encoder=True), batch()
+    seen: list[torch.Tensor] = []
+    method.networks["generator"].register_forward_pre_hook(lambda _, inputs: seen.append(inputs[1]))
+    said = torch.full((2, 4), 5.0), torch.full((2, 4), -4.0)  # mean, log of the variance
+    method.networks["encoder"].register_forward_hook(lambda *_: said)
+    with torch.no_grad():
+        for _ in range(40):
+            method.forward(data)
+    styles = torch.cat(seen)
+    assert styles.mean().item() == pytest.approx(5, abs=0.05) and styles.std().item() == pytest.approx(
+        math.exp(-2), rel=0.15
+    )
 
 
 def test_training_brings_the_output_nearer() -> None:
