@@ -14,7 +14,6 @@ import multiprocessing
 import os
 import random
 import shutil
-import subprocess
 import sys
 import tempfile
 import tomllib
@@ -32,6 +31,7 @@ from rich.progress import Progress
 
 ROOT = Path(__file__).resolve().parents[1]
 LIST = Path(__file__).with_name("mutations.toml")
+COPIED = ["pyproject.toml", "README.md", "img2img", "tests", "tools", "docs", "datasets", "checkpoints"]
 PRELOADED = ["torch", "torchvision", "albumentations", "kornia", "accelerate", "pydantic", "skimage.metrics", "pytest"]
 
 
@@ -99,12 +99,11 @@ def _list_operators(file: str, text: str, tests: tuple[str, ...]) -> Iterator[Mu
 
 
 def _copy_project(folder: Path) -> Path:
-    listed = subprocess.run(
-        ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard"], cwd=ROOT, capture_output=True, check=True
-    )  # fmt: skip
-    for name in filter(None, listed.stdout.decode().split("\0")):
-        if (ROOT / name).is_file():
-            (folder / name).parent.mkdir(parents=True, exist_ok=True)
+    for name in COPIED:
+        if (ROOT / name).is_dir():
+            shutil.copytree(ROOT / name, folder / name, ignore=shutil.ignore_patterns("__pycache__"))
+        else:
+            folder.mkdir(exist_ok=True)
             shutil.copyfile(ROOT / name, folder / name)
     return folder
 

@@ -67,10 +67,10 @@ def load_onnx(file: Path) -> Translator:
     options.log_severity_level = 4
     try:
         session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
+        about = session.get_modelmeta().custom_metadata_map.get(KIND)
     except Exception as error:  # onnxruntime has its own exceptions for each kind of damage
         reason = " ".join(str(error).split())[:150]
         raise UsageError(f"{file} is damaged, or no ONNX file ({reason}).") from None
-    about = session.get_modelmeta().custom_metadata_map.get(KIND)
     if about is None:
         raise UsageError(
             f"{file} doesn't say how its images are prepared; only files that img2img export wrote can be used."

@@ -1,9 +1,10 @@
 """What a run logs: JSON lines and TensorBoard for machines, a progress bar and sentences for people."""
 
 import json
+import threading
 import time
-from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
@@ -12,6 +13,7 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from img2img.core.errors import UserError
 from img2img.core.files import write_whole
 from img2img.images import Array
 from img2img.methods.base import Translations
@@ -34,14 +36,12 @@ class RunLog:
         self.console = Console(quiet=quiet or not main, stderr=True, highlight=False)
         if not main:
             return
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
-
         path = folder / LOG_FILE
         lines = _read_lines_until(path, resume_at) if path.exists() else []
         write_whole(path, "".join(lines).encode())
         self.warnings = [text for line in lines if (text := json.loads(line).get("warning"))]
         self.file = path.open("a", encoding="utf-8")
-        self.tensorboard = SummaryWriter(str(folder / "tensorboard"), purge_step=resume_at + 1)
+        self.tensorboard = _TensorBoard(folder / "tensorboard", resume_at, self.say)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -64,7 +64,8 @@ class RunLog:
     ) -> None:
         if self.main:
             self.bar.stop()
-            self.file.close()
+            with suppress(OSError):  # every line was flushed, or has failed
+                self.file.close()
             self.tensorboard.close()
 
     def say(self, sentence: str) -> None:
@@ -93,9 +94,8 @@ class RunLog:
         self.say(f"Warning: {sentence}")
         if self.main:
             self.warnings.append(sentence)
-            self.file.write(json.dumps({"step": update, "warning": sentence}, ensure_ascii=False) + "\n")
-            self.file.flush()
-            self.tensorboard.add_text("warnings", sentence, update)
+            self._write(json.dumps({"step": update, "warning": sentence}, ensure_ascii=False))
+            self.tensorboard.add("text", "warnings", sentence, update)
 
     def scores(self, update: int, scores: dict[str, float | None]) -> None:
         """One line of the log: a validation."""
@@ -105,14 +105,62 @@ class RunLog:
     def picture(self, update: int, image: Array, name: str = "") -> None:
         """A picture (H, W, 3), uint8, for TensorBoard."""
         if self.main:
-            self.tensorboard.add_image(f"samples/{name}" if name else "samples", image, update, dataformats="HWC")
+            tag = f"samples/{name}" if name else "samples"
+            self.tensorboard.add("image", tag, image, update, dataformats="HWC")
 
     def _line(self, update: int, values: dict[str, Any]) -> None:
-        self.file.write(json.dumps({"step": update, **values}) + "\n")
-        self.file.flush()
+        self._write(json.dumps({"step": update, **values}))
         for name, value in values.items():
             if value is not None:
-                self.tensorboard.add_scalar(name, value, update)
+                self.tensorboard.add("scalar", name, value, update)
+
+    def _write(self, line: str) -> None:
+        try:
+            self.file.write(line + "\n")
+            self.file.flush()
+        except OSError as error:
+            raise UserError(f"{self.file.name} can't be written: {error.strerror or error}.") from None
+
+
+class _TensorBoard:
+    """TensorBoard's log, which a run can do without: if it can't be written, that is said once."""
+
+    def __init__(self, folder: Path, resume_at: int, say: Callable[[str], None]) -> None:
+        from torch.utils.tensorboard import SummaryWriter  # slow to import
+
+        self.say, self.hook = say, threading.excepthook
+        threading.excepthook = self._hear
+        self.writer: Any = None
+        with self._noticing():
+            self.writer = SummaryWriter(str(folder), purge_step=resume_at + 1)
+
+    def add(self, kind: str, *values: Any, **options: Any) -> None:
+        """Calls ``add_KIND`` of the writer."""
+        with self._noticing():
+            if self.writer is not None:
+                getattr(self.writer, f"add_{kind}")(*values, **options)
+
+    def close(self) -> None:
+        """Writes what is left."""
+        with self._noticing():
+            if self.writer is not None:
+                self.writer.close()
+        threading.excepthook = self.hook
+
+    @contextmanager
+    def _noticing(self) -> Iterator[None]:
+        try:
+            yield
+        except OSError as error:
+            self.writer = None
+            self.say(
+                f"Warning: TensorBoard's log can't be written ({error.strerror or error}); the run goes on without."
+            )
+
+    def _hear(self, event: threading.ExceptHookArgs) -> None:
+        """The writer's own thread would print a traceback; the next call raises the error again."""
+        if not isinstance(event.exc_value, OSError):
+            self.hook(event)
 
 
 def _read_lines_until(path: Path, update: int) -> list[str]:

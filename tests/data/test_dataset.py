@@ -84,6 +84,14 @@ def test_colour_jitter_changes_the_source_alone() -> None:
     assert np.array_equal(target, image) and not np.array_equal(source, image)
 
 
+def test_colour_jitter_changes_hue_and_saturation() -> None:
+    image = np.zeros((24, 24, 3), np.uint8)
+    image[:] = 200, 90, 90
+    jitter = JointTransform(24, jitter=1, flip=0, colour_jitter=0.5)
+    done = np.array([jitter(image, image, seed)[0][0, 0].astype(int) for seed in range(30)])
+    assert (np.abs(done[:, 1] - done[:, 2]) > 10).mean() > 0.5, "the hue"
+
+
 def test_colour_jitter_leaves_alpha_alone() -> None:
     image = picture(24, 24, 4)
     source, _ = JointTransform(24, jitter=1, flip=0, colour_jitter=0.5)(image, image, 3)

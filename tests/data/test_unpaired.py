@@ -6,9 +6,10 @@ import torch
 from helpers.data import picture, write_pairs, write_unpaired
 
 from img2img.core.errors import UsageError, UserError
-from img2img.data.sampler import BatchOrder
+from img2img.data.base import DataConfig
+from img2img.data.sampler import BatchOrder, permutation
 from img2img.data.transforms import JointTransform
-from img2img.data.unpaired import UnpairedImages, check_unpaired, find_unpaired, hold_out_images
+from img2img.data.unpaired import UnpairedData, UnpairedImages, check_unpaired, find_unpaired, hold_out_images
 from img2img.images import write_image
 
 PLAIN = JointTransform(16, jitter=1, flip=0)
@@ -85,6 +86,8 @@ def test_an_epoch_is_as_long_as_the_larger_side_and_sees_all_of_both(tmp_path: P
         assert sorted(target for _, target in seen) == list(range(8))
         counts = np.bincount([source for source, _ in seen], minlength=3)
         assert sorted(counts) == [2, 3, 3], "partners are used about equally often"
+    orders = [[images.partners((epoch, index))[0] for index in range(6)] for epoch in range(20)]
+    assert any(order[:3] != order[3:] for order in orders), "each time in another order"
     assert images.partners((1, 5)) == data_set(tmp_path, 3, 8).partners((1, 5)), "a function of (seed, epoch, index)"
 
 
@@ -95,8 +98,8 @@ def test_nothing_is_paired_by_accident(tmp_path: Path) -> None:
     assert 0.02 < np.mean(same) < 0.09
     partners = [images.partners((epoch, 7))[1] for epoch in range(60)]
     assert len(set(partners)) > 15
-    other = [data_set(tmp_path, 20, 20, seed=1).partners((epoch, 7))[1] for epoch in range(60)]
-    assert partners != other
+    other = data_set(tmp_path, 20, 20, seed=1)
+    assert partners != [other.partners((epoch, 7))[1] for epoch in range(60)]
 
 
 def test_partners_have_nothing_to_do_with_the_order_of_samples(tmp_path: Path) -> None:
@@ -104,6 +107,8 @@ def test_partners_have_nothing_to_do_with_the_order_of_samples(tmp_path: Path) -
     order = [key for batch in BatchOrder(40, 1, 0, 400, 0) for key in batch]
     places = [(number % 40, images.partners(key)[1]) for number, key in enumerate(order)]
     assert abs(np.corrcoef(np.array(places).T)[0, 1]) < 0.2
+    for epoch in range(3):
+        assert [images.partners((epoch, index))[1] for index in range(40)] != permutation(40, 0, epoch)
 
 
 def test_each_side_is_transformed_on_its_own(tmp_path: Path) -> None:
@@ -115,6 +120,24 @@ def test_each_side_is_transformed_on_its_own(tmp_path: Path) -> None:
     assert all(torch.equal(sample[name], again[name]) for name in ("source", "target"))  # type: ignore[literal-required]
     crops = {images[epoch, 0]["source"].numpy().tobytes() for epoch in range(10)}
     assert len(crops) > 5
+    alone = UnpairedImages(found.sources[:1], found.sources[:1], JointTransform(16, jitter=1.5, flip=0.5), 3, 3, seed=0)
+    pairs = [alone[epoch, 0] for epoch in range(10)]
+    alike = [torch.equal(pair["source"], pair["target"]) for pair in pairs]
+    assert sum(alike) < 3, "the same image on both sides is cropped in two ways"
+
+
+@pytest.mark.parametrize("direction", ["", "AtoB", "BtoA"])
+def test_a_direction_is_validated_on_the_images_that_it_translates(tmp_path: Path, direction: str) -> None:
+    write_unpaired(tmp_path, 3, 2)
+    side(tmp_path / "valA", 2)
+    side(tmp_path / "valB", 3, 10)
+    data = UnpairedData(DataConfig(path=tmp_path))
+    data.divide(0)
+    held = data.validation_set(direction)
+    back = direction == "BtoA"
+    assert {pair.source.parent.name for pair in held.pairs} == {"valB" if back else "valA"}
+    assert {file.parent.name for file in held.targets} == {"valA" if back else "valB"}
+    assert (len(held.pairs), len(held.targets)) == ((3, 2) if back else (2, 3))
 
 
 def test_an_image_that_went_bad_is_given_as_an_error(tmp_path: Path) -> None:

@@ -3,6 +3,7 @@
 import io
 import os
 import pickle
+import re
 import struct
 import zipfile
 from collections.abc import Callable
@@ -45,6 +46,20 @@ def truncated(file: Path) -> None:
 def truncated_old(file: Path) -> None:
     torch.save(state(), file, _use_new_zipfile_serialization=False)
     file.write_bytes(file.read_bytes()[:-3000])
+
+
+def without_a_directory(file: Path) -> None:
+    """An archive that zipfile takes for one, and then can't read; found by tools/fuzz.py."""
+    torch.save(state(), file)
+    file.write_bytes(file.read_bytes().replace(b"PK\x01\x02", b"PK\x00\x02", 1))
+
+
+def of_another_storage(file: Path) -> None:
+    """Found by tools/fuzz.py."""
+    torch.save({"a": torch.ones(3)}, file, _use_new_zipfile_serialization=False)
+    data = file.read_bytes()
+    key = re.findall(rb"\d{10,}", data)[0]
+    file.write_bytes(data.replace(key, key[:-1] + bytes([key[-1] ^ 1]), 1))
 
 
 def code(file: Path) -> None:
@@ -171,6 +186,8 @@ BAD: list[tuple[Callable[[Path], None], str]] = [
     (random_bytes, "damaged"),
     (truncated, "damaged"),
     (truncated_old, "damaged"),
+    (without_a_directory, "damaged"),
+    (of_another_storage, "damaged"),
     (code, "could run code"),
     (code_old, "could run code"),
     (whole_module, "could run code"),

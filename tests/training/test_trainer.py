@@ -3,6 +3,8 @@
 import json
 import os
 import signal
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -94,6 +96,58 @@ def test_every_counts_updates_and_not_micro_batches() -> None:
         trainer._update(batches, 1.0, meter)
     assert meter.counts == {"D/gap": 4, "G/gap": 12}
     assert meter.images == 48 == trainer.state.progress.samples
+
+
+def test_what_comes_after_a_phase_is_done_once_an_update_after_its_step() -> None:
+    method, trainer = toy_trainer(accumulation=2)
+    seen: list[torch.Tensor] = []
+
+    def after() -> None:
+        seen.append(method.networks["discriminator"].weight.detach().clone())  # type: ignore[arg-type]
+
+    method.phases = (replace(method.phases[0], after=after), method.phases[1])
+    before = trainer.bare["discriminator"].weight.detach().clone()
+    for _ in range(4):
+        trainer._backward({"source": torch.ones(3, 2)}, 1.0)
+    assert len(seen) == 2 and not torch.equal(seen[0], before)
+    assert torch.equal(seen[1], trainer.bare["discriminator"].weight)
+
+
+def test_gradients_noted_on_the_way_back_don_t_depend_on_the_accumulation() -> None:
+    def g(self: Toy, batch: Any, outputs: Outputs) -> Any:
+        seen = outputs.images["fake"].view_as(outputs.images["fake"])
+        seen.register_hook(lambda gradient: outputs.metrics.update(length=gradient.norm()))
+        return {"G/gap": -self.networks["discriminator"](seen).mean()}
+
+    found = []
+    for accumulation in (1, 2):
+        method, trainer = toy_trainer(accumulation=accumulation)
+        method.phases = (replace(method.phases[1], parts=(partial(g, method),)),)
+        found.append(trainer._backward({"source": torch.ones(3, 2)}, 1.0)[0]["length"].item())
+    assert found[0] == pytest.approx(found[1], rel=1e-5) and found[0] > 0
+
+
+def test_a_line_of_the_log_has_the_losses_since_the_one_before(pairs: Path, tmp_path: Path) -> None:
+    values = []
+    for every in (1, 2):
+        config = tiny_config(pairs, tmp_path / str(every), steps=4, validate_every=100, log_every=every)
+        log = (train(config, quiet=True) / "log.jsonl").read_text().splitlines()
+        values.append([line["G/l1"] for line in map(json.loads, log) if "G/l1" in line])
+    assert values[1] == pytest.approx([sum(values[0][:2]) / 2, sum(values[0][2:]) / 2], rel=1e-4)
+
+
+def test_weights_that_are_no_numbers_stop_a_run_before_they_are_saved(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def spoil(self: Any, losses: Any, images: int) -> None:  # between two updates, so that no loss shows it
+        add(self, losses, images)
+        runs[0].trainer.bare["generator"].head[1].weight.data.fill_(float("nan"))
+
+    add, runs = Meter.add, [set_up(resolve_config(tiny_config(pairs, tmp_path / "run", steps=1)), False, True)]
+    monkeypatch.setattr(Meter, "add", spoil)
+    with pytest.raises(DivergedError, match="generator"):
+        main(runs[0])
+    assert not find_checkpoints(tmp_path / "run" / "checkpoints")
 
 
 def test_the_learning_rate_is_the_phases_times_the_schedule() -> None:
