@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+import torch.nn.functional as F
 from helpers.data import picture
 from safetensors.torch import save_file
 
@@ -58,6 +59,10 @@ def test_sets_of_one_kind_are_near_and_no_random_numbers_are_drawn() -> None:
     torch.manual_seed(0)
     near, far = distances(*torch.randn(2, 300, 5)), distances(torch.randn(300, 5), torch.randn(300, 5) + 2)
     assert abs(near["kid"]) < 0.05 < far["kid"] and near["fid"] < 0.2 < far["fid"]
+    sets = torch.randn(2, 150, 5)  # of which KID draws subsets
+    first = distances(*sets)
+    torch.manual_seed(1)
+    assert distances(*sets) == first, "the same subsets every time"
     state = torch.get_rng_state()
     distances(torch.ones(120, 3), torch.zeros(150, 3))
     assert torch.equal(state, torch.get_rng_state())
@@ -87,6 +92,11 @@ def test_the_random_network_is_the_same_everywhere_and_sees_differences() -> Non
     one = RandomVGG()
     torch.manual_seed(6)
     assert all(torch.equal(a, b) for a, b in zip(one.parameters(), RandomVGG().parameters(), strict=True))
+    large = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (1, 3, 200, 130), np.uint8))
+    small = F.interpolate(large / 127.5 - 1, (64, 64), mode="bilinear", antialias=True, align_corners=False)
+    seen = one.layers(small)
+    by_hand = torch.cat([seen.mean((2, 3)), seen.flatten(2).std(2)], 1)
+    assert torch.allclose(one(large), by_hand, atol=1e-5)
     plain = [picture(20, 30, seed=seed) for seed in range(12)]
     darker = [image // 3 for image in plain]
     a, b = (features(one, images, CPU) for images in (plain, darker))

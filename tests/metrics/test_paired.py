@@ -35,6 +35,8 @@ def test_kinds_are_brought_together_and_sizes_are_not() -> None:
     assert score(gray, np.repeat(gray, 3, 2))["l1"] == 0
     assert score(np.repeat(gray, 3, 2), gray)["l1"] < 1e-9
     assert score(gray.astype(np.uint16) * 257, gray)["l1"] == pytest.approx(0)
+    clear = np.dstack([rgb, np.zeros((9, 9), np.uint8)])
+    assert score(np.full((9, 9, 3), 255, np.uint8), clear)["l1"] == 0, "alpha goes over white"
     with pytest.raises(UserError, match="9×9 and 8×9"):
         score(rgb, rgb[:, :8])
 

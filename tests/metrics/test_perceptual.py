@@ -13,7 +13,7 @@ from img2img.data.synthetic import draw_data_set
 from img2img.images import Array, read_image
 from img2img.metrics.distribution import distances, features
 from img2img.metrics.paired import score
-from img2img.metrics.perceptual import LONGEST, LiteFeatures, PerceptualDistance
+from img2img.metrics.perceptual import LONGEST, LiteFeatures, PerceptualDistance, prepare_image, scale_down
 
 CPU, SIZE = torch.device("cpu"), 64
 
@@ -99,6 +99,14 @@ def test_any_kind_and_size_of_image_has_a_distance_and_features(extractor: LiteF
     for height, width in ((1, 1), (3, 40), (1, LONGEST + 200)):
         found = features(extractor, [picture(height, width)], CPU)
         assert found.shape == (1, 1088) and found.isfinite().all()
+
+
+def test_large_images_are_shrunk_without_aliases_and_alpha_goes_over_white() -> None:
+    rows, columns = np.indices((4, 3 * LONGEST))
+    checks = torch.from_numpy(np.where((rows + columns) % 2, 1.0, -1.0)).float().expand(1, 3, -1, -1)
+    assert scale_down(checks).abs().max() < 0.2, "a checkerboard becomes gray"
+    clear = np.dstack([picture(8, 8), np.zeros((8, 8), np.uint8)])
+    assert (prepare_image(clear) == 255).all()
 
 
 def test_eight_and_sixteen_bits_look_alike(extractor: LiteFeatures) -> None:

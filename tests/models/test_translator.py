@@ -1,4 +1,5 @@
 import json
+import warnings
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,7 @@ from img2img.networks import build_generator, initialise
 from img2img.networks.generators.resnet import ResNetConfig
 from img2img.networks.generators.unet import UNetConfig
 from img2img.networks.layers import ImageNetwork
+from img2img.tiling.translate import _window
 
 
 def make(kind: str = "unet", in_channels: int = 3, out_channels: int = 3, **settings: Any) -> Translator:
@@ -289,6 +291,26 @@ class Global(ImageNetwork):
 
     def forward(self, source: torch.Tensor) -> torch.Tensor:
         return self.blur(source) + self.share * source.mean(dim=(2, 3), keepdim=True)
+
+
+@pytest.mark.parametrize("tile", [0, 16])
+def test_every_pixel_stays_at_its_place_whatever_the_size(tile: int) -> None:
+    translator = make()
+    with torch.no_grad():
+        translator.generator = Global(0.0)
+        translator.generator.blur.weight.zero_()
+        translator.generator.blur.bias.zero_()  # type: ignore[union-attr]
+        for channel in range(3):
+            translator.generator.blur.weight[channel, channel, 2, 2] = 1
+    for size in ((13, 30), (18, 17), (5, 6), (33, 41)):
+        image = torch.rand(2, 3, *size) * 2 - 1
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore", BlendedWarning)
+            assert torch.allclose(translator(image, tile=tile), image, atol=1e-5)
+
+
+def test_the_weights_of_a_tile_fall_over_a_quarter_at_both_ends() -> None:
+    assert _window(16).tolist() == [0.125, 0.375, 0.625, 0.875, *[1.0] * 8, 0.875, 0.625, 0.375, 0.125]
 
 
 def test_what_cannot_be_done_in_strips_is_blended_from_tiles_with_a_sentence() -> None:

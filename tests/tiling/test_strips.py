@@ -113,7 +113,13 @@ def test_what_needs_the_whole_image_is_named() -> None:
         def forward(self, x: Tensor) -> Tensor:
             return x if x.mean() > 0 else -x
 
+    class Product(Global):
+        def forward(self, x: Tensor) -> Tensor:
+            return self.layers[0](x) * x
+
     image = torch.randn(1, 3, 8, 8)
+    with pytest.raises(NotInStripsError, match="mul"):
+        run_in_strips(Product(), image, Budget(10, 10))
     with pytest.raises(NotInStripsError, match="AdaptiveAvgPool2d"):
         run_in_strips(Global(), image, Budget(10, 10))
     with pytest.raises(NotInStripsError, match="traced"):
