@@ -26,6 +26,7 @@ from img2img.images import (
     to_pil,
     write_image,
 )
+from img2img.images.arrays import check_16_bit_range, to_16_bit
 from img2img.images.tensors import build_grid, to_array, to_tensor
 
 LOSSLESS = [".png", ".tif", ".tiff", ".bmp", ".PNG"]
@@ -201,3 +202,15 @@ def test_training_leaves_the_metadata_unread(tmp_path: Path, monkeypatch: pytest
     monkeypatch.setattr(reading, "_kept_exif", None)  # calling it would fail
     monkeypatch.setattr(reading, "_dpi", None)
     assert read_image(tmp_path / "a.png").shape == (4, 4, 3)
+
+
+def test_depths_are_rounded_and_never_wrap() -> None:
+    sixteen = np.arange(65536, dtype=np.uint16)
+    assert np.array_equal(to_8_bit(sixteen), np.rint(sixteen / 257).astype(np.uint8))
+    steps = np.arange(1000) / 999
+    assert np.array_equal(to_16_bit(steps), np.rint(steps * 65535).astype(np.uint16))
+    assert np.array_equal(to_8_bit(steps), np.rint(steps * 255).astype(np.uint8))
+    for value in (-1, 65536):
+        with pytest.raises(ImageError, match="only 0 to 65535 can be read"):
+            check_16_bit_range(np.array([[0, value]]))
+    assert check_16_bit_range(np.array([[0, 65535]])).dtype == np.uint16
