@@ -173,6 +173,30 @@ def test_few_pixels_wait_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch
     assert len(folder.written) == 12 and max(most) <= 2 + 2 * room.THREADS + 2 + 1
 
 
+def test_lists_share_no_batch_and_what_is_skipped_only_fills_its_place(
+    engine: Engine, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder, shapes = Folder([(16, 16)] * 9), watch(monkeypatch)
+    read: list[int] = []
+
+    def note(key: int) -> Picture:
+        read.append(key)
+        return folder.read(key)
+
+    line = Pipeline(engine, note, folder.write, folder.pixels, frozenset({0, 6, 7, 8}), batch_size=4)
+    done = [item.key for item in line.run([range(3), range(3, 6), range(6, 9)])]
+    assert sorted(done) == sorted(folder.written) == [1, 2, 3, 4, 5]
+    assert sorted(read) == [0, 1, 2, 3, 4, 5], "of a list of which nothing is wanted, nothing is read"
+    assert [shape[0] for shape in shapes] == [3, 3]
+
+
+def test_paper_mode_draws_with_the_seed() -> None:
+    engine, folder = Engine(make(CONFIGS[3]), "paper", "fp32"), Folder([(16, 16)])
+    through(folder, engine, seed=5)
+    wanted = [engine.translator(folder.images[0], mode="paper", seed=seed) for seed in (5, 0)]
+    assert np.array_equal(folder.written[0], wanted[0]) and not np.array_equal(*wanted)
+
+
 def test_paper_mode_and_strips_take_one_image_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     shapes = watch(monkeypatch)
     through(Folder([(16, 24)] * 4), Engine(make(CONFIGS[0]), "paper", "fp32"))

@@ -248,13 +248,19 @@ def test_an_error_of_the_network_is_one_files_failure(
 
     def failing(self: Translator, image: Any, **options: Any) -> Any:
         if image.shape[-1] == 12:
-            raise RuntimeError("the device is gone")
+            raise errors[-1]
         return call(self, image, **options)
 
     monkeypatch.setattr(Translator, "__call__", failing)
-    report = img2img.convert(translator, tmp_path / "in", tmp_path / "out", dtype="fp32")
-    assert statuses(report) == {"0.png": "done", "1.png": "failed", "2.png": "done"}
-    assert "the device is gone" in report.failures[0].reason
+    errors: list[BaseException] = []
+    for error, reason in (
+        (RuntimeError("the device is gone"), "the device is gone"),
+        (MemoryError(), "not enough memory for this image"),
+    ):
+        errors.append(error)
+        report = img2img.convert(translator, tmp_path / "in", tmp_path / "out", dtype="fp32", existing="overwrite")
+        assert statuses(report) == {"0.png": "done", "1.png": "failed", "2.png": "done"}
+        assert reason in report.failures[0].reason
 
 
 def test_modules_beside_the_images_are_not_run(

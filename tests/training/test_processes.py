@@ -15,6 +15,7 @@ from img2img.config import write_config
 from img2img.core.processes import is_launched_alone, parse_launcher
 from img2img.interop import load
 from img2img.models import NoiseGenerator, Translator
+from img2img.training.checkpoint import find_checkpoints
 
 DISCRIMINATOR = {"kind": "patch", "channels": 4, "layers": 1, "norm": "instance"}
 METHODS: dict[str, dict[str, Any]] = {
@@ -127,6 +128,9 @@ def test_two_processes_make_images_from_noise(classes: Path, tmp_path: Path, nam
         finish(tmp_path / run, tmp_path / f"{run}.yaml", 2)
     one, two = latest(tmp_path / "one"), latest(tmp_path / "two")
     assert all(torch.equal(tensor, two[key]) for key, tensor in one.items())
+    saved = torch.load(find_checkpoints(tmp_path / "one" / "checkpoints")[-1] / "state.pt", weights_only=True)
+    states = [each["random"]["torch"] for each in saved["processes"]]
+    assert len(states) == 2 and not torch.equal(*states), "each process draws noise of its own"
     lines = [json.loads(line) for line in (tmp_path / "one" / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in lines] == [1, 2, 3, 4, 5, 5] and lines[-1]["val/kid"] is not None
     assert isinstance(load(tmp_path / "one" / "best"), Translator if name == "stargan" else NoiseGenerator)

@@ -150,7 +150,7 @@ def test_what_cannot_be_resumed_is_said(pairs: Path, tmp_path: Path) -> None:
     run = train(tiny_config(pairs, tmp_path / "run", steps=2), quiet=True)
     wider = tiny_config(pairs, run, {"generator": {"kind": "unet", "channels": 8, "depth": 2}}, steps=4)
     before = (run / "config.yaml").read_bytes()
-    with pytest.raises(UsageError, match="can't be resumed with these settings"):
+    with pytest.raises(UsageError, match="can't be resumed with these settings: its generator is another network"):
         train(wider, resume=run, quiet=True)
     assert (run / "config.yaml").read_bytes() == before, "a refused resume must not spoil the next one"
     with pytest.raises(UsageError, match="--resume"):
@@ -183,6 +183,14 @@ def test_a_run_killed_before_its_first_checkpoint_starts_again(pairs: Path, tmp_
     assert_equal(whole, run)
     assert lines(whole) == lines(run)
     assert not list(run.rglob(".partial-*"))
+
+
+def test_as_many_checkpoints_are_kept_as_asked_and_what_is_not_complete_is_none(pairs: Path, tmp_path: Path) -> None:
+    run = train(tiny_config(pairs, tmp_path / "run", steps=4, checkpoint_every=1, keep_checkpoints=2), quiet=True)
+    folder = run / "checkpoints"
+    (folder / "step-00000009").mkdir()
+    assert [path.name for path in find_checkpoints(folder)] == ["step-00000003", "step-00000004"]
+    assert sorted(path.name for path in folder.iterdir())[:-1] == ["step-00000003", "step-00000004"]
 
 
 def test_from_the_first_file_on_a_run_can_be_resumed(pairs: Path, tmp_path: Path) -> None:
