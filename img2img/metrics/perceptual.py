@@ -5,7 +5,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from img2img.images import Array, composite_over_white, convert_channels, to_8_bit
+from img2img.images import Array, convert_channels, to_8_bit
 from img2img.losses.features import perceptual_distance
 from img2img.networks.features import EfficientNetLite
 
@@ -50,7 +50,7 @@ class LiteFeatures(nn.Module):
 
 def prepare_image(image: Array) -> Tensor:
     """(H, W, C), uint8 or uint16 → (3, H, W) uint8: alpha goes over white, gray is repeated, of more than 4 channels the first 3 count."""
-    colours = image[..., :3] if image.shape[2] > 4 else convert_channels(composite_over_white(image), 3)
+    colours = image[..., :3] if image.shape[2] > 4 else convert_channels(image, 3)
     return torch.from_numpy(np.ascontiguousarray(to_8_bit(colours).transpose(2, 0, 1)))
 
 

@@ -102,9 +102,9 @@ def test_any_kind_and_size_of_image_has_a_distance_and_features(extractor: LiteF
 
 
 def test_large_images_are_shrunk_without_aliases_and_alpha_goes_over_white() -> None:
-    rows, columns = np.indices((4, 3 * LONGEST))
-    checks = torch.from_numpy(np.where((rows + columns) % 2, 1.0, -1.0)).float().expand(1, 3, -1, -1)
-    assert scale_down(checks).abs().max() < 0.2, "a checkerboard becomes gray"
+    _, columns = np.indices((4, 3 * LONGEST))
+    stripes = torch.from_numpy(np.where(columns % 2, 1.0, -1.0)).float().expand(1, 3, -1, -1)
+    assert scale_down(stripes).abs().mean() < 0.2, "stripes of a pixel become gray"
     clear = np.dstack([picture(8, 8), np.zeros((8, 8), np.uint8)])
     assert (prepare_image(clear) == 255).all()
 
