@@ -158,6 +158,8 @@ def test_orthogonal_regularisation_is_that_of_the_paper() -> None:
     assert torch.allclose(regularisers.orthogonal([weight]), torch.as_tensor(wanted))
     assert regularisers.orthogonal([5 * torch.eye(4)]) == 0, "lengths are free"
     method, data = gan(3, orthogonal=1e-4, **RESIDUAL), batch(3)
+    with torch.no_grad():
+        method.networks["generator"].embedding.weight.mul_(1000)  # which would outweigh all others
     layers = [
         layer.weight
         for name, layer in method.networks["generator"].named_modules()

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from helpers.configs import tiny_config
 
 from img2img.core.errors import UserError
 from img2img.training.checkpoint import find_checkpoints
+from img2img.training.logging import _TensorBoard
 from img2img.training.train import train
 
 
@@ -23,12 +25,30 @@ def test_a_run_goes_on_without_tensorboard(
 ) -> None:
     from tensorboard.summary.writer.record_writer import RecordWriter
 
+    heard: list[Any] = []
     monkeypatch.setattr(RecordWriter, "write", fail)
+    monkeypatch.setattr(threading, "excepthook", heard.append)
     run = train(tiny_config(pairs, tmp_path / "run"))
     said = capfd.readouterr().err
     assert said.count("TensorBoard's log can't be written (No space left on device)") == 1
     assert "Traceback" not in said and len((run / "log.jsonl").read_text().splitlines()) >= 4
     assert find_checkpoints(run / "checkpoints")
+    assert threading.excepthook == heard.append and not heard, "which would print the thread's traceback"
+
+
+def test_it_is_said_once_and_threads_of_others_are_heard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    heard: list[Any] = []
+    said: list[str] = []
+    monkeypatch.setattr(threading, "excepthook", heard.append)
+    log = _TensorBoard(tmp_path, 0, said.append)
+    monkeypatch.setattr(log.writer, "add_scalar", fail)
+    for _ in range(3):
+        log.add("scalar", "loss", 1.0, 1)
+    thread = threading.Thread(target=lambda: 1 / 0)
+    thread.start()
+    thread.join()
+    log.close()
+    assert len(said) == 1 and [event.exc_type for event in heard] == [ZeroDivisionError]
 
 
 def test_a_run_goes_on_without_the_folder_of_tensorboard(
