@@ -112,7 +112,7 @@ class RunConfig(Strict, Generic[M]):
             return values
         data = values.get("data", {})
         merged = {**own, **values}
-        if "data" in own:
+        if "data" in own and isinstance(data, dict | DataConfig):
             given = data if isinstance(data, dict) else {name: getattr(data, name) for name in data.model_fields_set}
             merged["data"] = {**own["data"], **given}
         return merged
@@ -139,7 +139,7 @@ def read_config(path: Path, method: str | None = None) -> RunConfig:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         raise UsageError(f"{path} is not YAML: {' '.join(str(error).split())}.") from None
     if not isinstance(values, dict):
         raise UsageError(f"{path} holds no settings; {list_some(list(RunConfig.model_fields), 20)} are known.")

@@ -27,6 +27,15 @@ def test_what_a_file_leaves_out_takes_the_defaults(tmp_path: Path) -> None:
     [
         ("method: pix2pix\ncolour: red", "colour: there is no such setting"),
         ("method: {name: pix2pix, l1_wait: 3}", "l1_wait: there is no such setting"),
+        ("method: {name: gan, -1: 3}", "-1 is no name of a setting"),
+        ("method: gan\ndata: folder", "data: "),
+        ("method: gan\ndata: [1, 2]", "data: "),
+        ("- " * 3000, "recursion depth"),
+        (
+            "".join(f"a{n + 1}: &a{n + 1} [{f'*a{n},' * 9 if n else 1}]\n" for n in range(30))
+            + "method: {name: gan, lr: *a30}",
+            "lr",
+        ),
         ("method: pix2pix\ndata: {size: 4}", "data.size: input should be greater than or equal to 8, not 4"),
         ("method: pix2pix\nbatch_size: many", "batch_size"),
         ("method: pix2pux", "no method 'pix2pux'; there are: pix2pix"),

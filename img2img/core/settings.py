@@ -1,10 +1,16 @@
 """What all settings have in common: they are strict, and their errors are sentences."""
 
+import reprlib
 from typing import Any, Self
 
 from pydantic import BaseModel, ConfigDict, ModelWrapValidatorHandler, ValidationError, model_validator
 
 from img2img.core.errors import UsageError
+
+BRIEF = reprlib.Repr()
+"""Shows a value, also one that YAML's aliases have made endless."""
+BRIEF.maxlevel, BRIEF.maxstring, BRIEF.maxother, BRIEF.maxlong = 3, 200, 200, 200
+BRIEF.maxdict = BRIEF.maxlist = BRIEF.maxtuple = 10
 
 
 class Strict(BaseModel):
@@ -26,6 +32,9 @@ class Strict(BaseModel):
     @model_validator(mode="wrap")
     @classmethod
     def _fill_parts(cls, values: Any, validate: ModelWrapValidatorHandler[Self]) -> Self:
+        if isinstance(values, dict) and not all(isinstance(name, str) for name in values):
+            wrong = next(name for name in values if not isinstance(name, str))
+            raise ValueError(f"{wrong!r} is no name of a setting")
         made = validate(values)
         if isinstance(values, dict):
             for name, field in cls.model_fields.items():
@@ -48,5 +57,5 @@ def explain(error: ValidationError) -> str:
         elif problem["type"] == "value_error":
             sentences.append(f"{key}.{message}" if key else message)
         else:
-            sentences.append(f"{key}: {message[0].lower()}{message[1:]}, not {problem['input']!r}")
+            sentences.append(f"{key}: {message[0].lower()}{message[1:]}, not {BRIEF.repr(problem['input'])}")
     return "; ".join(sentences)

@@ -164,7 +164,7 @@ def read_classes(path: Path, ignore: int | None = None) -> Classes:
         values = yaml.load(path.read_text(encoding="utf-8"), _Unique)  # a SafeLoader
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{path} can't be read: {getattr(error, 'strerror', None) or error}.") from None
-    except yaml.YAMLError as error:
+    except (yaml.YAMLError, RecursionError) as error:
         text = " ".join(str(error).split())
         raise UsageError(f'{path} is not YAML: {text}. (A colour needs quotes: "#4682b4".)') from None
     if isinstance(values, list):

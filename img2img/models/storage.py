@@ -126,9 +126,21 @@ def has_both_directions(path: Path | str) -> bool:
 
 
 def build_empty(build: Callable[[C], M], config: C) -> M:
-    """A network without weights, to be filled by `load_state_dict(assign=True)`; draws no random numbers."""
-    with torch.device("meta"):
-        return build(config)
+    """A network without weights, to be filled by `load_state_dict(assign=True)`; draws no random numbers.
+
+    Raises:
+        UsageError: if there is no such network: its channels are missing, or more than a computer can count.
+    """
+    try:
+        with torch.device("meta"):
+            return build(config)
+    except UserError:
+        raise
+    except Exception as error:  # whatever a config that nobody wrote on purpose makes PyTorch say
+        reason = " ".join(str(error).split())[:150]
+        raise UsageError(
+            f"{CONFIG_FILE} describes no network that can be built ({type(error).__name__} {reason})."
+        ) from None
 
 
 def load_styles(config: TranslatorConfig, folder: Path) -> tuple[ImageNetwork | None, Tensor | None]:

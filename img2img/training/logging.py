@@ -39,8 +39,11 @@ class RunLog:
         path = folder / LOG_FILE
         lines = _read_lines_until(path, resume_at) if path.exists() else []
         write_whole(path, "".join(lines).encode())
+        try:
+            self.file = path.open("a", encoding="utf-8")
+        except OSError as error:
+            raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
         self.warnings = [text for line in lines if (text := json.loads(line).get("warning"))]
-        self.file = path.open("a", encoding="utf-8")
         self.tensorboard = _TensorBoard(folder / "tensorboard", resume_at, self.say)
         self.bar = Progress(
             TextColumn("{task.description}"),

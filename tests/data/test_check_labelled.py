@@ -244,3 +244,12 @@ def test_label_maps_where_images_are_wanted(labelled: Path, tmp_path: Path) -> N
     (tmp_path / "wrong" / "train_labels").mkdir(parents=True)
     with pytest.raises(UsageError, match="of label maps: train_label, train_inst and train_img"):
         train(tiny_config(tmp_path / "wrong", tmp_path / "run"), quiet=True)
+
+
+@pytest.mark.parametrize("text", ["- sky\n- {true: sea}\n", "- " * 3000, "0: {name: [" + "1, " * 5000 + "]}"])
+def test_odd_tables_of_classes_are_short_sentences(tmp_path: Path, text: str) -> None:
+    """Found by tools/fuzz.py."""
+    (tmp_path / "classes.yaml").write_text(text)
+    with pytest.raises(UsageError) as caught:
+        read_classes(tmp_path / "classes.yaml")
+    assert str(tmp_path / "classes.yaml") in str(caught.value) and len(str(caught.value)) < 600

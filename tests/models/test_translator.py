@@ -338,3 +338,15 @@ def test_arrays_of_floats(tmp_path: Path) -> None:
         translator(image.astype(np.int64))
     with pytest.raises(UsageError, match="tile -1"):
         translator(image, tile=-1)
+
+
+@pytest.mark.parametrize("channels", [None, 999_999_999_999])
+def test_a_config_of_no_network_is_a_sentence(tmp_path: Path, channels: int | None) -> None:
+    """Found by tools/fuzz.py."""
+    make().save(tmp_path / "model")
+    config = tmp_path / "model" / "config.json"
+    values = json.loads(config.read_text())
+    values["generator"]["in_channels" if channels is None else "channels"] = channels
+    config.write_text(json.dumps(values))
+    with pytest.raises(UsageError, match=r"config\.json describes no network that can be built"):
+        img2img.load(tmp_path / "model")

@@ -84,3 +84,16 @@ def test_a_full_disk_stops_a_run_with_a_sentence_and_it_can_be_resumed(
             train(tiny_config(pairs, tmp_path / "run"), quiet=True)
     run = train(resume=tmp_path / "run", quiet=True)
     assert json.loads((run / "log.jsonl").read_text().splitlines()[-1])["step"] == 4
+
+
+def test_a_log_that_cannot_be_opened_is_a_sentence(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened = Path.open
+
+    def refuse(self: Path, mode: str = "r", *given: Any, **named: Any) -> Any:
+        return fail() if self.name == "log.jsonl" and mode == "a" else opened(self, mode, *given, **named)
+
+    monkeypatch.setattr(Path, "open", refuse)
+    with pytest.raises(UserError, match=r"log\.jsonl can't be written: No space left on device"):
+        train(tiny_config(pairs, tmp_path / "run"), quiet=True)
