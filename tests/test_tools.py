@@ -43,7 +43,7 @@ def test_a_sample_of_damaged_files_ends_with_a_result_or_a_sentence() -> None:
     assert "0 findings" in run("tools/fuzz.py", "--count", "40")
 
 
-def test_a_mutation_is_caught_and_a_change_of_a_comment_is_not(tmp_path: Path) -> None:
+def test_the_list_of_mutations_fits_the_code_and_the_tool_sees_them_caught(tmp_path: Path) -> None:
     tool = runpy.run_path(str(TOOLS / "mutate.py"), run_name="mutate")
     for mutant in tool["read_mutants"]("", 0, 0):  # every line that is to be changed is there once
         compile(mutant.text, mutant.file, "exec")

@@ -5,7 +5,7 @@
 
 Small valid files are changed at random: bits, lengths, numbers, pieces left out, repeated, or taken from another file. Each is read
 in a process with a limit to its memory and time. A finding is any exception but img2img's own, a crash, a read that takes too long or
-too much memory, and any file that is touched beside the one that is read. Findings are kept in --keep, one file for each place.
+too much memory, and any change of the folder beside the file that is read, such as code in a pickle would make. Findings are kept in --keep, one file for each place.
 """
 
 import json
@@ -79,11 +79,21 @@ def _translator() -> Translator:
     return Translator(about, build_generator(config))
 
 
+class _Code:
+    """Makes a folder if its pickle is run."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+
+    def __reduce__(self) -> tuple[object, tuple[str]]:
+        return os.mkdir, (str(self.folder),)
+
+
 def _make_weights(folder: Path) -> list[Path]:
     state = _translator().generator.state_dict()
     torch.save(state, folder / "zip.pth")
     torch.save(state, folder / "legacy.pth", _use_new_zipfile_serialization=False)
-    (folder / "plain.pth").write_bytes(pickle.dumps({"a": [1, 2], "b": os.path.join}))
+    (folder / "code.pth").write_bytes(pickle.dumps({"a": [1, 2], "b": _Code(folder / "ran")}))
     save_file(state, folder / "a.safetensors")
     return sorted(folder.iterdir())
 
@@ -224,14 +234,16 @@ def try_target(
     for number, first in enumerate(range(0, count, CHUNK)):
         child = os.fork()
         if not child:
+            code = 1
             try:
                 _read_chunk(reader, seeds, Random(f"{seed}/{name}/{number}"), min(CHUNK, count - first), folder / "current", findings)  # fmt: skip
+                code = 0
             finally:
-                os._exit(0)
+                os._exit(code)
         status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
         if status:
             file, data = json.loads((folder / "current").read_text())
-            what = "too slow" if status == -signal.SIGALRM else f"ended by signal {-status}"
+            what = "too slow" if status == -signal.SIGALRM else f"the process ended with {status}"
             kept.setdefault(f"{name}: {what}", (Path(file).name, bytes.fromhex(data)))
         for file, data in contents.items():
             file.write_bytes(data)

@@ -71,7 +71,7 @@ def read_mutants(only: str, sample: int, seed: int) -> list[Mutant]:
         if only not in file:
             continue
         text, tests = (ROOT / file).read_text("utf-8"), tuple(group["tests"])
-        for old, new, *why in (*group["changes"], *group.get("equivalent", ())):
+        for old, new, *why in group["changes"]:
             if text.count(old) != 1:
                 sys.exit(f"tools/mutations.toml: {file} has {text.count(old)} times {old!r}; it must be there once.")
             found.append(Mutant(file, f"{old} → {new or 'nothing'}", text.replace(old, new), tests, "".join(why)))

@@ -237,11 +237,10 @@ class AdversarialLoss:
         right, share = [], self.share * self._share_of_scale(on_real)
         for (fake_logits,), (real_logits,) in zip(on_fake.scales, on_real.scales, strict=True):
             terms = adversarial.discriminator(real_logits, fake_logits, config.adversarial, self.smoothing)
+            if config.drift:
+                terms["drift"] = config.drift * real_logits.float().square().mean()
             for term, value in terms.items():
                 key = f"D/{name}{term}"
-                losses[key] = losses[key] + share * value if key in losses else share * value
-            if config.drift:
-                key, value = f"D/{name}drift", config.drift * real_logits.float().square().mean()
                 losses[key] = losses[key] + share * value if key in losses else share * value
             right.append(adversarial.accuracy(real_logits.detach(), fake_logits.detach(), config.adversarial))
         if self.adaptive:

@@ -39,10 +39,8 @@ class RunLog:
         path = folder / LOG_FILE
         lines = _read_lines_until(path, resume_at) if path.exists() else []
         write_whole(path, "".join(lines).encode())
-        try:
+        with _explaining(path):
             self.file = path.open("a", encoding="utf-8")
-        except OSError as error:
-            raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
         self.warnings = [text for line in lines if (text := json.loads(line).get("warning"))]
         self.tensorboard = _TensorBoard(folder / "tensorboard", resume_at, self.say)
         self.bar = Progress(
@@ -118,11 +116,17 @@ class RunLog:
                 self.tensorboard.add("scalar", name, value, update)
 
     def _write(self, line: str) -> None:
-        try:
+        with _explaining(self.file.name):
             self.file.write(line + "\n")
             self.file.flush()
-        except OSError as error:
-            raise UserError(f"{self.file.name} can't be written: {error.strerror or error}.") from None
+
+
+@contextmanager
+def _explaining(path: Path | str) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
 
 
 class _TensorBoard:
