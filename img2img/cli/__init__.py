@@ -7,6 +7,7 @@ from importlib import import_module
 
 from img2img.cli.usage import usage
 from img2img.core.errors import UsageError, UserError
+from img2img.core.processes import is_lost_process
 
 COMMANDS = {
     "demo": "demo.demo",
@@ -20,6 +21,12 @@ COMMANDS = {
     "fetch": "fetch.fetch",
     "push": "push.push",
 }
+
+LOST_PROCESS = (
+    "another process of this run has ended, so this one ends, too. Its own message stands above; if it has none, the "
+    "system has killed it, often because memory ran out (try a smaller --batch-size). What was saved is complete: train "
+    "with --resume RUN, or the same convert command, goes on from there."
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -43,6 +50,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except KeyboardInterrupt:
         print("img2img: stopped.", file=sys.stderr)
         return 130
+    except RuntimeError as error:
+        if not is_lost_process(error):
+            raise
+        print(f"img2img: {LOST_PROCESS}", file=sys.stderr)
+        return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 1

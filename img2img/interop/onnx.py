@@ -2,6 +2,7 @@
 
 import copy
 import json
+import os
 import tempfile
 import warnings
 from collections.abc import Sequence
@@ -65,7 +66,8 @@ def load_onnx(file: Path) -> Translator:
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     options.log_severity_level = 4
-    try:
+    options.add_session_config_entry("session.model_external_initializers_file_folder_path", os.devnull)
+    try:  # a file that is all there is has no tensors in other files, and may not read any
         session = onnxruntime.InferenceSession(file.read_bytes(), options, providers=["CPUExecutionProvider"])
         about = session.get_modelmeta().custom_metadata_map.get(KIND)
     except Exception as error:  # onnxruntime has its own exceptions for each kind of damage
@@ -238,6 +240,10 @@ def _convert(
     except Exception as error:  # the exporter has many ways to fail
         while error.__cause__ is not None:
             error = error.__cause__  # type: ignore[assignment]
+        if isinstance(error, OSError) and error.errno:
+            raise UserError(
+                f"{file} can't be written ({error.strerror}): make room there, or set TMPDIR to another folder."
+            ) from None
         reason = " ".join(str(error).split())[:300]
         raise UserError(f"this network can't be exported to ONNX ({type(error).__name__}: {reason}).") from None
 

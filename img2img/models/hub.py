@@ -9,10 +9,10 @@ from pathlib import Path
 from typing import Any, Self
 
 import huggingface_hub
-from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin
+from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, constants
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
-from img2img.core.errors import UsageError
+from img2img.core.errors import UsageError, UserError
 from img2img.images import ImageError, read_image, write_image
 from img2img.methods import METHODS, load_method
 
@@ -38,7 +38,7 @@ def hub_folder(name: str, token: str | bool | None = None, **options: Any) -> Pa
     """The folder of a model of the Hub, downloaded if it isn't in the Hub's own cache; only its config and safetensors.
 
     Raises:
-        UsageError: if there is none, or the Hub can't be reached.
+        UserError: if there is none, the Hub can't be reached, or its cache can't be written.
     """
     repo, _, revision = name.partition("@")
     asked = {"revision": revision or None, "token": token, "allow_patterns": FILES, **options}
@@ -48,9 +48,14 @@ def hub_folder(name: str, token: str | bool | None = None, **options: Any) -> Pa
         raise UsageError(
             f"{name} is neither a folder nor in the Hub's cache, and huggingface.co can't be reached."
         ) from None
+    except OSError as error:
+        if error.errno is None:  # of the connection
+            raise UsageError(_not_given(name, error)) from None
+        raise UserError(
+            f"the Hub's cache {constants.HF_HUB_CACHE} can't be used ({error.strerror}): make room, or set HF_HOME to another folder."
+        ) from None
     except Exception as error:  # the Hub's own, and those of whatever it speaks HTTP with
-        reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
-        raise UsageError(f"{name} is no folder, and the Hub doesn't give it: {reason}") from None
+        raise UsageError(_not_given(name, error)) from None
     try:
         base = json.loads((folder / FILES[0]).read_bytes()).get("base")
     except (OSError, ValueError, AttributeError):
@@ -60,6 +65,11 @@ def hub_folder(name: str, token: str | bool | None = None, **options: Any) -> Pa
             f"{name} is a change of a model on somebody's disk, and can't be used here; what is pushed is whole."
         )
     return folder
+
+
+def _not_given(name: str, error: Exception) -> str:
+    reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
+    return f"{name} is no folder, and the Hub doesn't give it: {reason}"
 
 
 class Shareable(ModelHubMixin, library_name="img2img"):

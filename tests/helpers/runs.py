@@ -57,8 +57,8 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
-def launch(run: Path, config: Path | None, processes: int) -> subprocess.Popen[bytes]:
-    """`img2img train` in processes of its own; a new run reads `config`, else it is resumed."""
+def launch(run: Path, config: Path | None, processes: int, *options: str) -> subprocess.Popen[bytes]:
+    """`img2img train` in processes of its own; a new run reads `config`, else it is resumed, with these options."""
     port = free_port()
     launcher = [sys.executable]
     if processes > 1:
@@ -67,13 +67,13 @@ def launch(run: Path, config: Path | None, processes: int) -> subprocess.Popen[b
         launcher += ["--main_process_port", str(port)]
     what = ["--config", str(config)] if config else ["--resume", str(run)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*launcher, "-m", "img2img", "train", *what]
+    command = [*launcher, "-m", "img2img", "train", *what, *options]
     with run.with_name(f"{run.name}.said").open("wb") as said:
         return subprocess.Popen(command, env=environment, start_new_session=True, stdout=said, stderr=said)
 
 
-def finish(run: Path, config: Path | None, processes: int) -> None:
-    code = launch(run, config, processes).wait(300)
+def finish(run: Path, config: Path | None, processes: int, *options: str) -> None:
+    code = launch(run, config, processes, *options).wait(300)
     assert code == 0, run.with_name(f"{run.name}.said").read_text()[-5000:]
 
 

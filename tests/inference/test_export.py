@@ -1,6 +1,8 @@
 """ONNX files give what their translators give."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -230,3 +232,36 @@ def test_files_that_are_not_ours_are_a_sentence(tmp_path: Path) -> None:
         img2img.load(file)
     with pytest.raises(UsageError, match="no such file"):
         img2img.load(tmp_path / "nothing.onnx")
+
+
+def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Files are made in the temporary folder first."""
+
+    def fail(*args: Any, **options: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+    monkeypatch.setattr(onnx, "save", fail)
+    with pytest.raises(UserError, match=r"No space left on device.*TMPDIR"):
+        export_onnx(make("unet"), tmp_path / "x.onnx")
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("place", ["secret.bin", "../secret.bin", "{tmp_path}/secret.bin"])
+def test_a_file_reads_no_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+    """External data, which ONNX allows, would let a file show what else is on a disk."""
+    file = tmp_path / "folder" / "x.onnx"
+    export_onnx(make("unet"), file)
+    model = onnx.load(str(file))
+    stolen = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
+    for folder in (tmp_path, file.parent):
+        (folder / "secret.bin").write_bytes(stolen.raw_data)
+    length = len(stolen.raw_data)
+    stolen.ClearField("raw_data")
+    stolen.data_location = onnx.TensorProto.EXTERNAL
+    for key, value in {"location": place.format(tmp_path=tmp_path), "offset": "0", "length": str(length)}.items():
+        entry = stolen.external_data.add()
+        entry.key, entry.value = key, value
+    file.write_bytes(model.SerializeToString())
+    monkeypatch.chdir(file.parent)
+    with pytest.raises(UsageError, match="damaged"):
+        img2img.load(file)

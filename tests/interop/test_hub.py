@@ -1,5 +1,7 @@
 """Sharing, without a network: local folders, the Hub's cache in its offline mode, and an upload that is caught."""
 
+import errno
+import os
 from pathlib import Path
 from typing import Any
 
@@ -13,7 +15,7 @@ from huggingface_hub import ModelCard, constants
 
 import img2img
 from img2img.cli import main
-from img2img.core.errors import UsageError
+from img2img.core.errors import UsageError, UserError
 from img2img.images import read_image
 from img2img.models import Base, Training, Translator, TranslatorConfig
 from img2img.networks import UNetConfig, build_generator
@@ -68,6 +70,16 @@ def test_the_hubs_name_in_its_offline_mode(tmp_path: Path, monkeypatch: pytest.M
     with pytest.raises(UsageError, match="can't be reached"):
         img2img.load("somebody/else")
     assert main(["convert", "nothing", "out", "--model", "somebody/else"]) == 2
+
+
+@pytest.mark.parametrize(("number", "words"), [(errno.ENOSPC, "HF_HOME"), (errno.EACCES, "HF_HOME"), (None, "give it")])
+def test_a_full_disk_is_a_sentence(monkeypatch: pytest.MonkeyPatch, number: int | None, words: str) -> None:
+    def fail(*args: Any, **options: Any) -> None:
+        raise OSError(number, os.strerror(number)) if number else OSError("the connection broke")
+
+    monkeypatch.setattr(huggingface_hub, "snapshot_download", fail)
+    with pytest.raises(UserError, match=words):
+        img2img.load("somebody/faces")
 
 
 def test_what_comes_from_the_hub_points_nowhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -2,13 +2,15 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
+import psutil
 import pytest
 import torch
 from helpers.configs import tiny_config
-from helpers.runs import finish
+from helpers.runs import finish, launch
 from safetensors.torch import load_file
 
 from img2img.config import write_config
@@ -87,6 +89,47 @@ def test_two_processes_equal_one_with_twice_the_batch(
         assert a.keys() == b.keys()
         for key in a.keys() - {"images_per_second"}:
             assert a[key] == pytest.approx(b[key], rel=2e-3, abs=1e-5), key
+
+
+def test_a_run_goes_on_in_any_number_of_processes_and_workers(pairs: Path, tmp_path: Path) -> None:
+    """Each update sees the images that it would have seen in one process, whoever reads them."""
+    settings = {"discriminator": DISCRIMINATOR, **METHODS["pix2pix"]}
+    options: dict[str, Any] = {"features": "none", "checkpoint_every": 2, "batch_size": 6, "decay": 0.0}
+    for name, steps in (("whole", 8), ("parts", 2)):
+        write_config(tmp_path / f"{name}.yaml", tiny_config(pairs, tmp_path / name, settings, steps=steps, **options))
+        finish(tmp_path / name, tmp_path / f"{name}.yaml", 1)
+    for steps, processes, workers in ((4, 3, 0), (6, 2, 2), (8, 1, 1)):
+        batch, run = 6 // processes, tmp_path / "parts"
+        given = f"--steps {steps} --batch-size {batch} --workers {workers}"
+        finish(run, None, processes, *given.split())
+    whole, parts = latest(tmp_path / "whole"), latest(tmp_path / "parts")
+    for name, tensor in whole.items():
+        assert torch.allclose(tensor, parts[name], atol=2e-5), name
+    logs = [(tmp_path / name / "log.jsonl").read_text().splitlines() for name in ("whole", "parts")]
+    a, b = ([line for line in map(json.loads, log) if "lr" in line] for log in logs)
+    assert [line["step"] for line in a] == [line["step"] for line in b] == list(range(1, 9))
+    for one, other in zip(a, b, strict=True):
+        losses = [key for key in one if key.startswith("G/") and not key.endswith("gradient")]
+        assert losses and [one[key] for key in losses] == pytest.approx([other[key] for key in losses], rel=2e-3)
+
+
+def test_when_one_process_is_killed_the_others_end_with_a_sentence(pairs: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    write_config(tmp_path / "run.yaml", tiny_config(pairs, run, steps=100_000, checkpoint_every=2))
+    launcher = launch(run, tmp_path / "run.yaml", 2)
+    try:
+        until = time.monotonic() + 120
+        while not find_checkpoints(run / "checkpoints") and time.monotonic() < until:
+            time.sleep(0.01)
+        family = psutil.Process(launcher.pid).children(recursive=True)
+        [second] = [each for each in family if each.environ().get("RANK") == "1"]
+        second.kill()
+        assert launcher.wait(60) == 1
+    finally:
+        launcher.kill()
+    said = (tmp_path / "run.said").read_text()
+    assert "img2img: another process of this run has ended" in said
+    assert "[rank0]" not in said, said
 
 
 @pytest.mark.parametrize(
