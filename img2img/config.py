@@ -92,7 +92,7 @@ class RunConfig(Strict, Generic[M]):
     best: Literal["auto", "perceptual", "l1", "psnr", "ssim", "kid", "fid"] = "auto"
     """The score by which `best` is chosen. perceptual: how unlike translations and targets look, as long as their L1 is within 10 % of the lowest so far (which `best-l1` has); auto: perceptual for paired methods, kid for unpaired ones."""
     checkpoint_every: int | None = Field(None, ge=1)
-    """Updates between checkpoints; by default an epoch, but at least 500."""
+    """Updates between checkpoints; by default an epoch, but at least 500; and one every 15 minutes."""
     keep_checkpoints: int = Field(1, ge=1)
     """How many checkpoints to keep for a resume."""
     validate_every: int | None = Field(None, ge=1)

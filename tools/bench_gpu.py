@@ -8,7 +8,6 @@ sizes, which shows only that it runs.
 """
 
 import json
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
@@ -31,7 +30,7 @@ from img2img.data.paired import PairedImages, find_pairs
 from img2img.data.transforms import JointTransform
 from img2img.images import write_image
 from img2img.inference import batching
-from img2img.inference import convert as conversion
+from img2img.inference.convert import convert as convert_images
 from img2img.models import Training, Translator, TranslatorConfig
 from img2img.networks import ResNetConfig, UNetConfig, build_generator, initialise
 from img2img.networks.layers import choose_memory_format
@@ -217,11 +216,11 @@ def convert() -> None:
                 if height > 1000:
                     trials = [("jpg", 2, 8, None), ("jpg", 2, 8, 0)]
                 for suffix, threads, pixels, tile in trials:
-                    batching.THREADS = sys.modules[conversion.__name__].THREADS = threads  # type: ignore[attr-defined]
-                    batching.BATCH_PIXELS = pixels * 65536
+                    batching.THREADS = batching.MOST_THREADS = threads
+                    batching.BATCH_PIXELS = batching.GPU_BATCH_PIXELS = pixels * 65536
                     target = Path(folder, f"{kind}-{suffix}-{threads}-{tile}")
                     began = time.perf_counter()
-                    done = conversion.convert(
+                    done = convert_images(
                         build_translator(kind, DEVICE.type),
                         source,
                         target,

@@ -3,7 +3,8 @@
 import ctypes
 import os
 import sys
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Literal
 
@@ -66,7 +67,8 @@ def choose_device(device: str) -> torch.device:
 def free_memory(device: torch.device) -> int:
     """Bytes that are free on a device; of a CPU, without swap, and within the container's limit."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by PyTorch, for later
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     free = int(psutil.virtual_memory().available)
     group = Path("/sys/fs/cgroup")
     try:
@@ -74,6 +76,17 @@ def free_memory(device: torch.device) -> int:
         return free if limit == "max" else max(0, min(free, int(limit) - int(used)))
     except (OSError, ValueError):  # no container, or another kind
         return free
+
+
+@contextmanager
+def convolve_exactly(exactly: bool = True) -> Iterator[None]:
+    """Convolutions in fp32 on CUDA are computed in fp32: PyTorch's default there, TF32, keeps 10 bits of each factor."""
+    before = torch.backends.cudnn.allow_tf32
+    torch.backends.cudnn.allow_tf32 = not exactly
+    try:
+        yield
+    finally:
+        torch.backends.cudnn.allow_tf32 = before
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Literal["no", "bf16", "fp16"]:

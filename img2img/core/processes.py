@@ -48,7 +48,7 @@ def ensure_processes(arguments: Sequence[str]) -> None:
     if count < 2:
         return
     command = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node", str(count)]
-    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, (psutil.cpu_count() or 1) // count))
+    threads = os.environ.get("OMP_NUM_THREADS") or str(max(1, count_cores() // count))
     changed = {"MASTER_ADDR": "", "MASTER_PORT": "", "OMP_NUM_THREADS": threads}
     os.execve(sys.executable, [*command, "-m", "img2img", *arguments], {**os.environ, **changed})
 
@@ -75,6 +75,7 @@ def parse_launcher(command: Sequence[str]) -> tuple[int, int]:
 
 
 TIMEOUT = timedelta(days=30)  # that the first to finish waits for the last
+PATIENCE = timedelta(hours=2)  # that a process waits in training, where the first may download or write something large
 
 
 @dataclass(frozen=True)
@@ -94,10 +95,35 @@ class ProcessRank:
         """Those of all processes, for each of them; waits for the last."""
         if self.count == 1:
             return things
-        from accelerate.utils import gather_object
+        from torch.distributed import all_gather_object
 
-        everything: Any = gather_object(things)
-        return list(everything)
+        everything: list[Any] = [None] * self.count
+        all_gather_object(everything, things)
+        return [thing for theirs in everything for thing in theirs]
+
+    def share(self, thing: T) -> T:
+        """The first process' own, in every process."""
+        if self.count == 1:
+            return thing
+        from torch.distributed import broadcast_object_list
+
+        things = [thing]
+        broadcast_object_list(things, src=0)
+        return things[0]
+
+
+def count_cores() -> int:
+    """Cores for this process: its share of those that the processes on this machine may use."""
+    usable = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    return max(1, usable // max(1, int(os.environ.get("LOCAL_WORLD_SIZE") or 1)))
+
+
+def current_rank() -> ProcessRank:
+    """Of this process among those that can exchange something by now."""
+    distributed = sys.modules.get("torch.distributed")
+    if distributed is None or not distributed.is_available() or not distributed.is_initialized():
+        return ProcessRank()
+    return ProcessRank(distributed.get_rank(), distributed.get_world_size())
 
 
 def exit_process(code: int) -> NoReturn:
@@ -178,7 +204,7 @@ def build_accelerator(
     `freezes_parts` says that a part of a network may be frozen for a while, for which processes must not wait.
     """
     import torch
-    from accelerate import Accelerator, DistributedDataParallelKwargs
+    from accelerate import Accelerator, DistributedDataParallelKwargs, InitProcessGroupKwargs
     from accelerate.state import AcceleratorState, GradientState
 
     AcceleratorState._reset_state(reset_partial_state=not torch.distributed.is_initialized())
@@ -191,7 +217,10 @@ def build_accelerator(
         cpu=device.type == "cpu",
         mixed_precision=precision,
         gradient_accumulation_steps=accumulation,
-        kwargs_handlers=[  # buffers: there are two forwards before a backward
-            DistributedDataParallelKwargs(broadcast_buffers=False, find_unused_parameters=freezes_parts)
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=PATIENCE),
+            DistributedDataParallelKwargs(  # buffers: there are two forwards before a backward
+                broadcast_buffers=False, find_unused_parameters=freezes_parts, gradient_as_bucket_view=True
+            ),
         ],
     )

@@ -26,6 +26,7 @@ from img2img.data.base import (
     divide_splits,
     report_unreadable,
     warn_of_leaks,
+    warn_of_sample,
 )
 from img2img.data.facts import ImageFacts, read_image_facts
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
@@ -119,11 +120,14 @@ def hold_out_files(folder: ClassFolder, share: float) -> tuple[ClassFolder, Clas
     return part(False, folder.split), part(True, "val")
 
 
-def check_class_folders(splits: dict[Split, ClassFolder], progress: Progress | None = None) -> DataReport:
-    """Reads every file of a data set of one kind and says what can't work and what may surprise; `names` of the report are the classes."""
+def check_class_folders(
+    splits: dict[Split, ClassFolder], progress: Progress | None = None, most: int | None = None
+) -> DataReport:
+    """Reads the files of a data set of one kind, all or those of so many names, and says what can't work and what may surprise; `names` of the report are the classes."""
     report = DataReport()
     files = sorted({file for folder in splits.values() for file in folder.files})
-    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, most)
+    warn_of_sample(report, len(facts) + len(unreadable), len(files))
     for split, folder in splits.items():
         report.splits[split] = len(folder.files)
         if not folder.files:
@@ -216,7 +220,9 @@ class ClassImages(Samples):
         """``target``: (C, H, W) in [-1, 1]; ``label``: () int64, 0 if there are no classes."""
         epoch, index = key
         file, seed = self.folder.files[index], zlib.crc32(f"{self.seed}/{epoch}/{index}".encode())
-        image = self.transform.apply_to_one(to_unit(fit_channels(read_image(file), self.channels, file)), seed)
+        image = self.transform.apply_to_one(
+            to_unit(fit_channels(read_image(file, self.transform.enough), self.channels, file)), seed
+        )
         label = self.folder.labels[index] if self.folder.labels else 0
         return {"target": to_tensor(np.ascontiguousarray(image)), "label": torch.tensor(label)}
 
@@ -268,7 +274,7 @@ class ClassFolderData(ImageFolders):
 
     def check(self, progress: Progress | None = None) -> DataReport:
         """See `check_class_folders`."""
-        return check_class_folders(self.splits, progress)
+        return check_class_folders(self.splits, progress, self.config.most_checked)
 
     def divide(self, holdout: float) -> None:
         """See `divide_splits`."""

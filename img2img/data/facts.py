@@ -2,7 +2,6 @@
 
 import hashlib
 import json
-import os
 import sqlite3
 import time
 from collections.abc import Callable, Hashable, Sequence
@@ -13,12 +12,14 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 from img2img.core.downloads import cache_folder
+from img2img.core.processes import count_cores, current_rank
 from img2img.images import ImageError, read_image
 
 Item = TypeVar("Item", bound=Hashable)
 Fact = TypeVar("Fact")
 
 CACHE_FILE = "facts.sqlite"
+CHUNK = 256  # items after which what was learnt is kept, and told
 FRESH = 2.0  # seconds: a file that changed so recently may change again without a trace in its time
 TABLE = "CREATE TABLE IF NOT EXISTS facts (name TEXT PRIMARY KEY, state TEXT NOT NULL, facts TEXT NOT NULL)"
 
@@ -35,7 +36,7 @@ class ImageFacts:
 
 
 def read_image_facts(
-    files: Sequence[Path], advance: Callable[[], None] = lambda: None
+    files: Sequence[Path], advance: Callable[[], None] = lambda: None, most: int | None = None
 ) -> tuple[dict[Path, ImageFacts], dict[Path, str]]:
     """The facts about images, and why some files can't be read."""
 
@@ -48,7 +49,7 @@ def read_image_facts(
         height, width, channels = array.shape
         return asdict(ImageFacts(height, width, channels, array.dtype.itemsize * 8, digest))
 
-    return collect_facts("image", files, lambda file: (file,), read, lambda values: ImageFacts(**values), advance)
+    return collect_facts("image", files, lambda file: (file,), read, lambda values: ImageFacts(**values), advance, most)
 
 
 def collect_facts(
@@ -58,6 +59,7 @@ def collect_facts(
     read: Callable[[Item], dict[str, Any] | str],
     restore: Callable[[dict[str, Any]], Fact],
     advance: Callable[[], None] = lambda: None,
+    most: int | None = None,
 ) -> tuple[dict[Item, Fact], dict[Item, str]]:
     """Facts about items, from the cache where their files haven't changed since; else read in parallel, and cached.
 
@@ -65,36 +67,55 @@ def collect_facts(
         kind: of the facts; a part of their name in the cache.
         read: gives the facts about an item as JSON holds them, or a sentence that says what is wrong; sentences aren't cached.
         restore: makes the facts of what JSON holds.
+        most: names of files of which the facts are wanted, evenly spaced; by default all.
+
+    Several processes that train together each read a part, and all learn the same.
 
     Returns:
         The facts, and the sentences.
     """
+    items, rank = _choose_sample(items, lambda item: files_of(item)[0].stem, most), current_rank()
     names = {item: json.dumps([kind, *(str(file.absolute()) for file in files_of(item))]) for item in items}
     states = {item: _state_of(files_of(item)) for item in items}
-    known = _load(set(names.values()))
-    facts: dict[Item, Fact] = {}
+    cached = _load(set(names.values())) if rank.index == 0 else {}
+    known = rank.share({item: values for item in items if (values := _recall(cached, names[item], states[item]))})
+    facts = {item: restore(json.loads(values)) for item, values in known.items()}
     unreadable: dict[Item, str] = {}
-    fresh: list[tuple[str, str, str]] = []
-    missing = []
-    for item in items:
-        state, values = known.get(names[item], ("", ""))
-        if state and state == states[item]:
-            facts[item] = restore(json.loads(values))
-            advance()
-        else:
-            missing.append(item)
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
-        for item, outcome in zip(missing, pool.map(read, missing), strict=True):
-            if isinstance(outcome, str):
-                unreadable[item] = outcome
-            else:
-                values = json.dumps(outcome)
-                facts[item] = restore(json.loads(values))
-                if states[item]:
-                    fresh.append((names[item], states[item], values))
-            advance()
-    _store(fresh)
+    for _ in known:
+        advance()
+    missing = [item for item in items if item not in known]
+    with ThreadPoolExecutor(min(8, count_cores())) as pool:
+        for first in range(0, len(missing), CHUNK * rank.count):
+            chunk = missing[first : first + CHUNK * rank.count]
+            own = chunk[rank.index :: rank.count]
+            fresh: list[tuple[str, str, str]] = []
+            for item, outcome in rank.gather(list(zip(own, pool.map(read, own), strict=True))):
+                if isinstance(outcome, str):
+                    unreadable[item] = outcome
+                else:
+                    values = json.dumps(outcome)
+                    facts[item] = restore(json.loads(values))
+                    if states[item]:
+                        fresh.append((names[item], states[item], values))
+                advance()
+            if rank.index == 0:
+                _store(fresh)
     return {item: facts[item] for item in items if item in facts}, unreadable
+
+
+def _choose_sample(items: Sequence[Item], name_of: Callable[[Item], str], most: int | None) -> Sequence[Item]:
+    """All that have one of so many names, evenly spaced: so partners are chosen together."""
+    names = sorted({name_of(item) for item in items})
+    if most is None or len(names) <= most:
+        return items
+    chosen = {names[place * len(names) // most] for place in range(most)}
+    return [item for item in items if name_of(item) in chosen]
+
+
+def _recall(cached: dict[str, tuple[str, str]], name: str, state: str) -> str:
+    """What the cache holds of an item, as JSON; empty if that is nothing, or its files may have changed."""
+    then, values = cached.get(name, ("", ""))
+    return values if then and then == state else ""
 
 
 def _state_of(files: Sequence[Path]) -> str:

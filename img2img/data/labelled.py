@@ -22,6 +22,7 @@ from img2img.data.base import (
     common_channels,
     count_sizes,
     report_unreadable,
+    warn_of_sample,
 )
 from img2img.data.classes import Classes, resolve_classes
 from img2img.data.facts import ImageFacts, collect_facts, read_image_facts
@@ -114,16 +115,18 @@ def check_labelled(
     classes: Classes | None,
     ignore: int | None = None,
     progress: Progress | None = None,
+    most: int | None = None,
 ) -> DataReport:
-    """Reads every file of a data set of label maps and says what can't work and what may surprise.
+    """Reads the files of a data set of label maps, all or those of so many names, and says what can't work and what may surprise.
 
     Without `classes`, they are guessed from the labels that occur, of which `ignore` is that of pixels without a class.
     """
     report = DataReport()
     pairs = [pair for folder in splits.values() for pair in folder.pairs]
     advance = progress(2 * len(pairs)) if progress else lambda: None
-    maps, bad = read_map_facts(pairs, advance)
-    images, unreadable = read_image_facts([pair.target for pair in pairs], advance)
+    maps, bad = read_map_facts(pairs, advance, most)
+    images, unreadable = read_image_facts([pair.target for pair in (*maps, *bad)], advance)
+    warn_of_sample(report, len(images) + len(unreadable), len(pairs))
     instances = ", an instance map" if any(pair.instances for pair in pairs) else ""
     check_partners(splits, report, f" (of each name there must be a label map{instances} and an image)")
     report_unreadable(report, [*bad.values(), *unreadable.values()], " and its partners")
@@ -154,7 +157,9 @@ def _check_instances(splits: dict[Split, PairedFolder], report: DataReport) -> N
             report.add("warning" if unused else "error", text)
 
 
-def read_map_facts(pairs: list[Pair], advance: Callable[[], None]) -> tuple[dict[Pair, MapFacts], dict[Pair, str]]:
+def read_map_facts(
+    pairs: list[Pair], advance: Callable[[], None], most: int | None = None
+) -> tuple[dict[Pair, MapFacts], dict[Pair, str]]:
     """The facts about label maps and their instance maps, and why some can't be read."""
 
     def files_of(pair: Pair) -> tuple[Path, ...]:
@@ -176,7 +181,7 @@ def read_map_facts(pairs: list[Pair], advance: Callable[[], None]) -> tuple[dict
     def restore(values: dict[str, Any]) -> MapFacts:
         return MapFacts(**{**values, "labels": Counter(dict(map(tuple, values["labels"])))})
 
-    return collect_facts("maps", pairs, files_of, read, restore, advance)
+    return collect_facts("maps", pairs, files_of, read, restore, advance, most)
 
 
 def _guess_classes(found: list[MapFacts], ignore: int | None) -> Classes:
@@ -273,13 +278,16 @@ def _check_rare_classes(found: list[MapFacts], classes: Classes, declared: bool,
         )
 
 
-def read_labelled_pair(pair: Pair, out_channels: int) -> tuple[Array, Array]:
+def read_labelled_pair(pair: Pair, out_channels: int, enough: int | None = None) -> tuple[Array, Array]:
     """The maps (H, W, 1 or 2), int32, of labels and instances, and the image (H, W, C), uint8 or float32, perhaps of another size.
+
+    Args:
+        enough: as of `Rules`, for the image.
 
     Raises:
         ImageError: naming the file that can't be read.
     """
-    target = to_unit(fit_channels(read_image(pair.target), out_channels, pair.target))
+    target = to_unit(fit_channels(read_image(pair.target, enough), out_channels, pair.target))
     return read_maps(pair.source, pair.instances), target
 
 
@@ -308,7 +316,9 @@ class LabelledImages(Samples):
         """``source``: maps (1 or 2, H, W), int32; ``target``: (C, H, W) in [-1, 1]."""
         epoch, index = key
         seed = zlib.crc32(f"{self.seed}/{epoch}/{index}".encode())
-        maps, target = self.transform.apply_to_labels(*read_labelled_pair(self.pairs[index], self.out_channels), seed)
+        maps, target = self.transform.apply_to_labels(
+            *read_labelled_pair(self.pairs[index], self.out_channels, self.transform.enough), seed
+        )
         return {"source": torch.from_numpy(maps.transpose(2, 0, 1).copy()), "target": to_tensor(target)}
 
 
@@ -352,7 +362,7 @@ class LabelledData(PairedData):
         """See `check_labelled`."""
         config = self.config
         classes = resolve_classes(config.classes, config.path, config.ignore_label)
-        return check_labelled(self.splits, classes, config.ignore_label, progress)
+        return check_labelled(self.splits, classes, config.ignore_label, progress, config.most_checked)
 
     def learn(self, report: DataReport) -> None:
         """Takes over what a check found, which `encode` needs."""
@@ -370,6 +380,7 @@ class LabelledData(PairedData):
         """Adds label maps as the planes that the network sees (``source``), as they are (``maps``), and as pictures (``displayed``)."""
         assert self.classes is not None
         maps = mask_ignored(batch["source"], self.classes.ignore)
+        self.colours = self.colours.to(maps.device)
         return {
             **batch,
             "maps": maps,

@@ -27,6 +27,7 @@ from img2img.data.base import (
     divide_splits,
     report_unreadable,
     warn_of_leaks,
+    warn_of_sample,
 )
 from img2img.data.facts import ImageFacts, read_image_facts
 from img2img.data.layouts import (
@@ -182,11 +183,14 @@ def hold_out(folder: PairedFolder, share: float) -> tuple[PairedFolder, PairedFo
     return replace(folder, pairs=rest), replace(folder, split="val", pairs=held, unmatched=[], ambiguous=[])
 
 
-def check_pairs(splits: dict[Split, PairedFolder], progress: Progress | None = None) -> DataReport:
-    """Reads every file of a paired data set and says what can't work and what may surprise."""
+def check_pairs(
+    splits: dict[Split, PairedFolder], progress: Progress | None = None, most: int | None = None
+) -> DataReport:
+    """Reads the files of a paired data set, all or those of so many names, and says what can't work and what may surprise."""
     report = DataReport()
     files = sorted({file for folder in splits.values() for pair in folder.pairs for file in (pair.source, pair.target)})
-    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, most)
+    warn_of_sample(report, len(facts) + len(unreadable), len(files))
     check_partners(splits, report)
     report_unreadable(report, [reason for _, reason in sorted(unreadable.items())], " and its partner")
     pairs = [pair for folder in splits.values() for pair in folder.pairs if {pair.source, pair.target} <= facts.keys()]
@@ -276,7 +280,7 @@ class PairedImages(Samples):
         """``source`` and ``target``: (C, H, W) in [-1, 1]."""
         epoch, index = key
         pair, seed = self.pairs[index], zlib.crc32(f"{self.seed}/{epoch}/{index}".encode())
-        source, target = (to_unit(image) for image in read_pair(pair))
+        source, target = (to_unit(image) for image in read_pair(pair, self.transform.enough))
         source, target = self.transform(source, target, seed)
         if pair.derive:
             source = derive_source(target, pair.derive)
@@ -286,19 +290,22 @@ class PairedImages(Samples):
         }
 
 
-def read_pair(pair: Pair) -> tuple[Array, Array]:
+def read_pair(pair: Pair, enough: int | None = None) -> tuple[Array, Array]:
     """Decodes a pair: two arrays (H, W, C), uint8 or uint16. For a derived pair both are the target.
+
+    Args:
+        enough: as of `Rules`; the halves of a file are decoded whole.
 
     Raises:
         ImageError: naming the file that can't be read or split.
     """
-    source = read_image(pair.source)
+    source = read_image(pair.source, None if pair.half else enough)
     if pair.half:
         if source.shape[1] % 2:
             raise ImageError(f"{pair.source}: {source.shape[1]} pixels wide, so it can't be two images side by side.")
         left, right = np.split(source, 2, axis=1)
         return (left, right) if pair.half == "AB" else (right, left)
-    return source, source if pair.target == pair.source else read_image(pair.target)
+    return source, source if pair.target == pair.source else read_image(pair.target, enough)
 
 
 def read_validation_pair(
@@ -358,7 +365,7 @@ class PairedData(ImageFolders):
 
     def check(self, progress: Progress | None = None) -> DataReport:
         """See `check_pairs`."""
-        report = check_pairs(self.splits, progress)
+        report = check_pairs(self.splits, progress, self.config.most_checked)
         if self.config.derive in ("gray", "edges") and self.config.in_channels not in (None, 1):
             raise UsageError(
                 f"--data.in-channels {self.config.in_channels}: sources derived as {self.config.derive} have 1."

@@ -70,6 +70,11 @@ class JointTransform:
             else None
         )  # fmt: skip
 
+    @property
+    def enough(self) -> int | None:
+        """Pixels that both sides of an image need at least, so that scaling only makes them smaller; None: it is not scaled."""
+        return None if self.resize == "none" else max(self.load_size, self.load_width)
+
     def _scale_size(self, image: Array) -> tuple[int, int]:
         return scale_size(image.shape, self.load_size, self.resize, self.load_width)
 

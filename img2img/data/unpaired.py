@@ -28,6 +28,7 @@ from img2img.data.base import (
     divide_splits,
     report_unreadable,
     warn_of_leaks,
+    warn_of_sample,
 )
 from img2img.data.facts import ImageFacts, read_image_facts
 from img2img.data.layouts import (
@@ -128,11 +129,14 @@ def hold_out_images(folder: UnpairedFolder, share: float) -> tuple[UnpairedFolde
     )
 
 
-def check_unpaired(splits: dict[Split, UnpairedFolder], progress: Progress | None = None) -> DataReport:
-    """Reads every file of an unpaired data set and says what can't work and what may surprise."""
+def check_unpaired(
+    splits: dict[Split, UnpairedFolder], progress: Progress | None = None, most: int | None = None
+) -> DataReport:
+    """Reads the files of an unpaired data set, all or those of so many names, and says what can't work and what may surprise."""
     report = DataReport()
     files = sorted({file for folder in splits.values() for file in (*folder.sources, *folder.targets)})
-    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, most)
+    warn_of_sample(report, len(facts) + len(unreadable), len(files))
     for split, folder in splits.items():
         report.splits[split] = max(len(folder.sources), len(folder.targets))
         _check_counts(folder, report)
@@ -250,7 +254,7 @@ class UnpairedImages(Samples):
         tensors = []
         for side, (files, place, channels) in enumerate(zip(self.sides, chosen, self.channels, strict=True)):
             file = files[place]
-            image = to_unit(fit_channels(read_image(file), channels, file))
+            image = to_unit(fit_channels(read_image(file, self.transform.enough), channels, file))
             seed = zlib.crc32(f"{self.seed}/{key[0]}/{key[1]}/{side}".encode())
             tensors.append(to_tensor(np.ascontiguousarray(self.transform.apply_to_one(image, seed))))
         return {"source": tensors[0], "target": tensors[1]}
@@ -300,7 +304,7 @@ class UnpairedData(ImageFolders):
 
     def check(self, progress: Progress | None = None) -> DataReport:
         """See `check_unpaired`."""
-        return check_unpaired(self.splits, progress)
+        return check_unpaired(self.splits, progress, self.config.most_checked)
 
     def divide(self, holdout: float) -> None:
         """See `divide_splits`."""

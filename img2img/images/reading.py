@@ -44,6 +44,8 @@ class Rules:
     """A file that ends early is read; what is missing is gray or black."""
     size: int | None = None
     """Scale the shorter side to so many pixels."""
+    enough: int | None = None
+    """A JPEG may come at a half, a quarter or an eighth of its size, if both sides keep so many pixels; it is decoded faster."""
     max_side: int | None = None
     """Scale down to at most so many pixels on the longer side."""
     metadata: bool = True
@@ -72,13 +74,16 @@ class Picture:
     """The file ends early."""
 
 
-def read_image(path: Path) -> Array:
+def read_image(path: Path, enough: int | None = None) -> Array:
     """Decodes a file's first frame to (H, W, C), uint8 or uint16, upright by its EXIF orientation; see `from_pil`.
+
+    Args:
+        enough: as of `Rules`.
 
     Raises:
         ImageError: if it can't be decoded whole.
     """
-    return to_16_bit(read_picture(path, Rules(first=True, metadata=False)).frames[0])
+    return to_16_bit(read_picture(path, Rules(first=True, metadata=False, enough=enough)).frames[0])
 
 
 def read_picture(path: Path, rules: Rules | None = None) -> Picture:
@@ -168,6 +173,7 @@ def _read_frames(path: Path, image: ImageFile.ImageFile, numbers: list[int], rul
         _refuse_bombs(sizes, rules)
         if image.format == "JPEG" and goal != (image.height, image.width):
             image.draft(None, goal[::-1])  # decodes at 1/2, 1/4 or 1/8, never below this
+        reduced = bool(rules.enough and image.format == "JPEG" and image.draft(None, (rules.enough, rules.enough)))
         deep = (
             count_deep_channels(image) if image.format == "TIFF" or len(numbers) == 1 else 0
         )  # OpenCV reads no APNG's frames
@@ -175,7 +181,8 @@ def _read_frames(path: Path, image: ImageFile.ImageFile, numbers: list[int], rul
         image.load()  # finds what is damaged, also for OpenCV, which fills it in
         array = decode_deep(path, image, deep, number) if deep else from_pil(image)
         orientation = _exif(image).get(ORIENTATION, 1)
-        fitting = resize_with_alpha(65535 - array if inverted else array, *goal)
+        upright = 65535 - array if inverted else array
+        fitting = upright if reduced else resize_with_alpha(upright, *goal)
         frames.append(_turn_upright(fitting, orientation))
         durations.append(round(image.info.get("duration", 0)))
     moving = image.format in ANIMATED and len(frames) > 1

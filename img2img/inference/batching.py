@@ -11,15 +11,23 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from img2img.core.processes import count_cores
 from img2img.images import Array, Picture
 from img2img.inference.engine import Engine
 
 Key = TypeVar("Key")
 
-THREADS = 2  # that decode, and as many that encode
+THREADS = 2  # that decode, and as many that encode, where the network runs on a CPU
+MOST_THREADS = 16  # of each, beside a GPU
 BATCH_PIXELS = 8 * 256 * 256  # larger batches are no faster, measured on a CPU
+GPU_BATCH_PIXELS = 64 * 256 * 256
 BATCH = 64  # images, however small
-WAITING_PIXELS = 2**25  # of images that are decoded ahead, about 500 MB
+WAITING_PIXELS = 2**24  # of images that are decoded ahead, for each thread that decodes: about 250 MB
+
+
+def count_threads(device: torch.device) -> int:
+    """Threads that decode images, and as many that encode them, beside a network on this device."""
+    return THREADS if device.type == "cpu" else max(THREADS, min(MOST_THREADS, count_cores()))
 
 
 @dataclass
@@ -108,13 +116,14 @@ class Pipeline(Generic[Key]):
     def run(self, lists: Iterable[Sequence[Key]]) -> Iterator[Item[Key]]:
         """Every key that is wanted, as soon as it is done or has failed; images of different lists share no batch."""
         started, written = time.perf_counter(), deque[Future[Item[Key]]]()
-        readers, writers = ThreadPoolExecutor(THREADS, "decode"), ThreadPoolExecutor(THREADS, "encode")
+        threads = count_threads(self.engine.translator.device)
+        readers, writers = ThreadPoolExecutor(threads, "decode"), ThreadPoolExecutor(threads, "encode")
         try:
-            for work in self._batches(lists, readers):
+            for work in self._batches(lists, readers, threads):
                 ended = [work] if isinstance(work, Item) else self._translate(work)
                 ended = [item for item in ended if item.key not in self.skipped]
                 written += [writers.submit(self._finish, item) for item in ended]
-                while written and (written[0].done() or len(written) > 2 * THREADS + len(ended)):
+                while written and (written[0].done() or len(written) > 2 * threads + len(ended)):
                     yield self._done(written)
             while written:
                 yield self._done(written)
@@ -129,7 +138,7 @@ class Pipeline(Generic[Key]):
         return item
 
     def _batches(
-        self, lists: Iterable[Sequence[Key]], readers: ThreadPoolExecutor
+        self, lists: Iterable[Sequence[Key]], readers: ThreadPoolExecutor, threads: int
     ) -> Iterator[list[Frame[Key]] | Item[Key]]:
         """Reads ahead, and gives out what has the same size: as soon as it is enough, or too much else is waiting.
 
@@ -144,7 +153,11 @@ class Pipeline(Generic[Key]):
         while following or reading or waiting:
             ahead = sum(pixels for _, pixels, _ in reading)
             ahead += sum(height * width * len(frames) for (height, width, _), frames in waiting.items())
-            while following and len(reading) < 2 * BATCH and (not ahead or ahead + following[1] <= WAITING_PIXELS):
+            while (
+                following
+                and len(reading) < 2 * BATCH
+                and (not ahead or ahead + following[1] <= WAITING_PIXELS * threads)
+            ):
                 reading.append((*following[:2], readers.submit(self._start, following[2])))
                 ahead += following[1]
                 following = next(coming, None)
@@ -172,7 +185,8 @@ class Pipeline(Generic[Key]):
         """How many images of a size go through the network at once."""
         if self.engine.mode == "paper" or not self.engine.translator.fits(height, width, self.tile):
             return 1
-        return self.batch_size or min(BATCH, max(1, BATCH_PIXELS // (height * width)))
+        most = BATCH_PIXELS if self.engine.translator.device.type == "cpu" else GPU_BATCH_PIXELS
+        return self.batch_size or min(BATCH, max(1, most // (height * width)))
 
     def _wait_for(self, future: Future[Item[Key]]) -> Item[Key]:
         before = time.perf_counter()

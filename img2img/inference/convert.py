@@ -20,7 +20,7 @@ from img2img.core.processes import ProcessRank, join_processes
 from img2img.data.base import Direction
 from img2img.images import Picture, Rules, refuse_frames, write_picture
 from img2img.images.decoder import Decoders
-from img2img.inference.batching import THREADS, Item, Pipeline
+from img2img.inference.batching import Item, Pipeline, count_threads
 from img2img.inference.engine import SMALL, DType, Engine, allows_half_precision
 from img2img.inference.label_maps import LabelMapReader
 from img2img.inference.plan import READ, Job, make_folders, plan_jobs
@@ -88,7 +88,7 @@ def convert(
         frames: all frames of an animation and pages of a TIFF, or the first.
         metadata: whether EXIF and DPI are kept.
         quality: of JPEG and WebP, 1–100.
-        dtype: of weights and activations; ``auto`` is bf16 where the device computes in it, if the first image comes out
+        dtype: of weights and activations; ``tf32``: fp32, whose convolutions on NVIDIA GPUs keep 10 bits; ``auto`` is bf16 where the device computes in it, if the first image comes out
             within 40 dB of fp32's, else fp32.
         batch_size: images of equal size that the network gets at once, at most 64; by default as many as pay.
         tile: images of more than so many pixels squared are computed in strips, with the same result; 0 for never. By
@@ -130,7 +130,9 @@ def convert(
     rank, place = join_processes("cpu" if by_onnx else device)
     report.process = rank.index
     rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
-    decoders = Decoders(THREADS + 1, rules, int(file_memory * 2**30), timeout)  # they start while others load
+    decoders = Decoders(
+        count_threads(place) + 1, rules, int(file_memory * 2**30), timeout
+    )  # they start while others load
     files = _Files(decoders, metadata, quality, existing)
     try:
         if not isinstance(translator, Translator):

@@ -15,8 +15,8 @@ from img2img.core.errors import UsageError, UserError
 from img2img.interop.onnx import OnnxGenerator
 from img2img.models import Mode, Translator
 
-DType = Literal["auto", "fp32", "bf16", "fp16"]
-TORCH = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+DType = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+TORCH = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
 SMALL = 32  # pixels a side
 CLOSE_ENOUGH = 40.0  # dB of PSNR between bf16 and fp32
 
@@ -38,7 +38,7 @@ class Engine:
         sample: for ``auto``: an image, (1, C, H, W) in [-1, 1], if there is one.
 
     Raises:
-        UsageError: for fp16 on a CPU.
+        UsageError: for fp16 or TF32 on a CPU.
     """
 
     def __init__(
@@ -49,8 +49,8 @@ class Engine:
         compile: bool = False,
         sample: Tensor | None = None,
     ) -> None:
-        if dtype == "fp16" and translator.device.type == "cpu":
-            raise UsageError("--dtype fp16 needs a GPU; use bf16, fp32 or auto.")
+        if dtype in ("fp16", "tf32") and translator.device.type == "cpu":
+            raise UsageError(f"--dtype {dtype} needs a GPU; use bf16, fp32 or auto.")
         self.translator, self.mode, self.compile = translator, mode, compile
         self.by_onnx = isinstance(translator.generator, OnnxGenerator)
         if self.by_onnx and dtype not in ("auto", "fp32"):
@@ -63,7 +63,7 @@ class Engine:
             )
         self.note = ""
         """What a user should know about the choice."""
-        self.dtype: Literal["fp32", "bf16", "fp16"] = "fp32" if dtype == "auto" else dtype
+        self.dtype: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32" if dtype == "auto" else dtype
         """Of 8-bit images."""
         self.for_8_bits: Translator
         if (
@@ -104,7 +104,9 @@ def _psnr(image: Tensor, truth: Tensor) -> float:
     return float(peak_signal_noise_ratio(image, truth, (-1.0, 1.0)))
 
 
-def optimise(translator: Translator, mode: Mode, dtype: Literal["fp32", "bf16", "fp16"], compile: bool) -> Translator:
+def optimise(
+    translator: Translator, mode: Mode, dtype: Literal["fp32", "tf32", "bf16", "fp16"], compile: bool
+) -> Translator:
     """A copy of a translator that computes the same in another dtype, folded and in a faster layout; see `Engine`."""
     if isinstance(translator.generator, OnnxGenerator):
         return translator
@@ -115,6 +117,7 @@ def optimise(translator: Translator, mode: Mode, dtype: Literal["fp32", "bf16", 
     copied.generator = generator
     if mode == "eval" and translator.device.type != "mps":  # in another layout, dropout would draw other values
         copied.memory_format = torch.channels_last
+    copied.tf32 = dtype == "tf32"
     generator.to(TORCH[dtype]).to(memory_format=copied.memory_format)
     if compile:
         generator.compile(dynamic=True)

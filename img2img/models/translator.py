@@ -12,7 +12,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from img2img.core.device import choose_device
+from img2img.core.device import choose_device, convolve_exactly
 from img2img.core.errors import UsageError, list_some
 from img2img.core.files import whole_folder, write_tensors
 from img2img.images import Array, ImageError, convert_channels, to_pil
@@ -74,6 +74,8 @@ class Translator(Shareable):
         self.adapter = adapter
         self.reference: Mapping[str, Tensor] = {}
         self.memory_format = torch.contiguous_format
+        self.tf32 = False
+        """Whether convolutions in fp32 may be computed in TF32, which CUDA has: faster, and too coarse for 16-bit images."""
         self.in_channels: int = config.generator.in_channels // (1 + len(config.domains))
         self.out_channels: int = config.generator.out_channels
 
@@ -294,7 +296,8 @@ class Translator(Shareable):
             source = (source + 1) / 2
         if (domain := self.chosen_domain()) is not None:
             source = append_domain(source, domain.expand(len(source), -1))
-        done = translate(network, source, tile, self.memory_format, config.generator)
+        with convolve_exactly(not self.tf32):
+            done = translate(network, source, tile, self.memory_format, config.generator)
         return done * 2 - 1 if config.value_range[0] == 0 else done
 
     def fits(self, height: int, width: int, tile: int | None = None) -> bool:

@@ -101,8 +101,8 @@ def instance_means(features: Tensor, instances: Tensor) -> Tensor:
 
 def _number_instances(instances: Tensor) -> tuple[Tensor, int]:
     """(B, pixels) of identities → numbers from 0 on, for each image its own; and more than the largest of them."""
-    lowest, highest = torch.aminmax(instances)
-    span = int(highest - lowest) + 1
+    lowest, highest = torch.stack(torch.aminmax(instances)).tolist()  # at once: a GPU is waited for
+    span = highest - lowest + 1
     if span <= instances.shape[1]:
         return instances - lowest if lowest else instances, span
     image = torch.arange(len(instances), device=instances.device)[:, None]

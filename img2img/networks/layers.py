@@ -7,7 +7,7 @@ import torch
 import torch.nn.functional as F
 from kornia.filters.kernels import get_pascal_kernel_2d
 from torch import Tensor, nn
-from torch.distributed import all_reduce, get_world_size, is_initialized
+from torch.distributed import all_gather, all_reduce, get_world_size, is_initialized
 from torch.nn.grad import conv2d_input
 
 Norm = Literal["batch", "instance", "group", "none"]
@@ -68,9 +68,9 @@ class SyncBatchNorm(nn.BatchNorm2d):
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
             values = x.float()
-            mean = _MeanOverProcesses.apply(values.mean((0, 2, 3)))
+            variance, mean = torch.var_mean(values, (0, 2, 3), correction=0)
+            mean, variance = _MomentsOfAll.apply(mean, variance)
             centred = values - mean[:, None, None]
-            variance = _MeanOverProcesses.apply(centred.square().mean((0, 2, 3)))
             if (
                 self.track_running_stats
                 and self.running_mean is not None
@@ -89,22 +89,29 @@ class SyncBatchNorm(nn.BatchNorm2d):
             return done.to(x.dtype)
 
 
-class _MeanOverProcesses(torch.autograd.Function):
-    """The mean over all processes; gradients are those of the sum of all processes' losses."""
+class _MomentsOfAll(torch.autograd.Function):
+    """Mean and variance over all processes' batches, of those over each; gradients are those of the sum of all processes' losses.
+
+    One exchange forward and one back.
+    """
 
     @staticmethod
-    def forward(ctx: Any, x: Tensor) -> Tensor:
-        return _average_over_processes(x)
+    def forward(ctx: Any, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        own = torch.stack([mean, variance])
+        moments = [torch.empty_like(own) for _ in range(get_world_size())]
+        all_gather(moments, own)
+        means, variances = torch.stack(moments).unbind(1)
+        together = means.mean(0)
+        ctx.save_for_backward(mean - together)
+        return together, variances.mean(0) + (means - together).square().mean(0)
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> Tensor:
-        return _average_over_processes(gradients[0])
-
-
-def _average_over_processes(x: Tensor) -> Tensor:
-    total = x.clone(memory_format=torch.contiguous_format)
-    all_reduce(total)
-    return total / get_world_size()
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
+        (apart,) = ctx.saved_tensors
+        total = torch.stack(gradients)
+        all_reduce(total)
+        of_mean, of_variance = total / get_world_size()
+        return of_mean + of_variance * 2 * apart, of_variance
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:
@@ -155,12 +162,30 @@ def build_padding(padding: Padding, pixels: int) -> nn.Module:
     return nn.ReplicationPad2d(pixels) if padding == "replicate" else nn.ZeroPad2d(pixels)
 
 
+class NearestUpsample(nn.Upsample):
+    """Doubles by nearest neighbour, in the type at hand: autocast on CUDA takes fp32, which holds the same values in twice the memory."""
+
+    def __init__(self) -> None:
+        super().__init__(scale_factor=2, mode="nearest")
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → (B, C, 2 H, 2 W)."""
+        with torch.autocast(x.device.type, enabled=False):
+            return super().forward(x)
+
+
+def resize_nearest(x: Tensor, height: int, width: int) -> Tensor:
+    """(B, C, h, w) → (B, C, height, width) by nearest neighbour, in the type at hand."""
+    with torch.autocast(x.device.type, enabled=False):
+        return F.interpolate(x, (height, width), mode="nearest")
+
+
 class ResizeConv(nn.Sequential):
     """Doubling by nearest-neighbour resizing and a 3×3 convolution: no checkerboard (Odena et al. 2016)."""
 
     def __init__(self, in_channels: int, out_channels: int, bias: bool) -> None:
         super().__init__()
-        self.add_module("0", nn.Upsample(scale_factor=2, mode="nearest"))
+        self.add_module("0", NearestUpsample())
         self.add_module("padding", ReflectionPad(1))
         self.add_module("1", nn.Conv2d(in_channels, out_channels, 3, bias=bias))
 

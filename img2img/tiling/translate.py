@@ -14,6 +14,7 @@ from img2img.tiling.rows import NotInStripsError
 from img2img.tiling.strips import Budget, run_in_strips
 
 STRIP = 512  # at most so many pixels squared in a strip
+SHARE_OF_GPU = 0.8  # of its free memory, for activations; the rest is for what convolutions need beside
 STORED_IN_MEMORY = 5 * 10**8  # bytes of an image's intermediate results in RAM; more are in a file
 
 
@@ -31,6 +32,8 @@ def translate(
 ) -> Tensor:
     """(B, C, H, W) → (B, C', H, W), float32: pads by reflection to a size that the network takes, and crops its output back.
 
+    If a GPU's memory proves too small for a batch, its images are computed one by one; if it is for one, in strips.
+
     Args:
         source: in [-1, 1], on any device.
         memory_format: of the network's input.
@@ -39,10 +42,19 @@ def translate(
     height, width = source.shape[-2:]
     wanted = [round_up_size(generator, side) for side in (height, width)]
     padded = pad_to(source, *wanted)
+    weight, done = next(generator.parameters()), None
     if fits(generator, config, wanted[0], wanted[1], tile, len(source)):
-        weight = next(generator.parameters())
-        done = generator(padded.to(weight.device, weight.dtype, memory_format=memory_format))
-    else:
+        try:
+            done = generator(padded.to(weight.device, weight.dtype, memory_format=memory_format))
+        except torch.OutOfMemoryError:
+            if tile == 0 or generator.only_whole:
+                raise
+    if done is None and len(source) > 1 and tile is None:
+        parts = [translate(generator, image, tile, memory_format, config) for image in source.split(1)]
+        return concatenate(parts)
+    if done is None:
+        if weight.device.type == "cuda":
+            torch.cuda.empty_cache()
         done = concatenate(
             [
                 _translate_large(generator, image, min(tile or STRIP, STRIP), config.channels)
@@ -67,8 +79,13 @@ def fits(
     pixels = height * width
     if tile is not None:
         return tile == 0 or pixels <= tile**2
-    needed = config.bytes_per_pixel * pixels * batch
-    return pixels <= STRIP**2 or needed < free_memory(next(generator.parameters()).device) // 2
+    weight = next(generator.parameters())
+    if pixels <= STRIP**2:
+        return True
+    if weight.device.type == "cuda":
+        needed = config.activations_per_pixel * pixels * batch * weight.element_size() / 4
+        return needed < SHARE_OF_GPU * free_memory(weight.device)
+    return config.bytes_per_pixel * pixels * batch < free_memory(weight.device) // 2
 
 
 def round_up_size(generator: ImageNetwork, side: int) -> int:

@@ -18,7 +18,7 @@ from img2img.config import RunConfig, choose_data_kind, resolve_config, write_co
 from img2img.core.device import choose_device, choose_precision, tune_allocator
 from img2img.core.downloads import announce
 from img2img.core.errors import UsageError
-from img2img.core.processes import build_accelerator, run_on_main
+from img2img.core.processes import build_accelerator, count_cores, run_on_main
 from img2img.data.base import DataModule, DataReport, collate
 from img2img.data.sampler import BatchOrder
 from img2img.methods.base import FreezesStage, Method, Staged
@@ -41,6 +41,7 @@ from img2img.training.trainer import Callbacks, Schedule, Trainer, total_updates
 from img2img.training.validation import Validator
 
 DTYPES = {"bf16": torch.bfloat16, "fp16": torch.float16}
+MOST_WORKERS = 16  # that decode images, unless the user says otherwise
 FEW_UPDATES = 500  # between checkpoints and validations, at least, unless the user says otherwise
 
 
@@ -195,17 +196,19 @@ def set_up(
 
 
 def check_data(data: DataModule, accelerator: Accelerator, quiet: bool, report: DataReport | None = None) -> DataReport:
-    """The check of `img2img check`: one process does it, and every one learns the outcome.
+    """The check of `img2img check`, which several processes share.
 
     Raises:
         UsageError: if the data can't be trained on.
     """
 
     def check() -> DataReport:
-        with ProgressBar(transient=True, disable=quiet or not sys.stderr.isatty()) as bar:
+        with ProgressBar(
+            transient=True, disable=quiet or not sys.stderr.isatty() or not accelerator.is_main_process
+        ) as bar:
             return data.check(lambda files: partial(bar.advance, bar.add_task("checking", total=files)))
 
-    report = report or run_on_main(accelerator, check)
+    report = report or check()
     data.learn(report)
     if report.errors:
         more = f" (+{len(report.errors) - 5} more)" if len(report.errors) > 5 else ""
@@ -290,11 +293,12 @@ def build_loader(run: Run, total: int) -> DataLoader[Any]:
         accelerator.process_index, accelerator.num_processes,
     )  # fmt: skip
     on_gpu = accelerator.device.type != "cpu"
-    workers = config.workers if config.workers is not None else min(8, os.cpu_count() or 1) if on_gpu else 0
+    workers = config.workers if config.workers is not None else min(MOST_WORKERS, count_cores()) if on_gpu else 0
     return DataLoader(
         run.data.build_training_set(config.data.build_transform(), run.in_channels, run.out_channels, config.seed),
         batch_sampler=order,
         num_workers=workers,
+        prefetch_factor=4 if workers else None,
         pin_memory=accelerator.device.type == "cuda",
         worker_init_fn=_leave_group,
         collate_fn=collate,
@@ -327,6 +331,8 @@ def introduce(run: Run, log: RunLog, total: int, introduction: str) -> None:
     for note in [recipe, *run.notes] if recipe else run.notes:
         say(f"  {note}")
     say(f"  {run.validator.describe()}")
+    if run.accelerator.device.type == "cuda" and config.batch_size == 1:
+        say("  batches of 1 leave most of a GPU idle: --batch-size 16 trains many more images a second")
     say(f"  everything goes to {run.folder}")
 
 

@@ -2,8 +2,9 @@
 
 import math
 import signal
+import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import ExitStack, contextmanager, nullcontext, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, nullcontext, suppress
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +15,7 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import broadcast, reduce
 from torch import Tensor, nn
+from torch.nn.utils import parametrize
 from torch.utils.data import DataLoader
 
 from img2img.methods.base import Method, Phase, Translations
@@ -28,6 +30,7 @@ Networks = Mapping[str, nn.Module]
 """By direction."""
 
 ASK_EVERY = 5  # updates between two questions whether another process was interrupted
+AT_LEAST_EVERY = 15 * 60  # seconds between checkpoints, if an epoch takes longer
 
 
 @dataclass(frozen=True)
@@ -98,6 +101,7 @@ class Trainer:
         encode: Callable[[dict[str, Tensor]], dict[str, Tensor]] = lambda batch: batch,
         plan: TrainingPlan | None = None,
     ) -> None:
+        self.compiles = compile
         self.encode, self.plan = encode, plan or TrainingPlan()
         self.method, self.accelerator, self.memory_format = method, accelerator, memory_format
         self.bare: dict[str, nn.Module] = {}
@@ -145,6 +149,7 @@ class Trainer:
             DivergedError: if a loss or a weight is NaN or infinite; the last checkpoint stays.
         """
         progress, meter, wrong = self.state.progress, self.state.meter, False
+        saved = time.monotonic()
         meter.start()
         batches: Iterator[Mapping[str, Tensor]] = iter(loader)
         with _interruptible() as interrupted:
@@ -153,7 +158,8 @@ class Trainer:
                 self._update(batches, factor, meter)
                 log.advance(progress.update)
                 last = progress.update == schedule.total
-                stop = self._any(interrupted() or (wrong and schedule.stop_on_warning), progress.update)
+                late = time.monotonic() - saved > AT_LEAST_EVERY
+                stop, late = self._any(interrupted() or (wrong and schedule.stop_on_warning), late, progress.update)
 
                 def due(every: int, also: bool = last) -> bool:
                     return progress.update % every == 0 or also
@@ -163,15 +169,16 @@ class Trainer:
                     wrong |= self._report(meter, log, epoch, factor)
                     meter.reset()
                 with meter.paused():
-                    if due(schedule.validate_every) or due(schedule.checkpoint_every, last or stop):
+                    if due(schedule.validate_every) or due(schedule.checkpoint_every, last or stop or late):
                         assert_finite(_without_gradients(self._means(meter)), progress.update)
                         assert_finite_weights(self.bare.items(), progress.update)
                     if due(schedule.validate_every):
                         self._share_buffers()
                         progress.scores = callbacks.validate(self.generators, self.encoders, progress)
                         log.scores(progress.update, progress.scores)
-                    if due(schedule.checkpoint_every, last or stop):
+                    if due(schedule.checkpoint_every, last or stop or late):
                         save_checkpoint(folder, self.state, self.accelerator, schedule.keep_checkpoints)
+                        saved = time.monotonic()
                         callbacks.save_latest(self.generators, self.encoders, progress)
                 if stop and not last:
                     return False
@@ -207,7 +214,7 @@ class Trainer:
         """
         update, logged = self.state.progress.update, {}
         with self.accelerator.accumulate(*self.wrapped.values()):
-            with torch.no_grad() if update < self.plan.warmup else nullcontext():
+            with torch.no_grad() if update < self.plan.warmup else nullcontext(), self._reuse_weights():
                 outputs = self.method.forward(batch, update)
             for phase in self.method.phases:
                 if not phase.is_due(update):
@@ -221,15 +228,16 @@ class Trainer:
                     group["lr"] = phase.lr * factor * group.get("factor", 1.0)
                 with self.train_only(phase.trains):
                     for part in phase.parts:
-                        with ExitStack() as unsynced:  # gradients are averaged over processes with the last part's
+                        with ExitStack() as within:  # gradients are averaged over processes with the last part's
                             if part is not phase.parts[-1]:
                                 for name in phase.trains:
-                                    unsynced.enter_context(self.accelerator.no_sync(self.wrapped[name]))
+                                    within.enter_context(self.accelerator.no_sync(self.wrapped[name]))
+                            within.enter_context(self._reuse_weights())
                             losses = part(batch, outputs)
-                            scale, before = self._gradient_scale(), set(outputs.metrics)
+                            before = set(outputs.metrics)
                             self.accelerator.backward(torch.stack(list(losses.values())).sum())
                         for name in outputs.metrics.keys() - before:  # those that are noted on the way back
-                            outputs.metrics[name] = outputs.metrics[name] / scale
+                            outputs.metrics[name] = outputs.metrics[name] / self._gradient_scale()
                         logged.update({name: value.detach() for name, value in losses.items()})
                         del losses
                 optimizer.step()
@@ -237,6 +245,10 @@ class Trainer:
                 if phase.after and self.accelerator.sync_gradients:
                     phase.after()
         return logged | outputs.metrics, outputs.translations
+
+    def _reuse_weights(self) -> AbstractContextManager[None]:
+        """Within it, a weight that is computed from another, such as one with spectral norm, is computed once."""
+        return nullcontext() if self.compiles else parametrize.cached()
 
     def _is_warming_up(self, phase: Phase) -> bool:
         """Whether a phase is not trained yet, while the discriminators warm up."""
@@ -276,13 +288,15 @@ class Trainer:
                 for buffer in network.buffers():
                     broadcast(buffer)
 
-    def _any(self, value: bool, update: int) -> bool:
-        """Whether it holds in any process; several ask each other only now and then, for that makes them wait."""
+    def _any(self, stop: bool, late: bool, update: int) -> tuple[bool, bool]:
+        """Whether these hold in any process; several ask each other only now and then, for that makes them wait."""
         if self.accelerator.num_processes == 1:
-            return value
+            return stop, late
         if update % ASK_EVERY:
-            return False
-        return bool(reduce(torch.tensor([float(value)], device=self.accelerator.device), "sum").item())
+            return False, False
+        asked = torch.tensor([float(stop), float(late)], device=self.accelerator.device)
+        stopped, overdue = reduce(asked, "sum").tolist()
+        return bool(stopped), bool(overdue)
 
     def _report(self, meter: Meter, log: RunLog, epoch: float, factor: float) -> bool:
         """Logs the mean losses since the last report, over all processes; stops if one of them is NaN or infinite.

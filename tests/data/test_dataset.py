@@ -7,6 +7,7 @@ import torch
 from helpers.data import picture
 
 from img2img.core.errors import UserError
+from img2img.data import paired as room
 from img2img.data.base import Pair
 from img2img.data.paired import PairedImages, find_pairs, read_pair, read_validation_pair
 from img2img.data.transforms import JointTransform, derive_source, scale_size
@@ -181,3 +182,19 @@ def test_images_that_are_wider_than_high() -> None:
     assert scale_size((100, 200), 50, "short", 100) == (50, 100) == scale_size((100, 200), 50, "stretch", 100)
     assert scale_size((100, 100), 50, "short", 100) == (100, 100), "it covers the crop"
     assert scale_size((100, 400), 50, "short", 100) == (50, 200)
+
+
+def test_large_jpegs_are_decoded_smaller_and_look_the_same(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number, side in enumerate("AB"):
+        write_image(tmp_path / f"train{side}" / "0.jpg", picture(512, 512, seed=number))
+    pairs = find_pairs(tmp_path)["train"].pairs
+    transform, key = JointTransform(64), (0, 0)
+    seen: list[Any] = []
+    real = room.read_image
+    monkeypatch.setattr(room, "read_image", lambda *given: (seen.append(real(*given)), seen[-1])[1])
+    fast = PairedImages(pairs, transform, 3, 3, 0)[key]
+    assert [image.shape[0] for image in seen] == [128, 128]
+    monkeypatch.setattr(room, "read_image", lambda file, enough=None: real(file))
+    whole = PairedImages(pairs, transform, 3, 3, 0)[key]
+    assert all((fast[side] - whole[side]).abs().mean() < 0.02 for side in fast)
+    assert JointTransform(64, resize="none").enough is None

@@ -214,3 +214,15 @@ def test_depths_are_rounded_and_never_wrap() -> None:
         with pytest.raises(ImageError, match="only 0 to 65535 can be read"):
             check_16_bit_range(np.array([[0, value]]))
     assert check_16_bit_range(np.array([[0, 65535]])).dtype == np.uint16
+
+
+def test_a_jpeg_may_be_decoded_smaller(tmp_path: Path) -> None:
+    """Never below what is enough, whichever way it is turned; other formats stay whole."""
+    smooth = cv2.resize(picture(10, 15), (600, 400), interpolation=cv2.INTER_CUBIC)
+    write_image(tmp_path / "a.jpg", smooth)
+    write_image(tmp_path / "a.png", smooth)
+    for enough, shape in ((400, (400, 600)), (201, (400, 600)), (200, (200, 300)), (100, (100, 150)), (20, (50, 75))):
+        assert read_image(tmp_path / "a.jpg", enough).shape[:2] == shape
+    assert read_image(tmp_path / "a.png", 20).shape[:2] == (400, 600)
+    expected = cv2.resize(smooth, (300, 200), interpolation=cv2.INTER_AREA).astype(float)
+    assert np.abs(read_image(tmp_path / "a.jpg", 200) - expected).mean() < 2

@@ -53,3 +53,15 @@ def test_bf16_is_chosen_where_it_is_exact_enough(monkeypatch: pytest.MonkeyPatch
 def test_what_cannot_be_computed_is_refused() -> None:
     with pytest.raises(UsageError, match="needs a GPU"):
         Engine(make(CONFIGS[0]), "eval", "fp16")
+    with pytest.raises(UsageError, match="--dtype tf32 needs a GPU"):
+        Engine(make(CONFIGS[0]), "eval", "tf32")
+
+
+def test_fp32_on_a_gpu_is_exact_unless_tf32_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    translator, image = make(CONFIGS[0]), torch.randn(1, 3, 24, 40).tanh()
+    for dtype, allowed in (("fp32", False), ("tf32", True)):
+        copied, seen = optimise(translator, "eval", dtype, False), []  # type: ignore[arg-type]
+        copied.generator.register_forward_pre_hook(lambda *_, seen=seen: seen.append(torch.backends.cudnn.allow_tf32))  # type: ignore[misc]
+        copied(image)
+        assert seen == [allowed]
+        assert next(copied.generator.parameters()).dtype == torch.float32

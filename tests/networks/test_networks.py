@@ -1,3 +1,4 @@
+import copy
 import itertools
 from typing import Any, get_args
 
@@ -414,3 +415,25 @@ def test_projections_are_unit_vectors() -> None:
     projected = Projection([3, 8], 16)(features)
     assert [each.shape for each in projected] == [(2, 5, 16), (2, 4, 16)]
     assert all(torch.allclose(each.norm(dim=2), torch.ones(each.shape[:2])) for each in projected)
+
+
+@pytest.mark.parametrize(
+    "layer", [nn.Conv2d(3, 4, 3), nn.ConvTranspose2d(3, 4, 3), nn.Linear(5, 4)], ids=lambda layer: type(layer).__name__
+)
+def test_spectral_norm_is_pytorchs_but_in_fp32(layer: Any) -> None:
+    torch.manual_seed(0)
+    own, stock = add_spectral_norm(copy.deepcopy(layer)), nn.utils.parametrizations.spectral_norm(copy.deepcopy(layer))
+    stock.load_state_dict(own.state_dict())
+    for _ in range(2):
+        expected = stock.weight
+        with torch.autocast("cpu", dtype=torch.bfloat16):
+            found = own.weight
+        assert found.dtype == torch.float32 and torch.allclose(found, expected, atol=1e-5)
+    for weight in (found, expected):
+        (weight**3).sum().backward()
+    gradients = [each.parametrizations.weight.original.grad for each in (own, stock)]
+    assert torch.allclose(*gradients, atol=1e-4)
+    own.eval()
+    before = copy.deepcopy(own.state_dict())
+    assert torch.equal(own.weight, own.weight)
+    assert all(torch.equal(tensor, before[name]) for name, tensor in own.state_dict().items())

@@ -1,6 +1,7 @@
 """The SPADE generator against the paper, and spectral norm that is taken out again."""
 
 import copy
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import torch
 import torch.nn.functional as F
 
 from img2img.core.errors import UsageError
+from img2img.core.processes import exit_process
 from img2img.networks import (
     ImageEncoder,
     ImageEncoderConfig,
@@ -124,19 +126,31 @@ def test_the_encoder_of_images_takes_any_size() -> None:
         ImageEncoderConfig(size=48).resolve(3, 128)
 
 
-def test_processes_share_statistics_in_training_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    calls: list[Any] = []
-    monkeypatch.setattr(layers, "is_initialized", lambda: True)
-    monkeypatch.setattr(layers, "get_world_size", lambda: 2)
-    monkeypatch.setattr(layers, "all_reduce", lambda x: calls.append(x.mul_(2)))  # another process has the same images
+def test_processes_share_statistics_in_training_only(tmp_path: Path) -> None:
+    torch.multiprocessing.spawn(_normalise_in_a_process, (tmp_path,), 2)
+
+
+def _normalise_in_a_process(rank: int, folder: Path) -> None:
+    torch.distributed.init_process_group("gloo", f"file://{folder / 'meeting'}", rank=rank, world_size=2)
+    torch.manual_seed(0)
+    images, factors = torch.randn(2, 3, 2, 4, 4), torch.randn(2, 3, 2, 4, 4)
+    images[1] += 3
+    images = images.transpose(1, 2).contiguous()  # (process, batch, channels, ...)
+    factors = factors.transpose(1, 2).contiguous()
     norm, plain = layers.SyncBatchNorm(3).train(), torch.nn.BatchNorm2d(3).train()
-    x = torch.randn(2, 3, 4, 4)
     with torch.no_grad():
-        assert torch.equal(norm(x), plain(x)) and not calls, "at test time each has images of its own"
+        assert torch.equal(norm(images[rank]), plain(images[rank])), "at test time each has images of its own"
     norm, plain = layers.SyncBatchNorm(3).train(), torch.nn.BatchNorm2d(3).train()
-    both = torch.cat([x, x])
-    assert torch.allclose(norm(x), plain(both)[:2], atol=1e-6) and len(calls) == 2
+    own, all_of_them = images[rank].requires_grad_(), images.flatten(0, 1).requires_grad_()
+    done, expected = norm(own), plain(all_of_them)
+    assert torch.allclose(done, expected.unflatten(0, (2, 2))[rank], atol=1e-5)
+    (done * factors[rank]).sum().backward()
+    (expected * factors.flatten(0, 1)).sum().backward()
+    assert own.grad is not None and all_of_them.grad is not None
+    assert torch.allclose(own.grad, all_of_them.grad.unflatten(0, (2, 2))[rank], atol=1e-5)
     for name, tensor in norm.state_dict().items():
-        assert torch.allclose(tensor.float(), plain.state_dict()[name].float(), atol=1e-6), name
-    norm.eval()(x)
-    assert len(calls) == 2
+        assert torch.allclose(tensor.float(), plain.state_dict()[name].float(), atol=1e-5), name
+    norm.eval()
+    if rank == 0:
+        norm(own)  # asks nobody
+    exit_process(0)

@@ -1,11 +1,14 @@
 """Two processes with batch 1 train as one with batch 2."""
 
 import json
+import os
 import re
+import signal
 import time
 from pathlib import Path
 from typing import Any
 
+import accelerate
 import psutil
 import pytest
 import torch
@@ -14,7 +17,7 @@ from helpers.runs import finish, launch
 from safetensors.torch import load_file
 
 from img2img.config import write_config
-from img2img.core.processes import is_launched_alone, parse_launcher
+from img2img.core.processes import build_accelerator, count_cores, is_launched_alone, parse_launcher
 from img2img.interop import load
 from img2img.models import NoiseGenerator, Translator
 from img2img.training.checkpoint import find_checkpoints
@@ -113,7 +116,32 @@ def test_a_run_goes_on_in_any_number_of_processes_and_workers(pairs: Path, tmp_p
         assert losses and [one[key] for key in losses] == pytest.approx([other[key] for key in losses], rel=2e-3)
 
 
-def test_when_one_process_is_killed_the_others_end_with_a_sentence(pairs: Path, tmp_path: Path) -> None:
+def test_cores_are_shared_by_the_processes_of_a_machine(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(os, "sched_getaffinity", lambda process: set(range(12)), raising=False)
+    for processes, cores in (("", 12), ("1", 12), ("5", 2), ("40", 1)):
+        monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
+        assert count_cores() == cores
+
+
+def test_processes_wait_for_one_that_downloads_or_writes(monkeypatch: pytest.MonkeyPatch) -> None:
+    """NCCL gives up after ten minutes otherwise."""
+    given: list[Any] = []
+    monkeypatch.setattr(accelerate, "Accelerator", lambda **options: given.extend(options["kwargs_handlers"]))
+    build_accelerator(torch.device("cpu"), "no", 1)
+    [timeout] = [handler.timeout for handler in given if hasattr(handler, "timeout")]
+    assert timeout.total_seconds() >= 3600
+
+
+@pytest.mark.parametrize(
+    ("number", "code", "sentence"),
+    [
+        (signal.SIGKILL, -9, "img2img: another process of this run has ended"),
+        (signal.SIGTERM, 130, "everything is saved"),
+    ],
+)
+def test_when_one_process_is_stopped_the_others_end_with_a_sentence(
+    pairs: Path, tmp_path: Path, number: signal.Signals, code: int, sentence: str
+) -> None:
     run = tmp_path / "run"
     write_config(tmp_path / "run.yaml", tiny_config(pairs, run, steps=100_000, checkpoint_every=2))
     launcher = launch(run, tmp_path / "run.yaml", 2)
@@ -123,13 +151,14 @@ def test_when_one_process_is_killed_the_others_end_with_a_sentence(pairs: Path, 
             time.sleep(0.01)
         family = psutil.Process(launcher.pid).children(recursive=True)
         [second] = [each for each in family if each.environ().get("RANK") == "1"]
-        second.kill()
+        second.send_signal(number)
         assert launcher.wait(60) == 1
     finally:
         launcher.kill()
     said = (tmp_path / "run.said").read_text()
-    assert "img2img: another process of this run has ended" in said
-    assert "[rank0]" not in said, said
+    assert sentence in said and "[rank" not in said, said
+    codes = set(re.findall(r"exitcode *: (-?\d+)", said))  # torchrun's report; it may end the others before they can
+    assert str(code) in codes and codes <= {str(code), "1", "-15"}, said
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from img2img.data.base import DataConfig
 from img2img.images import read_image
 from img2img.interop import load
 from img2img.methods.base import Outputs, Phase
+from img2img.networks.weights import SpectralNorm, add_spectral_norm
 from img2img.training import trainer as room
 from img2img.training.checkpoint import find_checkpoints, random_state, set_random_state
 from img2img.training.diagnostics import DivergedError, assert_finite, assert_finite_weights
@@ -409,3 +410,36 @@ def test_best_is_the_lowest_or_the_highest_score(
     training = load(run / "best").config.training
     assert training.updates == update and training.scores[best] == [0.3, 0.1, 0.4, 0.2][update - 1]
     assert load(run / "latest").config.training.updates == 4
+
+
+class Twice(Toy):
+    """Its discriminator has spectral norm, and judges real images and generated ones one after the other."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        add_spectral_norm(self.networks["discriminator"])
+
+    def d(self, batch: Any, outputs: Any) -> Any:
+        judge = self.networks["discriminator"]
+        return {"D/gap": (judge(outputs.images["fake"].detach()) - judge(batch["source"])).mean()}
+
+
+def test_a_weight_with_spectral_norm_is_computed_once_a_phase(monkeypatch: pytest.MonkeyPatch) -> None:
+    method = Twice()
+    trainer = Trainer(method, build_accelerator(CPU, "no", 1))
+    count: list[Any] = []
+    iterate = SpectralNorm._iterate
+    monkeypatch.setattr(
+        SpectralNorm, "_iterate", lambda self, matrix: (count.append(matrix.clone()), iterate(self, matrix))[1]
+    )
+    trainer._backward({"source": torch.randn(3, 2)}, 1.0)
+    assert len(count) == 2, "once for each phase"
+    assert not torch.equal(count[0], count[1]), "anew for the next, for the weight has changed"
+
+
+def test_an_epoch_that_takes_long_has_checkpoints(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = train(tiny_config(pairs, tmp_path / "few", steps=4, checkpoint_every=100, keep_checkpoints=9), quiet=True)
+    assert [path.name[-1] for path in find_checkpoints(run / "checkpoints")] == ["4"]
+    monkeypatch.setattr(room, "AT_LEAST_EVERY", 0.0)
+    run = train(tiny_config(pairs, tmp_path / "many", steps=4, checkpoint_every=100, keep_checkpoints=9), quiet=True)
+    assert [path.name[-1] for path in find_checkpoints(run / "checkpoints")] == ["1", "2", "3", "4"]

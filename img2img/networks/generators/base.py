@@ -13,6 +13,8 @@ from img2img.networks.layers import Norm
 
 BYTES_PER_CHANNEL = 40  # of the stem, and pixel, that a network needs at most, measured
 BYTES_PER_PLANE = 10  # of the source, and pixel
+HELD_PER_CHANNEL = {"transpose": 12}  # bytes of activations in fp32, of the stem, and pixel, by the kind of upsampling,
+HELD_OTHERWISE = 24  # and with others
 
 
 class GeneratorBaseConfig(Strict):
@@ -45,8 +47,14 @@ class GeneratorBaseConfig(Strict):
 
     @property
     def bytes_per_pixel(self) -> int:
-        """Memory that the network needs at most for a pixel of its source, in fp32 and without gradients."""
+        """Memory that the network needs at most for a pixel of its source, in fp32 and without gradients, on a CPU."""
         return BYTES_PER_PLANE * (self.in_channels or 3) + BYTES_PER_CHANNEL * self.channels
+
+    @property
+    def activations_per_pixel(self) -> int:
+        """Bytes of activations in fp32 that are held at once, at most, for a pixel of the source: what a GPU needs."""
+        held = HELD_PER_CHANNEL.get(getattr(self, "upsampling", "transpose"), HELD_OTHERWISE)
+        return BYTES_PER_PLANE * (self.in_channels or 3) + held * self.channels
 
     @property
     def has_spectral_norm(self) -> bool:

@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 from img2img.networks.generators.base import NoiseGeneratorConfig, count_halvings
 from img2img.networks.labels import one_hot
+from img2img.networks.layers import NearestUpsample
 
 WIDEST = 8  # times the narrowest width
 PARTS = 1000  # of a level, that it is counted in
@@ -91,14 +92,17 @@ class Growing(nn.Module):
         super().__init__()
         self.count = count_halvings(size)
         self.register_buffer("level", torch.tensor(self.count * PARTS))  # an integer, which no average changes
+        self.grown: int | None = None
+        """The same in training, where to ask a GPU would be to wait for it."""
 
     def grow(self, level: float) -> None:
         """Sets the level, up to the number of doublings."""
-        self.level.fill_(round(level * PARTS))
+        self.grown = round(level * PARTS)
+        self.level.fill_(self.grown)
 
     def stage(self) -> tuple[int, float]:
         """The number of doublings, and how far the last one is faded in."""
-        level = int(self.level) / PARTS
+        level = (int(self.level) if self.grown is None or not self.training else self.grown) / PARTS
         whole = -int(-level // 1)
         return whole, 1.0 - (whole - level)
 
@@ -121,7 +125,7 @@ class Progressive(Growing):
         )  # fmt: skip
         self.up = nn.ModuleList(
             nn.Sequential(
-                nn.Upsample(scale_factor=2),
+                NearestUpsample(),
                 Equalised(below, width, 3), nn.LeakyReLU(SLOPE), PixelNorm(),
                 Equalised(width, width, 3), nn.LeakyReLU(SLOPE), PixelNorm(),
             )
@@ -141,7 +145,11 @@ class Progressive(Growing):
         image = self.heads[max(0, whole - 1)](x) if whole == 0 or share < 1 else None
         if whole:
             finer = self.heads[whole](self.up[whole - 1](x))
-            image = finer if image is None else torch.lerp(F.interpolate(image, scale_factor=2.0), finer, share)
+            image = (
+                finer
+                if image is None
+                else torch.lerp(F.interpolate(image.float(), scale_factor=2.0), finer.float(), share)
+            )
         assert image is not None
         return image if self.training else F.interpolate(image, size=(self.size, self.size))
 

@@ -11,7 +11,7 @@ from tyro.conf import Suppress
 
 from img2img.core.errors import UsageError
 from img2img.networks.generators.base import BYTES_PER_PLANE, GeneratorBaseConfig
-from img2img.networks.layers import Block, ImageNetwork, InstanceNorm, Norm, SyncBatchNorm
+from img2img.networks.layers import Block, ImageNetwork, InstanceNorm, Norm, SyncBatchNorm, resize_nearest
 
 SPADENorm = Literal["sync-batch", "batch", "instance"]
 DOUBLINGS = {"normal": 5, "more": 6, "most": 7}
@@ -45,6 +45,11 @@ class SPADEConfig(GeneratorBaseConfig):
     def bytes_per_pixel(self) -> int:
         """Memory for a pixel: label planes, features, and what modulates them."""
         return BYTES_PER_PLANE * (self.in_channels or 3) + 53 * self.channels + 7 * self.hidden
+
+    @property
+    def activations_per_pixel(self) -> int:
+        """As much."""
+        return self.bytes_per_pixel
 
     @property
     def has_spectral_norm(self) -> bool:
@@ -126,7 +131,7 @@ class SPADEBlock(Block):
 
     def forward(self, x: Tensor, source: Tensor) -> Tensor:
         """(B, inward, H, W) and the source of any size → (B, outward, H, W)."""
-        seen = F.interpolate(source, x.shape[2:], mode="nearest")
+        seen = resize_nearest(source, *x.shape[2:])
         done = self.conv_0(F.leaky_relu(self.norm_0(x, seen), 0.2))
         done = self.conv_1(F.leaky_relu(self.norm_1(done, seen), 0.2))
         return done + (self.conv_s(self.norm_s(x, seen)) if self.has_shortcut else x)
@@ -168,7 +173,7 @@ class SPADEGenerator(ImageNetwork):
             if x.shape[2:] != (height, width):
                 x = F.interpolate(x, (height, width), mode="bilinear", align_corners=False)
         else:
-            x = self.stem(F.interpolate(source, (height, width), mode="nearest"))
+            x = self.stem(resize_nearest(source, height, width))
         for block, doubled in zip(self.blocks, self.doubled, strict=True):
-            x = block(F.interpolate(x, scale_factor=2, mode="nearest") if doubled else x, source)
+            x = block(resize_nearest(x, 2 * x.shape[2], 2 * x.shape[3]) if doubled else x, source)
         return torch.tanh(self.head(F.leaky_relu(x, 0.2)))
