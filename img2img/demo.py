@@ -6,7 +6,6 @@ from pathlib import Path
 
 from rich.console import Console
 
-from img2img.app.page import Page, write_page
 from img2img.config import RunConfig
 from img2img.core.device import choose_device
 from img2img.core.errors import UsageError
@@ -18,6 +17,7 @@ from img2img.inference.evaluate import evaluate
 from img2img.methods.pix2pix import Pix2PixConfig
 from img2img.networks.discriminators.patchgan import PatchGANConfig
 from img2img.networks.generators.unet import UNetConfig
+from img2img.pages.demo import DemoPage, write_demo_page
 from img2img.training.train import train
 
 MARKER = ".img2img-demo"  # a folder with this file was made by the demo, which may replace it
@@ -77,7 +77,7 @@ def demo(
         tuple(folder / f"{name}.png" for folder in (data / "testA", converted, data / "testB")) for name in names
     ]
     seconds = time.perf_counter() - started
-    write_page(output / "index.html", Page(triples, run / "log.jsonl", rows, seconds, size, steps))
+    write_demo_page(output / "index.html", DemoPage(triples, run / "log.jsonl", rows, seconds, size, steps))
     console.print(f"5. Look at it: {(output / 'index.html').resolve().as_uri()}", soft_wrap=True)
     return 1 if conversion.failures or result.failed else 0
 

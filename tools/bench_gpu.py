@@ -178,11 +178,11 @@ def parity() -> None:
     for kind in ("unet", "resnet"):
         truth = build_translator(kind, "cpu")(image)
         for precision in ("tf32", "ieee"):
-            torch.backends.cudnn.allow_tf32 = precision == "tf32"
-            difference = (build_translator(kind, DEVICE.type)(image).cpu() - truth).abs()
+            translator = build_translator(kind, DEVICE.type)
+            translator.tf32 = precision == "tf32"
+            difference = (translator(image).cpu() - truth).abs()
             steps = round(difference.mean().item() * 32767.5, 2)
             say(what="parity", network=kind, precision=precision, mean_16_bit_steps=steps)
-        torch.backends.cudnn.allow_tf32 = True
         strips = build_translator(kind, DEVICE.type)
         apart = (strips(image, tile=64).cpu() - strips(image, tile=0).cpu()).abs().max().item()
         say(what="strips", network=kind, largest=apart)

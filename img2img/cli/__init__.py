@@ -53,7 +53,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     except RuntimeError as error:
         if not is_lost_process(error):
             raise
-        print(f"img2img: {LOST_PROCESS}", file=sys.stderr)
+        print(f"img2img: {LOST_PROCESS} ({str(error).splitlines()[0][:200]})", file=sys.stderr)
         return 1
     except BrokenPipeError:
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())

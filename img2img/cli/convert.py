@@ -33,7 +33,7 @@ def command(
     frames: Literal["all", "first"] = "all",
     no_metadata: bool = False,
     quality: int = 95,
-    dtype: Literal["auto", "fp32", "bf16", "fp16"] = "auto",
+    dtype: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto",
     batch_size: int | None = None,
     tile: int | None = None,
     compile: bool = False,
@@ -67,7 +67,7 @@ def command(
         frames: Of animations (GIF, APNG, WebP) and TIFFs of several pages: all or first.
         no_metadata: Drop EXIF and DPI; the orientation is applied anyway.
         quality: Of JPEG and WebP, 1-100.
-        dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32.
+        dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32; tf32: fp32 with convolutions of 10 bits, on NVIDIA GPUs.
         batch_size: Images of equal size that the network gets at once, at most 64; by default as many as pay.
         tile: Compute images of more than so many pixels squared in strips, with the same result; by default such as don't fit into the memory; 0: never.
         compile: torch.compile the network, which pays for thousands of images.

@@ -6,7 +6,7 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import psutil
 import torch
@@ -79,14 +79,19 @@ def free_memory(device: torch.device) -> int:
 
 
 @contextmanager
-def convolve_exactly(exactly: bool = True) -> Iterator[None]:
+def convolve_exactly(device: torch.device, exactly: bool = True) -> Iterator[None]:
     """Convolutions in fp32 on CUDA are computed in fp32: PyTorch's default there, TF32, keeps 10 bits of each factor."""
-    before = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = not exactly
+    if device.type != "cuda":
+        yield
+        return
+    chosen: Any = getattr(torch.backends.cudnn, "conv", None)  # since PyTorch 2.9
+    place, name = (chosen, "fp32_precision") if chosen else (torch.backends.cudnn, "allow_tf32")
+    before = getattr(place, name)
+    setattr(place, name, ("ieee" if exactly else "tf32") if chosen else not exactly)
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = before
+        setattr(place, name, before)
 
 
 def choose_precision(precision: Precision, device: torch.device) -> Literal["no", "bf16", "fp16"]:

@@ -26,7 +26,7 @@ Progress = Callable[[int], Callable[[], None]]
 Batch = dict[str, Tensor]
 S = TypeVar("S")
 
-SAMPLE = 1000  # names of files
+SAMPLE = 1000  # pairs, or images
 SMALL = 16  # pixels below which a side teaches nothing
 CHANNEL_NAMES = {1: "gray", 2: "gray with alpha", 3: "RGB", 4: "RGB with alpha"}
 
@@ -75,7 +75,7 @@ class DataConfig(Strict):
     holdout: float = Field(0.0, ge=0, lt=1)
     """Without a val split: the share of the training images to hold out for validation."""
     check: Literal["all", "sample"] = "all"
-    """Which files are read before training, to find what is damaged or doesn't fit: all, once, or a sample of 1000. Those that aren't read can still stop the training."""
+    """Which files are read before training, to find what is damaged or doesn't fit: all, once, or a sample of 1000 (pairs, or images). Those that aren't read can still stop the training."""
     in_channels: int | None = Field(None, ge=1, le=4)
     """Channels of the source, 1 (gray) to 4 (RGB with alpha); by default those of most files."""
     out_channels: int | None = Field(None, ge=1, le=4)
@@ -83,7 +83,7 @@ class DataConfig(Strict):
 
     @property
     def most_checked(self) -> int | None:
-        """Names of files that are read before training; None for all."""
+        """Pairs, or images, that are read before training; None for all."""
         return SAMPLE if self.check == "sample" else None
 
     @property
@@ -330,6 +330,13 @@ def report_unreadable(report: DataReport, reasons: Iterable[str], partners: str)
     """Notes files that can't be read: one sentence for those that are alike."""
     for reason in group_reasons(list(reasons)):
         report.add("error", f"{reason} Repair it, or remove it{partners} from the data set.")
+
+
+def choose_sample(items: list[S], most: int | None) -> list[S]:
+    """So many of a list, evenly spaced; all without a number, or if there are no more."""
+    if most is None or len(items) <= most:
+        return items
+    return [items[place * len(items) // most] for place in range(most)]
 
 
 def warn_of_sample(report: DataReport, read: int, files: int) -> None:

@@ -21,6 +21,7 @@ from img2img.data.base import (
     Samples,
     ValidationSet,
     choose_held_out,
+    choose_sample,
     common_channels,
     count_sizes,
     divide_splits,
@@ -123,11 +124,12 @@ def hold_out_files(folder: ClassFolder, share: float) -> tuple[ClassFolder, Clas
 def check_class_folders(
     splits: dict[Split, ClassFolder], progress: Progress | None = None, most: int | None = None
 ) -> DataReport:
-    """Reads the files of a data set of one kind, all or those of so many names, and says what can't work and what may surprise; `names` of the report are the classes."""
+    """Reads the files of a data set of one kind, all or a sample, and says what can't work and what may surprise; `names` of the report are the classes."""
     report = DataReport()
-    files = sorted({file for folder in splits.values() for file in folder.files})
-    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, most)
-    warn_of_sample(report, len(facts) + len(unreadable), len(files))
+    every = sorted({file for folder in splits.values() for file in folder.files})
+    files, total = choose_sample(every, most), len(every)
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    warn_of_sample(report, len(files), total)
     for split, folder in splits.items():
         report.splits[split] = len(folder.files)
         if not folder.files:

@@ -36,7 +36,7 @@ class ImageFacts:
 
 
 def read_image_facts(
-    files: Sequence[Path], advance: Callable[[], None] = lambda: None, most: int | None = None
+    files: Sequence[Path], advance: Callable[[], None] = lambda: None
 ) -> tuple[dict[Path, ImageFacts], dict[Path, str]]:
     """The facts about images, and why some files can't be read."""
 
@@ -49,7 +49,7 @@ def read_image_facts(
         height, width, channels = array.shape
         return asdict(ImageFacts(height, width, channels, array.dtype.itemsize * 8, digest))
 
-    return collect_facts("image", files, lambda file: (file,), read, lambda values: ImageFacts(**values), advance, most)
+    return collect_facts("image", files, lambda file: (file,), read, lambda values: ImageFacts(**values), advance)
 
 
 def collect_facts(
@@ -59,7 +59,6 @@ def collect_facts(
     read: Callable[[Item], dict[str, Any] | str],
     restore: Callable[[dict[str, Any]], Fact],
     advance: Callable[[], None] = lambda: None,
-    most: int | None = None,
 ) -> tuple[dict[Item, Fact], dict[Item, str]]:
     """Facts about items, from the cache where their files haven't changed since; else read in parallel, and cached.
 
@@ -67,14 +66,13 @@ def collect_facts(
         kind: of the facts; a part of their name in the cache.
         read: gives the facts about an item as JSON holds them, or a sentence that says what is wrong; sentences aren't cached.
         restore: makes the facts of what JSON holds.
-        most: names of files of which the facts are wanted, evenly spaced; by default all.
 
     Several processes that train together each read a part, and all learn the same.
 
     Returns:
         The facts, and the sentences.
     """
-    items, rank = _choose_sample(items, lambda item: files_of(item)[0].stem, most), current_rank()
+    rank = current_rank()
     names = {item: json.dumps([kind, *(str(file.absolute()) for file in files_of(item))]) for item in items}
     states = {item: _state_of(files_of(item)) for item in items}
     cached = _load(set(names.values())) if rank.index == 0 else {}
@@ -101,15 +99,6 @@ def collect_facts(
             if rank.index == 0:
                 _store(fresh)
     return {item: facts[item] for item in items if item in facts}, unreadable
-
-
-def _choose_sample(items: Sequence[Item], name_of: Callable[[Item], str], most: int | None) -> Sequence[Item]:
-    """All that have one of so many names, evenly spaced: so partners are chosen together."""
-    names = sorted({name_of(item) for item in items})
-    if most is None or len(names) <= most:
-        return items
-    chosen = {names[place * len(names) // most] for place in range(most)}
-    return [item for item in items if name_of(item) in chosen]
 
 
 def _recall(cached: dict[str, tuple[str, str]], name: str, state: str) -> str:

@@ -19,6 +19,7 @@ from img2img.data.base import (
     Pair,
     Progress,
     Samples,
+    choose_sample,
     common_channels,
     count_sizes,
     report_unreadable,
@@ -117,14 +118,19 @@ def check_labelled(
     progress: Progress | None = None,
     most: int | None = None,
 ) -> DataReport:
-    """Reads the files of a data set of label maps, all or those of so many names, and says what can't work and what may surprise.
+    """Reads the files of a data set of label maps, all or a sample, and says what can't work and what may surprise.
 
     Without `classes`, they are guessed from the labels that occur, of which `ignore` is that of pixels without a class.
     """
     report = DataReport()
     pairs = [pair for folder in splits.values() for pair in folder.pairs]
-    advance = progress(2 * len(pairs)) if progress else lambda: None
-    maps, bad = read_map_facts(pairs, advance, most)
+    sample = choose_sample(pairs, most)
+    if len(sample) < len(pairs) and classes is None:
+        report.add(
+            "error", "--data.check sample doesn't see all labels, so it needs --data.classes, or a classes.yaml."
+        )
+    advance = progress(2 * len(sample)) if progress else lambda: None
+    maps, bad = read_map_facts(sample, advance)
     images, unreadable = read_image_facts([pair.target for pair in (*maps, *bad)], advance)
     warn_of_sample(report, len(images) + len(unreadable), len(pairs))
     instances = ", an instance map" if any(pair.instances for pair in pairs) else ""
@@ -157,9 +163,7 @@ def _check_instances(splits: dict[Split, PairedFolder], report: DataReport) -> N
             report.add("warning" if unused else "error", text)
 
 
-def read_map_facts(
-    pairs: list[Pair], advance: Callable[[], None], most: int | None = None
-) -> tuple[dict[Pair, MapFacts], dict[Pair, str]]:
+def read_map_facts(pairs: list[Pair], advance: Callable[[], None]) -> tuple[dict[Pair, MapFacts], dict[Pair, str]]:
     """The facts about label maps and their instance maps, and why some can't be read."""
 
     def files_of(pair: Pair) -> tuple[Path, ...]:
@@ -181,7 +185,7 @@ def read_map_facts(
     def restore(values: dict[str, Any]) -> MapFacts:
         return MapFacts(**{**values, "labels": Counter(dict(map(tuple, values["labels"])))})
 
-    return collect_facts("maps", pairs, files_of, read, restore, advance, most)
+    return collect_facts("maps", pairs, files_of, read, restore, advance)
 
 
 def _guess_classes(found: list[MapFacts], ignore: int | None) -> Classes:

@@ -22,6 +22,7 @@ from img2img.data.base import (
     Samples,
     ValidationSet,
     choose_held_out,
+    choose_sample,
     common_channels,
     count_sizes,
     divide_splits,
@@ -186,11 +187,13 @@ def hold_out(folder: PairedFolder, share: float) -> tuple[PairedFolder, PairedFo
 def check_pairs(
     splits: dict[Split, PairedFolder], progress: Progress | None = None, most: int | None = None
 ) -> DataReport:
-    """Reads the files of a paired data set, all or those of so many names, and says what can't work and what may surprise."""
+    """Reads the files of a paired data set, all or a sample, and says what can't work and what may surprise."""
     report = DataReport()
-    files = sorted({file for folder in splits.values() for pair in folder.pairs for file in (pair.source, pair.target)})
-    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, most)
-    warn_of_sample(report, len(facts) + len(unreadable), len(files))
+    every = [pair for folder in splits.values() for pair in folder.pairs]
+    total = len({file for pair in every for file in (pair.source, pair.target)})
+    files = sorted({file for pair in choose_sample(every, most) for file in (pair.source, pair.target)})
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    warn_of_sample(report, len(files), total)
     check_partners(splits, report)
     report_unreadable(report, [reason for _, reason in sorted(unreadable.items())], " and its partner")
     pairs = [pair for folder in splits.values() for pair in folder.pairs if {pair.source, pair.target} <= facts.keys()]

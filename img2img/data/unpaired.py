@@ -23,6 +23,7 @@ from img2img.data.base import (
     Samples,
     ValidationSet,
     choose_held_out,
+    choose_sample,
     common_channels,
     count_sizes,
     divide_splits,
@@ -132,11 +133,12 @@ def hold_out_images(folder: UnpairedFolder, share: float) -> tuple[UnpairedFolde
 def check_unpaired(
     splits: dict[Split, UnpairedFolder], progress: Progress | None = None, most: int | None = None
 ) -> DataReport:
-    """Reads the files of an unpaired data set, all or those of so many names, and says what can't work and what may surprise."""
+    """Reads the files of an unpaired data set, all or a sample, and says what can't work and what may surprise."""
     report = DataReport()
-    files = sorted({file for folder in splits.values() for file in (*folder.sources, *folder.targets)})
-    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, most)
-    warn_of_sample(report, len(facts) + len(unreadable), len(files))
+    every = sorted({file for folder in splits.values() for file in (*folder.sources, *folder.targets)})
+    files, total = choose_sample(every, most), len(every)
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    warn_of_sample(report, len(files), total)
     for split, folder in splits.items():
         report.splits[split] = max(len(folder.sources), len(folder.targets))
         _check_counts(folder, report)

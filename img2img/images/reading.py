@@ -173,7 +173,10 @@ def _read_frames(path: Path, image: ImageFile.ImageFile, numbers: list[int], rul
         _refuse_bombs(sizes, rules)
         if image.format == "JPEG" and goal != (image.height, image.width):
             image.draft(None, goal[::-1])  # decodes at 1/2, 1/4 or 1/8, never below this
-        reduced = bool(rules.enough and image.format == "JPEG" and image.draft(None, (rules.enough, rules.enough)))
+        elif image.format == "JPEG" and rules.enough:
+            scale = _spare(image.height, image.width, rules.enough)
+            goal = image.height // scale, image.width // scale
+            image.draft(None, goal[::-1])
         deep = (
             count_deep_channels(image) if image.format == "TIFF" or len(numbers) == 1 else 0
         )  # OpenCV reads no APNG's frames
@@ -181,8 +184,7 @@ def _read_frames(path: Path, image: ImageFile.ImageFile, numbers: list[int], rul
         image.load()  # finds what is damaged, also for OpenCV, which fills it in
         array = decode_deep(path, image, deep, number) if deep else from_pil(image)
         orientation = _exif(image).get(ORIENTATION, 1)
-        upright = 65535 - array if inverted else array
-        fitting = upright if reduced else resize_with_alpha(upright, *goal)
+        fitting = resize_with_alpha(65535 - array if inverted else array, *goal)
         frames.append(_turn_upright(fitting, orientation))
         durations.append(round(image.info.get("duration", 0)))
     moving = image.format in ANIMATED and len(frames) > 1
@@ -220,6 +222,12 @@ def _refuse_bombs(sizes: list[tuple[int, int]], rules: Rules) -> None:
         raise ImageError(
             f"it has {size} = {millions:.4g} million pixels, more than {most:.4g} million; --max-pixels allows more"
         )
+
+
+def _spare(height: int, width: int, enough: int) -> int:
+    """By how much a JPEG may be smaller: by what divides both sides, for else it would end within a pixel."""
+    fitting = (scale for scale in (8, 4, 2) if min(height, width) // scale >= enough)
+    return next((scale for scale in fitting if height % scale == width % scale == 0), 1)
 
 
 def fit_size(height: int, width: int, rules: Rules) -> tuple[int, int]:

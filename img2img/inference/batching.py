@@ -22,7 +22,8 @@ MOST_THREADS = 16  # of each, beside a GPU
 BATCH_PIXELS = 8 * 256 * 256  # larger batches are no faster, measured on a CPU
 GPU_BATCH_PIXELS = 64 * 256 * 256
 BATCH = 64  # images, however small
-WAITING_PIXELS = 2**24  # of images that are decoded ahead, for each thread that decodes: about 250 MB
+WAITING_PIXELS = 2**25  # of images that are decoded ahead, about 500 MB; and as many that wait to be encoded
+GPU_WAITING_PIXELS = 2**27
 
 
 def count_threads(device: torch.device) -> int:
@@ -115,15 +116,22 @@ class Pipeline(Generic[Key]):
 
     def run(self, lists: Iterable[Sequence[Key]]) -> Iterator[Item[Key]]:
         """Every key that is wanted, as soon as it is done or has failed; images of different lists share no batch."""
-        started, written = time.perf_counter(), deque[Future[Item[Key]]]()
+        started, written, pixels = time.perf_counter(), deque[Future[Item[Key]]](), deque[int]()
         threads = count_threads(self.engine.translator.device)
+        most = WAITING_PIXELS if self.engine.translator.device.type == "cpu" else GPU_WAITING_PIXELS
         readers, writers = ThreadPoolExecutor(threads, "decode"), ThreadPoolExecutor(threads, "encode")
         try:
-            for work in self._batches(lists, readers, threads):
+            for work in self._batches(lists, readers, most):
                 ended = [work] if isinstance(work, Item) else self._translate(work)
                 ended = [item for item in ended if item.key not in self.skipped]
                 written += [writers.submit(self._finish, item) for item in ended]
-                while written and (written[0].done() or len(written) > 2 * threads + len(ended)):
+                pixels += [item.height * item.width * item.frames for item in ended]
+                while written and (
+                    written[0].done()
+                    or len(written) > 2 * threads + len(ended)
+                    or (len(written) > 2 * THREADS + len(ended) and sum(pixels) > most)
+                ):
+                    pixels.popleft()
                     yield self._done(written)
             while written:
                 yield self._done(written)
@@ -138,7 +146,7 @@ class Pipeline(Generic[Key]):
         return item
 
     def _batches(
-        self, lists: Iterable[Sequence[Key]], readers: ThreadPoolExecutor, threads: int
+        self, lists: Iterable[Sequence[Key]], readers: ThreadPoolExecutor, most: int
     ) -> Iterator[list[Frame[Key]] | Item[Key]]:
         """Reads ahead, and gives out what has the same size: as soon as it is enough, or too much else is waiting.
 
@@ -153,11 +161,7 @@ class Pipeline(Generic[Key]):
         while following or reading or waiting:
             ahead = sum(pixels for _, pixels, _ in reading)
             ahead += sum(height * width * len(frames) for (height, width, _), frames in waiting.items())
-            while (
-                following
-                and len(reading) < 2 * BATCH
-                and (not ahead or ahead + following[1] <= WAITING_PIXELS * threads)
-            ):
+            while following and len(reading) < 2 * BATCH and (not ahead or ahead + following[1] <= most):
                 reading.append((*following[:2], readers.submit(self._start, following[2])))
                 ahead += following[1]
                 following = next(coming, None)

@@ -296,7 +296,7 @@ class Translator(Shareable):
             source = (source + 1) / 2
         if (domain := self.chosen_domain()) is not None:
             source = append_domain(source, domain.expand(len(source), -1))
-        with convolve_exactly(not self.tf32):
+        with convolve_exactly(self.device, not self.tf32):
             done = translate(network, source, tile, self.memory_format, config.generator)
         return done * 2 - 1 if config.value_range[0] == 0 else done
 

@@ -35,8 +35,24 @@ def _checkpoint(stage: nn.Module, forward: Callable[..., Any]) -> Callable[..., 
         if not torch.is_grad_enabled():
             return forward(*inputs)
         return checkpoint(
-            forward, *inputs, use_reentrant=False, context_fn=lambda: (nullcontext(), _frozen_statistics(stage))
+            _compute_anew(forward),
+            *inputs,
+            use_reentrant=False,
+            context_fn=lambda: (nullcontext(), _frozen_statistics(stage)),
         )
+
+    return call
+
+
+def _compute_anew(forward: Callable[..., Any]) -> Callable[..., Any]:
+    """Weights that are computed from others are so within the stage: one that was kept from before would not be computed again."""
+
+    def call(*inputs: Any) -> Any:
+        kept, parametrize._cache_enabled = parametrize._cache_enabled, 0
+        try:
+            return forward(*inputs)
+        finally:
+            parametrize._cache_enabled = kept
 
     return call
 

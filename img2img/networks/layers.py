@@ -7,6 +7,7 @@ import torch
 import torch.nn.functional as F
 from kornia.filters.kernels import get_pascal_kernel_2d
 from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
 from torch.distributed import all_gather, all_reduce, get_world_size, is_initialized
 from torch.nn.grad import conv2d_input
 
@@ -67,51 +68,55 @@ class SyncBatchNorm(nn.BatchNorm2d):
         ):  # at test time, each process has images of its own
             return super().forward(x)
         with torch.autocast(x.device.type, enabled=False):
-            values = x.float()
-            variance, mean = torch.var_mean(values, (0, 2, 3), correction=0)
-            mean, variance = _MomentsOfAll.apply(mean, variance)
-            centred = values - mean[:, None, None]
+            done, mean, variance = _NormaliseTogether.apply(x, self.eps)
             if (
                 self.track_running_stats
                 and self.running_mean is not None
                 and self.running_var is not None
                 and self.momentum is not None
             ):
-                count = values.numel() // len(mean) * get_world_size()
+                count = x.numel() // len(mean) * get_world_size()
                 with torch.no_grad():
                     if self.num_batches_tracked is not None:
                         self.num_batches_tracked.add_(1)
                     self.running_mean.lerp_(mean, self.momentum)
                     self.running_var.lerp_(variance * (count / max(1, count - 1)), self.momentum)
-            done = centred * torch.rsqrt(variance + self.eps)[:, None, None]
             if self.weight is not None:
                 done = done * self.weight[:, None, None] + self.bias[:, None, None]
             return done.to(x.dtype)
 
 
-class _MomentsOfAll(torch.autograd.Function):
-    """Mean and variance over all processes' batches, of those over each; gradients are those of the sum of all processes' losses.
+class _NormaliseTogether(torch.autograd.Function):
+    """(B, C, H, W) → the same in fp32, each channel with mean 0 and variance 1 over all processes' batches; and mean and variance.
 
-    One exchange forward and one back.
+    Gradients are those of the sum of all processes' losses. One exchange forward and one back; only what came in is held.
     """
 
     @staticmethod
-    def forward(ctx: Any, mean: Tensor, variance: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+    def forward(ctx: Any, x: Tensor, epsilon: float) -> tuple[Tensor, Tensor, Tensor]:  # type: ignore[override]
+        variance, mean = torch.var_mean(x.float(), (0, 2, 3), correction=0)
         own = torch.stack([mean, variance])
         moments = [torch.empty_like(own) for _ in range(get_world_size())]
         all_gather(moments, own)
         means, variances = torch.stack(moments).unbind(1)
-        together = means.mean(0)
-        ctx.save_for_backward(mean - together)
-        return together, variances.mean(0) + (means - together).square().mean(0)
+        mean = means.mean(0)
+        variance = variances.mean(0) + (means - mean).square().mean(0)
+        factor = torch.rsqrt(variance + epsilon)
+        ctx.save_for_backward(x, mean, factor)
+        ctx.mark_non_differentiable(mean, variance)
+        return (x.float() - mean[:, None, None]) * factor[:, None, None], mean, variance
 
     @staticmethod
-    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, Tensor]:
-        (apart,) = ctx.saved_tensors
-        total = torch.stack(gradients)
-        all_reduce(total)
-        of_mean, of_variance = total / get_world_size()
-        return of_mean + of_variance * 2 * apart, of_variance
+    @once_differentiable
+    def backward(ctx: Any, *gradients: Tensor) -> tuple[Tensor, None]:
+        x, mean, factor = ctx.saved_tensors
+        gradient = gradients[0]
+        done = (x.float() - mean[:, None, None]) * factor[:, None, None]
+        sums = torch.stack([gradient.sum((0, 2, 3)), (gradient * done).sum((0, 2, 3))])
+        all_reduce(sums)
+        of_mean, of_deviation = sums / (x.numel() // len(mean) * get_world_size())
+        found = gradient - of_mean[:, None, None] - done * of_deviation[:, None, None]
+        return (found * factor[:, None, None]).to(x.dtype), None
 
 
 def norm_layer(norm: Norm, channels: int) -> nn.Module:

@@ -50,7 +50,7 @@ def translate(
             if tile == 0 or generator.only_whole:
                 raise
     if done is None and len(source) > 1 and tile is None:
-        parts = [translate(generator, image, tile, memory_format, config) for image in source.split(1)]
+        parts = [translate(generator, image, tile, memory_format, config).cpu() for image in source.split(1)]
         return concatenate(parts)
     if done is None:
         if weight.device.type == "cuda":

@@ -17,12 +17,13 @@ from torch.utils.data import DataLoader
 from img2img.config import RunConfig, choose_data_kind, resolve_config, write_config
 from img2img.core.device import choose_device, choose_precision, tune_allocator
 from img2img.core.downloads import announce
-from img2img.core.errors import UsageError
+from img2img.core.errors import UsageError, UserError
 from img2img.core.processes import build_accelerator, count_cores, run_on_main
 from img2img.data.base import DataModule, DataReport, collate
 from img2img.data.sampler import BatchOrder
 from img2img.methods.base import FreezesStage, Method, Staged
 from img2img.networks.layers import choose_memory_format
+from img2img.pages.run import write_run_page
 from img2img.training.checkpoint import find_checkpoints
 from img2img.training.curriculum import (
     begins_from_stage,
@@ -35,6 +36,7 @@ from img2img.training.curriculum import (
 )
 from img2img.training.finetune import Start, load_start, plan_training, take_over
 from img2img.training.logging import RunLog
+from img2img.training.page import describe_run
 from img2img.training.recipes import choose_recipe, describe_recipe
 from img2img.training.run_folder import CHECKPOINTS, CONFIG, claim_folder, load_run_config
 from img2img.training.trainer import Callbacks, Schedule, Trainer, total_updates
@@ -253,12 +255,47 @@ def fit(run: Run, introduction: str = "") -> bool:
             log.say(f"Warning: {warning}")
         if saved:  # a kill may have come before the models were saved
             run.validator.save_latest(trainer.generators, trainer.encoders, progress)
-        callbacks = Callbacks(partial(run.validator.validate, log), run.validator.save_latest)
+        report = partial(write_page, run, log, schedule.total)
+        callbacks = Callbacks(partial(run.validator.validate, log), run.validator.save_latest, report)
         loader = build_loader(run, schedule.total)
         done = trainer.run(loader, run.folder / CHECKPOINTS, schedule, log, callbacks)
         accelerator.wait_for_everyone()
+        report()
         conclude(run, log, done)
     return done
+
+
+def write_page(run: Run, log: RunLog, total: int) -> None:
+    """Rewrites the run's page; a run can do without."""
+    if not run.accelerator.is_main_process:
+        return
+    page = describe_run(
+        run.config, describe_data(run), run.trainer.state.progress.update, total, list(run.method.generators)
+    )
+    try:
+        write_run_page(run.folder, page)
+    except UserError as error:
+        log.say(f"Warning: the run's page can't be written: {error}")
+
+
+def describe_data(run: Run) -> list[tuple[str, str]]:
+    """What is trained on what, by name."""
+    data = run.config.data
+    size = f"{data.width}×{data.size}" if data.width else str(data.size)
+    networks = ", ".join(
+        f"{name} {sum(p.numel() for p in network.parameters()) / 1e6:.1f} M"
+        for name, network in run.trainer.bare.items()
+    )
+    processes = f" in {run.accelerator.num_processes} processes" if run.accelerator.num_processes > 1 else ""
+    return [
+        ("data", f"{data.path or data.target or ''}: {run.data.describe()}; {run.report.sizes}"),
+        (
+            "training",
+            f"{size} pixels, {run.global_batch} images an update, on {run.accelerator.device.type}{processes}",
+        ),
+        ("networks", f"{networks} parameters"),
+        ("validation", run.validator.describe()),
+    ]
 
 
 def build_schedule(run: Run) -> Schedule:
@@ -298,7 +335,6 @@ def build_loader(run: Run, total: int) -> DataLoader[Any]:
         run.data.build_training_set(config.data.build_transform(), run.in_channels, run.out_channels, config.seed),
         batch_sampler=order,
         num_workers=workers,
-        prefetch_factor=4 if workers else None,
         pin_memory=accelerator.device.type == "cuda",
         worker_init_fn=_leave_group,
         collate_fn=collate,
@@ -333,7 +369,7 @@ def introduce(run: Run, log: RunLog, total: int, introduction: str) -> None:
     say(f"  {run.validator.describe()}")
     if run.accelerator.device.type == "cuda" and config.batch_size == 1:
         say("  batches of 1 leave most of a GPU idle: --batch-size 16 trains many more images a second")
-    say(f"  everything goes to {run.folder}")
+    say(f"  everything goes to {run.folder}; its index.html is a page to look at")
 
 
 def conclude(run: Run, log: RunLog, done: bool) -> None:

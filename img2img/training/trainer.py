@@ -75,6 +75,8 @@ class Callbacks:
     """Validates the generators, with their encoders, keeps the best, and gives their scores."""
     save_latest: Callable[[Networks, Networks, Progress], None]
     """Saves the generators as models."""
+    report: Callable[[], None] = lambda: None
+    """Makes what can be looked at of a validation that is logged."""
 
 
 class Trainer:
@@ -176,6 +178,7 @@ class Trainer:
                         self._share_buffers()
                         progress.scores = callbacks.validate(self.generators, self.encoders, progress)
                         log.scores(progress.update, progress.scores)
+                        callbacks.report()
                     if due(schedule.checkpoint_every, last or stop or late):
                         save_checkpoint(folder, self.state, self.accelerator, schedule.keep_checkpoints)
                         saved = time.monotonic()

@@ -154,7 +154,7 @@ def test_too_large_a_batch_is_done_one_by_one(engine: Engine, monkeypatch: pytes
 
 
 def test_few_pixels_wait_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(room, "WAITING_PIXELS", 16 * 24)
+    monkeypatch.setattr(room, "WAITING_PIXELS", 2 * 16 * 24)
     folder = Folder([(16, 24)] * 12)
     started: set[int] = set()
     most: list[int] = []

@@ -1,6 +1,7 @@
 """The faster copies of a translator compute the same."""
 
 import copy
+from contextlib import nullcontext
 from typing import Any
 
 import pytest
@@ -11,6 +12,7 @@ from torch import nn
 from img2img.core.errors import UsageError
 from img2img.inference import engine as room
 from img2img.inference.engine import Engine, optimise
+from img2img.models import translator as models
 
 
 @pytest.mark.parametrize("config", CONFIGS, ids=lambda config: f"{config.kind}-{config.upsampling}-{config.norm}")
@@ -58,10 +60,11 @@ def test_what_cannot_be_computed_is_refused() -> None:
 
 
 def test_fp32_on_a_gpu_is_exact_unless_tf32_is_asked_for(monkeypatch: pytest.MonkeyPatch) -> None:
-    translator, image = make(CONFIGS[0]), torch.randn(1, 3, 24, 40).tanh()
-    for dtype, allowed in (("fp32", False), ("tf32", True)):
-        copied, seen = optimise(translator, "eval", dtype, False), []  # type: ignore[arg-type]
-        copied.generator.register_forward_pre_hook(lambda *_, seen=seen: seen.append(torch.backends.cudnn.allow_tf32))  # type: ignore[misc]
+    translator, image, seen = make(CONFIGS[0]), torch.randn(1, 3, 24, 40).tanh(), []
+    monkeypatch.setattr(models, "convolve_exactly", lambda device, exactly: (seen.append(exactly), nullcontext())[1])
+    translator(image)
+    for dtype in ("fp32", "tf32"):
+        copied = optimise(translator, "eval", dtype, False)  # type: ignore[arg-type]
         copied(image)
-        assert seen == [allowed]
         assert next(copied.generator.parameters()).dtype == torch.float32
+    assert seen == [True, True, False]

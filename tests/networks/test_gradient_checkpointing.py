@@ -1,5 +1,6 @@
 """`--gradient-checkpointing`: the same training, with activations computed twice."""
 
+import copy
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import torch
 from helpers.configs import tiny_config
 from helpers.runs import final_state
 from torch import nn
+from torch.nn.utils import parametrize
 
 from img2img.core.errors import UsageError
 from img2img.networks import build_generator, initialise
@@ -16,6 +18,7 @@ from img2img.networks.generators.resnet import ResNetConfig
 from img2img.networks.generators.spade import SPADEConfig
 from img2img.networks.generators.unet import UNetConfig
 from img2img.networks.gradient_checkpointing import checkpoint_gradients, find_blocks
+from img2img.networks.weights import add_adapters
 from img2img.training.train import train
 
 
@@ -84,3 +87,22 @@ def test_the_results_are_the_same(labelled: Path, unpaired: Path, tmp_path: Path
 def test_it_does_not_go_with_compile(labelled: Path, tmp_path: Path) -> None:
     with pytest.raises(UsageError, match="exclude each other"):
         train(tiny_config(labelled, tmp_path / "run", gradient_checkpointing=True, compile=True), quiet=True)
+
+
+def test_weights_that_are_computed_may_be_used_twice() -> None:
+    """With an adapter, in a phase that calls the network more than once."""
+    torch.manual_seed(0)
+    network = initialise(build_generator(ResNetConfig(channels=4, blocks=1).resolve(3, 3, 32)), gain=0.2)
+    add_adapters(network, 2, 1.0, but=())
+    for name, parameter in network.named_parameters():
+        if name.endswith("up"):
+            nn.init.normal_(parameter, 0, 0.1)
+    twice, image, gradients = copy.deepcopy(network), torch.randn(1, 3, 32, 32), []
+    checkpoint_gradients(twice)
+    for each in (network, twice):
+        with parametrize.cached():
+            made = each(image)
+            (each(made).square().mean() + made.mean()).backward()
+        gradients.append({name: parameter.grad for name, parameter in each.named_parameters()})
+    for name, gradient in gradients[0].items():
+        assert gradient is None or torch.allclose(gradient, gradients[1][name], atol=1e-6), name

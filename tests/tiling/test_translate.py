@@ -91,10 +91,18 @@ def test_half_precision_needs_half_the_memory_of_a_gpu(monkeypatch: pytest.Monke
 
 
 def test_convolutions_are_exact_within_and_as_they_were_afterwards() -> None:
-    before = torch.backends.cudnn.allow_tf32
-    with convolve_exactly():
-        assert not torch.backends.cudnn.allow_tf32
-        with convolve_exactly(False):
-            assert torch.backends.cudnn.allow_tf32
-        assert not torch.backends.cudnn.allow_tf32
-    assert torch.backends.cudnn.allow_tf32 == before
+    def precision() -> str:
+        new = getattr(torch.backends.cudnn, "conv", None)
+        return new.fp32_precision if new else "tf32" if torch.backends.cudnn.allow_tf32 else "ieee"
+
+    gpu, before = torch.device("cuda"), precision()
+    with convolve_exactly(gpu):
+        assert precision() == "ieee"
+        with convolve_exactly(gpu, False):
+            assert precision() == "tf32"
+        assert precision() == "ieee"
+        with convolve_exactly(torch.device("cpu"), False):
+            assert precision() == "ieee", "elsewhere it is nobody's business"
+    assert precision() == before
+    torch.randn(1)  # and nothing else is disturbed
+    assert isinstance(torch.backends.cudnn.allow_tf32, bool)

@@ -32,7 +32,7 @@ def both_ways(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_both_directions_are_saved_and_found(both_ways: Path) -> None:
     names = {path.name for path in both_ways.iterdir()} - {".lock"}
-    assert names == {"AtoB", "BtoA", "checkpoints", "config.yaml", "log.jsonl", "samples", "tensorboard"}
+    assert names == {"AtoB", "BtoA", "checkpoints", "config.yaml", "index.html", "log.jsonl", "samples", "tensorboard"}
     for role, direction, channels in (("AtoB", "AtoB", (3, 1)), ("BtoA", "BtoA", (1, 3))):
         assert {path.name for path in (both_ways / role).iterdir()} == {"best", "latest"}
         translator = img2img.load(both_ways, direction=direction)  # type: ignore[arg-type]

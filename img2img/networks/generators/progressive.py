@@ -102,7 +102,8 @@ class Growing(nn.Module):
 
     def stage(self) -> tuple[int, float]:
         """The number of doublings, and how far the last one is faded in."""
-        level = (int(self.level) if self.grown is None or not self.training else self.grown) / PARTS
+        known = self.training and self.grown is not None and not torch.compiler.is_compiling()  # else each is compiled
+        level = (self.grown if known and self.grown is not None else int(self.level)) / PARTS
         whole = -int(-level // 1)
         return whole, 1.0 - (whole - level)
 

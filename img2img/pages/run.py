@@ -1,0 +1,87 @@
+"""A run's page: its validation pictures over time, scores and curves, settings, what the diagnostics said, what to type next."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from img2img.pages.curves import Curve, draw_curve, explain, find_best, read_log
+from img2img.pages.render import embed_scaled, write_page
+
+PICTURES = 24  # of a direction, evenly spaced; a page with more would be large
+LONGEST = 1200  # pixels a side of a picture
+
+
+@dataclass(frozen=True)
+class Frame:
+    """The picture of one validation."""
+
+    update: int
+    data: str
+    """As a data URL."""
+
+
+@dataclass(frozen=True)
+class Score:
+    """The best and the newest value of a score."""
+
+    name: str
+    meaning: str
+    best: float
+    best_update: int
+    newest: float
+
+
+@dataclass(frozen=True)
+class RunPage:
+    """What the page shows beside what is in the run's folder."""
+
+    title: str
+    facts: Sequence[tuple[str, str]]
+    """What is trained on what, by name."""
+    settings: Sequence[tuple[str, str, str]]
+    """Options that differ from the recipe: their names, their values, and the recipe's."""
+    commands: Sequence[tuple[str, str]]
+    """What to type next: what it does, and the command."""
+
+
+def write_run_page(folder: Path, page: RunPage) -> None:
+    """Writes ``index.html`` into a run's folder, from its log and its samples.
+
+    Raises:
+        UserError: if it can't be written.
+    """
+    log = read_log(folder / "log.jsonl")
+    scores = {name: points for name, points in log.curves.items() if name.startswith("val/")}
+    groups = {
+        "Scores": scores,
+        "Losses": {name: log.curves[name] for name in sorted(log.curves.keys() - scores.keys())},
+    }
+    drawn: dict[str, list[Curve]] = {
+        title: [draw_curve(name, points) for name, points in curves.items()]
+        for title, curves in groups.items()
+        if curves
+    }
+    rows = []
+    for name, points in scores.items():
+        update, value = find_best(name, points)
+        rows.append(Score(name.removeprefix("val/"), explain(name), value, int(update), points[-1][1]))
+    strips = read_strips(folder / "samples")
+    write_page(
+        folder / "index.html", "run.html", page=page, strips=strips, groups=drawn, rows=rows, warnings=log.warnings
+    )
+
+
+def read_strips(samples: Path) -> dict[str, list[Frame]]:
+    """The pictures of a run's validations by direction, which is empty where there is one; of many, some."""
+    files: dict[str, list[tuple[int, Path]]] = {}
+    for file in sorted(samples.glob("*.png")):
+        update, _, direction = file.stem.partition("-")
+        if update.isdecimal():
+            files.setdefault(direction, []).append((int(update), file))
+    strips = {}
+    for direction, found in files.items():
+        last = len(found) - 1
+        places = range(len(found)) if last < PICTURES else [round(n * last / (PICTURES - 1)) for n in range(PICTURES)]
+        frames = [Frame(found[place][0], embed_scaled(found[place][1], LONGEST)) for place in places]
+        strips[direction] = [frame for frame in frames if frame.data]
+    return {direction: frames for direction, frames in strips.items() if frames}

@@ -1,0 +1,106 @@
+"""Pages are one file each, hold what they should, and never stop what they are about."""
+
+import json
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.configs import tiny_config
+from helpers.data import picture
+
+from img2img.core.errors import UserError
+from img2img.images import write_image
+from img2img.pages import run as room
+from img2img.pages.curves import POINTS, draw_curve, explain, find_best, read_log
+from img2img.pages.render import embed_array, embed_scaled
+from img2img.pages.run import read_strips
+from img2img.training import train as training
+from img2img.training.train import train
+
+
+def addresses(page: str) -> list[str]:
+    return re.findall(r'(?:src|href)="(?!data:)', page) + re.findall(r"https?://(?!www.w3.org)", page)
+
+
+def test_a_run_has_a_page(pairs: Path, tmp_path: Path) -> None:
+    run = train(tiny_config(pairs, tmp_path / "a <b> run", steps=4, validate_every=2, log_every=1), quiet=True)
+    page = (run / "index.html").read_text()
+    assert not addresses(page)
+    assert page.count("data:image/png;base64,") == 2, "a picture for each validation"
+    assert page.count("<svg") == len(read_log(run / "log.jsonl").curves) and "val/psnr" in page and "G/l1" in page
+    assert "<b> run" not in page and "a &lt;b&gt; run" in page, "names can't write HTML"
+    assert "update 4 of 4, finished" in page and "img2img convert SOURCE TARGET" in page
+    settings = dict(re.findall(r"<code>--([\w.-]+)</code></td><td>([^<]*)<", page))
+    assert settings["steps"] == "4" and settings["generator.channels"] == "4" and "lr" not in settings
+
+
+def test_it_is_rewritten_at_each_validation_and_can_fail(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    seen: list[str] = []
+
+    def full(folder: Path, page: room.RunPage) -> None:
+        seen.append(next(value for name, value in page.facts if name == "state").partition(",")[0])
+        raise UserError("the disk is full.")
+
+    monkeypatch.setattr(training, "write_run_page", full)
+    run = train(tiny_config(pairs, tmp_path / "run", steps=4, validate_every=2))
+    assert seen == ["update 2 of 4", "update 4 of 4", "update 4 of 4"]
+    assert "the run's page can't be written: the disk is full." in capsys.readouterr().err
+    assert (run / "latest").is_dir() and not (run / "index.html").exists()
+
+
+def test_of_many_pictures_some_are_shown(tmp_path: Path) -> None:
+    for number in range(60):
+        for direction in ("AtoB", "BtoA"):
+            write_image(tmp_path / f"{number:08d}-{direction}.png", picture(8, 8, seed=number))
+    (tmp_path / "00000100-AtoB.png").write_bytes(b"half a pict")
+    (tmp_path / "other.png").write_bytes(b"no picture of ours")
+    strips = read_strips(tmp_path)
+    assert list(strips) == ["AtoB", "BtoA"]
+    assert [frame.update for frame in strips["BtoA"]][::23] == [0, 59] and len(strips["BtoA"]) == room.PICTURES
+    assert len(strips["AtoB"]) == room.PICTURES - 1, "one that can't be read is left out"
+
+
+def test_logs_are_read_while_they_are_written(tmp_path: Path) -> None:
+    lines = [
+        {"step": 1, "G/l1": 2.0, "epoch": 0.1},
+        {"step": 2, "warning": "look"},
+        {"step": 3, "val/l1": None, "G/l1": 1.0},
+    ]
+    (tmp_path / "log.jsonl").write_text("\n".join(map(json.dumps, lines)) + '\n{"step": 4, "G/')
+    log = read_log(tmp_path / "log.jsonl")
+    assert log.curves == {"G/l1": [(1, 2.0), (3, 1.0)]} and log.warnings == [(2, "look")]
+    assert not read_log(tmp_path / "none.jsonl").curves
+
+
+def test_curves() -> None:
+    curve = draw_curve("val/AtoB/psnr", [(0, 10.0), (50, 30.0), (100, 20.0)])
+    assert (curve.low, curve.high, curve.last, curve.last_update) == (10.0, 30.0, 20.0, 100) and "dB" in curve.meaning
+    places = [tuple(map(float, place.split(","))) for place in curve.line.split()]
+    assert places[1][1] < places[2][1] < places[0][1], "high values are at the top"
+    assert find_best("val/AtoB/psnr", [(1, 3.0), (2, 5.0)]) == (2, 5.0)
+    assert find_best("val/kid", [(1, 3.0), (2, 5.0)]) == (1, 3.0)
+    long = draw_curve("G/l1", [(update, float(update % 2)) for update in range(100_000)])
+    assert len(long.line.split()) <= POINTS and long.last == 1.0 and long.low == pytest.approx(0.5, abs=0.01)
+
+
+def test_every_curve_of_the_methods_is_explained(trained: Path) -> None:
+    names = [
+        *read_log(trained / "log.jsonl").curves,
+        "G/AtoB_gradient",
+        "D/B_accuracy",
+        "G/A_cycle",
+        "val/AtoB/kid",
+        "D/r1",
+    ]
+    assert all(explain(name) for name in names), [name for name in names if not explain(name)]
+
+
+def test_pictures_of_any_kind_are_shown(tmp_path: Path) -> None:
+    for channels in (1, 2, 3, 4, 6):
+        for dtype in (np.uint8, np.uint16):
+            assert embed_array(picture(20, 30, channels, dtype=dtype), 16).startswith("data:image/png;base64,")
+    assert embed_array(picture(400, 900), 800).startswith("data:image/jpeg;base64,")
+    assert embed_scaled(tmp_path / "none.png", 10) == ""
