@@ -44,6 +44,7 @@ def command(
     file_memory: float = 4.0,
     accept_truncated: bool = False,
     report: Path | None = None,
+    page: Path | None = None,
 ) -> int:
     """Translates a folder of images or label maps, with its sub-folders, or one file. Sizes, names, depth and alpha are kept.
 
@@ -78,16 +79,22 @@ def command(
         file_memory: Give up a file that takes more GB to decode (on Linux).
         accept_truncated: Convert files that end early; what is missing is gray or black.
         report: Write a JSON line per input to this file.
+        page: Write a page to look at: inputs beside outputs.
     """
 
     from img2img.inference import convert as room
     from img2img.inference.report import Stopped
     from img2img.models import has_both_directions
+    from img2img.pages.contact_sheet import write_contact_sheet
 
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing exclude each other.")
     if report:
-        _check_report(report)
+        _refuse_file(report, "--report", b'{"source":')
+    if page:
+        _refuse_file(page, "--page", b"<!doctype ")
+    if report and page and report.absolute() == page.absolute():
+        raise UsageError("--report and --page are the same file; give another one.")
     if direction is None and has_both_directions(model) and os.environ.get("RANK", "0") == "0":
         print("Translating AtoB; --direction BtoA is the other way.", file=sys.stderr)
     existing: Any = "overwrite" if overwrite else "skip" if skip_existing else "fail"
@@ -109,6 +116,9 @@ def command(
     print(outcome.summary())
     if report:
         outcome.write(report)
+    if page:
+        pairs = [(Path(each.source), Path(each.target)) for each in outcome.outcomes if each.status == "done"]
+        write_contact_sheet(page, pairs, outcome.summary(), outcome.remarks())
     if stopped:
         print("img2img: stopped; the same command with --skip-existing goes on.", file=sys.stderr)
         return 130
@@ -144,16 +154,16 @@ def _parse_style(words: tuple[str, ...], image: Path | None, labels: Path | None
     return parse_style(words)
 
 
-def _check_report(report: Path) -> None:
-    """Says before the work what would go wrong after it."""
+def _refuse_file(file: Path, option: str, beginning: bytes) -> None:
+    """Says before the work what would go wrong after it; a file of its own kind, by its first ten bytes, may be replaced."""
     try:
-        report.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=report.parent):
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
             pass
     except OSError as error:
-        raise UsageError(f"--report {report} can't be written: {error.strerror}.") from None
-    if report.is_dir():
-        raise UsageError(f"--report {report} is a folder; give a file.")
-    with suppress(FileNotFoundError), report.open("rb") as file:
-        if file.read(10) not in (b"", b'{"source":'):
-            raise UsageError(f"--report {report} is there already, and is no report; give another file.")
+        raise UsageError(f"{option} {file} can't be written: {error.strerror}.") from None
+    if file.is_dir():
+        raise UsageError(f"{option} {file} is a folder; give a file.")
+    with suppress(FileNotFoundError), file.open("rb") as opened:
+        if opened.read(10) not in (b"", beginning):
+            raise UsageError(f"{option} {file} is there already, and is something else; give another file.")

@@ -1,8 +1,10 @@
 """`img2img evaluate`."""
 
 import sys
+from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
 
@@ -11,10 +13,13 @@ from img2img.core.errors import UsageError
 from img2img.metrics.distribution import Features
 from img2img.metrics.segmentation import Architecture
 
+if TYPE_CHECKING:
+    from img2img.inference.evaluate import Evaluation
+
 
 def command(
     folders: Annotated[tuple[Path, ...], Positional] = (),
-    model: Path | None = None,
+    model: tuple[Path, ...] = (),
     data: Path | None = None,
     split: Literal["train", "val", "test"] | None = None,
     direction: Literal["AtoB", "BtoA"] | None = None,
@@ -30,6 +35,7 @@ def command(
     segmenter_weights: Path | None = None,
     device: str = "auto",
     json: Path | None = None,
+    page: Path | None = None,
 ) -> int:
     """Scores a model on a data set (--model, --data), or one folder of images against another.
 
@@ -38,7 +44,7 @@ def command(
 
     Args:
         folders: Instead of --model and --data: a folder of images and a folder of the truth, matched by stem.
-        model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
+        model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub; several translators are compared.
         data: The folder of a data set, in any layout that training takes.
         split: By default val if there is one, else test, else train.
         direction: By default the one that the translator was trained in; picks the translator of a run that learned both.
@@ -54,44 +60,62 @@ def command(
         segmenter_weights: Its weights (.pth or .safetensors), trained on the real images.
         device: auto, cpu, cuda, cuda:1 or mps.
         json: Write all scores to this file.
+        page: Write a page to look at: scores, histograms, and the images from worst to best, with maps of where they differ.
     """
     from img2img.inference import evaluate as room
     from img2img.inference.evaluate_samples import evaluate_samples
     from img2img.interop import makes_images_from_noise
     from img2img.metrics.segmentation import make_segmenter
+    from img2img.pages.gallery import Gallery
 
     progress = sys.stderr.isatty()
+    gallery = Gallery() if page else None
     if (segmenter is None) != (segmenter_weights is None):
         raise UsageError("--segmenter and --segmenter-weights belong together.")
+    if json and page and json.absolute() == page.absolute():
+        raise UsageError("--json and --page are the same file; give another one.")
+    results: dict[str, Evaluation] = {}
     if folders:
         if len(folders) != 2 or model or data or segmenter:
             raise UsageError("give two folders, or --model and --data.")
-        result = room.compare(*folders, progress=progress)
-    elif model is None or data is None:
+        look = partial(gallery.add, "images") if gallery else None
+        results["images"] = room.compare(*folders, progress=progress, look=look)
+    elif not model or data is None:
         raise UsageError("give --model and --data, or two folders of images.")
-    elif makes_images_from_noise(model):
-        if segmenter or direction or size or mode or style:
+    elif any(makes_images_from_noise(each) for each in model):
+        if segmenter or direction or size or mode or style or page or len(model) > 1:
             raise UsageError(
-                "--segmenter, --direction, --size, --mode and --style are for translators; leave them out."
+                "--segmenter, --direction, --size, --mode, --style, --page and several models are for translators; leave them out."
             )
-        result = evaluate_samples(
-            model, data, split=split, count=count, seed=seed, truncation=truncation, features=features or "lite",
+        results["samples"] = evaluate_samples(
+            model[0], data, split=split, count=count, seed=seed, truncation=truncation, features=features or "lite",
             feature_weights=feature_weights, device=device, progress=progress,
         )  # fmt: skip
     elif count is not None or truncation is not None:
         raise UsageError("--count and --truncation are for models that make images from noise; leave them out.")
     else:
-        result = room.evaluate(
-            model, data, split=split, direction=direction, size=size, mode=mode, seed=seed, style=parse_style(style),
-            features=features, feature_weights=feature_weights, device=device, progress=progress,
-            segmenter=make_segmenter(segmenter, segmenter_weights) if segmenter and segmenter_weights else None,
-        )  # fmt: skip
+        for each in dict.fromkeys(model):
+            name = "translation" if len(model) == 1 else str(each)
+            results[name] = room.evaluate(
+                each, data, split=split, direction=direction, size=size, mode=mode, seed=seed, style=parse_style(style),
+                features=features, feature_weights=feature_weights, device=device, progress=progress,
+                segmenter=make_segmenter(segmenter, segmenter_weights) if segmenter and segmenter_weights else None,
+                look=partial(gallery.add, name) if gallery else None,
+            )  # fmt: skip
+    first = next(iter(results.values()))
     if json:
-        result.write(json)
-    _print_scores(result)
-    for name, reason in list(result.failed.items())[:20]:
+        values = {name: result.values() for name, result in results.items()}
+        room.write_json(json, first.values() if len(results) == 1 else {"models": values})
+    rows = {name: result.metrics for name, result in results.items()}  # first
+    rows |= {row: scores for name, result in results.items() for row, scores in result.rows(name).items()}
+    if page and gallery:
+        images: Any = dict(first.images)
+        gallery.write(page, rows, images, _describe(first.about))
+    _print_scores(first.about, rows)
+    failed = {name: reason for result in results.values() for name, reason in result.failed.items()}
+    for name, reason in list(failed.items())[:20]:
         print(f"not scored: {name}: {reason}", file=sys.stderr)
-    return 1 if result.failed else 0
+    return 1 if failed else 0
 
 
 def evaluate(arguments: list[str]) -> int:
@@ -99,36 +123,33 @@ def evaluate(arguments: list[str]) -> int:
     return run_command(command, "evaluate", arguments)
 
 
-def _print_scores(result: Any) -> None:
+def _describe(about: Mapping[str, Any]) -> str:
+    """What was evaluated, for a person."""
+    size = about.get("size")
+    way = f", {about['direction']}" if "direction" in about else ""
+    where = f" of {about['data']}" if "data" in about else ""
+    return f"{about['count']} images{where} at {f'{size} pixels' if size else 'their own size'}{way}"
+
+
+def _print_scores(about: Mapping[str, Any], rows: Mapping[str, Mapping[str, float]]) -> None:
     from rich.console import Console
     from rich.table import Table
 
     from img2img.metrics.distribution import FEATURE_NAMES
 
-    size = result.about.get("size")
-    way = f", {result.about['direction']}" if "direction" in result.about else ""
-    table = Table(title=f"{result.about['count']} images at {f'{size} pixels' if size else 'their own size'}{way}")
-    table.add_column("")
-    shown = {name: form for name, form in SCORES.items() if name in result.metrics}
+    table = Table(title=_describe({key: value for key, value in about.items() if key != "data"}))
+    table.add_column("", overflow="fold")
+    shown = {name: form for name, form in SCORES.items() if any(name in scores for scores in rows.values())}
     for heading, _ in shown.values():
         table.add_column(heading, justify="right")
-    translated = "direction" in result.about
-    rows = {
-        "translation" if translated else "samples" if "real" in result.about else "images": result.metrics,
-        "copy of the input": result.copy_input,
-        "real images": result.real,
-    }
     for row, scores in rows.items():
-        if scores:
-            table.add_row(
-                row, *(form.format(scores[name]) if name in scores else "" for name, (_, form) in shown.items())
-            )
+        table.add_row(row, *(form.format(scores[name]) if name in scores else "" for name, (_, form) in shown.items()))
     Console().print(table)
-    if "features" in result.about:
-        name = result.about["features"]
+    if "features" in about:
+        name = about["features"]
         print(f"KID and FID by features of {FEATURE_NAMES.get(name, name)}.")
-    if "remark" in result.about:
-        print(result.about["remark"])
+    if "remark" in about:
+        print(about["remark"])
 
 
 SCORES = {

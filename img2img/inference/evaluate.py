@@ -29,6 +29,9 @@ from img2img.metrics.perceptual import PerceptualDistance
 from img2img.metrics.segmentation import Agreement, Segmenter
 from img2img.models import Mode, Style, Translator, TranslatorConfig, has_both_directions
 
+Look = Callable[[str, Array | None, Array, Array | None, Scores | None], None]
+"""Is shown each image: its name, the source, what was made of it, the target, and the scores; what there isn't is None."""
+
 
 @dataclass
 class Evaluation:
@@ -48,8 +51,12 @@ class Evaluation:
     """What was evaluated."""
 
     def write(self, path: Path) -> None:
-        """JSON: ``metrics``, ``copy_input``, ``images``, ``failed`` and what was evaluated; null where a score is not finite."""
-        values = {
+        """Writes `values` as JSON."""
+        write_json(path, self.values())
+
+    def values(self) -> dict[str, Any]:
+        """``metrics``, ``copy_input``, ``images``, ``failed`` and what was evaluated; None where a score is not finite."""
+        return {
             "metrics": finite(self.metrics),
             "copy_input": finite(self.copy_input) if self.copy_input else None,
             **({"real": finite(self.real)} if self.real else {}),
@@ -57,7 +64,16 @@ class Evaluation:
             "failed": self.failed,
             "images": {name: finite(scores) for name, scores in self.images.items()},
         }
-        write_whole(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
+
+    def rows(self, name: str) -> dict[str, dict[str, float]]:
+        """Means by what was scored, for a table; `name` is what the evaluated is called."""
+        found = {name: self.metrics, "copy of the input": self.copy_input, "real images": self.real}
+        return {row: scores for row, scores in found.items() if scores}
+
+
+def write_json(path: Path, values: Any) -> None:
+    """Writes a file of JSON, whole or not at all."""
+    write_whole(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
 
 
 def evaluate(
@@ -75,6 +91,7 @@ def evaluate(
     segmenter: Segmenter | None = None,
     device: str = "auto",
     progress: bool = False,
+    look: Look | None = None,
 ) -> Evaluation:
     """Scores a translator on a data set, at the images' own size unless `size` is given.
 
@@ -94,6 +111,7 @@ def evaluate(
             pixel accuracy); of the real images, too, for nobody can be better than the segmenter is on them.
         device: where to run.
         progress: whether to show a progress bar.
+        look: is shown each image, such as `pages.gallery.Gallery`.
 
     Raises:
         UsageError: if there is nothing to evaluate.
@@ -136,7 +154,11 @@ def evaluate(
             agreement.add(done, target, source[..., 0])
         comparable = paired and not pair.labels and _comparable(source.shape[2], target.shape[2])
         copied = score(source, target, distance) if comparable else None
-        return score(done, target, distance) if paired else None, copied
+        scores = score(done, target, distance) if paired else None
+        if look:
+            shown = config.classes.paint(source[..., 0]) if pair.labels and config.classes else source
+            look(pair.name, shown, done, target if paired else None, scores)
+        return scores, copied
 
     about = {"data": str(data), "split": chosen, "direction": direction or config.direction, "size": size}
     named = {pair.name if paired else str(pair.source): pair for pair in pairs}
@@ -223,7 +245,7 @@ class _Sets:
         return distances(torch.cat(found), torch.cat(self.truth)) if found and self.truth else {}
 
 
-def compare(images: Path | str, truth: Path | str, *, progress: bool = False) -> Evaluation:
+def compare(images: Path | str, truth: Path | str, *, progress: bool = False, look: Look | None = None) -> Evaluation:
     """Scores a folder of images against another, matched by stem.
 
     Raises:
@@ -240,7 +262,11 @@ def compare(images: Path | str, truth: Path | str, *, progress: bool = False) ->
     distance = PerceptualDistance()
 
     def one(pair: Pair) -> tuple[Scores, None]:
-        return score(read_image(pair.source), read_image(pair.target), distance), None
+        image, target = read_image(pair.source), read_image(pair.target)
+        scores = score(image, target, distance)
+        if look:
+            look(pair.name, None, image, target, scores)
+        return scores, None
 
     evaluation = _collect(
         {pair.name: pair for pair in found.pairs}, one, {"data": str(images), "truth": str(truth)}, progress

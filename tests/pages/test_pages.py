@@ -1,6 +1,8 @@
 """Pages are one file each, hold what they should, and never stop what they are about."""
 
+import html
 import json
+import math
 import re
 from pathlib import Path
 
@@ -9,10 +11,13 @@ import pytest
 from helpers.configs import tiny_config
 from helpers.data import picture
 
+from img2img.cli import main
 from img2img.core.errors import UserError
 from img2img.images import write_image
+from img2img.pages import gallery
 from img2img.pages import run as room
 from img2img.pages.curves import POINTS, draw_curve, explain, find_best, read_log
+from img2img.pages.gallery import Gallery, draw_difference
 from img2img.pages.render import embed_array, embed_scaled
 from img2img.pages.run import read_strips
 from img2img.training import train as training
@@ -104,3 +109,67 @@ def test_pictures_of_any_kind_are_shown(tmp_path: Path) -> None:
             assert embed_array(picture(20, 30, channels, dtype=dtype), 16).startswith("data:image/png;base64,")
     assert embed_array(picture(400, 900), 800).startswith("data:image/jpeg;base64,")
     assert embed_scaled(tmp_path / "none.png", 10) == ""
+
+
+def test_a_gallery_goes_from_worst_to_best(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "WORST", 4)
+    monkeypatch.setattr(gallery, "BEST", 2)
+    made = Gallery()
+    target = picture(16, 16)
+    for number in range(20):
+        image = np.clip(target.astype(int) + 5 * number, 0, 255).astype(np.uint8)
+        made.add("mine <1>", f"{number:02d}", target, image, target, {"perceptual": float(number), "psnr": math.inf})
+    made.add("other", "19", target, target, target, {"perceptual": 0.0})
+    made.add("other", "07", target, target, target, {"perceptual": 0.0})
+    rows = {"mine <1>": {"perceptual": 9.5}, "other": {"perceptual": 0.0}}
+    images = {f"{number:02d}": {"perceptual": float(number)} for number in range(20)}
+    made.write(tmp_path / "page.html", rows, images, "20 images")
+    page = (tmp_path / "page.html").read_text()
+    assert re.findall(r'data-name="(\d+)"', page) == ["19", "18", "17", "16", "01", "00"]
+    assert not addresses(page) and "<1>" not in page.replace("\\u003c1>", "") and "6 of 20 images" in page
+    scores = [json.loads(html.unescape(text)) for text in re.findall(r'data-scores="([^"]*)"', page)]
+    assert scores[0] == {"mine <1>": {"perceptual": 19.0}, "other": {"perceptual": 0.0}}, (
+        "and nothing that is not finite"
+    )
+    assert sum(map(int, re.findall(r": (\d+) images</title>", page))) == 20
+
+
+def test_differences_are_bright(tmp_path: Path) -> None:
+    black, white = np.zeros((4, 4, 3), np.uint8), np.full((4, 4, 1), 65535, np.uint16)
+    equal, apart = draw_difference(black, black), draw_difference(black, white)
+    assert equal.sum() < apart.sum() and (apart[0, 0] == [253, 231, 37]).all(), "viridis: yellow is most"
+
+
+def test_commands_write_pages(trained: Path, pairs: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    page, sheet = tmp_path / "e.html", tmp_path / "c.html"
+    run, other = str(trained), str(trained / "latest")
+    arguments = [
+        "evaluate",
+        "--model",
+        run,
+        other,
+        "--data",
+        str(pairs),
+        "--page",
+        str(page),
+        "--json",
+        str(tmp_path / "e.json"),
+    ]
+    assert main(arguments) == 0
+    text = page.read_text()
+    values = json.loads((tmp_path / "e.json").read_text())["models"]
+    count = values[run]["count"]
+    assert text.count('<figure class="triple"') == count and text.count('class="map"') == 2 * count
+    assert list(values) == [run, other] and f"<td>{run}<" in text and f"<td>{other}<" in text
+    assert main(["evaluate", str(pairs / "valA"), str(pairs / "valB"), "--page", str(page)]) == 0
+    assert page.read_text().count('alt="source"') == 0
+    bad = tmp_path / "in" / "bad.png"
+    write_image(tmp_path / "in" / "good.png", picture(20, 24))
+    bad.write_bytes(b"no image")
+    assert main(["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--model", run, "--page", str(sheet)]) == 1
+    text = sheet.read_text()
+    assert text.count("<img") == 2 and "1 converted" in text and "bad.png" in text and not addresses(text)
+    again = ["convert", str(tmp_path / "in"), str(tmp_path / "out2"), "--model", run]
+    assert main([*again, "--page", str(tmp_path / "in" / "good.png")]) == 2, "only a page may be replaced"
+    assert main([*again, "--page", str(sheet), "--report", str(sheet)]) == 2
+    assert not (tmp_path / "out2").exists()

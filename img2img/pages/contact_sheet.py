@@ -1,0 +1,39 @@
+"""A conversion's page: inputs beside what became of them, and what failed."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from img2img.pages.render import embed_scaled, write_page
+
+LONGEST = 360  # pixels a side of a picture
+MOST = 200  # images, evenly spaced
+
+
+@dataclass(frozen=True)
+class Converted:
+    """One image, before and after, as data URLs; empty where it can't be shown."""
+
+    name: str
+    before: str
+    after: str
+
+
+def write_contact_sheet(path: Path, pairs: Sequence[tuple[Path, Path]], summary: str, remarks: Sequence[str]) -> None:
+    """Writes the page.
+
+    Args:
+        pairs: files of inputs and of outputs; of many, some are shown.
+        summary: how many were converted, for a person.
+        remarks: what failed, or should be known.
+
+    Raises:
+        UserError: if it can't be written.
+    """
+    step = max(1.0, len(pairs) / MOST)
+    chosen = [pairs[int(place * step)] for place in range(min(len(pairs), MOST))]
+    shown = [
+        Converted(source.name, embed_scaled(source, LONGEST), embed_scaled(target, LONGEST))
+        for source, target in chosen
+    ]
+    write_page(path, "contact_sheet.html", shown=shown, total=len(pairs), summary=summary, remarks=remarks)
