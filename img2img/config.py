@@ -21,6 +21,9 @@ M = TypeVar("M", bound=MethodConfig, default=MethodConfig, covariant=True)
 S = TypeVar("S", bound=Strict)
 
 
+TrackerName = Literal["tensorboard", "wandb", "trackio", "mlflow", "comet_ml", "clearml", "dvclive", "swanlab"]
+
+
 class FinetuneConfig(Strict):
     """Which trained model a run begins with, and what of it is trained further."""
 
@@ -101,6 +104,8 @@ class RunConfig(Strict, Generic[M]):
     """What to do when the discriminator or the generator has won, when outputs no longer vary, copy the input, or have a fine grid: warn says it; stop also saves everything and stops."""
     log_every: int = Field(20, ge=1)
     """Updates between lines of the log."""
+    trackers: tuple[TrackerName, ...] = ("tensorboard",)
+    """What shows curves and pictures beside the run's own page and log: tensorboard, wandb, trackio, mlflow, comet_ml, clearml, dvclive, swanlab, each with its package installed; several, or none. One that fails is left out."""
 
     @model_validator(mode="before")
     @classmethod

@@ -1,7 +1,6 @@
-"""What a run logs: JSON lines and TensorBoard for machines, a progress bar and sentences for people."""
+"""What a run logs: JSON lines and trackers for machines, a progress bar and sentences for people."""
 
 import json
-import threading
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager, suppress
@@ -17,18 +16,36 @@ from img2img.core.errors import UserError
 from img2img.core.files import write_whole
 from img2img.images import Array
 from img2img.methods.base import Translations
+from img2img.training.trackers import Say, Tracker
 
 LOG_FILE = "log.jsonl"
+StartTrackers = Callable[[Path, int, Say], list[Tracker]]
+
+
+def no_trackers(folder: Path, resume_at: int, say: Say) -> list[Tracker]:
+    """None at all."""
+    return []
+
+
 SAY_EVERY = 10  # seconds between lines for people where there is no progress bar
 
 
 class RunLog:
     """Writes only in the main process; elsewhere every call does nothing.
 
-    Lines of a log that is there are dropped from the update `resume_at` on; `quiet`: no progress bar and no sentences.
+    Lines of a log that is there are dropped from the update `resume_at` on; `quiet`: no progress bar and no sentences;
+    `start` starts the trackers, of the run's folder, the update and what tells a person something.
     """
 
-    def __init__(self, folder: Path, resume_at: int, total: int, main: bool, quiet: bool = False) -> None:
+    def __init__(
+        self,
+        folder: Path,
+        resume_at: int,
+        total: int,
+        main: bool,
+        quiet: bool = False,
+        start: StartTrackers = no_trackers,
+    ) -> None:
         self.main = main
         self.said = 0.0
         self.warnings: list[str] = []
@@ -42,7 +59,7 @@ class RunLog:
         with _explaining(path):
             self.file = path.open("a", encoding="utf-8")
         self.warnings = [text for line in lines if (text := json.loads(line).get("warning"))]
-        self.tensorboard = _TensorBoard(folder / "tensorboard", resume_at, self.say)
+        self.trackers = start(folder, resume_at, self.say)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),
@@ -67,7 +84,8 @@ class RunLog:
             self.bar.stop()
             with suppress(OSError):  # every line was flushed, or has failed
                 self.file.close()
-            self.tensorboard.close()
+            for tracker in self.trackers:
+                tracker.close()
 
     def say(self, sentence: str) -> None:
         """A sentence for a person."""
@@ -96,7 +114,8 @@ class RunLog:
         if self.main:
             self.warnings.append(sentence)
             self._write(json.dumps({"step": update, "warning": sentence}, ensure_ascii=False))
-            self.tensorboard.add("text", "warnings", sentence, update)
+            for tracker in self.trackers:
+                tracker.log_text("warnings", sentence, update)
 
     def scores(self, update: int, scores: dict[str, float | None]) -> None:
         """One line of the log: a validation."""
@@ -104,16 +123,16 @@ class RunLog:
             self._line(update, {f"val/{name}": value for name, value in scores.items()})
 
     def picture(self, update: int, image: Array, name: str = "") -> None:
-        """A picture (H, W, 3), uint8, for TensorBoard."""
+        """A picture (H, W, 3), uint8, for the trackers."""
         if self.main:
-            tag = f"samples/{name}" if name else "samples"
-            self.tensorboard.add("image", tag, image, update, dataformats="HWC")
+            for tracker in self.trackers:
+                tracker.log_picture(f"samples/{name}" if name else "samples", image, update)
 
     def _line(self, update: int, values: dict[str, Any]) -> None:
         self._write(json.dumps({"step": update, **values}))
-        for name, value in values.items():
-            if value is not None:
-                self.tensorboard.add("scalar", name, value, update)
+        known = {name: value for name, value in values.items() if value is not None}
+        for tracker in self.trackers:
+            tracker.log_scalars(known, update)
 
     def _write(self, line: str) -> None:
         with _explaining(self.file.name):
@@ -127,47 +146,6 @@ def _explaining(path: Path | str) -> Iterator[None]:
         yield
     except OSError as error:
         raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
-
-
-class _TensorBoard:
-    """TensorBoard's log, which a run can do without: if it can't be written, that is said once."""
-
-    def __init__(self, folder: Path, resume_at: int, say: Callable[[str], None]) -> None:
-        from torch.utils.tensorboard import SummaryWriter  # slow to import
-
-        self.say, self.hook = say, threading.excepthook
-        threading.excepthook = self._hear
-        self.writer: Any = None
-        with self._noticing():
-            self.writer = SummaryWriter(str(folder), purge_step=resume_at + 1)
-
-    def add(self, kind: str, *values: Any, **options: Any) -> None:
-        """Calls ``add_KIND`` of the writer."""
-        with self._noticing():
-            if self.writer is not None:
-                getattr(self.writer, f"add_{kind}")(*values, **options)
-
-    def close(self) -> None:
-        """Writes what is left."""
-        with self._noticing():
-            if self.writer is not None:
-                self.writer.close()
-        threading.excepthook = self.hook
-
-    @contextmanager
-    def _noticing(self) -> Iterator[None]:
-        try:
-            yield
-        except OSError as error:
-            self.writer = None
-            self.say(
-                f"Warning: TensorBoard's log can't be written ({error.strerror or error}); the run goes on without."
-            )
-
-    def _hear(self, event: threading.ExceptHookArgs) -> None:
-        """The writer's own thread would print a traceback; the next call raises the error again."""
-        if not isinstance(event.exc_value, OSError):
-            self.hook(event)
 
 
 def _read_lines_until(path: Path, update: int) -> list[str]:

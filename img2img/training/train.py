@@ -37,8 +37,9 @@ from img2img.training.curriculum import (
 from img2img.training.finetune import Start, load_start, plan_training, take_over
 from img2img.training.logging import RunLog
 from img2img.training.page import describe_run
-from img2img.training.recipes import choose_recipe, describe_recipe
+from img2img.training.recipes import choose_recipe, describe_recipe, list_settings
 from img2img.training.run_folder import CHECKPOINTS, CONFIG, claim_folder, load_run_config
+from img2img.training.trackers import Say, Tracker, refuse_missing, start_trackers
 from img2img.training.trainer import Callbacks, Schedule, Trainer, total_updates
 from img2img.training.validation import Validator
 
@@ -157,6 +158,7 @@ def set_up(
     Raises:
         UsageError: if something can't work.
     """
+    refuse_missing(config.trackers)
     device = choose_device(config.device)
     precision = choose_precision(config.mixed_precision, device)
     accelerator = build_accelerator(device, precision, config.accumulation, config.method.freezes_parts)
@@ -241,7 +243,12 @@ def fit(run: Run, introduction: str = "") -> bool:
     schedule = build_schedule(run)
     if progress.update < schedule.total:  # else nothing is trained with these settings
         run_on_main(accelerator, lambda: write_config(run.folder / CONFIG, config))  # first: now it can be resumed
-    with RunLog(run.folder, progress.update, schedule.total, accelerator.is_main_process, run.quiet) as log:
+    settings = dict(list_settings(config.model_dump()))
+
+    def start(folder: Path, resume_at: int, say: Say) -> list[Tracker]:
+        return start_trackers(config.trackers, folder, resume_at, settings, say)
+
+    with RunLog(run.folder, progress.update, schedule.total, accelerator.is_main_process, run.quiet, start) as log:
         if run.whole is None or progress.update < schedule.total:
             introduce(run, log, schedule.total, introduction)
         if run.resuming and progress.update:

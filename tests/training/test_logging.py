@@ -8,11 +8,14 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from accelerate import tracking
 from helpers.configs import tiny_config
 
-from img2img.core.errors import UserError
+from img2img.core.errors import UsageError, UserError
+from img2img.training import trackers as room
 from img2img.training.checkpoint import find_checkpoints
-from img2img.training.logging import _TensorBoard
+from img2img.training.run_folder import load_run_config
+from img2img.training.trackers import TensorBoard
 from img2img.training.train import train
 
 
@@ -40,10 +43,10 @@ def test_it_is_said_once_and_threads_of_others_are_heard(tmp_path: Path, monkeyp
     heard: list[Any] = []
     said: list[str] = []
     monkeypatch.setattr(threading, "excepthook", heard.append)
-    log = _TensorBoard(tmp_path, 0, said.append)
+    log = TensorBoard(tmp_path, 0, said.append)
     monkeypatch.setattr(log.writer, "add_scalar", fail)
     for _ in range(3):
-        log.add("scalar", "loss", 1.0, 1)
+        log.log_scalars({"loss": 1.0}, 1)
     thread = threading.Thread(target=lambda: 1 / 0)
     thread.start()
     thread.join()
@@ -97,3 +100,85 @@ def test_a_log_that_cannot_be_opened_is_a_sentence(
     monkeypatch.setattr(Path, "open", refuse)
     with pytest.raises(UserError, match=r"log\.jsonl can't be written: No space left on device"):
         train(tiny_config(pairs, tmp_path / "run"), quiet=True)
+
+
+class FakeTracker:
+    """What Accelerate's trackers have in common."""
+
+    def __init__(self, project: str, **options: Any) -> None:
+        self.project, self.options = project, options
+        self.started: list[Any] = []
+        self.settings: dict[str, str] = {}
+        self.lines: list[tuple[dict[str, float], int]] = []
+        self.pictures: list[tuple[dict[str, Any], int]] = []
+        self.finished = 0
+
+    def start(self) -> None:
+        self.started.append(self)
+
+    def store_init_configuration(self, values: dict[str, str]) -> None:
+        self.settings = values
+
+    def log(self, values: dict[str, float], step: int) -> None:
+        self.lines.append((values, step))
+
+    def log_images(self, values: dict[str, Any], step: int) -> None:
+        self.pictures.append((values, step))
+
+    def finish(self) -> None:
+        self.finished += 1
+
+
+def test_trackers_are_told_all(pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    made: list[FakeTracker] = []
+
+    def build(project: str, **options: Any) -> FakeTracker:
+        made.append(FakeTracker(project, **options))
+        return made[-1]
+
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "wandb", build)
+    monkeypatch.setattr(room, "find_spec", lambda name: object())
+    run = train(
+        tiny_config(pairs, tmp_path / "run", steps=4, log_every=2, validate_every=4, trackers=("wandb",)), quiet=True
+    )
+    train(load_run_config(run).model_copy(update={"steps": 6}), resume=run, quiet=True)
+    first, second = made
+    assert not (run / "tensorboard").exists(), "which nobody asked for"
+    assert first.settings["generator.channels"] == "4" and first.settings["steps"] == "4"
+    assert (
+        [step for _, step in first.lines] == [2, 4, 4] and "G/l1" in first.lines[0][0] and "val/l1" in first.lines[2][0]
+    )
+    [(picture, step)] = first.pictures
+    assert step == 4 and picture["samples"][0].shape[2] == 3
+    assert first.finished == second.finished == 1
+    assert first.options["id"] == second.options["id"] and first.options["name"] == "run", (
+        "a resumed run is the same one"
+    )
+
+
+@pytest.mark.parametrize("method", ["start", "log", "log_images", "finish"])
+def test_a_tracker_that_fails_stops_nothing(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capfd: pytest.CaptureFixture[str], method: str
+) -> None:
+    class Failing(FakeTracker):
+        pass
+
+    def refuse(*_: Any) -> None:
+        raise ConnectionError("nobody is there\nand more")
+
+    setattr(Failing, method, refuse)
+    monkeypatch.setitem(tracking.LOGGER_TYPE_TO_CLASS, "mlflow", Failing)
+    monkeypatch.setattr(room, "find_spec", lambda name: object())
+    run = train(tiny_config(pairs, tmp_path / "run", trackers=("mlflow", "tensorboard")))
+    said = capfd.readouterr().err
+    assert said.count("Warning: mlflow fails (nobody is there); the run goes on without.") == 1
+    assert "Traceback" not in said and (run / "latest").is_dir() and (run / "tensorboard").is_dir()
+
+
+def test_a_tracker_that_is_not_installed_is_said_first(
+    pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(room, "find_spec", lambda name: None)
+    with pytest.raises(UsageError, match="pip install comet-ml"):
+        train(tiny_config(pairs, tmp_path / "run", trackers=("comet_ml",)))
+    assert not (tmp_path / "run").exists()
