@@ -77,7 +77,7 @@ class RunConfig(Strict, Generic[M]):
     seed: int = Field(0, ge=0, lt=2**31)
     """Seed of all random numbers."""
     workers: int | None = Field(None, ge=0)
-    """Processes that load images; by default up to 8 for a GPU; on a CPU the training process loads them itself."""
+    """Processes that load images; by default as many as cores for a GPU, up to 16; on a CPU the training process loads them itself."""
     device: str = "auto"
     """auto, cpu, cuda, cuda:1 or mps."""
     mixed_precision: Precision = "auto"
@@ -105,7 +105,7 @@ class RunConfig(Strict, Generic[M]):
     log_every: int = Field(20, ge=1)
     """Updates between lines of the log."""
     trackers: tuple[TrackerName, ...] = ("tensorboard",)
-    """What shows curves and pictures beside the run's own page and log: tensorboard, wandb, trackio, mlflow, comet_ml, clearml, dvclive, swanlab, each with its package installed; several, or none. One that fails is left out."""
+    """Where curves go, and pictures if it takes them, in addition to the run's own page and log: tensorboard, wandb, trackio, mlflow, comet_ml, clearml, dvclive, swanlab, whose packages must be installed; several, or none. One that fails is left out. After a resume, wandb and trackio continue the same run; others start a new one."""
 
     @model_validator(mode="before")
     @classmethod

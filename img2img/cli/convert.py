@@ -2,14 +2,12 @@
 
 import os
 import sys
-import tempfile
-from contextlib import suppress
 from pathlib import Path
 from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from img2img.cli.usage import parse_style, run_command
+from img2img.cli.usage import parse_style, refuse_file, run_command
 from img2img.core.errors import UsageError
 
 
@@ -90,9 +88,9 @@ def command(
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing exclude each other.")
     if report:
-        _refuse_file(report, "--report", b'{"source":')
+        refuse_file(report, "--report", b'{"source":')
     if page:
-        _refuse_file(page, "--page", b"<!doctype ")
+        refuse_file(page, "--page", b"<!doctype ")
     if report and page and report.absolute() == page.absolute():
         raise UsageError("--report and --page are the same file; give another one.")
     if direction is None and has_both_directions(model) and os.environ.get("RANK", "0") == "0":
@@ -117,8 +115,9 @@ def command(
     if report:
         outcome.write(report)
     if page:
-        pairs = [(Path(each.source), Path(each.target)) for each in outcome.outcomes if each.status == "done"]
-        write_contact_sheet(page, pairs, outcome.summary(), outcome.remarks())
+        there = [each for each in outcome.outcomes if each.status != "failed" and Path(each.target).is_file()]
+        pairs = [(Path(each.source), Path(each.target)) for each in there]
+        write_contact_sheet(page, pairs, source, outcome.summary(), outcome.remarks())
     if stopped:
         print("img2img: stopped; the same command with --skip-existing goes on.", file=sys.stderr)
         return 130
@@ -152,18 +151,3 @@ def _parse_style(words: tuple[str, ...], image: Path | None, labels: Path | None
         except ImageError as error:
             raise UsageError(f"the style can't be read: {error}") from None
     return parse_style(words)
-
-
-def _refuse_file(file: Path, option: str, beginning: bytes) -> None:
-    """Says before the work what would go wrong after it; a file of its own kind, by its first ten bytes, may be replaced."""
-    try:
-        file.parent.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=file.parent):
-            pass
-    except OSError as error:
-        raise UsageError(f"{option} {file} can't be written: {error.strerror}.") from None
-    if file.is_dir():
-        raise UsageError(f"{option} {file} is a folder; give a file.")
-    with suppress(FileNotFoundError), file.open("rb") as opened:
-        if opened.read(10) not in (b"", beginning):
-            raise UsageError(f"{option} {file} is there already, and is something else; give another file.")

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from img2img.cli.usage import parse_style, run_command
+from img2img.cli.usage import parse_style, refuse_file, run_command
 from img2img.core.errors import UsageError
 from img2img.metrics.distribution import Features
 from img2img.metrics.segmentation import Architecture
@@ -70,6 +70,8 @@ def command(
 
     progress = sys.stderr.isatty()
     gallery = Gallery() if page else None
+    if page:
+        refuse_file(page, "--page", b"<!doctype ")
     if (segmenter is None) != (segmenter_weights is None):
         raise UsageError("--segmenter and --segmenter-weights belong together.")
     if json and page and json.absolute() == page.absolute():
@@ -108,10 +110,10 @@ def command(
         room.write_json(json, first.values() if len(results) == 1 else {"models": values})
     rows = {name: result.metrics for name, result in results.items()}  # first
     rows |= {row: scores for name, result in results.items() for row, scores in result.rows(name).items()}
+    _print_scores(first.about, rows)
     if page and gallery:
         images: Any = dict(first.images)
         gallery.write(page, rows, images, _describe(first.about))
-    _print_scores(first.about, rows)
     failed = {name: reason for result in results.values() for name, reason in result.failed.items()}
     for name, reason in list(failed.items())[:20]:
         print(f"not scored: {name}: {reason}", file=sys.stderr)

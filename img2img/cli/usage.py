@@ -1,6 +1,9 @@
 """What the commands are, and how their options are parsed."""
 
+import tempfile
 from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
 
 from img2img.core.errors import UsageError
 from img2img.methods import METHODS
@@ -56,3 +59,18 @@ def run_command(function: Callable[..., int], name: str, arguments: list[str]) -
     import tyro
 
     return tyro.cli(function, args=arguments, prog=f"img2img {name}", config=(tyro.conf.FlagCreatePairsOff,))
+
+
+def refuse_file(file: Path, option: str, beginning: bytes) -> None:
+    """Says before the work what would go wrong after it; a file of its own kind, by its first ten bytes, may be replaced."""
+    try:
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=file.parent):
+            pass
+    except OSError as error:
+        raise UsageError(f"{option} {file} can't be written: {error.strerror}.") from None
+    if file.is_dir():
+        raise UsageError(f"{option} {file} is a folder; give a file.")
+    with suppress(FileNotFoundError), file.open("rb") as opened:
+        if opened.read(10) not in (b"", beginning):
+            raise UsageError(f"{option} {file} is there already, and is something else; give another file.")

@@ -73,7 +73,7 @@ class Evaluation:
 
 def write_json(path: Path, values: Any) -> None:
     """Writes a file of JSON, whole or not at all."""
-    write_whole(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode())
+    write_whole(path, (json.dumps(values, indent=1, ensure_ascii=False) + "\n").encode("utf-8", "backslashreplace"))
 
 
 def evaluate(
@@ -157,7 +157,7 @@ def evaluate(
         scores = score(done, target, distance) if paired else None
         if look:
             shown = config.classes.paint(source[..., 0]) if pair.labels and config.classes else source
-            look(pair.name, shown, done, target if paired else None, scores)
+            look(pair.name if paired else str(pair.source), shown, done, target if paired else None, scores)
         return scores, copied
 
     about = {"data": str(data), "split": chosen, "direction": direction or config.direction, "size": size}

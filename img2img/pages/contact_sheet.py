@@ -19,11 +19,14 @@ class Converted:
     after: str
 
 
-def write_contact_sheet(path: Path, pairs: Sequence[tuple[Path, Path]], summary: str, remarks: Sequence[str]) -> None:
+def write_contact_sheet(
+    path: Path, pairs: Sequence[tuple[Path, Path]], folder: Path, summary: str, remarks: Sequence[str]
+) -> None:
     """Writes the page.
 
     Args:
         pairs: files of inputs and of outputs; of many, some are shown.
+        folder: of the inputs.
         summary: how many were converted, for a person.
         remarks: what failed, or should be known.
 
@@ -33,7 +36,12 @@ def write_contact_sheet(path: Path, pairs: Sequence[tuple[Path, Path]], summary:
     step = max(1.0, len(pairs) / MOST)
     chosen = [pairs[int(place * step)] for place in range(min(len(pairs), MOST))]
     shown = [
-        Converted(source.name, embed_scaled(source, LONGEST), embed_scaled(target, LONGEST))
+        Converted(_name(source, folder), embed_scaled(source, LONGEST), embed_scaled(target, LONGEST))
         for source, target in chosen
     ]
     write_page(path, "contact_sheet.html", shown=shown, total=len(pairs), summary=summary, remarks=remarks)
+
+
+def _name(source: Path, folder: Path) -> str:
+    """A file's path below the folder."""
+    return str(source.relative_to(folder)) if source.is_relative_to(folder) and source != folder else source.name

@@ -1,6 +1,7 @@
 """A run's log as curves, each with what it means."""
 
 import json
+import math
 import re
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -25,14 +26,14 @@ MEANINGS = {
     r"G/(.*_)?identity": "By how much images that are of the target's kind already are changed, with its weight.",
     r"G/nce.*": "How hard it is to find a patch of the source again in the translation.",
     r"G/kl": "How far styles are from a normal distribution, with its weight.",
-    r"[GD]/(classes|domain|clustering)": "How badly the class, domain or code of an image is told.",
+    r"[GD]/(classes|domain|clustering)": "How badly the class, domain or code of an image is predicted.",
     r"G/orthogonal": "How far weights are from being orthogonal, with its weight.",
     r"G/(.*_)?gradient": "Size of the gradient that reaches the generator's output. Near 0, nothing is learnt any more.",
     r"D/(.*_)?(real|fake)": "The discriminator's loss on real or on generated images. Near 0 for both, it has won.",
     r"D/(.*_)?accuracy": "Share of images that the discriminator judges right. One half: it guesses; 1: it has won.",
     r"D/(.*_)?(penalty|r1|r2|drift)": "A penalty on the discriminator, with its weight.",
     r"D/augment": "Probability with which the discriminator's images are changed.",
-    r"diagnostics/change.*": "How much the translations differ from their sources, relative to the targets if they are known.",
+    r"diagnostics/change.*": "How much the translations differ from their sources, of values in 0 to 1.",
     r"diagnostics/variety.*": "How much the outputs differ from each other, relative to real images. Near 0: all look alike.",
     r"diagnostics/grid.*": "Strength of the finest regular pattern. Above 3: a checkerboard.",
 }
@@ -84,7 +85,7 @@ def read_log(file: Path) -> Log:
 def draw_curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
     """Points (update, value), scaled to the picture."""
     last = points[-1][1]
-    points = _average(points)
+    points = _average([point for point in points if math.isfinite(point[1])] or [(points[-1][0], 0.0)])
     updates, values = zip(*points, strict=True)
     low, high, right = min(values), max(values), max(*updates, 1)
     spread = (high - low) or 1
@@ -92,7 +93,8 @@ def draw_curve(name: str, points: Sequence[tuple[float, float]]) -> Curve:
         f"{MARGIN + x / right * (WIDTH - MARGIN - 8):.1f},{8 + (high - y) / spread * (HEIGHT - 36):.1f}"
         for x, y in points
     )
-    return Curve(name, line, low, high, last, right, explain(name))
+    dot = line if len(points) > 1 else f"{line} {line}"  # with round ends, a line of no length is a dot
+    return Curve(name, dot, low, high, last, right, explain(name))
 
 
 def explain(name: str) -> str:

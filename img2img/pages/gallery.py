@@ -14,6 +14,7 @@ from img2img.pages.render import embed_array, write_page
 LONGEST = 192  # pixels a side of a picture
 WORST, BEST = 300, 100  # images that are shown, of many
 BINS = 24
+INFINITE = 1e6  # which JSON has no word for: the PSNR of equal images
 WIDTH, HEIGHT = 240, 90  # of a histogram, in pixels
 MOST_DIFFERENT = 0.5  # of values in [0, 1]: shown as the brightest
 
@@ -56,6 +57,7 @@ class Gallery:
         self.by = by
         self.models: list[str] = []
         self.entries: dict[str, Entry] = {}
+        self.total = 0
 
     def add(
         self,
@@ -73,13 +75,17 @@ class Gallery:
         if entry is None:
             if model != self.models[0]:
                 return
+            self.total += 1
+            if scores is None and len(self.entries) >= WORST + BEST:
+                return  # none is better than another
             entry = self.entries[name] = Entry(name)
             entry.source = "" if source is None else embed_array(source, LONGEST)
             entry.target = "" if target is None else embed_array(target, LONGEST)
         entry.made[model] = embed_array(made, LONGEST)
         if target is not None and made.shape[:2] == target.shape[:2]:
             entry.differences[model] = embed_array(draw_difference(made, target), LONGEST)
-        entry.scores[model] = {key: value for key, value in (scores or {}).items() if np.isfinite(value)}
+        known = {key: value for key, value in (scores or {}).items() if not np.isnan(value)}
+        entry.scores[model] = {key: float(np.clip(value, -INFINITE, INFINITE)) for key, value in known.items()}
         if len(self.entries) >= 2 * (WORST + BEST):
             self._prune()
 
@@ -96,7 +102,6 @@ class Gallery:
         Raises:
             UserError: if it can't be written.
         """
-        total = len(images) or len(self.entries)
         self._prune()
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
         drawn = {name: draw_histogram([each[name] for each in images.values() if name in each]) for name in names}
@@ -108,15 +113,15 @@ class Gallery:
         ]
         write_page(
             path, "evaluation.html", about=about, rows=rows, names=names, histograms=histograms, models=self.models,
-            entries=self._sort(), sortable=sortable, higher=list(HIGHER_IS_BETTER), total=total, width=WIDTH, height=HEIGHT,
+            entries=self._sort(), sortable=sortable, higher=list(HIGHER_IS_BETTER), total=self.total, infinite=INFINITE, width=WIDTH, height=HEIGHT,
         )  # fmt: skip
 
     def _sort(self) -> list[Entry]:
-        """From worst to best by the first model; by name without scores."""
+        """From worst to best by the first model, and last what has no score."""
 
         def badness(entry: Entry) -> float:
-            value = entry.scores.get(self.models[0], {}).get(self.by, 0.0)
-            return value if self.by in HIGHER_IS_BETTER else -value
+            value = entry.scores.get(self.models[0], {}).get(self.by)
+            return np.inf if value is None else value if self.by in HIGHER_IS_BETTER else -value
 
         return sorted(self.entries.values(), key=badness)
 

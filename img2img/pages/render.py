@@ -12,9 +12,9 @@ from jinja2 import Environment, PackageLoader
 from img2img.core.files import write_whole
 from img2img.images import Array, ImageError, composite_over_white, read_image, resize, to_8_bit, to_pil
 
-SMALL = 256  # pixels a side, up to which a picture is shown exactly
+SMALL = 128  # pixels a side, up to which a picture is shown exactly
 QUALITY = 88
-CACHED = 512  # pictures
+CACHED = 128  # pictures
 
 
 def write_page(path: Path, template: str, **values: Any) -> None:
@@ -27,7 +27,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
         loader=PackageLoader("img2img.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters |= {"as_data": embed_file, "as_script": as_script}
-    write_whole(path, environment.get_template(template).render(**values).encode(), replace=True)
+    write_whole(path, environment.get_template(template).render(**values).encode("utf-8", "backslashreplace"))
 
 
 def embed_file(file: Path) -> str:
@@ -45,7 +45,7 @@ def embed_scaled(file: Path, longest: int) -> str:
 
 @lru_cache(maxsize=CACHED)
 def _embed_cached(file: Path, longest: int, _changed: int) -> str:
-    return embed_array(read_image(file), longest)
+    return embed_array(read_image(file, longest), longest)
 
 
 def embed_array(image: Array, longest: int) -> str:
@@ -58,7 +58,7 @@ def embed_array(image: Array, longest: int) -> str:
         image = resize(image, max(1, round(height * scale)), max(1, round(width * scale)))
     kind = "PNG" if max(image.shape[:2]) <= SMALL else "JPEG"
     buffer = io.BytesIO()
-    to_pil(image).convert("RGB").save(buffer, kind, quality=QUALITY, optimize=kind == "JPEG")
+    to_pil(image).convert("RGB").save(buffer, kind, quality=QUALITY, subsampling=0)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
 
 

@@ -38,10 +38,12 @@ class RunPage:
     title: str
     facts: Sequence[tuple[str, str]]
     """What is trained on what, by name."""
-    settings: Sequence[tuple[str, str, str]]
-    """Options that differ from the recipe: their names, their values, and the recipe's."""
+    settings: Sequence[tuple[str, str]]
+    """Options that differ from the recipe, as they are typed, and the recipe's values."""
     commands: Sequence[tuple[str, str]]
     """What to type next: what it does, and the command."""
+    update: int
+    """Updates done; pictures of later ones are of before the run was stopped."""
 
 
 def write_run_page(folder: Path, page: RunPage) -> None:
@@ -65,18 +67,18 @@ def write_run_page(folder: Path, page: RunPage) -> None:
     for name, points in scores.items():
         update, value = find_best(name, points)
         rows.append(Score(name.removeprefix("val/"), explain(name), value, int(update), points[-1][1]))
-    strips = read_strips(folder / "samples")
+    strips = read_strips(folder / "samples", page.update)
     write_page(
         folder / "index.html", "run.html", page=page, strips=strips, groups=drawn, rows=rows, warnings=log.warnings
     )
 
 
-def read_strips(samples: Path) -> dict[str, list[Frame]]:
-    """The pictures of a run's validations by direction, which is empty where there is one; of many, some."""
+def read_strips(samples: Path, until: int) -> dict[str, list[Frame]]:
+    """The pictures of a run's validations by direction, which is empty where there is one; of many, some; none after an update."""
     files: dict[str, list[tuple[int, Path]]] = {}
     for file in sorted(samples.glob("*.png")):
         update, _, direction = file.stem.partition("-")
-        if update.isdecimal():
+        if update.isdecimal() and int(update) <= until:
             files.setdefault(direction, []).append((int(update), file))
     strips = {}
     for direction, found in files.items():

@@ -1,63 +1,93 @@
 """What a run's page says that is not in its log: what is trained on what, which settings were chosen, what to type next."""
 
+import shlex
+from collections.abc import Sequence
 from datetime import datetime
+from pathlib import Path
 
 from img2img.config import RunConfig, run_type
+from img2img.data.base import DataConfig
 from img2img.pages.run import RunPage
-from img2img.training.recipes import apply_recipe, list_settings
+from img2img.training.recipes import apply_recipe, as_option, list_settings
 
 UNTOLD = ("output", "recipe", "generator.in-channels", "generator.out-channels")
 """Settings that are said elsewhere, or follow from the data."""
 
 
 def describe_run(
-    config: RunConfig, facts: list[tuple[str, str]], update: int, total: int, directions: list[str]
+    config: RunConfig,
+    facts: list[tuple[str, str]],
+    update: int,
+    total: int,
+    directions: Sequence[str],
+    styles: Sequence[str] = (),
+    whole: Path | None = None,
 ) -> RunPage:
     """A run's page.
 
     Args:
         facts: what is trained on what.
         directions: of its models; one that is empty if there is no other.
+        styles: of a model that has several.
+        whole: the folder of the run that this is a stage of.
     """
     state = "finished" if update >= total else "running, or stopped"
     now = datetime.now().astimezone().strftime("%Y-%m-%d %H:%M %Z")
     told = [
         *facts,
         ("recipe", config.recipe),
-        ("state", f"update {update:,} of {total:,}, {state}; this page is of {now}"),
+        ("state", f"update {update:,} of {total:,}, {state}; page written {now}"),
     ]
-    folder = config.output.name if config.output else "run"
-    return RunPage(
-        f"{config.method.name}: {folder}", told, list_chosen(config), list_commands(config, update >= total, directions)
-    )
+    folder = (config.output or Path()).resolve().name
+    if whole:
+        commands = [("Go on with the whole run, exactly where it stopped:", f"img2img train --resume {quote(whole)}")]
+    else:
+        commands = list_commands(config, update >= total, directions, styles)
+    return RunPage(f"{config.method.name}: {folder}", told, list_chosen(config), commands, update)
 
 
-def list_chosen(config: RunConfig) -> list[tuple[str, str, str]]:
-    """Options that differ from the recipe's: their names, values, and the recipe's."""
+def list_chosen(config: RunConfig) -> list[tuple[str, str]]:
+    """Options that differ from the recipe's, as they are typed, and the recipe's values."""
     usual = run_type(config.method.name)(method={"name": config.method.name}, recipe=config.recipe)
     known = dict(list_settings(apply_recipe(usual).model_dump()))
     own = list_settings(config.model_dump())
     return [
-        (name, value, known.get(name, "–")) for name, value in own if known.get(name) != value and name not in UNTOLD
+        (as_option(name_option(name), value), known.get(name, "–"))
+        for name, value in own
+        if known.get(name) != value and name not in UNTOLD
     ]
 
 
-def list_commands(config: RunConfig, finished: bool, directions: list[str]) -> list[tuple[str, str]]:
+def name_option(setting: str) -> str:
+    """The name of a setting's option: some have no prefix."""
+    for name, field in DataConfig.model_fields.items():
+        short = next((each.name for each in field.metadata if getattr(each, "prefix_name", True) is False), None)
+        if short and setting == f"data.{name.replace('_', '-')}":
+            return str(short)
+    return setting.removeprefix("finetune.")
+
+
+def list_commands(
+    config: RunConfig, finished: bool, directions: Sequence[str], styles: Sequence[str]
+) -> list[tuple[str, str]]:
     """What to type next: what it does, and the command."""
-    run = config.output
+    run, data = quote(config.output), config.data
     commands = (
         [] if finished else [("Go on with the training, exactly where it stopped:", f"img2img train --resume {run}")]
     )
     if config.method.model == "noise_generator":
         commands.append(("Make images:", f"img2img sample --model {run} --count 64 --output SAMPLES"))
-    else:
-        for direction in directions:
-            option = f" --direction {direction}" if direction else ""
-            commands.append(("Convert a folder:", f"img2img convert SOURCE TARGET --model {run}{option}"))
-    data = config.data.path
-    if data:
-        commands.append(("Score it:", f"img2img evaluate --model {run} --data {data}"))
+    for direction in directions if config.method.model == "translator" else ():
+        option = f" --direction {direction}" if direction else f" --style {quote(styles[0])}" if styles else ""
+        commands.append(("Convert a folder:", f"img2img convert SOURCE TARGET --model {run}{option}"))
+    if data.path and not styles and not data.holdout:  # else there is no split that evaluate would take
+        commands.append(("Score it:", f"img2img evaluate --model {run} --data {quote(data.path)}"))
     if finished:
         longer = f"--steps {2 * config.steps}" if config.steps else f"--epochs {2 * config.epochs:g}"
         commands.append(("Train longer:", f"img2img train --resume {run} {longer}"))
     return commands
+
+
+def quote(word: object) -> str:
+    """A word as a shell takes it."""
+    return shlex.quote(str(word))

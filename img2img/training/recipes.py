@@ -66,11 +66,12 @@ def describe_recipe(config: RunConfig) -> str:
         small = f"; --recipe small is made for fewer than {FEW:,} images" if "small" in config.method.recipes else ""
         return f"recipe paper: the settings of the paper{small}"
     applied = set(list_settings(config.method.recipes[config.recipe])) & set(list_settings(config.model_dump()))
-    settings = " ".join(_as_option(name, value) for name, value in sorted(applied))
+    settings = " ".join(as_option(name, value) for name, value in sorted(applied))
     return f"recipe {config.recipe}, made for fewer than {FEW:,} images: {settings}; --recipe paper takes the paper's settings"
 
 
-def _as_option(name: str, value: str) -> str:
+def as_option(name: str, value: str) -> str:
+    """A setting as it is typed."""
     part, dot, last = f"--{name}".rpartition(".")
     off = f"{part}.no-{last}" if dot else f"--no-{name}"
     return {"True": f"--{name}", "False": off}.get(value, f"--{name} {value}")

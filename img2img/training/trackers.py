@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from importlib.util import find_spec
 from pathlib import Path
 from secrets import token_hex
@@ -149,7 +149,10 @@ class AccelerateTracker:
         try:
             yield
         except Exception as error:  # each has its own; none may stop a training
-            self.tracker = None
+            failed, self.tracker = self.tracker, None
+            with suppress(Exception):
+                if failed is not None:
+                    failed.finish()
             reason = (str(error).strip() or type(error).__name__).splitlines()[0][:200]
             self.say(f"Warning: {self.name} fails ({reason}); the run goes on without.")
 

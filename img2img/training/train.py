@@ -262,7 +262,8 @@ def fit(run: Run, introduction: str = "") -> bool:
             log.say(f"Warning: {warning}")
         if saved:  # a kill may have come before the models were saved
             run.validator.save_latest(trainer.generators, trainer.encoders, progress)
-        report = partial(write_page, run, log, schedule.total)
+        report = _PageWriter(run, log, schedule.total)
+        report()
         callbacks = Callbacks(partial(run.validator.validate, log), run.validator.save_latest, report)
         loader = build_loader(run, schedule.total)
         done = trainer.run(loader, run.folder / CHECKPOINTS, schedule, log, callbacks)
@@ -272,17 +273,26 @@ def fit(run: Run, introduction: str = "") -> bool:
     return done
 
 
-def write_page(run: Run, log: RunLog, total: int) -> None:
-    """Rewrites the run's page; a run can do without."""
-    if not run.accelerator.is_main_process:
-        return
-    page = describe_run(
-        run.config, describe_data(run), run.trainer.state.progress.update, total, list(run.method.generators)
-    )
-    try:
-        write_run_page(run.folder, page)
-    except UserError as error:
-        log.say(f"Warning: the run's page can't be written: {error}")
+class _PageWriter:
+    """Rewrites the run's page, in the main process; a run can do without, and says so once."""
+
+    def __init__(self, run: Run, log: RunLog, total: int) -> None:
+        self.run, self.log, self.total, self.failed = run, log, total, False
+
+    def __call__(self) -> None:
+        run = self.run
+        if self.failed or not run.accelerator.is_main_process:
+            return
+        try:
+            update, directions = run.trainer.state.progress.update, list(run.method.generators)
+            page = describe_run(
+                run.config, describe_data(run), update, self.total, directions, run.report.names, run.whole
+            )
+            write_run_page(run.folder, page)
+        except Exception as error:  # nothing that is wrong with a page may stop a training
+            self.failed = True
+            reason = error if isinstance(error, UserError) else f"{type(error).__name__}: {error}"
+            self.log.say(f"Warning: the run's page can't be written: {reason}")
 
 
 def describe_data(run: Run) -> list[tuple[str, str]]:

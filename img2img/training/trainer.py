@@ -178,11 +178,12 @@ class Trainer:
                         self._share_buffers()
                         progress.scores = callbacks.validate(self.generators, self.encoders, progress)
                         log.scores(progress.update, progress.scores)
-                        callbacks.report()
                     if due(schedule.checkpoint_every, last or stop or late):
                         save_checkpoint(folder, self.state, self.accelerator, schedule.keep_checkpoints)
                         saved = time.monotonic()
                         callbacks.save_latest(self.generators, self.encoders, progress)
+                    if due(schedule.validate_every):
+                        callbacks.report()
                 if stop and not last:
                     return False
         return True

@@ -4,6 +4,7 @@ import html
 import json
 import math
 import re
+import shlex
 from pathlib import Path
 
 import numpy as np
@@ -36,33 +37,42 @@ def test_a_run_has_a_page(pairs: Path, tmp_path: Path) -> None:
     assert page.count("<svg") == len(read_log(run / "log.jsonl").curves) and "val/psnr" in page and "G/l1" in page
     assert "<b> run" not in page and "a &lt;b&gt; run" in page, "names can't write HTML"
     assert "update 4 of 4, finished" in page and "img2img convert SOURCE TARGET" in page
-    settings = dict(re.findall(r"<code>--([\w.-]+)</code></td><td>([^<]*)<", page))
-    assert settings["steps"] == "4" and settings["generator.channels"] == "4" and "lr" not in settings
+    settings = re.findall(r"<code>--([^<]+)</code>", page)
+    assert {"steps 4", "generator.channels 4", "size 16", f"data {pairs}"} <= set(settings)
+    assert not any(option.startswith(("lr ", "data.size", "data.path")) for option in settings)
+    [command] = re.findall(r"img2img convert SOURCE TARGET --model ([^\n<]*)", page)
+    assert shlex.split(html.unescape(command)) == [str(run)]
 
 
 def test_it_is_rewritten_at_each_validation_and_can_fail(
     pairs: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     seen: list[str] = []
+    failure: list[Exception] = [UserError("the disk is full."), KeyError("x")]
 
-    def full(folder: Path, page: room.RunPage) -> None:
+    def look(folder: Path, page: room.RunPage) -> None:
         seen.append(next(value for name, value in page.facts if name == "state").partition(",")[0])
-        raise UserError("the disk is full.")
+        if len(seen) > 4:
+            raise failure[0]
 
-    monkeypatch.setattr(training, "write_run_page", full)
-    run = train(tiny_config(pairs, tmp_path / "run", steps=4, validate_every=2))
-    assert seen == ["update 2 of 4", "update 4 of 4", "update 4 of 4"]
-    assert "the run's page can't be written: the disk is full." in capsys.readouterr().err
-    assert (run / "latest").is_dir() and not (run / "index.html").exists()
+    monkeypatch.setattr(training, "write_run_page", look)
+    for words in ("the disk is full.", "KeyError"):
+        seen.clear()
+        run = train(tiny_config(pairs, tmp_path / words, steps=8, validate_every=2))
+        assert seen == [f"update {update} of 8" for update in (0, 2, 4, 6, 8)], "and no more after a failure"
+        assert capsys.readouterr().err.count(f"the run's page can't be written: {words}") == 1
+        assert (run / "latest").is_dir() and not (run / "index.html").exists()
+        failure.pop(0)
 
 
 def test_of_many_pictures_some_are_shown(tmp_path: Path) -> None:
     for number in range(60):
         for direction in ("AtoB", "BtoA"):
             write_image(tmp_path / f"{number:08d}-{direction}.png", picture(8, 8, seed=number))
-    (tmp_path / "00000100-AtoB.png").write_bytes(b"half a pict")
+    write_image(tmp_path / "00000060-AtoB.png", picture(8, 8))  # of before the run was stopped
+    (tmp_path / "00000059-AtoB.png").write_bytes(b"half a pict")
     (tmp_path / "other.png").write_bytes(b"no picture of ours")
-    strips = read_strips(tmp_path)
+    strips = read_strips(tmp_path, 59)
     assert list(strips) == ["AtoB", "BtoA"]
     assert [frame.update for frame in strips["BtoA"]][::23] == [0, 59] and len(strips["BtoA"]) == room.PICTURES
     assert len(strips["AtoB"]) == room.PICTURES - 1, "one that can't be read is left out"
@@ -87,6 +97,8 @@ def test_curves() -> None:
     assert places[1][1] < places[2][1] < places[0][1], "high values are at the top"
     assert find_best("val/AtoB/psnr", [(1, 3.0), (2, 5.0)]) == (2, 5.0)
     assert find_best("val/kid", [(1, 3.0), (2, 5.0)]) == (1, 3.0)
+    assert len(set(draw_curve("val/l1", [(500, 0.1)]).line.split())) == 1, "a dot"
+    assert "nan" not in draw_curve("G/l1", [(1, 1.0), (2, math.inf), (3, 2.0)]).line
     long = draw_curve("G/l1", [(update, float(update % 2)) for update in range(100_000)])
     assert len(long.line.split()) <= POINTS and long.last == 1.0 and long.low == pytest.approx(0.5, abs=0.01)
 
@@ -118,7 +130,14 @@ def test_a_gallery_goes_from_worst_to_best(tmp_path: Path, monkeypatch: pytest.M
     target = picture(16, 16)
     for number in range(20):
         image = np.clip(target.astype(int) + 5 * number, 0, 255).astype(np.uint8)
-        made.add("mine <1>", f"{number:02d}", target, image, target, {"perceptual": float(number), "psnr": math.inf})
+        made.add(
+            "mine <1>",
+            f"{number:02d}",
+            target,
+            image,
+            target,
+            {"perceptual": float(number), "psnr": math.inf, "ssim": math.nan},
+        )
     made.add("other", "19", target, target, target, {"perceptual": 0.0})
     made.add("other", "07", target, target, target, {"perceptual": 0.0})
     rows = {"mine <1>": {"perceptual": 9.5}, "other": {"perceptual": 0.0}}
@@ -128,10 +147,22 @@ def test_a_gallery_goes_from_worst_to_best(tmp_path: Path, monkeypatch: pytest.M
     assert re.findall(r'data-name="(\d+)"', page) == ["19", "18", "17", "16", "01", "00"]
     assert not addresses(page) and "<1>" not in page.replace("\\u003c1>", "") and "6 of 20 images" in page
     scores = [json.loads(html.unescape(text)) for text in re.findall(r'data-scores="([^"]*)"', page)]
-    assert scores[0] == {"mine <1>": {"perceptual": 19.0}, "other": {"perceptual": 0.0}}, (
-        "and nothing that is not finite"
+    assert scores[0] == {"mine <1>": {"perceptual": 19.0, "psnr": 1e6}, "other": {"perceptual": 0.0}}, (
+        "no NaN, no infinity"
     )
+    assert "psnr ∞" in page
     assert sum(map(int, re.findall(r": (\d+) images</title>", page))) == 20
+
+
+def test_without_scores_the_first_are_shown(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(gallery, "WORST", 2)
+    monkeypatch.setattr(gallery, "BEST", 1)
+    made = Gallery()
+    for number in range(9):
+        made.add("translation", f"caf\udce9-{number}", picture(8, 8), picture(8, 8), None, None)
+    made.write(tmp_path / "page.html", {"translation": {"kid": 0.1}}, {}, "9 images")
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("<figure class=") == 3 and "3 of 9 images.<" in page and 'alt="target"' not in page
 
 
 def test_differences_are_bright(tmp_path: Path) -> None:
@@ -169,6 +200,7 @@ def test_commands_write_pages(trained: Path, pairs: Path, tmp_path: Path, capsys
     assert main(["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--model", run, "--page", str(sheet)]) == 1
     text = sheet.read_text()
     assert text.count("<img") == 2 and "1 converted" in text and "bad.png" in text and not addresses(text)
+    assert main(["evaluate", "--model", run, "--data", str(pairs), "--page", str(tmp_path / "in" / "good.png")]) == 2
     again = ["convert", str(tmp_path / "in"), str(tmp_path / "out2"), "--model", run]
     assert main([*again, "--page", str(tmp_path / "in" / "good.png")]) == 2, "only a page may be replaced"
     assert main([*again, "--page", str(sheet), "--report", str(sheet)]) == 2
