@@ -26,11 +26,14 @@ SMALL_UNPAIRED: Mapping[str, Any] = {
     "ema": 0.999,
     "method": {
         "generator": {"kind": "resnet", "channels": 32, "upsampling": "resize", "residual": True},
-        "discriminator": {"kind": "projected"},
+        "discriminator": {"kind": "projected", "mixing": "cross-scale"},
         "adversarial": "hinge",
     },
 }
-"""The recipe of translators without pairs for few images."""
+"""The recipe of translators without pairs for few images.
+
+Without mixing, a generator that removes something, such as shading, learns small marks that deceive single features.
+"""
 
 
 class AdversarialConfig(MethodConfig):

@@ -224,5 +224,7 @@ def test_a_jpeg_may_be_decoded_smaller(tmp_path: Path) -> None:
     for enough, shape in ((400, (400, 600)), (201, (400, 600)), (200, (200, 300)), (100, (100, 150)), (20, (50, 75))):
         assert read_image(tmp_path / "a.jpg", enough).shape[:2] == shape
     assert read_image(tmp_path / "a.png", 20).shape[:2] == (400, 600)
+    write_image(tmp_path / "odd.jpg", smooth[:396])
+    assert read_image(tmp_path / "odd.jpg", 20).shape[:2] == (99, 150), "an eighth would end within a pixel"
     expected = cv2.resize(smooth, (300, 200), interpolation=cv2.INTER_AREA).astype(float)
     assert np.abs(read_image(tmp_path / "a.jpg", 200) - expected).mean() < 2
