@@ -44,12 +44,12 @@ class Rules:
     """A file that ends early is read; what is missing is gray or black."""
     size: int | None = None
     """Scale the shorter side to so many pixels."""
-    enough: int | None = None
-    """A JPEG may come at a half, a quarter or an eighth of its size, if both sides keep so many pixels; it is decoded faster."""
     max_side: int | None = None
     """Scale down to at most so many pixels on the longer side."""
     metadata: bool = True
     """Read EXIF and DPI as well, which a converted file keeps."""
+    enough: int | None = None
+    """A JPEG may come at a half, a quarter or an eighth of its size, if both sides keep so many pixels; it is decoded faster."""
 
 
 @dataclass

@@ -243,6 +243,7 @@ def test_a_run_leaves_what_a_user_needs(trained: Path) -> None:
         "latest",
         "checkpoints",
         "config.yaml",
+        "index.html",
         "log.jsonl",
         "samples",
         "tensorboard",
