@@ -15,9 +15,9 @@ FRONT = {"cli", "demo", "__init__", "__main__"}
 LEVELS = [
     {"core"},
     {"networks", "losses", "images"},
-    {"data", "metrics", "pages"},
+    {"data", "metrics"},
     {"methods"},
-    {"config", "tiling"},
+    {"config", "tiling", "pages"},
     {"models"},
     {"interop"},
     {"training", "inference"},

@@ -112,8 +112,7 @@ def command(
     rows |= {row: scores for name, result in results.items() for row, scores in result.rows(name).items()}
     _print_scores(first.about, rows)
     if page and gallery:
-        images: Any = dict(first.images)
-        gallery.write(page, rows, images, _describe(first.about))
+        gallery.write(page, rows, _describe(first.about))
     failed = {name: reason for result in results.values() for name, reason in result.failed.items()}
     for name, reason in list(failed.items())[:20]:
         print(f"not scored: {name}: {reason}", file=sys.stderr)

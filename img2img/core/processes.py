@@ -185,18 +185,16 @@ def run_on_main(accelerator: "Accelerator", work: Callable[[], T]) -> T:
     """
     if accelerator.num_processes == 1:
         return work()
-    from accelerate.utils import broadcast_object_list
-
-    outcome: list[Any] = [None]
+    outcome: Any = None
     if accelerator.is_main_process:
         try:
-            outcome = [work()]
+            outcome = work()
         except UserError as error:
-            outcome = [error]
-    broadcast_object_list(outcome)
-    if isinstance(outcome[0], UserError):
-        raise outcome[0]
-    return outcome[0]
+            outcome = error
+    outcome = current_rank().share(outcome)
+    if isinstance(outcome, UserError):
+        raise outcome
+    return outcome  # type: ignore[no-any-return]
 
 
 def build_accelerator(

@@ -82,6 +82,11 @@ class DataConfig(Strict):
     """Channels of the target; by default those of most files."""
 
     @property
+    def size_text(self) -> str:
+        """Of the training images, for a person."""
+        return f"{self.width}×{self.size}" if self.width else str(self.size)
+
+    @property
     def most_checked(self) -> int | None:
         """Pairs, or images, that are read before training; None for all."""
         return SAMPLE if self.check == "sample" else None

@@ -116,12 +116,6 @@ class Classes(Strict):
             np.uint8,
         )
 
-    def paint(self, labels: Array) -> Array:
-        """A label map (H, W) in its colours: (H, W, 3), uint8; black where there is no class."""
-        table = np.concatenate([self.colours(), np.zeros((1, 3), np.uint8)])
-        known = (labels >= 0) & (labels < self.count)
-        return table[np.where(known, labels, self.count)]
-
 
 def _draw_colour(label: int) -> tuple[int, ...]:
     """A colour for a class that has none: hues apart by the golden ratio, in turn light, middle and dark."""

@@ -11,6 +11,9 @@ from img2img.core.errors import UserError
 from img2img.images import Array, composite_over_white, convert_channels, peak
 from img2img.metrics.perceptual import PerceptualDistance
 
+HIGHER_IS_BETTER = ("psnr", "ssim", "miou", "accuracy", "precision", "recall", "inception_score")
+"""The scores of which more is better, also of those that other files compute."""
+
 
 class Scores(TypedDict):
     """Of one image, or their mean over several."""

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from img2img.data.base import choose_sample
 from img2img.pages.render import embed_scaled, write_page
 
 LONGEST = 360  # pixels a side of a picture
@@ -33,11 +34,9 @@ def write_contact_sheet(
     Raises:
         UserError: if it can't be written.
     """
-    step = max(1.0, len(pairs) / MOST)
-    chosen = [pairs[int(place * step)] for place in range(min(len(pairs), MOST))]
     shown = [
         Converted(_name(source, folder), embed_scaled(source, LONGEST), embed_scaled(target, LONGEST))
-        for source, target in chosen
+        for source, target in choose_sample(list(pairs), MOST)
     ]
     write_page(path, "contact_sheet.html", shown=shown, total=len(pairs), summary=summary, remarks=remarks)
 

@@ -8,6 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from img2img.metrics.paired import HIGHER_IS_BETTER
+
 WIDTH, HEIGHT, MARGIN = 420, 170, 44  # of a curve, in pixels
 POINTS = 400  # of a curve, at most; more are averaged
 
@@ -37,7 +39,6 @@ MEANINGS = {
     r"diagnostics/variety.*": "How much the outputs differ from each other, relative to real images. Near 0: all look alike.",
     r"diagnostics/grid.*": "Strength of the finest regular pattern. Above 3: a checkerboard.",
 }
-HIGHER_IS_BETTER = ("psnr", "ssim", "miou", "accuracy", "precision", "recall", "inception_score")
 
 
 @dataclass(frozen=True)

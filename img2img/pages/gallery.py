@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 
 from img2img.images import Array, composite_over_white, peak
-from img2img.pages.curves import HIGHER_IS_BETTER
+from img2img.metrics.paired import HIGHER_IS_BETTER
 from img2img.pages.render import embed_array, write_page
 
 LONGEST = 192  # pixels a side of a picture
@@ -57,7 +57,8 @@ class Gallery:
         self.by = by
         self.models: list[str] = []
         self.entries: dict[str, Entry] = {}
-        self.total = 0
+        self.scores: list[Mapping[str, float]] = []
+        """Of all the first model's images."""
 
     def add(
         self,
@@ -75,7 +76,7 @@ class Gallery:
         if entry is None:
             if model != self.models[0]:
                 return
-            self.total += 1
+            self.scores.append(scores or {})
             if scores is None and len(self.entries) >= WORST + BEST:
                 return  # none is better than another
             entry = self.entries[name] = Entry(name)
@@ -89,14 +90,11 @@ class Gallery:
         if len(self.entries) >= 2 * (WORST + BEST):
             self._prune()
 
-    def write(
-        self, path: Path, rows: Mapping[str, Mapping[str, float]], images: Mapping[str, Mapping[str, float]], about: str
-    ) -> None:
+    def write(self, path: Path, rows: Mapping[str, Mapping[str, float]], about: str) -> None:
         """Writes the page.
 
         Args:
             rows: scores by what was scored.
-            images: scores of the first model's images by name.
             about: what was evaluated, for a person.
 
         Raises:
@@ -104,16 +102,12 @@ class Gallery:
         """
         self._prune()
         names = list(dict.fromkeys(name for row in rows.values() for name in row))
-        drawn = {name: draw_histogram([each[name] for each in images.values() if name in each]) for name in names}
+        drawn = {name: draw_histogram([each[name] for each in self.scores if name in each]) for name in names}
         histograms = {name: bars for name, bars in drawn.items() if bars}
-        sortable = [
-            name
-            for name in names
-            if any(name in each for entry in self.entries.values() for each in entry.scores.values())
-        ]
+        sortable = [name for name in names if any(name in each for each in self.scores)]
         write_page(
             path, "evaluation.html", about=about, rows=rows, names=names, histograms=histograms, models=self.models,
-            entries=self._sort(), sortable=sortable, higher=list(HIGHER_IS_BETTER), total=self.total, infinite=INFINITE, width=WIDTH, height=HEIGHT,
+            entries=self._sort(), sortable=sortable, higher=list(HIGHER_IS_BETTER), total=len(self.scores), infinite=INFINITE, width=WIDTH, height=HEIGHT,
         )  # fmt: skip
 
     def _sort(self) -> list[Entry]:

@@ -2,7 +2,6 @@
 
 import base64
 import io
-import json
 from functools import lru_cache
 from pathlib import Path
 from typing import Any
@@ -26,7 +25,7 @@ def write_page(path: Path, template: str, **values: Any) -> None:
     environment = Environment(
         loader=PackageLoader("img2img.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
-    environment.filters |= {"as_data": embed_file, "as_script": as_script}
+    environment.filters["as_data"] = embed_file
     write_whole(path, environment.get_template(template).render(**values).encode("utf-8", "backslashreplace"))
 
 
@@ -60,10 +59,3 @@ def embed_array(image: Array, longest: int) -> str:
     buffer = io.BytesIO()
     to_pil(image).convert("RGB").save(buffer, kind, quality=QUALITY, subsampling=0)
     return f"data:image/{kind.lower()};base64,{base64.b64encode(buffer.getvalue()).decode()}"
-
-
-def as_script(value: Any) -> str:
-    """A value as JSON that may stand inside a script."""
-    from markupsafe import Markup
-
-    return Markup(json.dumps(value).replace("<", "\\u003c"))

@@ -4,6 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from img2img.data.base import choose_sample
 from img2img.pages.curves import Curve, draw_curve, explain, find_best, read_log
 from img2img.pages.render import embed_scaled, write_page
 
@@ -77,13 +78,12 @@ def read_strips(samples: Path, until: int) -> dict[str, list[Frame]]:
     """The pictures of a run's validations by direction, which is empty where there is one; of many, some; none after an update."""
     files: dict[str, list[tuple[int, Path]]] = {}
     for file in sorted(samples.glob("*.png")):
-        update, _, direction = file.stem.partition("-")
-        if update.isdecimal() and int(update) <= until:
-            files.setdefault(direction, []).append((int(update), file))
+        number, _, direction = file.stem.partition("-")
+        if number.isdecimal() and int(number) <= until:
+            files.setdefault(direction, []).append((int(number), file))
     strips = {}
     for direction, found in files.items():
-        last = len(found) - 1
-        places = range(len(found)) if last < PICTURES else [round(n * last / (PICTURES - 1)) for n in range(PICTURES)]
-        frames = [Frame(found[place][0], embed_scaled(found[place][1], LONGEST)) for place in places]
+        chosen = [*choose_sample(found[:-1], PICTURES - 1), found[-1]]  # the newest is always there
+        frames = [Frame(update, embed_scaled(file, LONGEST)) for update, file in chosen]
         strips[direction] = [frame for frame in frames if frame.data]
     return {direction: frames for direction, frames in strips.items() if frames}

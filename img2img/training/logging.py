@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from types import TracebackType
@@ -12,21 +12,14 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 from torch import Tensor
 
+from img2img.config import TrackerName
 from img2img.core.errors import UserError
 from img2img.core.files import write_whole
 from img2img.images import Array
 from img2img.methods.base import Translations
-from img2img.training.trackers import Say, Tracker
+from img2img.training.trackers import start_trackers
 
 LOG_FILE = "log.jsonl"
-StartTrackers = Callable[[Path, int, Say], list[Tracker]]
-
-
-def no_trackers(folder: Path, resume_at: int, say: Say) -> list[Tracker]:
-    """None at all."""
-    return []
-
-
 SAY_EVERY = 10  # seconds between lines for people where there is no progress bar
 
 
@@ -34,7 +27,7 @@ class RunLog:
     """Writes only in the main process; elsewhere every call does nothing.
 
     Lines of a log that is there are dropped from the update `resume_at` on; `quiet`: no progress bar and no sentences;
-    `start` starts the trackers, of the run's folder, the update and what tells a person something.
+    `trackers` are told the same, and the run's `settings`.
     """
 
     def __init__(
@@ -44,7 +37,8 @@ class RunLog:
         total: int,
         main: bool,
         quiet: bool = False,
-        start: StartTrackers = no_trackers,
+        trackers: Sequence[TrackerName] = (),
+        settings: Mapping[str, str] | None = None,
     ) -> None:
         self.main = main
         self.said = 0.0
@@ -59,7 +53,7 @@ class RunLog:
         with _explaining(path):
             self.file = path.open("a", encoding="utf-8")
         self.warnings = [text for line in lines if (text := json.loads(line).get("warning"))]
-        self.trackers = start(folder, resume_at, self.say)
+        self.trackers = start_trackers(trackers, folder, resume_at, settings or {}, self.say)
         self.bar = Progress(
             TextColumn("{task.description}"),
             BarColumn(),

@@ -6,9 +6,8 @@ from datetime import datetime
 from pathlib import Path
 
 from img2img.config import RunConfig, run_type
-from img2img.data.base import DataConfig
 from img2img.pages.run import RunPage
-from img2img.training.recipes import apply_recipe, as_option, list_settings
+from img2img.training.recipes import apply_recipe, as_option, list_settings, name_option
 
 UNTOLD = ("output", "recipe", "generator.in-channels", "generator.out-channels")
 """Settings that are said elsewhere, or follow from the data."""
@@ -56,15 +55,6 @@ def list_chosen(config: RunConfig) -> list[tuple[str, str]]:
         for name, value in own
         if known.get(name) != value and name not in UNTOLD
     ]
-
-
-def name_option(setting: str) -> str:
-    """The name of a setting's option: some have no prefix."""
-    for name, field in DataConfig.model_fields.items():
-        short = next((each.name for each in field.metadata if getattr(each, "prefix_name", True) is False), None)
-        if short and setting == f"data.{name.replace('_', '-')}":
-            return str(short)
-    return setting.removeprefix("finetune.")
 
 
 def list_commands(

@@ -6,10 +6,18 @@ from typing import Any, TypeVar
 from img2img.config import RunConfig
 from img2img.core.errors import UsageError
 from img2img.core.settings import Strict
+from img2img.data.base import DataConfig
 
 FEW = 20_000  # training images below which the recipe for little data is chosen
 Settings = Mapping[str, Any]
 S = TypeVar("S", bound=Strict)
+SHORT = {
+    f"data.{name.replace('_', '-')}": each.name
+    for name, field in DataConfig.model_fields.items()
+    for each in field.metadata
+    if getattr(each, "prefix_name", True) is False
+}
+"""Options of data without a prefix."""
 
 
 def choose_recipe(config: RunConfig, images: int, in_channels: int, out_channels: int) -> RunConfig:
@@ -75,6 +83,11 @@ def as_option(name: str, value: str) -> str:
     part, dot, last = f"--{name}".rpartition(".")
     off = f"{part}.no-{last}" if dot else f"--no-{name}"
     return {"True": f"--{name}", "False": off}.get(value, f"--{name} {value}")
+
+
+def name_option(setting: str) -> str:
+    """The name of a setting's option: some have no prefix."""
+    return SHORT.get(setting, setting.removeprefix("finetune."))
 
 
 def list_settings(settings: Settings, prefix: str = "") -> list[tuple[str, str]]:

@@ -37,9 +37,9 @@ from img2img.training.curriculum import (
 from img2img.training.finetune import Start, load_start, plan_training, take_over
 from img2img.training.logging import RunLog
 from img2img.training.page import describe_run
-from img2img.training.recipes import choose_recipe, describe_recipe, list_settings
+from img2img.training.recipes import choose_recipe, describe_recipe, list_settings, name_option
 from img2img.training.run_folder import CHECKPOINTS, CONFIG, claim_folder, load_run_config
-from img2img.training.trackers import Say, Tracker, refuse_missing, start_trackers
+from img2img.training.trackers import refuse_missing
 from img2img.training.trainer import Callbacks, Schedule, Trainer, total_updates
 from img2img.training.validation import Validator
 
@@ -243,12 +243,9 @@ def fit(run: Run, introduction: str = "") -> bool:
     schedule = build_schedule(run)
     if progress.update < schedule.total:  # else nothing is trained with these settings
         run_on_main(accelerator, lambda: write_config(run.folder / CONFIG, config))  # first: now it can be resumed
-    settings = dict(list_settings(config.model_dump()))
-
-    def start(folder: Path, resume_at: int, say: Say) -> list[Tracker]:
-        return start_trackers(config.trackers, folder, resume_at, settings, say)
-
-    with RunLog(run.folder, progress.update, schedule.total, accelerator.is_main_process, run.quiet, start) as log:
+    settings = {name_option(name): value for name, value in list_settings(config.model_dump())}
+    about = (progress.update, schedule.total, accelerator.is_main_process, run.quiet, config.trackers, settings)
+    with RunLog(run.folder, *about) as log:
         if run.whole is None or progress.update < schedule.total:
             introduce(run, log, schedule.total, introduction)
         if run.resuming and progress.update:
@@ -268,7 +265,8 @@ def fit(run: Run, introduction: str = "") -> bool:
         loader = build_loader(run, schedule.total)
         done = trainer.run(loader, run.folder / CHECKPOINTS, schedule, log, callbacks)
         accelerator.wait_for_everyone()
-        report()
+        if not done:  # else it was made at the last validation
+            report()
         conclude(run, log, done)
     return done
 
@@ -298,7 +296,6 @@ class _PageWriter:
 def describe_data(run: Run) -> list[tuple[str, str]]:
     """What is trained on what, by name."""
     data = run.config.data
-    size = f"{data.width}×{data.size}" if data.width else str(data.size)
     networks = ", ".join(
         f"{name} {sum(p.numel() for p in network.parameters()) / 1e6:.1f} M"
         for name, network in run.trainer.bare.items()
@@ -308,7 +305,7 @@ def describe_data(run: Run) -> list[tuple[str, str]]:
         ("data", f"{data.path or data.target or ''}: {run.data.describe()}; {run.report.sizes}"),
         (
             "training",
-            f"{size} pixels, {run.global_batch} images an update, on {run.accelerator.device.type}{processes}",
+            f"{data.size_text} pixels, {run.global_batch} images an update, on {run.accelerator.device.type}{processes}",
         ),
         ("networks", f"{networks} parameters"),
         ("validation", run.validator.describe()),
@@ -369,9 +366,8 @@ def introduce(run: Run, log: RunLog, total: int, introduction: str) -> None:
     precision = {"no": "fp32"}.get(run.accelerator.mixed_precision, run.accelerator.mixed_precision)
     processes = run.accelerator.num_processes
     channels = f"{run.in_channels} → {run.out_channels}" if config.method.model == "translator" else run.out_channels
-    size = f"{data.width}×{data.size}" if data.width else str(data.size)
     say(
-        f"{config.method.name}: {run.data.describe()} ({run.report.sizes}), {channels} channels at {size} pixels; {total} updates of "
+        f"{config.method.name}: {run.data.describe()} ({run.report.sizes}), {channels} channels at {data.size_text} pixels; {total} updates of "
         f"{run.global_batch} images on {run.accelerator.device.type} in {precision}"
         f"{f', {processes} processes' if processes > 1 else ''}."
     )

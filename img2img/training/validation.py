@@ -27,7 +27,7 @@ from img2img.images import Array, write_image
 from img2img.images.tensors import build_grid, build_sheet
 from img2img.methods.base import Method
 from img2img.metrics.distribution import FEATURE_NAMES, FEWEST, distances, features, find_weights, make_extractor
-from img2img.metrics.paired import Scores, finite, mean, score
+from img2img.metrics.paired import HIGHER_IS_BETTER, Scores, finite, mean, score
 from img2img.metrics.perceptual import PerceptualDistance
 from img2img.models import (
     Base,
@@ -53,7 +53,6 @@ from img2img.training.trainer import Networks
 SHEET_ROWS, SHEET_COLUMNS = 8, 10  # of a picture of images from noise, at most
 GRID_ROWS = 6  # of a picture of translations
 MOST_SAMPLES = 1000  # images from noise that are compared at a validation
-HIGHER_IS_BETTER = ("psnr", "ssim")
 NEAR = 1.1  # times the lowest L1: models above it are no candidates for the perceptually best
 OPPOSITE = {"AtoB": "BtoA", "BtoA": "AtoB"}
 Found = dict[str, float | None]

@@ -142,8 +142,7 @@ def test_a_gallery_goes_from_worst_to_best(tmp_path: Path, monkeypatch: pytest.M
     made.add("other", "19", target, target, target, {"perceptual": 0.0})
     made.add("other", "07", target, target, target, {"perceptual": 0.0})
     rows = {"mine <1>": {"perceptual": 9.5}, "other": {"perceptual": 0.0}}
-    images = {f"{number:02d}": {"perceptual": float(number)} for number in range(20)}
-    made.write(tmp_path / "page.html", rows, images, "20 images")
+    made.write(tmp_path / "page.html", rows, "20 images")
     page = (tmp_path / "page.html").read_text()
     assert re.findall(r'data-name="(\d+)"', page) == ["19", "18", "17", "16", "01", "00"]
     assert not addresses(page) and "<1>" not in page.replace("\\u003c1>", "") and "6 of 20 images" in page
@@ -161,7 +160,7 @@ def test_without_scores_the_first_are_shown(tmp_path: Path, monkeypatch: pytest.
     made = Gallery()
     for number in range(9):
         made.add("translation", f"caf\udce9-{number}", picture(8, 8), picture(8, 8), None, None)
-    made.write(tmp_path / "page.html", {"translation": {"kid": 0.1}}, {}, "9 images")
+    made.write(tmp_path / "page.html", {"translation": {"kid": 0.1}}, "9 images")
     page = (tmp_path / "page.html").read_text()
     assert page.count("<figure class=") == 3 and "3 of 9 images.<" in page and 'alt="target"' not in page
 

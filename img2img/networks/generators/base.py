@@ -13,8 +13,7 @@ from img2img.networks.layers import Norm
 
 BYTES_PER_CHANNEL = 40  # of the stem, and pixel, that a network needs at most, measured
 BYTES_PER_PLANE = 10  # of the source, and pixel
-HELD_PER_CHANNEL = {"transpose": 12}  # bytes of activations in fp32, of the stem, and pixel, by the kind of upsampling,
-HELD_OTHERWISE = 24  # and with others
+HELD_PER_CHANNEL = 12  # bytes of activations in fp32, of the stem, and pixel; twice as many where upsampling resizes
 
 
 class GeneratorBaseConfig(Strict):
@@ -53,7 +52,8 @@ class GeneratorBaseConfig(Strict):
     @property
     def activations_per_pixel(self) -> int:
         """Bytes of activations in fp32 that are held at once, at most, for a pixel of the source: what a GPU needs."""
-        held = HELD_PER_CHANNEL.get(getattr(self, "upsampling", "transpose"), HELD_OTHERWISE)
+        resizes = getattr(self, "upsampling", "transpose") != "transpose"
+        held = 2 * HELD_PER_CHANNEL if resizes else HELD_PER_CHANNEL
         return BYTES_PER_PLANE * (self.in_channels or 3) + held * self.channels
 
     @property

@@ -102,8 +102,8 @@ class Growing(nn.Module):
 
     def stage(self) -> tuple[int, float]:
         """The number of doublings, and how far the last one is faded in."""
-        known = self.training and self.grown is not None and not torch.compiler.is_compiling()  # else each is compiled
-        level = (self.grown if known and self.grown is not None else int(self.level)) / PARTS
+        grown = self.grown if self.training and not torch.compiler.is_compiling() else None  # else each is compiled
+        level = (int(self.level) if grown is None else grown) / PARTS
         whole = -int(-level // 1)
         return whole, 1.0 - (whole - level)
 
