@@ -37,6 +37,9 @@ def describe_run(
         ("recipe", config.recipe),
         ("state", f"update {update:,} of {total:,}, {state}; page written {now}"),
     ]
+    if config.method.model == "translator" and not styles:
+        row = "the source, its translation, with two directions the way back, and the target if it is known"
+        told.append(("each row of a picture", row))
     folder = (config.output or Path()).resolve().name
     if whole:
         commands = [("Go on with the whole run, exactly where it stopped:", f"img2img train --resume {quote(whole)}")]
