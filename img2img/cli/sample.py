@@ -18,6 +18,7 @@ def command(
     how: Literal["spherical", "linear"] = "spherical",
     sweep: int | None = None,
     steps: int | None = None,
+    latents: Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
 ) -> int:
@@ -34,6 +35,7 @@ def command(
         how: The way between two seeds.
         sweep: Number of an InfoGAN's code, from 0: images that differ in it only.
         steps: Images of --interpolate, by default 16, or of --sweep of a continuous code, by default 10.
+        latents: A file of latents that img2img serve saved: draw its images instead.
         overwrite: Replace files that exist.
         device: auto, cpu, cuda, cuda:1 or mps.
     """
@@ -47,10 +49,12 @@ def command(
     tune_allocator()
     generator = NoiseGenerator.load(resolve_model(model), device)
     with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
-        task = bar.add_task("sampling", total=count if interpolate is None and sweep is None else None)
+        task = bar.add_task(
+            "sampling", total=count if interpolate is None and sweep is None and latents is None else None
+        )
         files = room.sample(
             generator, output, count=count, seed=seed, labels=label, truncation=truncation, interpolate=interpolate, how=how,
-            sweep=sweep, steps=steps, overwrite=overwrite, advance=lambda images: bar.advance(task, images),
+            sweep=sweep, steps=steps, latents=latents, overwrite=overwrite, advance=lambda images: bar.advance(task, images),
         )  # fmt: skip
     print(f"{len(files)} files in {output}; {files[-1]} shows them.")
     return 0

@@ -2,7 +2,7 @@
 
 import re
 import warnings
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -28,10 +28,13 @@ from img2img.inference.report import Outcome, Report, Stopped
 from img2img.interop import is_onnx, load_translator
 from img2img.interop.onnx import OnnxGenerator
 from img2img.models import BlendedWarning, Mode, Style, Translator
+from img2img.tiling.progress import watch_large_images
 
 LABELS = re.compile(r"(^|_)labels?$")
 Existing = Literal["fail", "skip", "overwrite"]
 Frames = Literal["all", "first"]
+
+Watch = Callable[[float, int], None]
 
 NEIGHBOURS = 64  # inputs, of which those of equal size share batches
 FIRST = 20  # inputs, of which one that can be read decides on bf16
@@ -64,7 +67,7 @@ def convert(
     timeout: float = 60.0,
     file_memory: float = 4.0,
     accept_truncated: bool = False,
-    progress: bool = False,
+    progress: bool | Watch = False,
 ) -> Report:
     """Translates a file or a folder of images, with its sub-folders; the outputs have the inputs' sizes and names.
 
@@ -100,7 +103,8 @@ def convert(
         timeout: seconds that a file may take to be decoded.
         file_memory: GB that a file may take while it is decoded (on Linux).
         accept_truncated: whether files that end early are converted; what is missing is gray or black.
-        progress: whether to show a progress bar.
+        progress: whether to show a progress bar; or a function that is told how many of how many images are done, such as 1.5 of 2. A KeyboardInterrupt
+            that it raises stops the conversion.
 
     Returns:
         What became of each input. A bad file is reported, and the others are translated.
@@ -266,18 +270,28 @@ def _through(
     outcomes: dict[Job, Outcome | None],
     lists: list[Sequence[Job]],
     report: Report,
-    progress: bool,
+    progress: bool | Watch,
 ) -> None:
     """Sends this process' share of the jobs through the pipeline; fills in their outcomes."""
     columns = *Progress.get_default_columns(), _Speed()
     what = "converting" if rank.count == 1 else f"converting a {rank.count}th"
-    shown = progress and rank.index == 0
+    shown, watch = progress is True and rank.index == 0, progress if callable(progress) else None
+    total = len(outcomes)
+    ended = total - list(outcomes.values()).count(None)
     with Progress(*columns, transient=True, disable=not shown) as bar, _note_blending(report), torch.inference_mode():
-        total, left = len(outcomes), list(outcomes.values()).count(None)
-        task = bar.add_task(what, total=total, completed=total - left)
-        for item in pipeline.run(lists):
-            outcomes[item.key] = _outcome(item, pipeline.engine, files)
-            bar.advance(task)
+        task = bar.add_task(what, total=total, completed=ended)
+
+        def tell(share: float) -> None:
+            bar.update(task, completed=ended + share)
+            if watch:
+                watch(ended + share, total)
+
+        tell(0.0)
+        with watch_large_images(tell):
+            for item in pipeline.run(lists):
+                outcomes[item.key] = _outcome(item, pipeline.engine, files)
+                ended += 1
+                tell(0.0)
 
 
 @contextmanager

@@ -9,7 +9,7 @@ import numpy as np
 from img2img.core.errors import UsageError
 from img2img.images import Array, Picture, write_image, write_picture
 from img2img.images.tensors import build_sheet
-from img2img.models import NoiseGenerator
+from img2img.models import NoiseGenerator, draw_latents, read_latents
 
 COLUMNS = 10  # of the sheet
 MOST_SHOWN = 100
@@ -30,6 +30,7 @@ def sample(
     how: Literal["spherical", "linear"] = "spherical",
     sweep: int | None = None,
     steps: int | None = None,
+    latents: Path | str | None = None,
     overwrite: bool = False,
     advance: Ticker = lambda images: None,
 ) -> list[Path]:
@@ -44,10 +45,11 @@ def sample(
         how: which way: spherical or linear.
         sweep: number of a code of an InfoGAN: for each seed the images that differ in it only.
         steps: images of a walk, by default 16, or values of a continuous code, by default 10.
+        latents: a file of latents, such as `img2img serve` saves: its images instead of those of seeds.
         advance: is told how many images were written.
 
     Returns:
-        The files: images as ``seed0007.png``, and ``sheet.png``; a walk's as ``step0000.png``, and ``walk.gif``; of a sweep
+        The files: images as ``seed0007.png`` (of a file of latents, ``image0000.png``), and ``sheet.png``; a walk's as ``step0000.png``, and ``walk.gif``; of a sweep
         ``sweep0.png``.
 
     Raises:
@@ -56,6 +58,16 @@ def sample(
     folder = Path(output)
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder} is a file; give a folder.")
+    if latents is not None:
+        if (count, seed, tuple(labels), truncation, interpolate, sweep) != (64, 0, (), None, None, None):
+            raise UsageError("--latents says what to draw; leave the options that choose images out.")
+        found = read_latents(Path(latents))
+        names = [f"image{number:04d}.png" for number in range(len(found.images))]
+
+        def draw(part: slice) -> Array:
+            return draw_latents(generator, found.images[part], found.truncation)
+
+        return _write_single(folder, names, draw, overwrite, advance)
     if interpolate is not None and sweep is not None:
         raise UsageError("--interpolate and --sweep exclude each other.")
     if sweep is not None and labels:
@@ -93,22 +105,37 @@ def _sample_single(
 ) -> list[Path]:
     """An image for each seed, and the first of them on a sheet."""
     wanted = [labels[place % len(labels)] for place in range(len(seeds))] if labels else None
-    names = [f"seed{number:04d}.png" for number in seeds]
-    _refuse_existing(folder, [*names, "sheet.png"], overwrite)
     numbers = generator.numbers(wanted, seeds)
+
+    def draw(part: slice) -> Array:
+        noise = generator.noise(seeds[part], truncation)
+        return generator.images(noise, None if numbers is None else numbers[part], truncation)
+
+    return _write_single(folder, [f"seed{number:04d}.png" for number in seeds], draw, overwrite, advance)
+
+
+def _write_single(
+    folder: Path, names: Sequence[str], draw: Callable[[slice], Array], overwrite: bool, advance: Ticker
+) -> list[Path]:
+    """Images by name, some at a time, and the first of them on a sheet."""
+    _refuse_existing(folder, [*names, "sheet.png"], overwrite)
     written: list[Path] = []
     shown: list[Array] = []
-    for start in range(0, len(seeds), AT_ONCE):
+    for start in range(0, len(names), AT_ONCE):
         part = slice(start, start + AT_ONCE)
-        noise = generator.noise(seeds[part], truncation)
-        images = generator.images(noise, None if numbers is None else numbers[part], truncation)
+        images = draw(part)
         written += _write(folder, dict(zip(names[part], images, strict=True)))
         shown += list(images)[: max(0, MOST_SHOWN - len(shown))]
         advance(len(images))
-    columns = min(COLUMNS, len(shown))
-    blank = [np.full_like(shown[0], 255)] * (-len(shown) % columns)
-    cells = np.stack([*shown, *blank])
-    return written + _write(folder, {"sheet.png": build_sheet(cells.reshape(-1, columns, *cells.shape[1:]))})
+    return written + _write(folder, {"sheet.png": arrange_sheet(shown)})
+
+
+def arrange_sheet(images: Sequence[Array], columns: int = COLUMNS) -> Array:
+    """Images (H, W, C), uint8, in rows of so many, as one RGB array."""
+    columns = min(columns, len(images))
+    blank = [np.full_like(images[0], 255)] * (-len(images) % columns)
+    cells = np.stack([*images, *blank])
+    return build_sheet(cells.reshape(-1, columns, *cells.shape[1:]))
 
 
 def _write(folder: Path, files: Mapping[str, Array | Picture]) -> list[Path]:

@@ -178,7 +178,13 @@ class NoiseGenerator(Shareable):
 
     @torch.no_grad()
     def images(self, noise: Tensor, labels: Tensor | None = None, truncation: float | None = None) -> Array:
-        """Images from noise (B, latent [+ codes]) and numbers of classes (B,): (B, size, size, channels), uint8."""
+        """Images from noise (B, latent [+ codes]) and classes: (B, size, size, channels), uint8.
+
+        Args:
+            noise: as `noise` draws it.
+            labels: numbers of classes, (B,), or shares of each, (B, classes), which mix them.
+            truncation: the one that the noise was drawn with.
+        """
         network, found = self._network(truncation), []
         for start in range(0, len(noise), BATCH):
             part = noise[start : start + BATCH]
@@ -186,7 +192,7 @@ class NoiseGenerator(Shareable):
             empty = BATCH - len(part)
             part = torch.cat([part, part[:1].expand(empty, -1)]).to(self.device)
             if wanted is not None:
-                wanted = torch.cat([wanted, wanted[:1].expand(empty)]).to(self.device)
+                wanted = torch.cat([wanted, wanted[:1].expand(empty, *wanted.shape[1:])]).to(self.device)
             done = network(part, wanted) if wanted is not None else network(part)
             found += [to_array(image) for image in done[: BATCH - empty]]
         return np.stack(found)

@@ -27,6 +27,11 @@ def one_hot(labels: Tensor, count: int, dtype: torch.dtype = torch.float32) -> T
     return (labels[:, None] == numbers).to(dtype)
 
 
+def class_shares(labels: Tensor, count: int, dtype: torch.dtype = torch.float32) -> Tensor:
+    """Classes by number, (B,), or mixtures of them, (B, count) of shares in [0, 1], → (B, count) of shares."""
+    return labels.to(dtype) if labels.ndim == 2 else one_hot(labels, count, dtype)
+
+
 def append_domain(images: Tensor, shares: Tensor) -> Tensor:
     """Images with a copy for each domain beside them, multiplied by its share: black but for the domain that is wanted.
 

@@ -30,6 +30,11 @@ class Rows(ABC):
     width: int
     sources: tuple["Rows", ...] = ()
 
+    @property
+    def size(self) -> int:
+        """Numbers of an image's tensor."""
+        return self.channels * self.height * self.width
+
     def row_size(self) -> float:
         """Numbers in a row, or in what has to be computed for a row, if that is more."""
         behind = (source.row_size() * source.height / self.height for source in self.sources)

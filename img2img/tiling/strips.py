@@ -11,6 +11,7 @@ import operator
 import weakref
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -18,6 +19,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
 from img2img.networks.layers import BlurPool, InstanceNorm, ReflectionPad
+from img2img.tiling.progress import report_share
 from img2img.tiling.rows import (
     AveragePoolRows,
     BlurRows,
@@ -79,7 +81,7 @@ def run_in_strips(network: nn.Module, source: Tensor, budget: Budget) -> Tensor:
     """
     graph = _trace(network)
     weight = next(network.parameters())
-    _check_layers(network, graph, source)
+    total, done = _check_layers(network, graph, source), 0
     store = Store(budget.in_memory)
     last_use = {each: node for node in graph.nodes for each in node.all_input_nodes}
     known: dict[fx.Node, Rows] = {}
@@ -95,7 +97,10 @@ def run_in_strips(network: nn.Module, source: Tensor, budget: Budget) -> Tensor:
             found = _layer(network, node, inputs)
         del inputs
         if _must_be_stored(network, node):
-            found = _compute_stored(found, store, budget, weight, _is_measured(network, node))
+            found = _compute_stored(
+                found, store, budget, weight, _is_measured(network, node), partial(_report, done, total)
+            )
+            done += found.size
         known[node] = found
         for each in node.all_input_nodes:
             if last_use[each] is node:
@@ -150,8 +155,12 @@ def _measures(norm: nn.Module) -> bool:
     return not isinstance(norm, nn.BatchNorm2d) or norm.training or norm.running_mean is None
 
 
-def _check_layers(network: nn.Module, graph: fx.Graph, source: Tensor) -> None:
-    """Meets what can't be done in strips before anything is computed, by setting up all layers."""
+def _report(before: int, total: int, numbers: int) -> None:
+    report_share((before + numbers) / total)
+
+
+def _check_layers(network: nn.Module, graph: fx.Graph, source: Tensor) -> int:
+    """Meets what can't be done in strips before anything is computed, by setting up all layers; gives how many numbers are to be stored."""
     known: dict[fx.Node, Rows] = {}
     for node in graph.nodes:
         inputs = [known[each] for each in node.all_input_nodes]
@@ -162,6 +171,7 @@ def _check_layers(network: nn.Module, graph: fx.Graph, source: Tensor) -> None:
             known[node] = PointwiseRows(layer, inputs[0])
         elif node.op != "output":
             known[node] = _layer(network, node, inputs)
+    return sum(rows.size for node, rows in known.items() if _must_be_stored(network, node))
 
 
 def _layer(network: nn.Module, node: fx.Node, inputs: list[Rows]) -> Rows:
@@ -184,8 +194,10 @@ def _concatenate(*parts: Tensor) -> Tensor:
     return torch.cat(parts, dim=1)
 
 
-def _compute_stored(rows: Rows, store: Store, budget: Budget, weight: Tensor, measured: bool) -> StoredRows:
-    """Computes a tensor strip by strip, with the mean and variance of each channel if they are wanted."""
+def _compute_stored(
+    rows: Rows, store: Store, budget: Budget, weight: Tensor, measured: bool, report: Callable[[int], None]
+) -> StoredRows:
+    """Computes a tensor strip by strip, with the mean and variance of each channel if they are wanted; reports the numbers that are done."""
     shape = (1, rows.channels, rows.height, rows.width)
     buffer = store.lend(math.prod(shape) * weight.dtype.itemsize)
     tensor = tensor_in(buffer, shape, weight.dtype)
@@ -196,6 +208,7 @@ def _compute_stored(rows: Rows, store: Store, budget: Budget, weight: Tensor, me
         last = min(first + height, rows.height)
         strip = rows.rows(first, last)
         tensor[:, :, first:last] = strip
+        report(rows.channels * last * rows.width)
         if not measured:
             continue
         average, variance = _statistics(strip)

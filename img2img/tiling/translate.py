@@ -1,5 +1,6 @@
 """A network on images of any size: padded to what it takes, at once if they fit, else in strips, else in tiles."""
 
+import itertools
 import warnings
 from collections.abc import Sequence
 
@@ -10,6 +11,7 @@ from torch import Tensor
 from img2img.core.device import free_memory, release_memory
 from img2img.networks import GeneratorConfig
 from img2img.networks.layers import ImageNetwork
+from img2img.tiling.progress import report_share
 from img2img.tiling.rows import NotInStripsError
 from img2img.tiling.strips import Budget, run_in_strips
 
@@ -116,15 +118,16 @@ def blend_tiles(generator: ImageNetwork, image: Tensor, side: int) -> Tensor:
     weight = next(generator.parameters())
     tall, wide = (min(side, length) for length in image.shape[-2:])
     total: Tensor | None = None
-    for top in _starts(image.shape[-2], tall):
-        for left in _starts(image.shape[-1], wide):
-            part = image[..., top : top + tall, left : left + wide].to(weight.device, weight.dtype)
-            done = generator(part).float().cpu()
-            if total is None:
-                total = torch.zeros(1, done.shape[1] + 1, *image.shape[-2:])
-            window = _window(tall)[:, None] * _window(wide)
-            total[:, :-1, top : top + tall, left : left + wide] += done * window
-            total[:, -1:, top : top + tall, left : left + wide] += window
+    places = list(itertools.product(_starts(image.shape[-2], tall), _starts(image.shape[-1], wide)))
+    for number, (top, left) in enumerate(places, 1):
+        part = image[..., top : top + tall, left : left + wide].to(weight.device, weight.dtype)
+        done = generator(part).float().cpu()
+        if total is None:
+            total = torch.zeros(1, done.shape[1] + 1, *image.shape[-2:])
+        window = _window(tall)[:, None] * _window(wide)
+        total[:, :-1, top : top + tall, left : left + wide] += done * window
+        total[:, -1:, top : top + tall, left : left + wide] += window
+        report_share(number / len(places))
     assert total is not None
     return total[:, :-1] / total[:, -1:]
 

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from img2img.networks.generators.base import NoiseGeneratorConfig, count_halvings
 from img2img.networks.generators.unet import build_upsampling
-from img2img.networks.labels import one_hot
+from img2img.networks.labels import class_shares
 from img2img.networks.layers import Norm, Upsampling, has_bias, norm_layer
 
 WIDEST = 8  # times the first width
@@ -62,5 +62,5 @@ class DCGAN(nn.Module):
         """(B, latent), and (B,) integers → (B, out_channels, size, size) in [-1, 1]."""
         if self.classes:
             assert labels is not None
-            noise = torch.cat([noise, one_hot(labels, self.classes, noise.dtype)], dim=1)
+            noise = torch.cat([noise, class_shares(labels, self.classes, noise.dtype)], dim=1)
         return self.head(self.up(self.stem(noise[:, :, None, None])))

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from img2img.networks.generators.base import NoiseGeneratorConfig, count_halvings
-from img2img.networks.labels import one_hot
+from img2img.networks.labels import class_shares
 from img2img.networks.layers import NearestUpsample
 
 WIDEST = 8  # times the narrowest width
@@ -138,7 +138,7 @@ class Progressive(Growing):
         """(B, latent), and (B,) integers → (B, out_channels, H, W); about in [-1, 1]: nothing bounds it, as in the paper."""
         if self.classes:
             assert labels is not None
-            noise = torch.cat([noise, one_hot(labels, self.classes, noise.dtype)], dim=1)
+            noise = torch.cat([noise, class_shares(labels, self.classes, noise.dtype)], dim=1)
         whole, share = self.stage()
         x = self.stem(self.normal(noise[:, :, None, None]))
         for block in self.up[: max(0, whole - 1)]:

@@ -9,7 +9,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from img2img.networks.generators.base import ConditionalBatchNorm, NoiseGeneratorConfig, count_halvings
-from img2img.networks.labels import one_hot
+from img2img.networks.labels import class_shares
 from img2img.networks.layers import SelfAttention
 
 WIDEST = 16  # times the narrowest width
@@ -120,7 +120,7 @@ class NoiseResNet(nn.Module):
         known: list[Tensor] = []
         if self.config.classes:
             assert labels is not None
-            known = [one_hot(labels, self.config.classes, noise.dtype)]
+            known = [class_shares(labels, self.config.classes, noise.dtype)]
             known = known if self.embedding is None else [self.embedding(known[0])]
         x = self.stem(parts[0]).view(len(noise), -1, 4, 4)
         for number, block in enumerate(self.blocks):
