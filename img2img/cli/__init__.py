@@ -20,6 +20,7 @@ COMMANDS = {
     "export": "export.export",
     "fetch": "fetch.fetch",
     "push": "push.push",
+    "serve": "serve.serve",
 }
 
 LOST_PROCESS = (

@@ -21,6 +21,7 @@ usage: img2img COMMAND [OPTIONS]
                             PSNR, SSIM and L1 of a translator, or of two folders of images
   sample --model MODEL --output FOLDER
                             images from noise, of a model that gan or infogan trained
+  serve MODEL ...           a page in the browser: translate, draw, paint label maps, explore, watch runs
   import FILE.pth --output FOLDER
                             another project's weights as a translator
   export MODEL FILE         a translator as ONNX (FILE.onnx), or as another project's weights (FILE.pth)

@@ -116,6 +116,11 @@ class Classes(Strict):
             np.uint8,
         )
 
+    def paint(self, labels: Array) -> Array:
+        """Labels (H, W) in their colours, (H, W, 3) uint8; black where there is no class."""
+        table = np.concatenate([self.colours(), np.zeros((1, 3), np.uint8)])
+        return table[self.known(labels)]  # -1 is the last
+
 
 def _draw_colour(label: int) -> tuple[int, ...]:
     """A colour for a class that has none: hues apart by the golden ratio, in turn light, middle and dark."""

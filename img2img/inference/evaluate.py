@@ -15,13 +15,11 @@ from img2img.core.downloads import announce
 from img2img.core.errors import UsageError, UserError
 from img2img.core.files import write_whole
 from img2img.data.base import Direction, Pair
-from img2img.data.classes import Classes
 from img2img.data.labelled import find_labelled, read_labelled_validation_pair
 from img2img.data.layouts import LABEL_LAYOUTS, Split
 from img2img.data.paired import PairedFolder, explain_no_pairs, find_pairs, match, read_validation_pair
 from img2img.data.unpaired import find_unpaired
 from img2img.images import Array, read_image
-from img2img.images.tensors import to_array
 from img2img.interop import load_translator
 from img2img.methods import METHODS, load_method
 from img2img.metrics.distribution import FEWEST, Features, distances, find_weights, make_extractor
@@ -30,7 +28,6 @@ from img2img.metrics.paired import Scores, finite, mean, score
 from img2img.metrics.perceptual import PerceptualDistance
 from img2img.metrics.segmentation import Agreement, Segmenter
 from img2img.models import Mode, Style, Translator, TranslatorConfig, has_both_directions
-from img2img.networks.labels import paint_labels
 
 Look = Callable[[str, Array | None, Array, Array | None, Scores | None], None]
 """Is shown each image: its name, the source, what was made of it, the target, and the scores; what there isn't is None."""
@@ -159,7 +156,7 @@ def evaluate(
         copied = score(source, target, distance) if comparable else None
         scores = score(done, target, distance) if paired else None
         if look:
-            shown = source if config.classes is None else _paint(source[..., 0], config.classes)
+            shown = source if config.classes is None else config.classes.paint(source[..., 0])
             look(pair.name if paired else str(pair.source), shown, done, target if paired else None, scores)
         return scores, copied
 
@@ -181,11 +178,6 @@ def evaluate(
         if config.classes is None:
             evaluation.copy_input = (evaluation.copy_input or {}) | sets.distances(sets.copies)
     return evaluation
-
-
-def _paint(labels: Array, classes: Classes) -> Array:
-    """A label map (H, W) in its colours: (H, W, 3), uint8."""
-    return to_array(paint_labels(torch.from_numpy(labels)[None], torch.from_numpy(classes.colours()))[0])
 
 
 def _refuse_missing_pairs(config: TranslatorConfig, split: PairedFolder) -> None:

@@ -22,11 +22,16 @@ def write_page(path: Path, template: str, **values: Any) -> None:
     Raises:
         UserError: if it can't be written.
     """
+    write_whole(path, render_template(template, **values).encode("utf-8", "backslashreplace"))
+
+
+def render_template(template: str, **values: Any) -> str:
+    """A template with its values."""
     environment = Environment(
         loader=PackageLoader("img2img.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["as_data"] = embed_file
-    write_whole(path, environment.get_template(template).render(**values).encode("utf-8", "backslashreplace"))
+    return environment.get_template(template).render(**values)
 
 
 def embed_file(file: Path) -> str:

@@ -3,10 +3,11 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from img2img.data.base import choose_sample
 from img2img.pages.curves import Curve, draw_curve, explain, find_best, read_log
-from img2img.pages.render import embed_scaled, write_page
+from img2img.pages.render import embed_scaled, render_template, write_page
 
 PICTURES = 24  # of a direction, evenly spaced; a page with more would be large
 LONGEST = 1200  # pixels a side of a picture
@@ -53,6 +54,17 @@ def write_run_page(folder: Path, page: RunPage) -> None:
     Raises:
         UserError: if it can't be written.
     """
+    strips = read_strips(folder / "samples", page.update)
+    write_page(folder / "index.html", "run.html", page=page, strips=strips, **_read_values(folder))
+
+
+def render_run(folder: Path, page: RunPage) -> str:
+    """A run's page without its pictures, as a part of another page."""
+    return render_template("run_part.html", page=page, **_read_values(folder))
+
+
+def _read_values(folder: Path) -> dict[str, Any]:
+    """What the log says: curves in groups, the rows of the table of scores, and warnings."""
     log = read_log(folder / "log.jsonl")
     scores = {name: points for name, points in log.curves.items() if name.startswith("val/")}
     groups = {
@@ -68,10 +80,17 @@ def write_run_page(folder: Path, page: RunPage) -> None:
     for name, points in scores.items():
         update, value = find_best(name, points)
         rows.append(Score(name.removeprefix("val/"), explain(name), value, int(update), points[-1][1]))
-    strips = read_strips(folder / "samples", page.update)
-    write_page(
-        folder / "index.html", "run.html", page=page, strips=strips, groups=drawn, rows=rows, warnings=log.warnings
-    )
+    return {"groups": drawn, "rows": rows, "warnings": log.warnings}
+
+
+def list_pictures(folder: Path) -> list[tuple[int, list[Path]]]:
+    """The pictures of a run's validations: the update, and a file for each direction."""
+    found: dict[int, list[Path]] = {}
+    for file in sorted((folder / "samples").glob("*.png")):
+        number = file.stem.partition("-")[0]
+        if number.isdecimal():
+            found.setdefault(int(number), []).append(file)
+    return sorted(found.items())
 
 
 def read_strips(samples: Path, until: int) -> dict[str, list[Frame]]:

@@ -6,8 +6,10 @@ from datetime import datetime
 from pathlib import Path
 
 from img2img.config import RunConfig, run_type
+from img2img.pages.curves import read_log
 from img2img.pages.run import RunPage
 from img2img.training.recipes import apply_recipe, as_option, list_settings, name_option
+from img2img.training.run_folder import load_run_config
 
 UNTOLD = ("output", "recipe", "generator.in-channels", "generator.out-channels")
 """Settings that are said elsewhere, or follow from the data."""
@@ -46,6 +48,22 @@ def describe_run(
     else:
         commands = list_commands(config, update >= total, directions, styles)
     return RunPage(f"{config.method.name}: {folder}", told, list_chosen(config), commands, update)
+
+
+def describe_saved_run(folder: Path) -> RunPage:
+    """A run's page, from what is in its folder.
+
+    Raises:
+        UsageError: if it is none.
+    """
+    config = load_run_config(folder)
+    points = [point for points in read_log(folder / "log.jsonl").curves.values() for point in points[-1:]]
+    update = int(max((update for update, _ in points), default=0))
+    directions = [way for way in ("AtoB", "BtoA") if (folder / way).is_dir()] or [""]
+    facts = [("method", config.method.name), ("data", str(config.data.path)), ("size", config.data.size_text)]
+    facts += [("recipe", config.recipe), ("logged until update", f"{update:,}")]
+    commands = list_commands(config.model_copy(update={"output": folder}), False, directions, ())
+    return RunPage(f"{config.method.name}: {folder.name}", facts, list_chosen(config), commands, update)
 
 
 def list_chosen(config: RunConfig) -> list[tuple[str, str]]:

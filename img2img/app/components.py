@@ -1,0 +1,68 @@
+"""Gradio components of our own: uploads that stay files, and a canvas whose pixels are exact and whose classes have names."""
+
+import os
+from collections.abc import Sequence
+from importlib.resources import files
+from pathlib import Path
+from typing import Any
+
+import gradio
+from gradio import component_meta
+
+from img2img.app.uploads import Upload, clean_name
+
+component_meta.create_or_modify_pyi = lambda *_: (
+    None
+)  # would write a .pyi file beside this one, wherever it is installed
+
+
+class Photo(gradio.Image):
+    """An image to be uploaded. Gradio would decode it in this process; here it stays a file."""
+
+    is_template = True  # to the browser, it is a gradio.Image
+
+    def preprocess(self, payload: Any) -> Upload | None:  # type: ignore[override]
+        """The uploaded file."""
+        return None if payload is None else _find_upload(payload)
+
+
+class Files(gradio.File):
+    """Files to be uploaded, by their own names."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> list[Upload]:  # type: ignore[override]
+        """The uploaded files."""
+        files = (
+            [] if payload is None else payload if isinstance(payload, Sequence) else getattr(payload, "root", [payload])
+        )
+        return [_find_upload(file) for file in files]
+
+
+def _find_upload(payload: Any) -> Upload:
+    """A file in the server's own folder; no other path, and no address, is ever opened."""
+    folder = Path(os.environ["GRADIO_TEMP_DIR"]).resolve()
+    path = Path(payload.path or "").resolve()
+    if not payload.path or not path.is_relative_to(folder) or not path.is_file():
+        raise gradio.Error("Upload the file; a path or an address is not taken.", print_exception=False)
+    return Upload(path, clean_name(payload.orig_name or path.name))
+
+
+class Canvas(gradio.HTML):
+    """A canvas that sends what is on it when the pen is lifted, as JSON text; see `canvas.js`.
+
+    Args:
+        label: what it is for.
+    """
+
+    def __init__(self, label: str, **options: Any) -> None:
+        room = files("img2img.app")
+        super().__init__(
+            value="",
+            label=label,
+            html_template='<div class="canvas-root"></div>',
+            css_template=room.joinpath("canvas.css").read_text(),
+            js_on_load=room.joinpath("canvas.js").read_text(),
+            apply_default_css=False,
+            **options,
+        )

@@ -1,0 +1,114 @@
+"""The tab that translates many images: files, folders and zip files in, one zip file with a report out."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import gradio
+
+from img2img.app.components import Files
+from img2img.app.jobs import Stopped, hide_folder, in_words
+from img2img.app.models import Entry
+from img2img.app.tab import DEVICE, DIRECTIONS, App, Tab, adapt_direction, adapt_style, choose_style
+from img2img.app.translate import build_options, read_options, run_conversion
+from img2img.app.uploads import Upload, collect, pack
+from img2img.core.errors import UsageError
+from img2img.inference.report import Report
+
+
+def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
+    """Adds the tab to the page that is being built."""
+    with gradio.Tab("Folders", id="folders", visible=False) as tab, gradio.Row():
+        with gradio.Column():
+            files = Files(label="Images, or zip files of images", file_count="multiple", height=160)
+            whole = Files(label="Or a folder", file_count="directory", height=160)
+            instances = Files(
+                label="Their instance maps, of the same names, or a zip file of them",
+                file_count="multiple",
+                height=120,
+                visible=False,
+            )
+            direction = gradio.Radio(DIRECTIONS, value="AtoB", label="Direction", visible=False)
+            style = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
+            with gradio.Accordion("Options", open=False):
+                options = build_options()
+            with gradio.Row():
+                start = gradio.Button("Translate all", variant="primary", elem_id="convert-start")
+                stop = gradio.Button("Stop")
+        with gradio.Column():
+            result = gradio.File(label="Results and report", interactive=False)
+            said = gradio.Markdown()
+
+    @in_words
+    def convert_files(
+        name: str,
+        images: list[Upload],
+        from_folder: list[Upload],
+        instance_maps: list[Upload],
+        way: str | None,
+        wanted: str | None,
+        format: str,
+        size: float | None,
+        mode: str,
+        seed: float | None,
+        request: gradio.Request,
+        progress: gradio.Progress = gradio.Progress(),  # noqa: B008 (Gradio finds it by this)
+    ) -> tuple[str, str]:
+        if not images and not from_folder:
+            raise UsageError("give images, a folder or a zip file first.")
+        translator = app.models.translator(name, way)
+        work = app.jobs.make_folder()
+        inputs, outputs, maps = work / "inputs", work / "outputs", work / "instances"
+        try:
+            refused = collect([*images, *from_folder], inputs)
+            more = {"style": choose_style(wanted)}
+            if instance_maps:
+                refused += collect(instance_maps, maps)
+                more["instances"] = maps  # type: ignore[assignment]
+            watch = app.jobs.watch(request, progress)
+            chosen = read_options(format, size, mode, seed)
+            try:
+                report = run_conversion(app, translator, inputs, outputs, chosen, watch, **more)
+            except Stopped as stopped:
+                (report,) = stopped.args
+                report.notes.append("Stopped: what was done until then is in the zip file.")
+            report = shorten_names(report, work, refused)
+            outputs.mkdir(exist_ok=True)
+            pack(work / "translations.zip", outputs, "".join(outcome.line() for outcome in report.outcomes))
+        finally:
+            for folder in (inputs, outputs, maps):
+                shutil.rmtree(folder, ignore_errors=True)
+        lines = [f"**{report.summary()}**", *(f"- {line}" for line in report.remarks())]
+        return str(work / "translations.zip"), hide_folder("\n".join(lines))
+
+    inputs = [model, files, whole, instances, direction, style, *options]
+    start.click(convert_files, inputs, [result, said], api_name="convert", **DEVICE)
+    stop.click(app.jobs.stop, queue=False, api_visibility="private")
+
+    def adapt(entry: Entry | None) -> list[Any]:
+        config = entry.translator if entry else None
+        return [
+            gradio.update(visible=config is not None),
+            gradio.update(visible=bool(config and config.edges)),
+            adapt_direction(entry),
+            adapt_style(config),
+        ]
+
+    return Tab([tab, instances, direction, style], adapt)
+
+
+def shorten_names(report: Report, work: Path, refused: Sequence[Any]) -> Report:
+    """A report that names files as they were sent, with what was not taken."""
+
+    def shorten(text: str) -> str:
+        for part in ("inputs", "outputs", "instances"):
+            text = text.replace(f"{work / part}/", "")
+        return text
+
+    outcomes = [
+        replace(each, source=shorten(each.source), target=shorten(each.target), reason=shorten(each.reason))
+        for each in report.outcomes
+    ]
+    return replace(report, outcomes=[*outcomes, *refused])

@@ -1,0 +1,141 @@
+"""What a request may do: files of its own, limits, one job a device, and errors in words."""
+
+import os
+import re
+import shutil
+import tempfile
+import threading
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, replace
+from functools import wraps
+from pathlib import Path
+from typing import Any, TypeVar
+
+import gradio
+
+from img2img.app.private import PREFIX
+from img2img.core.errors import UserError
+from img2img.images import Array, Rules, composite_over_white, resize, to_8_bit, write_image
+from img2img.images.decoder import Decoders
+
+Function = TypeVar("Function", bound=Callable[..., Any])
+
+KEPT = 3600.0  # seconds that files are kept
+SWEPT = 300.0  # seconds between two looks for older ones
+SHOWN = 1600  # pixels a side of what the browser shows
+EXACT = 2**20  # pixels, up to which it is shown without loss
+
+
+@dataclass(frozen=True)
+class Limits:
+    """What a file may take."""
+
+    max_pixels: int = 200_000_000
+    timeout: float = 60.0
+    file_memory: float = 4.0
+
+
+class Stopped(KeyboardInterrupt):
+    """Somebody pressed Stop."""
+
+
+class Jobs:
+    """Files and running jobs of a server.
+
+    Args:
+        folder: where all files of requests lie.
+        limits: of each upload.
+    """
+
+    def __init__(self, folder: Path, limits: Limits) -> None:
+        self.folder, self.limits = folder, limits
+        rules = Rules(limits.max_pixels, first=True, metadata=False)
+        memory = int(limits.file_memory * 2**30)
+        self.small = Decoders(1, replace(rules, max_side=SHOWN), memory, limits.timeout)
+        """Decodes what is only shown."""
+        self.whole = Decoders(1, rules, memory, limits.timeout)
+        self._stops: dict[str, threading.Event] = {}
+        self._closed = threading.Event()
+        threading.Thread(target=self._sweep, daemon=True).start()
+
+    def make_folder(self) -> Path:
+        """An empty folder for one job."""
+        return Path(tempfile.mkdtemp(prefix="job-", dir=self.folder))
+
+    def watch(self, request: gradio.Request, progress: gradio.Progress) -> Callable[[float, int], None]:
+        """What a job of a session calls to show how far it is; it raises `Stopped` when the session asked for it."""
+        stop = self._stops[str(request.session_hash)] = threading.Event()
+
+        def tell(done: float, total: int) -> None:
+            if stop.is_set():
+                raise Stopped
+            images = f"{int(done)} of {total} images" if total > 1 else "translating"
+            progress(done / max(1, total), desc=images)
+
+        return tell
+
+    def stop(self, request: gradio.Request) -> None:
+        """Stops the running job of a session."""
+        if stop := self._stops.get(str(request.session_hash)):
+            stop.set()
+
+    def show(self, image: Array, like: tuple[int, int] | None = None) -> str:
+        """A file with what a browser shows of an image (H, W, C); `like`: its height and width."""
+        image = composite_over_white(to_8_bit(image if image.shape[2] <= 4 else image[..., :3]))
+        image = image if like is None else resize(image, *like)
+        handle, name = tempfile.mkstemp(
+            suffix=".png" if image.shape[0] * image.shape[1] <= EXACT else ".jpg", prefix="shown-", dir=self.folder
+        )
+        os.close(handle)
+        write_image(Path(name), image)
+        return name
+
+    def close(self) -> None:
+        """Ends the processes that decode, and removes all files."""
+        self._closed.set()
+        for decoders in (self.small, self.whole):
+            decoders.close()
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def _sweep(self) -> None:
+        while not self._closed.wait(SWEPT):
+            remove_old(self.folder, KEPT)
+
+
+def remove_old(folder: Path, seconds: float) -> None:
+    """Removes files that nobody has written to for so long, and folders that are empty then."""
+    before = time.time() - seconds
+    for path in sorted(folder.rglob("*"), reverse=True):  # a folder's files come first
+        with suppress(OSError):  # gone already, or not empty
+            if path.lstat().st_mtime < before:
+                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+
+
+def in_words(function: Function) -> Function:
+    """Shows what a user can mend as a sentence in the page; anything else in the terminal."""
+
+    @wraps(function)
+    def call(*args: Any, **kwargs: Any) -> Any:
+        try:
+            return function(*args, **kwargs)
+        except UserError as error:
+            raise gradio.Error(hide_folder(str(error)), duration=None, print_exception=False) from None
+        except (gradio.Error, KeyboardInterrupt):
+            raise
+        except Exception as error:
+            traceback.print_exc()
+            raise gradio.Error(
+                f"This failed, and should not have: {type(error).__name__}. The server's terminal says more.",
+                duration=None,
+                print_exception=False,
+            ) from None
+
+    return call  # type: ignore[return-value]
+
+
+def hide_folder(sentence: str) -> str:
+    """A sentence that names files as whoever uploaded them does."""
+    return re.sub(rf"\S*{PREFIX}\S*?/(?:[^/\s]+/)*", "", sentence)

@@ -1,0 +1,91 @@
+"""The page: the choice of a model, and the tabs that it allows."""
+
+from typing import Any
+
+import gradio
+
+from img2img.app.draw import build_draw_tab
+from img2img.app.explore import build_explore_tab
+from img2img.app.folder import build_folder_tab
+from img2img.app.jobs import in_words
+from img2img.app.models import Entry
+from img2img.app.paint import build_paint_tab
+from img2img.app.runs import build_runs_tab
+from img2img.app.tab import App, Tab
+from img2img.app.translate import build_translate_tab
+
+WAITING = 32  # jobs that may wait; who comes then is told to try again
+
+CSS = """
+.samples { margin: 0 } .samples img { max-width: 100% }
+.large img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated }
+.about { font-size: 14px }
+footer { opacity: .8 }
+"""
+
+
+def build_page(app: App) -> gradio.Blocks:
+    """The page with all its tabs; which are shown follows the model that is chosen."""
+    with gradio.Blocks(title="img2img", analytics_enabled=False, fill_width=True) as page:
+        names = list(app.models.entries)
+        gradio.Markdown("# img2img")
+        model = gradio.Dropdown(names, value=names[0] if names else None, label="Model", visible=bool(names))
+        restored = gradio.State("")
+        about = gradio.Markdown(elem_classes="about")
+        with gradio.Tabs() as tabs:
+            built: list[Tab] = [
+                build_translate_tab(app, model),
+                build_folder_tab(app, model),
+                build_draw_tab(app, model),
+                build_paint_tab(app, model),
+                build_explore_tab(app, model, restored),
+                build_runs_tab(app),
+            ]
+
+        def adapt(entry: Entry | None) -> list[Any]:
+            return [describe(entry), *(update for tab in built for update in tab.adapt(entry))]
+
+        @in_words
+        def choose(name: str | None) -> list[Any]:
+            return adapt(app.models.entry(name))
+
+        @in_words
+        def start(request: gradio.Request) -> list[Any]:
+            app.models.scan()
+            entries = app.models.entries
+            asked = str(request.query_params.get("model", ""))
+            name = asked if asked in entries else next(iter(entries), None)
+            entry = entries[name] if name else None
+            state = str(request.query_params.get("explore", "")) if entry and entry.noise_generator else ""
+            first = "runs" if entry is None else "explore" if entry.noise_generator else "translate"
+            chosen = gradio.update(choices=list(entries), value=name, visible=bool(entries))
+            return [chosen, gradio.update(selected=first), state, *adapt(entry)]
+
+        parts = [about, *(part for tab in built for part in tab.parts)]
+        model.input(choose, model, parts, queue=False, api_visibility="private", show_progress="hidden")
+        page.load(
+            start, None, [model, tabs, restored, *parts], queue=False, api_visibility="private", show_progress="hidden"
+        )
+    page.queue(max_size=WAITING, default_concurrency_limit=1)
+    return page
+
+
+def describe(entry: Entry | None) -> str:
+    """What a model is, for a person."""
+    if entry is None:
+        return "There is no model yet; the tab Runs shows the runs."
+    config, training = entry.config, entry.config.training
+    facts = [config.method]
+    if entry.translator:
+        facts.append(
+            f"trained at {entry.translator.width or entry.translator.size} × {entry.translator.size} pixels; takes any size"
+        )
+    elif entry.noise_generator:
+        facts.append(
+            f"makes images of {entry.noise_generator.generator.size} × {entry.noise_generator.generator.size} pixels"
+        )
+    if training.updates:
+        facts.append(f"{training.updates:,} updates")
+    scores = [f"{name} {value:.4g}" for name, value in training.scores.items() if value is not None]
+    facts += ["validation: " + ", ".join(scores)] if scores else []
+    return " · ".join(facts)

@@ -1,0 +1,179 @@
+"""The tab that translates one image, with before and after."""
+
+from pathlib import Path
+from typing import Any
+
+import gradio
+
+from img2img.app.components import Photo
+from img2img.app.jobs import Stopped, hide_folder, in_words
+from img2img.app.models import Entry
+from img2img.app.tab import (
+    DEVICE,
+    DIRECTIONS,
+    App,
+    Tab,
+    adapt_direction,
+    adapt_style,
+    choose_style,
+    whole_number,
+)
+from img2img.app.uploads import Upload
+from img2img.core.errors import UsageError, UserError
+from img2img.images import SUFFIXES, Array
+from img2img.inference.convert import convert
+from img2img.inference.report import Report
+from img2img.models import Translator
+
+AS_INPUT = "as the input"
+FORMATS = [AS_INPUT, "png", "jpg", "webp", "tif", "bmp", "gif", "npy"]
+OWN = "the model's"
+MODES = [OWN, "eval", "paper"]
+
+
+def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
+    """Adds the tab to the page that is being built."""
+    with gradio.Tab("Translate", id="translate", visible=False) as tab, gradio.Row():
+        with gradio.Column():
+            photo = Photo(label="Image", type="filepath", sources=["upload", "webcam", "clipboard"], height=320)
+            instances = Photo(label="Its instance map", type="filepath", sources=["upload"], visible=False, height=160)
+            direction = gradio.Radio(DIRECTIONS, value="AtoB", label="Direction", visible=False)
+            style = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
+            style_photo = Photo(
+                label="Style from this image", type="filepath", sources=["upload"], visible=False, height=160
+            )
+            with gradio.Accordion("Options", open=False):
+                options = build_options()
+            with gradio.Row():
+                start = gradio.Button("Translate", variant="primary", elem_id="translate-start")
+                stop = gradio.Button("Stop")
+        with gradio.Column(scale=2):
+            compared = gradio.ImageSlider(label="Before and after", interactive=False)
+            result = gradio.File(label="Result, of full size and depth", interactive=False)
+            said = gradio.Markdown()
+
+    @in_words
+    def translate(
+        name: str,
+        image: Upload | None,
+        instance_map: Upload | None,
+        way: str | None,
+        wanted: str | None,
+        reference: Upload | None,
+        format: str,
+        size: float | None,
+        mode: str,
+        seed: float | None,
+        request: gradio.Request,
+        progress: gradio.Progress = gradio.Progress(),  # noqa: B008 (Gradio finds it by this)
+    ) -> tuple[Any, str, str]:
+        if image is None:
+            raise UsageError("give an image first.")
+        translator = app.models.translator(name, way)
+        folder = app.jobs.make_folder()
+        target = folder / name_result(image.name, format)
+        try:
+            report = run_conversion(
+                app,
+                translator,
+                image.path,
+                target,
+                read_options(format, size, mode, seed),
+                app.jobs.watch(request, progress),
+                instances=instance_map.path if instance_map else None,
+                style=app.jobs.whole.picture(reference.path).frames[0] if reference else choose_style(wanted),
+            )
+        except Stopped:
+            raise UserError("Stopped.") from None
+        (outcome,) = report.outcomes
+        if outcome.status != "done":
+            raise UserError(f"{image.name}: {outcome.reason.replace(str(image.path), image.name)}")
+        made = app.jobs.small.picture(target).frames[0]
+        before = app.jobs.show(read_shown(app, translator, image.path), made.shape[:2])
+        remarks = [f"{outcome.width} × {outcome.height} pixels, {outcome.bits} bits a channel, {outcome.dtype}."]
+        remarks += [outcome.note] if outcome.note else []
+        return (before, app.jobs.show(made)), str(target), hide_folder("  \n".join([*remarks, *report.notes]))
+
+    inputs = [model, photo, instances, direction, style, style_photo, *options]
+    start.click(translate, inputs, [compared, result, said], api_name="translate", **DEVICE)
+    stop.click(app.jobs.stop, queue=False, api_visibility="private")
+
+    def adapt(entry: Entry | None) -> list[Any]:
+        config = entry.translator if entry else None
+        with_image = bool(config and config.encoder and config.encoder.kind == "image")
+        return [
+            gradio.update(visible=config is not None),
+            gradio.update(label="Label map" if config and config.classes else "Image"),
+            gradio.update(visible=bool(config and config.edges)),
+            adapt_direction(entry),
+            adapt_style(config),
+            gradio.update(visible=with_image, value=None),
+        ]
+
+    return Tab([tab, photo, instances, direction, style, style_photo], adapt)
+
+
+def build_options() -> list[Any]:
+    """The options of a conversion, in the order of `read_options`."""
+    return [
+        gradio.Dropdown(FORMATS, value=AS_INPUT, label="Format of the result"),
+        gradio.Number(0, label="Scale the shorter side to this many pixels first (0: keep the size)", precision=0),
+        gradio.Radio(MODES, value=OWN, label="Mode: eval has no dropout; paper has pix2pix's noise"),
+        gradio.Number(0, label="Seed of mode paper", precision=0),
+    ]
+
+
+def read_options(format: str, size: float | None, mode: str, seed: float | None) -> dict[str, Any]:
+    """What was chosen, as arguments of `convert`.
+
+    Raises:
+        UsageError: for numbers that can't be.
+    """
+    return {
+        "format": None if format == AS_INPUT else format,
+        "size": whole_number(size, "The shorter side") or None,
+        "mode": None if mode == OWN else mode,
+        "seed": whole_number(seed, "Seed"),
+    }
+
+
+def name_result(name: str, format: str) -> str:
+    """What the result of a file is called."""
+    path = Path(name)
+    suffix = path.suffix.lower() if format == AS_INPUT else f".{format}"
+    return f"{path.stem}{suffix if suffix in (*SUFFIXES, '.npy') else '.png'}"
+
+
+def run_conversion(
+    app: App, translator: Translator, source: Path, target: Path, options: dict[str, Any], watch: Any, **more: Any
+) -> Report:
+    """As `img2img convert`, within the server's limits.
+
+    Raises:
+        Stopped: if the session asked for it; the report of what was done is its argument.
+    """
+    from img2img.inference.report import Stopped as StoppedReport
+
+    limits = app.jobs.limits
+    try:
+        return convert(
+            translator,
+            source,
+            target,
+            max_pixels=limits.max_pixels,
+            timeout=limits.timeout,
+            file_memory=limits.file_memory,
+            progress=watch,
+            **options,
+            **more,
+        )
+    except StoppedReport as stopped:
+        raise Stopped(stopped.report) from None
+
+
+def read_shown(app: App, translator: Translator, file: Path) -> Array:
+    """An input as a person sees it: (H, W, C); label maps in their colours."""
+    classes = translator.config.classes
+    if classes is None:
+        return app.jobs.small.picture(file).frames[0]
+    return classes.paint(app.jobs.small.indices(file))

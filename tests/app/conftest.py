@@ -1,0 +1,92 @@
+"""A server with tiny models, in a process of its own, as people start it."""
+
+import os
+import shutil
+import socket
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+import torch
+from helpers.configs import tiny_config
+from helpers.data import write_labelled
+
+from img2img.models import NoiseGenerator, NoiseGeneratorModelConfig, Training
+from img2img.networks import NOISE_GENERATORS, build_noise_generator, initialise
+from img2img.networks.generators.base import Codes
+from img2img.training.train import train
+
+
+@dataclass
+class Server:
+    """A server that runs."""
+
+    address: str
+    process: "subprocess.Popen[str]"
+    models: Path
+    """The folder of models that it serves."""
+    log: Path
+
+
+def start_server(models: Path, log: Path, *options: str, environment: dict[str, str] | None = None) -> Server:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    with log.open("w") as file:
+        process = subprocess.Popen(
+            [sys.executable, "-m", "img2img", "serve", str(models), "--port", str(port), *options],
+            stdout=file, stderr=subprocess.STDOUT, text=True, env={**os.environ, **(environment or {})},
+        )  # fmt: skip
+    for _ in range(600):
+        if "(Ctrl-C ends it)" in log.read_text():
+            return Server(f"http://127.0.0.1:{port}", process, models, log)
+        assert process.poll() is None, log.read_text()
+        time.sleep(0.2)
+    raise AssertionError(log.read_text())
+
+
+def noise_generator(classes: tuple[str, ...] = (), codes: Codes | None = None) -> NoiseGenerator:
+    torch.manual_seed(0)
+    latent = 8 + (codes.width if codes else 0)
+    config = NOISE_GENERATORS["dcgan"][0](channels=4, latent=latent, classes=len(classes), out_channels=1, size=32)
+    network = initialise(build_noise_generator(config), "orthogonal", 1.0)
+    training = Training(img2img="1", updates=7)
+    about = NoiseGeneratorModelConfig(method="gan", generator=config, classes=classes, codes=codes, training=training)
+    return NoiseGenerator(about, network).recalibrate_batch_norm()
+
+
+@pytest.fixture(scope="session")
+def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One of each kind: pairs (a run), labels (a run, with instances and styles), classes and codes."""
+    folder = tmp_path_factory.mktemp("models")
+    shutil.copytree(trained, folder / "pairs")
+    data = tmp_path_factory.mktemp("labelled")
+    data = write_labelled(write_labelled(data, 4, 32), 2, 32, split="val", first=6)
+    method = {"name": "pix2pixhd", "encoder": True, "coarse_share": 0.0}
+    train(tiny_config(data, folder / "labels", method, steps=2), quiet=True)
+    noise_generator(("cat", "dog")).save(folder / "classes")
+    noise_generator(codes=Codes(categorical=(3,), continuous=1)).save(folder / "codes")
+    return folder
+
+
+@pytest.fixture(scope="session")
+def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Server]:
+    folder = tmp_path_factory.mktemp("server")
+    (folder / "temp").mkdir()
+    running = start_server(models, folder / "log", environment={"TMPDIR": str(folder / "temp")})
+    try:
+        yield running
+    finally:
+        running.process.terminate()
+        running.process.wait(30)
+
+
+@pytest.fixture
+def private(server: Server) -> Path:
+    """The folder of the server's files."""
+    (found,) = (server.log.parent / "temp").glob("img2img-serve-*")
+    return found

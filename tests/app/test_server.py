@@ -1,0 +1,280 @@
+"""The server as an API: what it gives is what the commands give, and nothing can be had from it that it doesn't serve."""
+
+import base64
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import zipfile
+import zlib
+from pathlib import Path
+from typing import Any
+
+import httpx
+import numpy as np
+import psutil
+import pytest
+from helpers.data import picture
+from PIL import Image
+
+pytest.importorskip("gradio")
+from app.conftest import Server, start_server
+from gradio_client import Client, handle_file
+from gradio_client.exceptions import AppError
+
+from img2img.cli import main
+from img2img.images import read_image, write_image
+
+OPTIONS = ("as the input", 0, "the model's", 0)  # format, size, mode, seed
+
+
+@pytest.fixture(scope="module")
+def client(server: Server) -> Client:
+    return Client(server.address, verbose=False)
+
+
+def translate(client: Client, file: Path, model: str = "pairs", options: tuple[Any, ...] = OPTIONS) -> Any:
+    return client.predict(model, handle_file(file), None, None, None, None, *options, api_name="/translate")
+
+
+@pytest.mark.parametrize("name", ["8.png", "16.png", "alpha.png", "gray.jpg", "page.tif", "array.npy", "moving.gif"])
+def test_a_translation_is_what_convert_makes(client: Client, server: Server, tmp_path: Path, name: str) -> None:
+    file = tmp_path / name
+    if name == "moving.gif":
+        frames = [Image.fromarray(picture(30, 20, 3, seed=seed)) for seed in range(2)]
+        frames[0].save(file, save_all=True, append_images=frames[1:])
+    elif name == "16.png":
+        write_image(file, picture(30, 21, 3).astype(np.uint16) * 257 + 3)
+    else:
+        write_image(file, picture(30, 21, {"alpha.png": 4, "gray.jpg": 1}.get(name, 3)))
+    (before, after), result, said = translate(client, file)
+    assert main(["convert", str(file), str(tmp_path / f"own-{name}"), "--model", str(server.models / "pairs")]) == 0
+    assert Path(result).read_bytes() == (tmp_path / f"own-{name}").read_bytes()
+    assert Path(result).name == name
+    assert Image.open(before).size == Image.open(after).size == Image.open(file).size if name != "array.npy" else True
+    assert ("16 bits" if name == "16.png" else "8 bits") in said
+
+
+def test_options_are_those_of_convert(client: Client, server: Server, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", picture(30, 20, 3))
+    _, result, _ = translate(client, tmp_path / "a.png", options=("jpg", 40, "paper", 7))
+    command = ["convert", str(tmp_path / "a.png"), str(tmp_path / "own.jpg"), "--model", str(server.models / "pairs")]
+    assert main([*command, "--size", "40", "--mode", "paper", "--seed", "7"]) == 0
+    assert Path(result).read_bytes() == (tmp_path / "own.jpg").read_bytes()
+    assert Image.open(result).size == (40, 60)
+
+
+def refusal(client: Client, *arguments: Any, name: str = "/translate") -> str:
+    with pytest.raises(AppError) as caught:
+        client.predict(*arguments, api_name=name)
+    return str(caught.value)
+
+
+def test_what_is_no_image_is_a_sentence(client: Client, tmp_path: Path) -> None:
+    (tmp_path / "text.png").write_text("no image")
+    chunk = lambda name, data: len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)  # noqa: E731
+    head = (20_000).to_bytes(4) + (15_000).to_bytes(4) + b"\x01\x00\x00\x00\x00"
+    rows = zlib.compress(bytes(1 + 20_000 // 8) * 15_000, 9)
+    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
+    (tmp_path / "bomb.png").write_bytes(bomb)
+    for name, words in (("text.png", "no image of a known format"), ("bomb.png", "300 million pixels")):
+        said = refusal(client, "pairs", handle_file(tmp_path / name), None, None, None, None, *OPTIONS)
+        assert words in said and said.startswith(name) and "img2img-serve" not in said
+    assert "give an image first" in refusal(client, "pairs", None, None, None, None, None, *OPTIONS)
+    file = tmp_path / "a.png"
+    write_image(file, picture(16, 16, 3))
+    said = refusal(client, "pairs", handle_file(file), None, None, None, None, "as the input", -3, "the model's", 0)
+    assert "at least 0" in said
+    assert "makes images from noise" in refusal(client, "classes", handle_file(file), None, None, None, None, *OPTIONS)
+    translate(client, file)  # the server is alive
+
+
+def test_folders_and_archives(client: Client, server: Server, tmp_path: Path) -> None:
+    write_image(tmp_path / "in" / "a.png", picture(16, 20, 3))
+    write_image(tmp_path / "in" / "deep" / "a.png", picture(16, 20, 3, seed=1).astype(np.uint16) * 200)
+    (tmp_path / "in" / "bad.jpg").write_bytes(b"broken")
+    with zipfile.ZipFile(tmp_path / "in.zip", "w") as archive:
+        for file in sorted((tmp_path / "in").rglob("*.*g")):
+            archive.write(file, file.relative_to(tmp_path / "in"))
+        archive.writestr("../out.png", b"escape")
+        archive.writestr("/etc/out.png", b"escape")
+    result, said = client.predict(
+        "pairs", [handle_file(tmp_path / "in.zip")], None, None, None, None, *OPTIONS, api_name="/convert"
+    )
+    main(["convert", str(tmp_path / "in"), str(tmp_path / "own"), "--model", str(server.models / "pairs")])
+    with zipfile.ZipFile(result) as archive:
+        assert sorted(archive.namelist()) == ["a.png", "deep/a.png", "report.jsonl"]
+        for name in ("a.png", "deep/a.png"):
+            assert archive.read(name) == (tmp_path / "own" / name).read_bytes()
+        report = [json.loads(line) for line in archive.read("report.jsonl").splitlines()]
+    status = {line["source"]: line["status"] for line in report}
+    assert status == {
+        "a.png": "done", "bad.jpg": "failed", "deep/a.png": "done", "in.zip/../out.png": "failed",
+        "in.zip//etc/out.png": "failed",
+    }  # fmt: skip
+    assert "2 converted, 0 skipped, 3 failed" in said and str(server.log.parent) not in said
+    files = [tmp_path / "in" / "a.png", tmp_path / "in" / "deep" / "a.png"]  # of the same name
+    result, said = client.predict(
+        "pairs", [handle_file(file) for file in files], None, None, None, None, *OPTIONS, api_name="/convert"
+    )
+    with zipfile.ZipFile(result) as archive:
+        assert sorted(archive.namelist()) == ["a-2.png", "a.png", "report.jsonl"]
+
+
+def test_label_maps_need_their_instances(client: Client, server: Server, tmp_path: Path) -> None:
+    labels = np.arange(32 * 32).reshape(32, 32).astype(np.uint8) % 4
+    Image.fromarray(labels).save(tmp_path / "map.png")
+    said = refusal(client, "labels", handle_file(tmp_path / "map.png"), None, None, None, None, *OPTIONS)
+    assert "instance maps" in said
+    given = [handle_file(tmp_path / "map.png")] * 2
+    _, result, _ = client.predict("labels", *given, None, "1", None, *OPTIONS, api_name="/translate")
+    command = ["convert", str(tmp_path / "map.png"), str(tmp_path / "own.png"), "--style", "1"]
+    command += ["--model", str(server.models / "labels"), "--instances", str(tmp_path / "map.png")]
+    assert main(command) == 0
+    assert Path(result).read_bytes() == (tmp_path / "own.png").read_bytes()
+    Image.fromarray(labels + 7).save(tmp_path / "map.png")
+    given = [handle_file(tmp_path / "map.png")] * 2
+    assert "out of range" in refusal(client, "labels", *given, None, None, None, *OPTIONS)
+
+
+def test_a_sheet_is_what_sample_draws(client: Client, server: Server, tmp_path: Path) -> None:
+    from img2img.app.explore import Sheet
+
+    state = Sheet(count=3, seed=5).pack()
+    images, link, files = client.predict("classes", state, api_name="/explore")
+    assert link.endswith(f"/?model=classes&explore={state}")
+    model = str(server.models / "classes")
+    assert main(["sample", "--model", model, "--output", str(tmp_path / "a"), "--latents", files[0]]) == 0
+    assert main(["sample", "--model", model, "--output", str(tmp_path / "b"), "--count", "3", "--seed", "5"]) == 0
+    for number, image in enumerate(images):
+        shown = np.asarray(Image.open(image["image"]).convert("L"))
+        for made in (f"a/image{number:04d}.png", f"b/seed{5 + number:04d}.png"):
+            assert (read_image(tmp_path / made)[..., 0] == shown).all()
+    assert "damaged" in refusal(client, "classes", "nonsense", name="/explore")
+
+
+def test_no_other_file_can_be_had(server: Server, private: Path, tmp_path: Path) -> None:
+    secret = tmp_path / "secret.png"
+    write_image(secret, picture(16, 16, 3))
+    get = lambda path: httpx.get(f"{server.address}/gradio_api/file={path}")  # noqa: E731
+    for path in (
+        secret,
+        "/etc/passwd",
+        server.models / "pairs" / "config.yaml",
+        f"{private}/../log",
+        "img2img/cli/serve.py",
+    ):
+        assert get(path).status_code in (403, 404), path
+    outside = [str(secret), f"{private}/../../models", "/etc/passwd", "http://127.0.0.1:1/x.png", "file:///etc/passwd"]
+    for path in outside:
+        payload = {"path": path, "url": path, "meta": {"_type": "gradio.FileData"}}
+        raw = {"data": ["pairs", payload, None, None, None, None, *OPTIONS]}
+        answer = httpx.post(f"{server.address}/gradio_api/call/translate", json=raw)
+        event = f"{server.address}/gradio_api/call/translate/{answer.json()['event_id']}"
+        assert "event: error" in httpx.get(event, timeout=60).text, path
+    upload = {"files": ("../../../escape.png", b"x")}
+    (sent,) = httpx.post(f"{server.address}/gradio_api/upload", files=upload).json()
+    assert Path(sent).resolve().is_relative_to(private)
+
+
+def test_files_are_private(private: Path) -> None:
+    assert private.stat().st_mode & 0o077 == 0
+
+
+def test_every_answer_forbids_other_machines(server: Server) -> None:
+    for path in ("/", "/config", "/theme.css"):
+        policy = httpx.get(server.address + path).headers["content-security-policy"]
+        assert policy.startswith("default-src 'self'") and "http" not in policy and "*" not in policy
+
+
+def test_fifty_at_once_are_answered_or_told_to_wait(server: Server, tmp_path: Path) -> None:
+    write_image(tmp_path / "a.png", picture(64, 64, 3))
+    with (tmp_path / "a.png").open("rb") as file:
+        (path,) = httpx.post(f"{server.address}/gradio_api/upload", files={"files": file}).json()
+    body = {"data": ["pairs", {"path": path, "meta": {"_type": "gradio.FileData"}}, None, None, None, None, *OPTIONS]}
+    answers: list[str] = []
+
+    def ask() -> None:
+        sent = httpx.post(f"{server.address}/gradio_api/call/translate", json=body, timeout=300)
+        if sent.status_code == 503:
+            assert "Queue is full" in sent.json()["detail"]
+            answers.append("wait")
+            return
+        url = f"{server.address}/gradio_api/call/translate/{sent.json()['event_id']}"
+        answers.append("done" if "event: complete" in httpx.get(url, timeout=300).text else "failed")
+
+    before = psutil.Process(server.process.pid).memory_info().rss
+    threads = [threading.Thread(target=ask) for _ in range(50)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert len(answers) == 50 and set(answers) == {"done", "wait"}
+    assert answers.count("done") >= 32
+    assert psutil.Process(server.process.pid).memory_info().rss - before < 500e6
+
+
+def test_a_password_is_asked_for_and_nothing_is_left(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "temp").mkdir()
+    environment = {"IMG2IMG_PASSWORD": "right", "TMPDIR": str(tmp_path / "temp")}
+    running = start_server(models / "pairs", tmp_path / "log", "--auth", "me", environment=environment)
+    try:
+        asked = ("/", "/config", "/gradio_api/info", "/gradio_api/file=x", "/theme.css", "/assets/index.js", "/login")
+        for auth in (None, ("me", "wrong"), ("you", "right"), ("me", "")):
+            for path in asked:
+                answer = httpx.get(running.address + path, auth=auth)
+                assert answer.status_code == 401 and "pairs" not in answer.text
+            upload = {"files": ("a.png", b"x")}
+            assert httpx.post(f"{running.address}/gradio_api/upload", files=upload, auth=auth).status_code == 401
+            call = f"{running.address}/gradio_api/call/translate"
+            assert httpx.post(call, json={"data": ["pairs", None]}, auth=auth).status_code == 401
+        assert "pix2pix" in httpx.get(running.address, auth=("me", "right")).text
+        write_image(tmp_path / "a.png", picture(16, 16, 3))
+        header = {"Authorization": f"Basic {base64.b64encode(b'me:right').decode()}"}
+        translate(Client(running.address, verbose=False, headers=header), tmp_path / "a.png")
+        assert len(list((tmp_path / "temp").iterdir())) == 1
+        children = psutil.Process(running.process.pid).children()
+    finally:
+        running.process.send_signal(signal.SIGINT)
+    assert running.process.wait(30) == 0
+    assert not list((tmp_path / "temp").iterdir()) and not any(child.is_running() for child in children)
+
+
+def test_what_a_killed_server_left_the_next_one_removes(models: Path, tmp_path: Path) -> None:
+    (tmp_path / "temp").mkdir()
+    environment = {"TMPDIR": str(tmp_path / "temp")}
+    running = start_server(models / "pairs", tmp_path / "log", environment=environment)
+    running.process.kill()
+    running.process.wait()
+    (left,) = (tmp_path / "temp").iterdir()
+    running = start_server(models / "pairs", tmp_path / "log", environment=environment)
+    running.process.terminate()
+    running.process.wait(30)
+    assert not left.exists()
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        (["--host", "0.0.0.0"], "--auth USER"),
+        (["--auth", "me"], "IMG2IMG_PASSWORD"),
+        (["--port", "0"], "--port 0"),
+        (["--host", "no.such.host.invalid", "--auth", "me"], "can't be used"),
+    ],
+)
+def test_a_wrong_command_is_a_sentence(models: Path, options: list[str], words: str) -> None:
+    environment = {k: v for k, v in os.environ.items() if k != "IMG2IMG_PASSWORD"}
+    if "no.such" in options[1]:
+        environment["IMG2IMG_PASSWORD"] = "x"
+    command = [sys.executable, "-m", "img2img", "serve", str(models), *options]
+    done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
+    assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_a_port_in_use_is_a_sentence(server: Server) -> None:
+    port = server.address.rpartition(":")[2]
+    command = [sys.executable, "-m", "img2img", "serve", str(server.models), "--port", port]
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120)
+    assert done.returncode == 2 and f"--port {port} can't be used" in done.stderr
