@@ -128,7 +128,8 @@ function build(setup) {
     const colour = labelled("Colour", make("input", { type: "color", value: "#000000" }), tools);
     colour.addEventListener("input", () => choosePaint(packed(colour.value)));
     swatches = [["Black", "#000000"], ["White (eraser)", "#ffffff"]].map(([name, hex]) => [button(name, () => choosePaint(packed(hex))), packed(hex)]);
-    const file = make("input", { type: "file", accept: "image/*" });
+    const file = make("input", { type: "file", accept: "image/*", hidden: true }, tools);
+    button("Draw over an image", () => file.click());
     file.addEventListener("change", async () => {
       if (!file.files.length) return;
       try {
@@ -142,7 +143,6 @@ function build(setup) {
       } catch { alert("This file can't be shown as an image."); }
       file.value = "";
     });
-    labelled("Draw over an image", file, tools);
   } else {
     const palette = make("div", { className: "row palette" });
     palette.setAttribute("role", "group"); palette.setAttribute("aria-label", "Classes");

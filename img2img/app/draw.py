@@ -30,6 +30,7 @@ def build_draw_tab(app: App, model: gradio.Dropdown) -> Tab:
                 height=512,
                 buttons=IMAGE_BUTTONS,
                 elem_classes="large",
+                elem_id="draw-made",
             )
 
     @in_words

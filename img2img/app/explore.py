@@ -14,7 +14,7 @@ from pydantic import Field, ValidationError, model_validator
 from img2img.app.draw import for_browser
 from img2img.app.jobs import in_words
 from img2img.app.models import Entry
-from img2img.app.tab import DEVICE, IMAGE_BUTTONS, App, Tab, whole_number
+from img2img.app.tab import DEVICE, IMAGE_BUTTONS, App, Restoring, Tab, whole_number
 from img2img.core.errors import UsageError
 from img2img.core.settings import Strict, explain
 from img2img.images import Array, Picture, write_picture
@@ -83,6 +83,8 @@ class Sheet(Strict):
         try:
             unpacking = zlib.decompressobj()
             data = unpacking.decompress(base64.urlsafe_b64decode(text), LONGEST)
+            if not unpacking.eof:
+                raise ValueError("it ends early")
             return cls.model_validate_json(data)
         except (zlib.error, binascii.Error, ValueError) as error:
             reason = f" ({explain(error)})" if isinstance(error, ValidationError) else ""
@@ -92,8 +94,8 @@ class Sheet(Strict):
 Shown = list[tuple[Array, str]]
 
 
-def build_explore_tab(app: App, model: gradio.Dropdown, restored: gradio.State) -> Tab:
-    """Adds the tab to the page that is being built; `restored`: what stands behind explore= in the address that was opened."""
+def build_explore_tab(app: App, model: gradio.Dropdown) -> Tab:
+    """Adds the tab to the page that is being built."""
     with gradio.Tab("Explore", id="explore", visible=False) as tab, gradio.Row():
         sheets = gradio.State([])  # packed, the newest last
         chosen, other = gradio.State(None), gradio.State(None)  # latents, as JSON
@@ -106,8 +108,11 @@ def build_explore_tab(app: App, model: gradio.Dropdown, restored: gradio.State) 
             count = gradio.Slider(2, MOST, 24, step=1, label="Images")
             label = gradio.Dropdown([IN_TURN], value=IN_TURN, label="Class", visible=False)
             truncation = gradio.Slider(0, 2, 0, step=0.05, label="Truncation (0: none)")
-            fixed = gradio.Checkbox(False, label="Set the codes", visible=False)
-            codes = [gradio.Slider(-1, 1, 0, label=f"Code {number}", visible=False) for number in range(MOST_CODES)]
+            fixed = gradio.Checkbox(False, label="Set the codes", visible=False, elem_id="explore-fixed")
+            codes = [
+                gradio.Slider(-1, 1, 0, label=f"Code {number}", visible=False, elem_classes="code-slider")
+                for number in range(MOST_CODES)
+            ]
             begin = gradio.Button("New sheet", variant="primary", elem_id="explore-start")
             gradio.Markdown("Click an image to choose it; the one before stays as the second.")
             with gradio.Row():
@@ -118,6 +123,7 @@ def build_explore_tab(app: App, model: gradio.Dropdown, restored: gradio.State) 
                     height=160,
                     buttons=IMAGE_BUTTONS,
                     elem_classes="large",
+                    elem_id="explore-chosen",
                 )
                 second_shown = gradio.Image(
                     label="Second",
@@ -126,6 +132,7 @@ def build_explore_tab(app: App, model: gradio.Dropdown, restored: gradio.State) 
                     height=160,
                     buttons=IMAGE_BUTTONS,
                     elem_classes="large",
+                    elem_id="explore-second",
                 )
             distance = gradio.Slider(0.05, 1, 0.3, step=0.05, label="Distance of the children")
             with gradio.Row():
@@ -135,11 +142,14 @@ def build_explore_tab(app: App, model: gradio.Dropdown, restored: gradio.State) 
         with gradio.Column(scale=2):
             sheet = gradio.Gallery(
                 label="Images", columns=6, height=720, format="png", buttons=["download_all", "fullscreen"], allow_preview=False, interactive=False,
-                object_fit="contain",
-            )  # fmt: skip
-            link = gradio.Textbox(label="A link to this sheet", interactive=False, buttons=["copy"], max_lines=1)
+                object_fit="contain", elem_id="explore-sheet")  # fmt: skip
+            link = gradio.Textbox(
+                label="A link to this sheet", interactive=False, buttons=["copy"], max_lines=1, elem_id="explore-link"
+            )
             saved = gradio.File(
-                label="Latents, for img2img sample --latents; of a cross, the walk as a GIF", interactive=False
+                label="Latents, for img2img sample --latents; of a cross, the walk as a GIF",
+                interactive=False,
+                elem_id="explore-saved",
             )
 
     def draw(name: str, wanted: Sheet, request: gradio.Request) -> tuple[Shown, str, list[str]]:
@@ -246,7 +256,6 @@ def build_explore_tab(app: App, model: gradio.Dropdown, restored: gradio.State) 
     mix.click(cross_two, [model, sheets, chosen, other, count], outputs, **private)
     back.click(go_back, [model, sheets], outputs, **private)
     sheet.select(choose, [model, sheets, chosen], [chosen, other, first_shown, second_shown], **private)
-    restored.change(restore, [model, restored], outputs, **private)
     again.click(explore, [model, state], [sheet, link, saved], api_name="explore", **DEVICE)
 
     def adapt(entry: Entry | None) -> list[Any]:
@@ -281,7 +290,7 @@ def build_explore_tab(app: App, model: gradio.Dropdown, restored: gradio.State) 
         ]  # fmt: skip
 
     parts = [tab, label, fixed, *codes, sheet, link, saved, sheets, chosen, other, first_shown, second_shown]
-    return Tab(parts, adapt)
+    return Tab(parts, adapt, Restoring(restore, outputs))
 
 
 def name_images(sheet: Sheet) -> list[str]:

@@ -23,7 +23,7 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
     with gradio.Tab("Folders", id="folders", visible=False) as tab, gradio.Row():
         with gradio.Column():
             files = Files(label="Images, or zip files of images", file_count="multiple", height=160)
-            whole = Files(label="Or a folder", file_count="directory", height=160)
+            whole = Files(label="Or a folder", file_count="directory", height=160, elem_id="folder-whole")
             instances = Files(
                 label="Their instance maps, of the same names, or a zip file of them",
                 file_count="multiple",
@@ -38,7 +38,7 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
                 start = gradio.Button("Translate all", variant="primary", elem_id="convert-start")
                 stop = gradio.Button("Stop")
         with gradio.Column():
-            result = gradio.File(label="Results and report", interactive=False)
+            result = gradio.File(label="Results and report", interactive=False, elem_id="folder-result")
             said = gradio.Markdown()
 
     @in_words

@@ -11,14 +11,14 @@ from img2img.app.jobs import in_words
 from img2img.app.models import Entry
 from img2img.app.paint import build_paint_tab
 from img2img.app.runs import build_runs_tab
-from img2img.app.tab import App, Tab
+from img2img.app.tab import DEVICE, App, Tab
 from img2img.app.translate import build_translate_tab
 
 WAITING = 32  # jobs that may wait; who comes then is told to try again
 
 CSS = """
 .samples { margin: 0 } .samples img { max-width: 100% }
-.large img { width: 100%; height: 100%; object-fit: contain; image-rendering: pixelated }
+.large img { width: 100%; height: 100%; object-fit: contain }
 .about { font-size: 14px }
 footer { opacity: .8 }
 """
@@ -38,7 +38,7 @@ def build_page(app: App) -> gradio.Blocks:
                 build_folder_tab(app, model),
                 build_draw_tab(app, model),
                 build_paint_tab(app, model),
-                build_explore_tab(app, model, restored),
+                build_explore_tab(app, model),
                 build_runs_tab(app),
             ]
 
@@ -63,9 +63,12 @@ def build_page(app: App) -> gradio.Blocks:
 
         parts = [about, *(part for tab in built for part in tab.parts)]
         model.input(choose, model, parts, queue=False, api_visibility="private", show_progress="hidden")
-        page.load(
+        loaded = page.load(
             start, None, [model, tabs, restored, *parts], queue=False, api_visibility="private", show_progress="hidden"
         )
+        for restoring in (tab.restoring for tab in built if tab.restoring):
+            inputs = [model, restored]
+            loaded.then(restoring.function, inputs, restoring.outputs, api_visibility="private", **DEVICE)
     page.queue(max_size=WAITING, default_concurrency_limit=1)
     return page
 

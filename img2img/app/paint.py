@@ -27,9 +27,11 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
             canvas = Canvas("Label map", elem_id="label-map")
             live = gradio.Checkbox(True, label="Translate whenever the brush is lifted")
             start = gradio.Button("Translate", variant="primary", elem_id="paint-start")
-            saved = gradio.File(label="The label map as a file", interactive=False)
-            with gradio.Accordion("Begin with a label map", open=False):
-                existing = Photo(label="Label map", type="filepath", sources=["upload"], height=160)
+            saved = gradio.File(label="The label map as a file", interactive=False, elem_id="paint-saved")
+            with gradio.Accordion("Begin with a label map", open=False, elem_id="paint-begin"):
+                existing = Photo(
+                    label="Label map", type="filepath", sources=["upload"], height=160, elem_id="paint-existing"
+                )
                 instances = Photo(
                     label="Its instance map", type="filepath", sources=["upload"], height=160, visible=False
                 )
@@ -42,11 +44,18 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
                 height=512,
                 buttons=IMAGE_BUTTONS,
                 elem_classes="large",
+                elem_id="paint-made",
             )
             style = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
             show = gradio.Button("Show styles", visible=False)
             styles = gradio.Gallery(
-                label="Styles", columns=4, format="png", allow_preview=False, interactive=False, visible=False
+                label="Styles",
+                columns=4,
+                format="png",
+                allow_preview=False,
+                interactive=False,
+                visible=False,
+                elem_id="paint-styles",
             )
 
     def translate(translator: Translator, painted: str | None, wanted: str | None) -> Array:

@@ -19,6 +19,16 @@ NONE = "none"
 
 
 @dataclass(frozen=True)
+class Version:
+    """What changes when a run goes on."""
+
+    log: int
+    """When the log was written last, in ns."""
+    pictures: int
+    """Validations that there is a picture of."""
+
+
+@dataclass(frozen=True)
 class _Column:
     """The components of one run."""
 
@@ -27,7 +37,7 @@ class _Column:
     picture: gradio.HTML
     text: gradio.HTML
     version: gradio.State
-    """Of the log that is shown."""
+    """How far the run was that is shown."""
 
 
 def build_runs_tab(app: App) -> Tab:
@@ -45,13 +55,13 @@ def build_runs_tab(app: App) -> Tab:
         return app.models.runs[str(name)]
 
     @in_words
-    def show(name: str | None, place: float) -> tuple[Any, ...]:
+    def show(name: str | None) -> tuple[Any, ...]:
         folder = folder_of(name)
         if folder is None:
-            return gradio.update(visible=False), gradio.update(value=""), "", None
-        pictures = list_pictures(folder)
-        slider = gradio.update(visible=len(pictures) > 1, maximum=max(1, len(pictures) - 1), value=len(pictures) - 1)
-        return slider, draw_picture(folder, len(pictures) - 1), render(folder), version_of(folder)
+            return gradio.update(visible=False), "", "", None
+        version = version_of(folder)
+        newest = max(0, version.pictures - 1)
+        return adapt_slider(version, newest), draw_picture(folder, newest), render(folder), version
 
     @in_words
     def move(name: str | None, place: float) -> str:
@@ -59,22 +69,20 @@ def build_runs_tab(app: App) -> Tab:
         return "" if folder is None else draw_picture(folder, int(place))
 
     @in_words
-    def refresh(name: str | None, place: float, version: Any) -> tuple[Any, ...]:
+    def refresh(name: str | None, place: float, shown: Version | None) -> tuple[Any, ...]:
         folder = folder_of(name)
-        if folder is None or version_of(folder) == version:
-            return gradio.skip(), gradio.skip(), gradio.skip(), gradio.skip()
-        pictures = list_pictures(folder)
-        newest = len(pictures) - 1
-        shown = int(place)
-        follows = shown >= (version or {}).get("pictures", 0) - 1  # whoever looks at the newest goes on to
-        slider = gradio.update(visible=len(pictures) > 1, maximum=max(1, newest), value=newest if follows else shown)
+        version = None if folder is None else version_of(folder)
+        if folder is None or version is None or version == shown:
+            return (gradio.skip(),) * 4
+        newest = max(0, version.pictures - 1)
+        follows = shown is None or place >= shown.pictures - 1  # whoever looks at the newest goes on to
         picture = draw_picture(folder, newest) if follows else gradio.skip()
-        return slider, picture, render(folder), version_of(folder)
+        return adapt_slider(version, newest if follows else int(place)), picture, render(folder), version
 
     for column in columns:
         outputs = [column.place, column.picture, column.text, column.version]
         quiet: dict[str, Any] = {"queue": False, "api_visibility": "private", "show_progress": "hidden"}
-        column.run.change(show, [column.run, column.place], outputs, **quiet)
+        column.run.change(show, column.run, outputs, **quiet)
         column.place.input(move, [column.run, column.place], column.picture, trigger_mode="always_last", **quiet)
         timer.tick(refresh, [column.run, column.place, column.version], outputs, **quiet)
 
@@ -103,10 +111,15 @@ def _build_column(label: str) -> _Column:
         )
 
 
-def version_of(folder: Path) -> dict[str, float]:
-    """What changes when a run goes on."""
+def adapt_slider(version: Version, value: int) -> Any:
+    """The update of the choice of a validation."""
+    return gradio.update(visible=version.pictures > 1, maximum=max(1, version.pictures - 1), value=value)
+
+
+def version_of(folder: Path) -> Version:
+    """How far a run is."""
     log = folder / "log.jsonl"
-    return {"log": log.stat().st_mtime_ns if log.is_file() else 0, "pictures": len(list_pictures(folder))}
+    return Version(log.stat().st_mtime_ns if log.is_file() else 0, len(list_pictures(folder)))
 
 
 def draw_picture(folder: Path, place: int) -> str:

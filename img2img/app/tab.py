@@ -29,6 +29,15 @@ class App:
 
 
 @dataclass(frozen=True)
+class Restoring:
+    """How a tab comes back to the state that a link holds."""
+
+    function: Callable[..., Any]
+    """Of a model's name and the state, which is empty if there is none."""
+    outputs: list[Any]
+
+
+@dataclass(frozen=True)
 class Tab:
     """What the page must know of a tab: what follows the model that is chosen."""
 
@@ -36,6 +45,7 @@ class Tab:
     """Components that depend on the model, the tab itself first."""
     adapt: Callable[[Entry | None], list[Any]]
     """Their updates for a model."""
+    restoring: Restoring | None = None
 
 
 def adapt_direction(entry: Entry | None) -> Any:

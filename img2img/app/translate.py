@@ -35,7 +35,13 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
     """Adds the tab to the page that is being built."""
     with gradio.Tab("Translate", id="translate", visible=False) as tab, gradio.Row():
         with gradio.Column():
-            photo = Photo(label="Image", type="filepath", sources=["upload", "webcam", "clipboard"], height=320)
+            photo = Photo(
+                label="Image",
+                type="filepath",
+                sources=["upload", "webcam", "clipboard"],
+                height=320,
+                elem_id="translate-image",
+            )
             instances = Photo(label="Its instance map", type="filepath", sources=["upload"], visible=False, height=160)
             direction = gradio.Radio(DIRECTIONS, value="AtoB", label="Direction", visible=False)
             style = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
@@ -48,8 +54,8 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
                 start = gradio.Button("Translate", variant="primary", elem_id="translate-start")
                 stop = gradio.Button("Stop")
         with gradio.Column(scale=2):
-            compared = gradio.ImageSlider(label="Before and after", interactive=False)
-            result = gradio.File(label="Result, of full size and depth", interactive=False)
+            compared = gradio.ImageSlider(label="Before and after", interactive=False, elem_id="translate-compared")
+            result = gradio.File(label="Result, of full size and depth", interactive=False, elem_id="translate-result")
             said = gradio.Markdown()
 
     @in_words

@@ -1,5 +1,6 @@
 """What the browser sends: files by the names that people gave them, never decoded here; and archives of them."""
 
+import itertools
 import os
 import shutil
 import stat
@@ -117,8 +118,8 @@ def _list_files(folder: Path) -> Iterator[Path]:
 
 def _free(path: Path) -> Path:
     """The path, or if it is taken one with a number."""
-    names = (path, *(path.with_name(f"{path.stem}-{number}{path.suffix}") for number in range(2, MOST_FILES)))
-    return next(name for name in names if not name.exists())
+    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
+    return next(name for name in itertools.chain([path], numbered) if not name.exists())
 
 
 def _link(source: Path, target: Path) -> None:

@@ -1,5 +1,6 @@
 """Latents: what a noise generator makes images of, kept in a small JSON file; variations of them, and what lies between two."""
 
+import zlib
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, Self
@@ -106,15 +107,17 @@ def draw_latents(generator: NoiseGenerator, latents: Sequence[Latent], truncatio
 
 
 def vary(generator: NoiseGenerator, latent: Latent, seed: int, distance: float, truncation: float | None) -> Latent:
-    """A variation of an image: part of the way to the noise of a seed, on the great circle. Codes and classes stay.
+    """A variation of an image: part of the way to other noise, on the great circle. Codes and classes stay.
 
     Args:
-        distance: from 0, the image itself, to 1, the noise of the seed.
+        seed: of that noise, which is no noise of `NoiseGenerator.noise`: the image may be that seed's.
+        distance: from 0, the image itself, to 1, the other noise.
         truncation: of that noise.
     """
     noise, classes = latent.tensors()
     count = generator.latent
-    near = slerp(noise[:count], draw_noise(count, seed, truncation), distance)
+    other = draw_noise(count, zlib.crc32(f"variation/{seed}".encode()), truncation)
+    near = slerp(noise[:count], other, distance)
     return Latent.of(torch.cat([near, noise[count:]]), classes)
 
 

@@ -20,6 +20,8 @@ from img2img.networks import NOISE_GENERATORS, build_noise_generator, initialise
 from img2img.networks.generators.base import Codes
 from img2img.training.train import train
 
+os.environ["NO_PROXY"] = os.environ["no_proxy"] = "localhost,127.0.0.1"
+
 
 @dataclass
 class Server:
@@ -61,13 +63,15 @@ def noise_generator(classes: tuple[str, ...] = (), codes: Codes | None = None) -
 
 @pytest.fixture(scope="session")
 def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """One of each kind: pairs (a run), labels (a run, with instances and styles), classes and codes."""
+    """One of each kind: pairs (a run), labels (a run, with instances and styles), classes and codes; and a run without a model, young."""
     folder = tmp_path_factory.mktemp("models")
     shutil.copytree(trained, folder / "pairs")
     data = tmp_path_factory.mktemp("labelled")
     data = write_labelled(write_labelled(data, 4, 32), 2, 32, split="val", first=6)
     method = {"name": "pix2pixhd", "encoder": True, "coarse_share": 0.0}
     train(tiny_config(data, folder / "labels", method, steps=2), quiet=True)
+    (folder / "young").mkdir()  # a run that has saved nothing yet
+    shutil.copy(folder / "pairs" / "config.yaml", folder / "young")
     noise_generator(("cat", "dog")).save(folder / "classes")
     noise_generator(codes=Codes(categorical=(3,), continuous=1)).save(folder / "codes")
     return folder
