@@ -105,6 +105,7 @@ def shorten(arguments: list[str]) -> list[str]:
 @pytest.mark.parametrize("page", [name for name in TEXTS if read_commands(name)])
 def test_the_commands_of_a_page_run_in_their_order(page: str, workplace: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(workplace)
+    monkeypatch.setattr("img2img.app.server.serve", lambda places, **options: None)  # has tests of its own
     for line in read_commands(page):
         arguments = shorten(shlex.split(line, comments=True)[1:])
         if "--output" in arguments and arguments[0] == "train":  # the page makes it itself
@@ -142,6 +143,8 @@ def test_python_examples_run(page: str, workplace: Path, monkeypatch: pytest.Mon
 
     if page == "add-a-paper.md":
         pytest.skip("its code is that of img2img/methods/template.py, which is trained in a test of its own")
+    if page == "serve.md":
+        pytest.skip("tests/app runs it against a server")
     monkeypatch.chdir(workplace)
     space: dict[str, Any] = {"photo": Image.new("RGB", (20, 10))}
     for block in read_blocks(page, "python"):

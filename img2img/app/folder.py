@@ -12,7 +12,7 @@ from img2img.app.components import Files
 from img2img.app.jobs import Stopped, hide_folder, in_words
 from img2img.app.models import Entry
 from img2img.app.tab import DEVICE, DIRECTIONS, App, Tab, adapt_direction, adapt_style, choose_style
-from img2img.app.translate import build_options, read_options, run_conversion
+from img2img.app.translate import AS_INPUT, DEFAULT, build_options, read_options, run_conversion
 from img2img.app.uploads import Upload, collect, pack
 from img2img.core.errors import UsageError
 from img2img.inference.report import Report
@@ -24,14 +24,14 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
         with gradio.Column():
             files = Files(label="Images, or zip files of images", file_count="multiple", height=160)
             whole = Files(label="Or a folder", file_count="directory", height=160, elem_id="folder-whole")
-            instances = Files(
+            instance_photo = Files(
                 label="Their instance maps, of the same names, or a zip file of them",
                 file_count="multiple",
                 height=120,
                 visible=False,
             )
-            direction = gradio.Radio(DIRECTIONS, value="AtoB", label="Direction", visible=False)
-            style = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
+            directions = gradio.Radio(DIRECTIONS, value="AtoB", label="Direction", visible=False)
+            styles = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
             with gradio.Accordion("Options", open=False):
                 options = build_options()
             with gradio.Row():
@@ -43,29 +43,29 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
 
     @in_words
     def convert_files(
-        name: str,
-        images: list[Upload],
-        from_folder: list[Upload],
-        instance_maps: list[Upload],
-        way: str | None,
-        wanted: str | None,
-        format: str,
-        size: float | None,
-        mode: str,
-        seed: float | None,
         request: gradio.Request,
+        model: str,
+        images: list[Upload],
+        folder: list[Upload],
+        instances: list[Upload] | None = None,
+        direction: str | None = None,
+        style: str | None = None,
+        format: str = AS_INPUT,
+        size: float | None = 0,
+        mode: str = DEFAULT,
+        seed: float | None = 0,
         progress: gradio.Progress = gradio.Progress(),  # noqa: B008 (Gradio finds it by this)
     ) -> tuple[str, str]:
-        if not images and not from_folder:
+        if not images and not folder:
             raise UsageError("give images, a folder or a zip file first.")
-        translator = app.models.translator(name, way)
+        translator = app.models.translator(model, direction)
         work = app.jobs.make_folder()
         inputs, outputs, maps = work / "inputs", work / "outputs", work / "instances"
         try:
-            refused = collect([*images, *from_folder], inputs)
-            more = {"style": choose_style(wanted)}
-            if instance_maps:
-                refused += collect(instance_maps, maps)
+            refused = collect([*images, *folder], inputs)
+            more = {"style": choose_style(style)}
+            if instances:
+                refused += collect(instances, maps)
                 more["instances"] = maps  # type: ignore[assignment]
             watch = app.jobs.watch(request, progress)
             chosen = read_options(format, size, mode, seed)
@@ -78,12 +78,12 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
             outputs.mkdir(exist_ok=True)
             pack(work / "translations.zip", outputs, "".join(outcome.line() for outcome in report.outcomes))
         finally:
-            for folder in (inputs, outputs, maps):
-                shutil.rmtree(folder, ignore_errors=True)
+            for part in (inputs, outputs, maps):
+                shutil.rmtree(part, ignore_errors=True)
         lines = [f"**{report.summary()}**", *(f"- {line}" for line in report.remarks())]
         return str(work / "translations.zip"), hide_folder("\n".join(lines))
 
-    inputs = [model, files, whole, instances, direction, style, *options]
+    inputs = [model, files, whole, instance_photo, directions, styles, *options]
     start.click(convert_files, inputs, [result, said], api_name="convert", **DEVICE)
     stop.click(app.jobs.stop, queue=False, api_visibility="private")
 
@@ -96,7 +96,7 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
             adapt_style(config),
         ]
 
-    return Tab([tab, instances, direction, style], adapt)
+    return Tab([tab, instance_photo, directions, styles], adapt)
 
 
 def shorten_names(report: Report, work: Path, refused: Sequence[Any]) -> Report:

@@ -105,8 +105,8 @@ def _build_column(label: str) -> _Column:
         return _Column(
             gradio.Dropdown([NONE], value=NONE, label=label),
             gradio.Slider(0, 1, 0, step=1, label="Validation, from the first to the newest", visible=False),
-            gradio.HTML(),
-            gradio.HTML(),
+            gradio.HTML(apply_default_css=False),
+            gradio.HTML(apply_default_css=False),
             gradio.State(None),
         )
 

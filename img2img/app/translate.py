@@ -27,8 +27,8 @@ from img2img.models import Translator
 
 AS_INPUT = "as the input"
 FORMATS = [AS_INPUT, "png", "jpg", "webp", "tif", "bmp", "gif", "npy"]
-OWN = "the model's"
-MODES = [OWN, "eval", "paper"]
+DEFAULT = "default"
+MODES = [DEFAULT, "eval", "paper"]
 
 
 def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
@@ -42,9 +42,11 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
                 height=320,
                 elem_id="translate-image",
             )
-            instances = Photo(label="Its instance map", type="filepath", sources=["upload"], visible=False, height=160)
-            direction = gradio.Radio(DIRECTIONS, value="AtoB", label="Direction", visible=False)
-            style = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
+            instance_photo = Photo(
+                label="Its instance map", type="filepath", sources=["upload"], visible=False, height=160
+            )
+            directions = gradio.Radio(DIRECTIONS, value="AtoB", label="Direction", visible=False)
+            styles = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
             style_photo = Photo(
                 label="Style from this image", type="filepath", sources=["upload"], visible=False, height=160
             )
@@ -60,22 +62,22 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
 
     @in_words
     def translate(
-        name: str,
-        image: Upload | None,
-        instance_map: Upload | None,
-        way: str | None,
-        wanted: str | None,
-        reference: Upload | None,
-        format: str,
-        size: float | None,
-        mode: str,
-        seed: float | None,
         request: gradio.Request,
+        model: str,
+        image: Upload | None,
+        instances: Upload | None = None,
+        direction: str | None = None,
+        style: str | None = None,
+        style_image: Upload | None = None,
+        format: str = AS_INPUT,
+        size: float | None = 0,
+        mode: str = DEFAULT,
+        seed: float | None = 0,
         progress: gradio.Progress = gradio.Progress(),  # noqa: B008 (Gradio finds it by this)
     ) -> tuple[Any, str, str]:
         if image is None:
             raise UsageError("give an image first.")
-        translator = app.models.translator(name, way)
+        translator = app.models.translator(model, direction)
         folder = app.jobs.make_folder()
         target = folder / name_result(image.name, format)
         try:
@@ -86,8 +88,8 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
                 target,
                 read_options(format, size, mode, seed),
                 app.jobs.watch(request, progress),
-                instances=instance_map.path if instance_map else None,
-                style=app.jobs.whole.picture(reference.path).frames[0] if reference else choose_style(wanted),
+                instances=instances.path if instances else None,
+                style=app.jobs.whole.picture(style_image.path).frames[0] if style_image else choose_style(style),
             )
         except Stopped:
             raise UserError("Stopped.") from None
@@ -100,7 +102,7 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
         remarks += [outcome.note] if outcome.note else []
         return (before, app.jobs.show(made)), str(target), hide_folder("  \n".join([*remarks, *report.notes]))
 
-    inputs = [model, photo, instances, direction, style, style_photo, *options]
+    inputs = [model, photo, instance_photo, directions, styles, style_photo, *options]
     start.click(translate, inputs, [compared, result, said], api_name="translate", **DEVICE)
     stop.click(app.jobs.stop, queue=False, api_visibility="private")
 
@@ -116,7 +118,7 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
             gradio.update(visible=with_image, value=None),
         ]
 
-    return Tab([tab, photo, instances, direction, style, style_photo], adapt)
+    return Tab([tab, photo, instance_photo, directions, styles, style_photo], adapt)
 
 
 def build_options() -> list[Any]:
@@ -124,7 +126,7 @@ def build_options() -> list[Any]:
     return [
         gradio.Dropdown(FORMATS, value=AS_INPUT, label="Format of the result"),
         gradio.Number(0, label="Scale the shorter side to this many pixels first (0: keep the size)", precision=0),
-        gradio.Radio(MODES, value=OWN, label="Mode: eval has no dropout; paper has pix2pix's noise"),
+        gradio.Radio(MODES, value=DEFAULT, label="Mode: eval has no dropout; paper has pix2pix's noise"),
         gradio.Number(0, label="Seed of mode paper", precision=0),
     ]
 
@@ -138,7 +140,7 @@ def read_options(format: str, size: float | None, mode: str, seed: float | None)
     return {
         "format": None if format == AS_INPUT else format,
         "size": whole_number(size, "The shorter side") or None,
-        "mode": None if mode == OWN else mode,
+        "mode": None if mode == DEFAULT else mode,
         "seed": whole_number(seed, "Seed"),
     }
 

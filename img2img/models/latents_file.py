@@ -8,7 +8,7 @@ from typing import Literal, Self
 import numpy as np
 import torch
 import torch.nn.functional as F
-from pydantic import ValidationError
+from pydantic import Field, ValidationError
 from torch import Tensor
 
 from img2img.core.errors import UsageError
@@ -48,7 +48,7 @@ class Latents(Strict):
     """What this file holds."""
     truncation: float | None = None
     """The noise's, as of `NoiseGenerator.sample`."""
-    images: tuple[Latent, ...]
+    images: tuple[Latent, ...] = Field(min_length=1)
     """One for each image."""
 
     def save(self, file: Path) -> None:

@@ -11,12 +11,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-import torch
 from helpers.configs import tiny_config
 from helpers.data import write_labelled
+from helpers.translators import sampler
 
-from img2img.models import NoiseGenerator, NoiseGeneratorModelConfig, Training
-from img2img.networks import NOISE_GENERATORS, build_noise_generator, initialise
 from img2img.networks.generators.base import Codes
 from img2img.training.train import train
 
@@ -51,16 +49,6 @@ def start_server(models: Path, log: Path, *options: str, environment: dict[str, 
     raise AssertionError(log.read_text())
 
 
-def noise_generator(classes: tuple[str, ...] = (), codes: Codes | None = None) -> NoiseGenerator:
-    torch.manual_seed(0)
-    latent = 8 + (codes.width if codes else 0)
-    config = NOISE_GENERATORS["dcgan"][0](channels=4, latent=latent, classes=len(classes), out_channels=1, size=32)
-    network = initialise(build_noise_generator(config), "orthogonal", 1.0)
-    training = Training(img2img="1", updates=7)
-    about = NoiseGeneratorModelConfig(method="gan", generator=config, classes=classes, codes=codes, training=training)
-    return NoiseGenerator(about, network).recalibrate_batch_norm()
-
-
 @pytest.fixture(scope="session")
 def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One of each kind: pairs (a run), labels (a run, with instances and styles), classes and codes; and a run without a model, young."""
@@ -72,8 +60,8 @@ def models(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     train(tiny_config(data, folder / "labels", method, steps=2), quiet=True)
     (folder / "young").mkdir()  # a run that has saved nothing yet
     shutil.copy(folder / "pairs" / "config.yaml", folder / "young")
-    noise_generator(("cat", "dog")).save(folder / "classes")
-    noise_generator(codes=Codes(categorical=(3,), continuous=1)).save(folder / "codes")
+    sampler(classes=("cat", "dog")).save(folder / "classes")
+    sampler(codes=Codes(categorical=(3,), continuous=1)).save(folder / "codes")
     return folder
 
 

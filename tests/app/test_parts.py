@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.data import picture
+from helpers.translators import sampler
 
 pytest.importorskip("gradio")
-from app.conftest import noise_generator
 
 from img2img.app.canvas import empty_drawing, empty_map, filled_map, read_drawing, read_map
 from img2img.app.explore import Sheet
@@ -128,7 +128,7 @@ def test_what_a_canvas_can_t_have_sent_is_a_sentence(text: str | None) -> None:
 
 
 def test_sheets_go_through_links_unharmed() -> None:
-    made = noise_generator(("cat", "dog"))
+    made = sampler(classes=("cat", "dog"))
     (first, second) = Sheet(count=2, seed=3, label="dog").list_latents(made)
     for sheet in (
         Sheet(),
@@ -147,7 +147,7 @@ def test_sheets_go_through_links_unharmed() -> None:
 
 
 def test_children_and_crosses() -> None:
-    made = noise_generator(("cat", "dog"))
+    made = sampler(classes=("cat", "dog"))
     parent, other = Sheet(count=2, seed=3).list_latents(made)
     children = Sheet(kind="children", count=6, seed=1, first=parent, distance=0.3).list_latents(made)
     assert children[0] == parent and len(set(children)) == 6
@@ -187,17 +187,17 @@ def test_models_are_found_by_name(models: Path, tmp_path: Path) -> None:
 
 
 def test_a_model_that_a_run_replaces_is_loaded_again(models: Path, tmp_path: Path) -> None:
-    noise_generator().save(tmp_path / "model")
+    sampler().save(tmp_path / "model")
     found = Models([tmp_path / "model"], "cpu")
     before = found.noise_generator("model")
-    noise_generator().save(tmp_path / "model")
+    sampler().save(tmp_path / "model")
     os.utime(tmp_path / "model" / "config.json", (1, 1))
     assert found.noise_generator("model") is not before
 
 
 def test_a_damaged_model_does_not_stop_the_others(models: Path, tmp_path: Path) -> None:
-    noise_generator().save(tmp_path / "good")
-    noise_generator().save(tmp_path / "bad")
+    sampler().save(tmp_path / "good")
+    sampler().save(tmp_path / "bad")
     (tmp_path / "bad" / "config.json").write_text("{")
     found = Models([tmp_path], "cpu")
     assert list(found.entries) == ["good"] and "damaged" in found.damaged[str(tmp_path / "bad")]

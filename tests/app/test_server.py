@@ -3,6 +3,8 @@
 import base64
 import json
 import os
+import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -27,7 +29,7 @@ from gradio_client.exceptions import AppError
 from img2img.cli import main
 from img2img.images import read_image, write_image
 
-OPTIONS = ("as the input", 0, "the model's", 0)  # format, size, mode, seed
+OPTIONS = ("as the input", 0, "default", 0)  # format, size, mode, seed
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +87,7 @@ def test_what_is_no_image_is_a_sentence(client: Client, tmp_path: Path) -> None:
     assert "give an image first" in refusal(client, "pairs", None, None, None, None, None, *OPTIONS)
     file = tmp_path / "a.png"
     write_image(file, picture(16, 16, 3))
-    said = refusal(client, "pairs", handle_file(file), None, None, None, None, "as the input", -3, "the model's", 0)
+    said = refusal(client, "pairs", handle_file(file), None, None, None, None, "as the input", -3, "default", 0)
     assert "at least 0" in said
     assert "makes images from noise" in refusal(client, "classes", handle_file(file), None, None, None, None, *OPTIONS)
     translate(client, file)  # the server is alive
@@ -242,19 +244,6 @@ def test_a_password_is_asked_for_and_nothing_is_left(models: Path, tmp_path: Pat
     assert not list((tmp_path / "temp").iterdir()) and not any(child.is_running() for child in children)
 
 
-def test_what_a_killed_server_left_the_next_one_removes(models: Path, tmp_path: Path) -> None:
-    (tmp_path / "temp").mkdir()
-    environment = {"TMPDIR": str(tmp_path / "temp")}
-    running = start_server(models / "pairs", tmp_path / "log", environment=environment)
-    running.process.kill()
-    running.process.wait()
-    (left,) = (tmp_path / "temp").iterdir()
-    running = start_server(models / "pairs", tmp_path / "log", environment=environment)
-    running.process.terminate()
-    running.process.wait(30)
-    assert not left.exists()
-
-
 @pytest.mark.parametrize(
     ("options", "words"),
     [
@@ -271,6 +260,25 @@ def test_a_wrong_command_is_a_sentence(models: Path, options: list[str], words: 
     command = [sys.executable, "-m", "img2img", "serve", str(models), *options]
     done = subprocess.run(command, capture_output=True, text=True, env=environment, timeout=120)
     assert done.returncode == 2 and words in done.stderr and "Traceback" not in done.stderr
+
+
+def test_the_examples_of_the_documentation_work(
+    server: Server, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    text = (Path(__file__).parents[2] / "docs" / "serve.md").read_text()
+    text = text.replace("http://127.0.0.1:7860", server.address).replace("my-run", "pairs")
+    write_image(tmp_path / "photo.png", picture(20, 30, 3))
+    monkeypatch.chdir(tmp_path)
+    (example,) = re.findall(r"```python\n(.*?)```", text, re.DOTALL)
+    exec(example, {})
+    assert main(["convert", "photo.png", "own.png", "--model", str(server.models / "pairs")]) == 0
+    assert "photo.png" in capsys.readouterr().out and Image.open("painting.png").size == (30, 20)
+    assert Path("painting.png").read_bytes() == Path("own.png").read_bytes()
+    if shutil.which("curl") is None:
+        pytest.skip("needs curl")
+    (commands,) = re.findall(r"```bash\n(path=.*?)```", text, re.DOTALL)
+    done = subprocess.run(["bash", "-euc", commands], capture_output=True, text=True, timeout=120)
+    assert "event: complete" in done.stdout and "photo.png" in done.stdout, done.stdout + done.stderr
 
 
 def test_a_port_in_use_is_a_sentence(server: Server) -> None:

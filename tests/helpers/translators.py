@@ -1,12 +1,13 @@
-"""Tiny translators with drawn weights."""
+"""Tiny translators and noise generators with drawn weights."""
 
 from typing import Any
 
 import torch
 from torch import nn
 
-from img2img.models import Training, Translator, TranslatorConfig
-from img2img.networks import ResNetConfig, build_generator, initialise
+from img2img.models import NoiseGenerator, NoiseGeneratorModelConfig, Training, Translator, TranslatorConfig
+from img2img.networks import NOISE_GENERATORS, ResNetConfig, build_generator, build_noise_generator, initialise
+from img2img.networks.generators.base import Codes
 from img2img.networks.generators.unet import UNetConfig
 
 CONFIGS = [
@@ -29,3 +30,17 @@ def make(config: Any) -> Translator:
             layer.running_var.uniform_(0.5, 2)
     about = TranslatorConfig(method="test", generator=resolved, size=32, training=Training(img2img="0"))
     return Translator(about, network)
+
+
+def sampler(
+    kind: str = "dcgan", classes: tuple[str, ...] = (), codes: Codes | None = None, **values: Any
+) -> NoiseGenerator:
+    torch.manual_seed(0)
+    config = NOISE_GENERATORS[kind][0](
+        channels=4, latent=8 + (codes.width if codes else 0), classes=len(classes), out_channels=1, size=32, **values
+    )
+    network = initialise(build_noise_generator(config), "orthogonal", 1.0)
+    about = NoiseGeneratorModelConfig(
+        method="gan", generator=config, classes=classes, codes=codes, training=Training(img2img="1", updates=7)
+    )
+    return NoiseGenerator(about, network).recalibrate_batch_norm()

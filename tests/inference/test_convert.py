@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.data import picture
+from helpers.translators import CONFIGS, make
 
 import img2img
 from img2img.cli import main
@@ -15,7 +16,8 @@ from img2img.core.errors import UsageError
 from img2img.core.files import HOST
 from img2img.images import Array, read_image, write_image
 from img2img.inference import convert as room
-from img2img.inference.report import Report
+from img2img.inference.convert import convert
+from img2img.inference.report import Report, Stopped
 from img2img.models import Translator
 
 
@@ -333,3 +335,29 @@ def test_one_odd_image_does_not_decide_on_bf16(
     report = img2img.convert(translator, tmp_path / "in", tmp_path / "out")
     assert samples == [(1, 3, 48, 40)]
     assert [each.dtype for each in report.outcomes] == ["fp32", "bf16", "bf16"], "tiny images are computed in fp32"
+
+
+def test_a_watcher_sees_strips_and_can_stop(tmp_path: Path) -> None:
+    translator = make(CONFIGS[1])
+    for number, size in enumerate((32, 96)):
+        write_image(tmp_path / "in" / f"{number}.png", picture(size, size, 3))
+    seen: list[tuple[float, int]] = []
+    options: Any = {"tile": 64, "dtype": "fp32"}
+    convert(
+        translator,
+        tmp_path / "in",
+        tmp_path / "out",
+        progress=lambda done, total: seen.append((done, total)),
+        **options,
+    )
+    assert seen[0] == (0, 2) and seen[-1] == (2, 2) and {total for _, total in seen} == {2}
+    assert any(0 < done % 1 < 1 for done, _ in seen)
+
+    def stop(done: float, total: int) -> None:
+        if done % 1:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped) as caught:
+        convert(translator, tmp_path / "in", tmp_path / "stopped", progress=stop, **options)
+    made = {file.name for file in (tmp_path / "stopped").glob("*.png")}
+    assert made == {Path(each.target).name for each in caught.value.report.outcomes} and "1.png" not in made

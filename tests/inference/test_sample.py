@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from helpers.configs import tiny_config
 from helpers.data import picture, write_classes
+from helpers.translators import sampler
 from PIL import Image
 from safetensors.torch import load_file
 
@@ -16,7 +17,7 @@ from img2img.cli import main
 from img2img.core.errors import UsageError
 from img2img.images import read_image, read_picture, write_image
 from img2img.inference.sample import sample
-from img2img.models import NoiseGenerator
+from img2img.models import Latents, NoiseGenerator, cross, draw_latents, find_latents, read_latents
 from img2img.training.train import train
 from img2img.training.validation import NoiseEvaluator
 
@@ -197,3 +198,36 @@ def test_best_has_the_lowest_score(classes: Path, tmp_path: Path, monkeypatch: p
         NoiseGenerator.load(run / "best").config.training.updates == 2
         and NoiseGenerator.load(run / "latest").config.training.updates == 3
     )
+
+
+def test_latents_are_drawn_again_from_their_file(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    made = sampler("biggan", ("cat", "dog"))
+    made.save(tmp_path / "model")
+    first, second = find_latents(made, [3, 4], "dog", 0.7)
+    mixed = cross(made, first, find_latents(made, [4], "cat", 0.7)[0], 0.5)
+    assert mixed.classes == (0.5, 0.5)
+    Latents(truncation=0.7, images=(first, second, mixed)).save(tmp_path / "latents.json")
+    assert read_latents(tmp_path / "latents.json").images == (first, second, mixed)
+    command = ["sample", "--model", str(tmp_path / "model"), "--latents", str(tmp_path / "latents.json"), "--output"]
+    assert main([*command, str(tmp_path / "out")]) == 0
+    images = [read_image(tmp_path / "out" / f"image000{number}.png") for number in range(3)]
+    assert (images[0] == made.sample(1, seed=3, labels="dog", truncation=0.7)[0]).all()
+    assert (images[1] == made.sample(1, seed=4, labels="dog", truncation=0.7)[0]).all()
+    assert (images[2] == draw_latents(made, [mixed], 0.7)[0]).all() and (images[2] != images[0]).any()
+    assert (tmp_path / "out" / "sheet.png").is_file()
+    for option in (
+        ["--seed", "1"],
+        ["--count", "3"],
+        ["--label", "cat"],
+        ["--truncation", "1"],
+        ["--interpolate", "1", "2"],
+    ):
+        assert main([*command, str(tmp_path / "other"), *option]) == 2
+    assert "leave the options" in capsys.readouterr().err
+    for text in ("", "{}", '{"images": [{"noise": [1, 2]}]}', '{"images": []}', '{"images": [{"noise": ["x"]}]}'):
+        (tmp_path / "latents.json").write_text(text)
+        assert main([*command, str(tmp_path / "other")]) == 2, text
+    (tmp_path / "latents.json").unlink()
+    assert main([*command, str(tmp_path / "other")]) == 2
+    said = capsys.readouterr().err
+    assert "Traceback" not in said and "another model" in said and "no file of latents" in said

@@ -7,28 +7,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.translators import sampler
 from torch import nn
 
 import img2img
 from img2img.core.errors import UsageError, UserError
-from img2img.models import NoiseGenerator, NoiseGeneratorModelConfig, Training
+from img2img.models import NoiseGenerator
 from img2img.models.latents import draw_codes, draw_noise, slerp
-from img2img.networks import NOISE_GENERATORS, build_noise_generator, initialise
+from img2img.networks import NOISE_GENERATORS
 from img2img.networks.generators.base import Codes
-
-
-def sampler(
-    kind: str = "dcgan", classes: tuple[str, ...] = (), codes: Codes | None = None, **values: Any
-) -> NoiseGenerator:
-    torch.manual_seed(0)
-    config = NOISE_GENERATORS[kind][0](
-        channels=4, latent=8 + (codes.width if codes else 0), classes=len(classes), out_channels=1, size=32, **values
-    )
-    network = initialise(build_noise_generator(config), "orthogonal", 1.0)
-    about = NoiseGeneratorModelConfig(
-        method="gan", generator=config, classes=classes, codes=codes, training=Training(img2img="1", updates=7)
-    )
-    return NoiseGenerator(about, network).recalibrate_batch_norm()
 
 
 @pytest.mark.parametrize("kind", list(NOISE_GENERATORS))
