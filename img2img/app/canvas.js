@@ -1,5 +1,5 @@
 // The canvas of the tabs Draw and Paint. From the server, `props.value` is {setup: "drawing" | "labels", height, width, ...};
-// to the server it is {image} of a drawing, or {height, width, labels, instances?} of a label map, in base64 of 32-bit numbers.
+// to the server it is {image} of a drawing, or {height, width, labels, instances?} of a label map, in base64 of 16-bit numbers: places in the palette.
 const root = element.querySelector(".canvas-root");
 const STEPS = 30; // that can be undone
 let sent = null;
@@ -25,14 +25,14 @@ function toBase64(numbers) {
 }
 
 function fromBase64(text) {
-  return new Uint32Array(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
+  return new Uint16Array(Uint8Array.from(atob(text), (letter) => letter.charCodeAt(0)).buffer);
 }
 
 function colourOf(hex) {
   return [1, 3, 5].map((place) => parseInt(hex.slice(place, place + 2), 16));
 }
 
-// What is on the canvas is an array of 32-bit numbers: labels, or colours as the canvas keeps them.
+// What is on the canvas is an array of numbers: places in the palette, or colours as the canvas keeps them.
 function build(setup) {
   const { width, height } = setup, drawing = setup.setup === "drawing", size = width * height;
   root.replaceChildren();
@@ -46,20 +46,20 @@ function build(setup) {
   const picture = view.createImageData(width, height), shown = new Uint32Array(picture.data.buffer);
   const packed = (hex) => { const c = colourOf(hex); return (255 << 24 | c[2] << 16 | c[1] << 8 | c[0]) >>> 0; };
 
-  let values, instances = null, table = new Map(), chosen, instance = 0;
+  let values, instances = null, table = [], chosen, instance = 0;
   if (drawing) {
     values = shown.fill(0xffffffff);
     chosen = packed("#000000");
   } else {
     values = fromBase64(setup.labels);
     if (setup.instances) { instances = fromBase64(setup.instances); instance = 1 + instances.reduce((a, b) => Math.max(a, b), 0); }
-    for (const entry of setup.palette) table.set(entry.label, packed(entry.colour));
-    chosen = setup.palette[0].label;
+    table = setup.palette.map((entry) => packed(entry.colour));
+    chosen = 0;
   }
   let tool = "brush", undone = [], done = [], last = null, cursor = [width >> 1, height >> 1], pointed = false;
 
   function show() {
-    if (!drawing) for (let k = 0; k < size; k++) shown[k] = table.get(values[k]) ?? 0xff000000;
+    if (!drawing) for (let k = 0; k < size; k++) shown[k] = table[values[k]];
     view.putImageData(picture, 0, 0);
     if (document.activeElement === canvas && !pointed) {
       const r = Math.max(3, brush.value / 2);
@@ -103,9 +103,9 @@ function build(setup) {
       view.putImageData(picture, 0, 0);
       sent = JSON.stringify({ image: canvas.toDataURL("image/png") });
     } else {
-      const values32 = { height, width, labels: toBase64(values) };
-      if (instances) values32.instances = toBase64(instances);
-      sent = JSON.stringify(values32);
+      const maps = { height, width, labels: toBase64(values) };
+      if (instances) maps.instances = toBase64(instances);
+      sent = JSON.stringify(maps);
     }
     props.value = sent;
     setTimeout(() => trigger("input"), 0);
@@ -147,11 +147,11 @@ function build(setup) {
     const palette = make("div", { className: "row palette" });
     palette.setAttribute("role", "group"); palette.setAttribute("aria-label", "Classes");
     root.insertBefore(palette, canvas);
-    swatches = setup.palette.map((entry) => {
-      const made = button("", () => choosePaint(entry.label), palette);
+    swatches = setup.palette.map((entry, place) => {
+      const made = button("", () => choosePaint(place), palette);
       make("span", { className: "swatch", style: "background:" + entry.colour }, made);
       made.append(entry.name);
-      return [made, entry.label];
+      return [made, place];
     });
     if (instances) {
       const number = make("output", { textContent: "Instance " + instance });

@@ -4,16 +4,21 @@ import os
 from collections.abc import Sequence
 from importlib.resources import files
 from pathlib import Path
-from typing import Any
+from typing import Any, NoReturn
 
 import gradio
-from gradio import component_meta
+from gradio import component_meta, processing_utils
 
 from img2img.app.uploads import Upload, clean_name
 
-component_meta.create_or_modify_pyi = lambda *_: (
-    None
-)  # would write a .pyi file beside this one, wherever it is installed
+
+def _refuse_address(*_: Any, **__: Any) -> NoReturn:
+    raise gradio.Error("Upload the file; an address is not taken.", print_exception=False)
+
+
+component_meta.create_or_modify_pyi = lambda *_: None  # else it writes a .pyi file beside this one
+processing_utils.async_ssrf_protected_download = _refuse_address  # else it opens addresses that requests name
+processing_utils.save_url_to_cache = _refuse_address
 
 
 class Photo(gradio.Image):
@@ -45,7 +50,18 @@ def _find_upload(payload: Any) -> Upload:
     path = Path(payload.path or "").resolve()
     if not payload.path or not path.is_relative_to(folder) or not path.is_file():
         raise gradio.Error("Upload the file; a path or an address is not taken.", print_exception=False)
+    os.utime(path)  # it is of use, so it stays
     return Upload(path, clean_name(payload.orig_name or path.name))
+
+
+class Choice(gradio.Dropdown):
+    """A choice whose options come and go while the server runs; what is chosen is checked where it is used."""
+
+    is_template = True
+
+    def preprocess(self, payload: Any) -> str | None:  # type: ignore[override]
+        """What was chosen."""
+        return None if payload is None else str(payload)
 
 
 class Canvas(gradio.HTML):

@@ -20,7 +20,7 @@ from img2img.core.settings import Strict, explain
 from img2img.images import Array, Picture, write_picture
 from img2img.inference.sample import FRAME
 from img2img.models import Latent, Latents, NoiseGenerator, cross, draw_latents, find_latents, vary
-from img2img.models.latents import SEEDS
+from img2img.models.latents import NARROWEST, SEEDS
 
 MOST = 64  # images of a sheet
 MOST_CODES = 8  # sliders
@@ -41,7 +41,7 @@ class Sheet(Strict):
     """Of seeds: the class of all; by default each in turn."""
     codes: dict[int, float] = Field(default_factory=dict)
     """Of seeds: codes of an InfoGAN that have a value."""
-    truncation: float | None = None
+    truncation: float | None = Field(None, ge=NARROWEST)
     """As of `NoiseGenerator.sample`."""
     first: Latent | None = None
     """The image whose children these are, or the first of the way."""
@@ -231,6 +231,8 @@ def build_explore_tab(app: App, model: gradio.Dropdown) -> Tab:
 
     @in_words
     def choose(name: str, history: list[str], before: str | None, event: gradio.SelectData) -> tuple[Any, ...]:
+        if not history:
+            raise UsageError("make a sheet first.")
         generator, now = app.models.noise_generator(name), Sheet.unpack(history[-1])
         latent = now.list_latents(generator)[int(event.index)]
         shown = for_browser(draw_latents(generator, [latent], now.truncation)[0])

@@ -9,13 +9,13 @@ from typing import Any
 import gradio
 
 from img2img.app.components import Files
-from img2img.app.jobs import Stopped, hide_folder, in_words
+from img2img.app.jobs import Stopped, in_words
 from img2img.app.models import Entry
 from img2img.app.tab import DEVICE, DIRECTIONS, App, Tab, adapt_direction, adapt_style, choose_style
-from img2img.app.translate import AS_INPUT, DEFAULT, build_options, read_options, run_conversion
+from img2img.app.translate import AS_INPUT, DEFAULT, as_text, build_options, read_options, run_conversion
 from img2img.app.uploads import Upload, collect, pack
 from img2img.core.errors import UsageError
-from img2img.inference.report import Report
+from img2img.inference.report import Outcome, Report
 
 
 def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
@@ -23,7 +23,12 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
     with gradio.Tab("Folders", id="folders", visible=False) as tab, gradio.Row():
         with gradio.Column():
             files = Files(label="Images, or zip files of images", file_count="multiple", height=160)
-            whole = Files(label="Or a folder", file_count="directory", height=160, elem_id="folder-whole")
+            whole = Files(
+                label="Or a folder (with sub-folders, send a zip file: a browser names files only)",
+                file_count="directory",
+                height=160,
+                elem_id="folder-whole",
+            )
             instance_photo = Files(
                 label="Their instance maps, of the same names, or a zip file of them",
                 file_count="multiple",
@@ -59,29 +64,26 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
         if not images and not folder:
             raise UsageError("give images, a folder or a zip file first.")
         translator = app.models.translator(model, direction)
-        work = app.jobs.make_folder()
-        inputs, outputs, maps = work / "inputs", work / "outputs", work / "instances"
-        try:
-            refused = collect([*images, *folder], inputs)
-            more = {"style": choose_style(style)}
-            if instances:
-                refused += collect(instances, maps)
-                more["instances"] = maps  # type: ignore[assignment]
-            watch = app.jobs.watch(request, progress)
-            chosen = read_options(format, size, mode, seed)
+        chosen, wanted = read_options(format, size, mode, seed), choose_style(style)
+        with app.jobs.run(request, progress) as (work, watch):
+            inputs, outputs, maps = work / "inputs", work / "outputs", work / "instances"
+            refused: list[Outcome] = []
             try:
+                refused += collect([*images, *folder], inputs, watch)
+                refused += collect(instances or [], maps, watch)
+                more = {"style": wanted, "instances": maps if instances else None}
                 report = run_conversion(app, translator, inputs, outputs, chosen, watch, **more)
             except Stopped as stopped:
-                (report,) = stopped.args
+                report = stopped.args[0] if stopped.args else Report()
                 report.notes.append("Stopped: what was done until then is in the zip file.")
-            report = shorten_names(report, work, refused)
-            outputs.mkdir(exist_ok=True)
-            pack(work / "translations.zip", outputs, "".join(outcome.line() for outcome in report.outcomes))
-        finally:
-            for part in (inputs, outputs, maps):
-                shutil.rmtree(part, ignore_errors=True)
-        lines = [f"**{report.summary()}**", *(f"- {line}" for line in report.remarks())]
-        return str(work / "translations.zip"), hide_folder("\n".join(lines))
+            try:
+                report = shorten_names(report, work, refused)
+                outputs.mkdir(exist_ok=True)
+                pack(work / "translations.zip", outputs, "".join(outcome.line() for outcome in report.outcomes))
+            finally:
+                for part in (inputs, outputs, maps):
+                    shutil.rmtree(part, ignore_errors=True)
+        return str(work / "translations.zip"), as_text([report.summary(), *report.remarks()])
 
     inputs = [model, files, whole, instance_photo, directions, styles, *options]
     start.click(convert_files, inputs, [result, said], api_name="convert", **DEVICE)
@@ -99,7 +101,7 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
     return Tab([tab, instance_photo, directions, styles], adapt)
 
 
-def shorten_names(report: Report, work: Path, refused: Sequence[Any]) -> Report:
+def shorten_names(report: Report, work: Path, refused: Sequence[Outcome]) -> Report:
     """A report that names files as they were sent, with what was not taken."""
 
     def shorten(text: str) -> str:

@@ -7,8 +7,8 @@ import tempfile
 import threading
 import time
 import traceback
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator, Set
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from functools import wraps
 from pathlib import Path
@@ -16,11 +16,11 @@ from typing import Any, TypeVar
 
 import gradio
 
-from img2img.app.private import PREFIX
 from img2img.core.errors import UserError
 from img2img.images import Array, Rules, composite_over_white, resize, to_8_bit, write_image
 from img2img.images.decoder import Decoders
 
+Watch = Callable[[float, int], None]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 KEPT = 3600.0  # seconds that files are kept
@@ -58,24 +58,36 @@ class Jobs:
         """Decodes what is only shown."""
         self.whole = Decoders(1, rules, memory, limits.timeout)
         self._stops: dict[str, threading.Event] = {}
+        self._running: set[Path] = set()
         self._closed = threading.Event()
         threading.Thread(target=self._sweep, daemon=True).start()
 
     def make_folder(self) -> Path:
-        """An empty folder for one job."""
+        """An empty folder for what is done at once."""
         return Path(tempfile.mkdtemp(prefix="job-", dir=self.folder))
 
-    def watch(self, request: gradio.Request, progress: gradio.Progress) -> Callable[[float, int], None]:
-        """What a job of a session calls to show how far it is; it raises `Stopped` when the session asked for it."""
-        stop = self._stops[str(request.session_hash)] = threading.Event()
+    @contextmanager
+    def run(self, request: gradio.Request, progress: gradio.Progress) -> Iterator[tuple[Path, Watch]]:
+        """A folder for a job that takes long, which stays until an hour after its end; and what shows how far the job is.
 
-        def tell(done: float, total: int) -> None:
+        That raises `Stopped` when the job's session has asked for it.
+        """
+        folder, stop = self.make_folder(), threading.Event()
+        session = str(request.session_hash or folder.name)
+
+        def watch(done: float, total: int) -> None:
             if stop.is_set():
                 raise Stopped
-            images = f"{int(done)} of {total} images" if total > 1 else "translating"
-            progress(done / max(1, total), desc=images)
+            progress(done / max(1, total), desc=f"{int(done)} of {total} images" if total > 1 else "translating")
 
-        return tell
+        self._running.add(folder)
+        self._stops[session] = stop
+        try:
+            yield folder, watch
+        finally:
+            os.utime(folder)
+            self._running.discard(folder)
+            del self._stops[session]
 
     def stop(self, request: gradio.Request) -> None:
         """Stops the running job of a session."""
@@ -102,16 +114,33 @@ class Jobs:
 
     def _sweep(self) -> None:
         while not self._closed.wait(SWEPT):
-            remove_old(self.folder, KEPT)
+            try:
+                remove_old(self.folder, KEPT, frozenset(self._running))
+            except Exception:  # the next round may do better
+                traceback.print_exc()
 
 
-def remove_old(folder: Path, seconds: float) -> None:
-    """Removes files that nobody has written to for so long, and folders that are empty then."""
+def remove_old(folder: Path, seconds: float, kept: Set[Path] = frozenset()) -> None:
+    """Removes what lies in a folder, and has not been written to for so long, whole; but for what is kept."""
     before = time.time() - seconds
-    for path in sorted(folder.rglob("*"), reverse=True):  # a folder's files come first
-        with suppress(OSError):  # gone already, or not empty
-            if path.lstat().st_mtime < before:
-                path.rmdir() if path.is_dir() and not path.is_symlink() else path.unlink()
+    for path in folder.iterdir():
+        with suppress(OSError):  # gone already
+            if path in kept or _find_newest(path) >= before:
+                continue
+            if path.is_dir() and not path.is_symlink():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                path.unlink()
+
+
+def _find_newest(path: Path) -> float:
+    """When anything below a path was written last."""
+    newest = path.lstat().st_mtime
+    for root, _, names in os.walk(path):
+        for name in names:
+            with suppress(OSError):
+                newest = max(newest, Path(root, name).lstat().st_mtime)
+    return newest
 
 
 def in_words(function: Function) -> Function:
@@ -122,7 +151,7 @@ def in_words(function: Function) -> Function:
         try:
             return function(*args, **kwargs)
         except UserError as error:
-            raise gradio.Error(hide_folder(str(error)), duration=None, print_exception=False) from None
+            raise gradio.Error(hide_folders(str(error)), duration=None, print_exception=False) from None
         except (gradio.Error, KeyboardInterrupt):
             raise
         except Exception as error:
@@ -136,6 +165,6 @@ def in_words(function: Function) -> Function:
     return call  # type: ignore[return-value]
 
 
-def hide_folder(sentence: str) -> str:
-    """A sentence that names files as whoever uploaded them does."""
-    return re.sub(rf"\S*{PREFIX}\S*?/(?:[^/\s]+/)*", "", sentence)
+def hide_folders(sentence: str) -> str:
+    """A sentence that names files without the server's folders."""
+    return re.sub(r"(?<![\w.:/])/(?:[^/\s'\"]+/)+", "", sentence)

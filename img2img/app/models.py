@@ -71,7 +71,8 @@ class Models:
         self._files: dict[Path, Translator] = {}
         self._loaded: OrderedDict[Any, Translator | NoiseGenerator] = OrderedDict()
         self._lock = Lock()
-        self.places = [resolve_model(place) for place in places]
+        self.places = {resolve_model(place): place for place in places}
+        """Where models and runs lie, each with what it was called by: a model of the Hub lies in a cache."""
         for place in self.places:
             if is_weights(place) or is_onnx(place):
                 self._files[place] = load_translator(place, self.device)
@@ -97,7 +98,8 @@ class Models:
                 if (folder / RUN_CONFIG).is_file():
                     runs[_name(folder, runs)] = folder
                 try:
-                    name = _name(folder, entries)
+                    called = self.places.get(folder, folder)
+                    name = str(called) if called != folder else _name(folder, entries)
                     entries[name] = _read_entry(name, folder)
                 except UsageError as error:
                     if _is_model(folder):
@@ -110,6 +112,8 @@ class Models:
         Raises:
             UsageError: if there is none.
         """
+        if name not in self.entries:
+            self.scan()  # it may be new
         if name not in self.entries:
             raise UsageError(f"there is no model {name!r}; there are {list_some(list(self.entries), 20)}.")
         return self.entries[name]
@@ -144,14 +148,20 @@ class Models:
             raise UsageError(f"direction {direction!r}: there are AtoB and BtoA.")
         way: Any = (direction or None) if entry.directions else None
         with self._lock:
-            folder = find_translator(entry.path, way)
-            key = entry.path, way, (folder / CONFIG_FILE).stat().st_mtime_ns  # a run replaces its models
+            key = entry.path, way, _find_version(entry.path, way)
             if key not in self._loaded:
                 self._loaded[key] = load(entry.path, self.device, direction=way)
             self._loaded.move_to_end(key)
             while len(self._loaded) > LOADED:
                 self._loaded.popitem(last=False)
             return self._loaded[key]
+
+
+def _find_version(path: Path, way: Any) -> int:
+    """What changes when a run replaces its model, which may be happening just now."""
+    while True:
+        with suppress(FileNotFoundError):
+            return (find_translator(path, way) / CONFIG_FILE).stat().st_mtime_ns
 
 
 def _read_entry(name: str, folder: Path) -> Entry:
@@ -187,7 +197,7 @@ def _name(path: Path, taken: dict[str, Any]) -> str:
     """A folder's name; if it is taken, that of the folder above before it, or a number behind it."""
 
     def names() -> Iterator[str]:
-        whole = path.resolve()
+        whole = path.resolve() if path.name in ("", "..") else path.absolute()  # links keep their names
         yield whole.name
         yield f"{whole.parent.name}/{whole.name}"
         yield from (f"{whole.name} ({number})" for number in range(2, 10**6))

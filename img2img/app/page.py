@@ -4,6 +4,7 @@ from typing import Any
 
 import gradio
 
+from img2img.app.components import Choice
 from img2img.app.draw import build_draw_tab
 from img2img.app.explore import build_explore_tab
 from img2img.app.folder import build_folder_tab
@@ -29,7 +30,7 @@ def build_page(app: App) -> gradio.Blocks:
     with gradio.Blocks(title="img2img", analytics_enabled=False, fill_width=True) as page:
         names = list(app.models.entries)
         gradio.Markdown("# img2img")
-        model = gradio.Dropdown(names, value=names[0] if names else None, label="Model", visible=bool(names))
+        model = Choice(names, value=names[0] if names else None, label="Model", visible=bool(names))
         restored = gradio.State("")
         about = gradio.Markdown(elem_classes="about")
         with gradio.Tabs() as tabs:
@@ -69,7 +70,7 @@ def build_page(app: App) -> gradio.Blocks:
         for restoring in (tab.restoring for tab in built if tab.restoring):
             inputs = [model, restored]
             loaded.then(restoring.function, inputs, restoring.outputs, api_visibility="private", **DEVICE)
-    page.queue(max_size=WAITING, default_concurrency_limit=1)
+    page.queue(max_size=WAITING, default_concurrency_limit=1, api_open=False)
     return page
 
 

@@ -58,17 +58,21 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
                 elem_id="paint-styles",
             )
 
+    def read(translator: Translator, painted: str | None) -> tuple[Array, Array | None]:
+        if translator.config.classes is None:
+            raise UsageError("this model takes no label maps.")
+        return read_map(painted, translator.config.classes)
+
     def translate(translator: Translator, painted: str | None, wanted: str | None) -> Array:
-        labels, instance_map = read_map(painted)
-        edges = translator.config.edges
-        done = translator(labels, instance_map if edges else None, style=choose_style(wanted))
+        labels, instance_map = read(translator, painted)
+        done = translator(labels, instance_map if translator.config.edges else None, style=choose_style(wanted))
         return for_browser(done)
 
     @in_words
     def paint(name: str, painted: str | None, wanted: str | None) -> tuple[Array, str]:
         translator = app.models.translator(name)
         done = translate(translator, painted, wanted)
-        return done, str(save_map(read_map(painted)[0], app.jobs.make_folder()))
+        return done, str(save_map(read(translator, painted)[0], app.jobs.make_folder()))
 
     def paint_live(name: str, painted: str | None, wanted: str | None, wished: bool) -> Any:
         return paint(name, painted, wanted) if wished else (gradio.skip(), gradio.skip())
@@ -93,9 +97,6 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
             raise UsageError(f"{name} takes no label maps.")
         indices = app.jobs.whole.indices(labels.path)
         beside = app.jobs.whole.indices(instance_map.path) if instance_map else None
-        wrong = config.classes.beyond(indices)
-        if wrong.any():
-            raise UsageError(f"{labels.name} has label {indices[wrong][0]}; this model knows {config.classes.allowed}.")
         if beside is not None and beside.shape != indices.shape:
             raise UsageError("the instance map has another size than the label map.")
         if config.edges and beside is None:

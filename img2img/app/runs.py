@@ -6,6 +6,7 @@ from typing import Any
 
 import gradio
 
+from img2img.app.components import Choice
 from img2img.app.jobs import in_words
 from img2img.app.models import Entry
 from img2img.app.tab import App, Tab
@@ -32,7 +33,7 @@ class Version:
 class _Column:
     """The components of one run."""
 
-    run: gradio.Dropdown
+    run: Choice
     place: gradio.Slider
     picture: gradio.HTML
     text: gradio.HTML
@@ -50,6 +51,8 @@ def build_runs_tab(app: App) -> Tab:
     def folder_of(name: str | None) -> Path | None:
         if name in (None, "", NONE):
             return None
+        if name not in app.models.runs:
+            app.models.scan()  # it may be new
         if name not in app.models.runs:
             raise UsageError(f"there is no run {name!r}.")
         return app.models.runs[str(name)]
@@ -103,7 +106,7 @@ def build_runs_tab(app: App) -> Tab:
 def _build_column(label: str) -> _Column:
     with gradio.Column():
         return _Column(
-            gradio.Dropdown([NONE], value=NONE, label=label),
+            Choice([NONE], value=NONE, label=label),
             gradio.Slider(0, 1, 0, step=1, label="Validation, from the first to the newest", visible=False),
             gradio.HTML(apply_default_css=False),
             gradio.HTML(apply_default_css=False),

@@ -2,34 +2,21 @@
 
 import ipaddress
 import os
-import secrets
+import shutil
+import signal
 import socket
+import tempfile
 import threading
 import webbrowser
-from base64 import b64encode
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
-
-from starlette.responses import PlainTextResponse
+from typing import Any, NoReturn
 
 from img2img.core.errors import UsageError
 
 PASSWORD = "IMG2IMG_PASSWORD"
 LARGEST_UPLOAD = "2gb"
-POLICY = (
-    "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
-    "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
-    "worker-src 'self' blob:; frame-src 'none'; object-src 'none'; base-uri 'self'; form-action 'self'; frame-ancestors 'self'"
-)
-"""Content-Security-Policy: nothing comes from another machine, nor goes there."""
-HEADERS = [
-    (b"content-security-policy", POLICY.encode()),
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"no-referrer"),
-]
-OWN_PATH = "/gradio_api/startup-events"
-"""What Gradio asks itself for when it starts, without a password; it tells nothing."""
+SESSIONS = 32  # of which Gradio keeps what was sent last
 FONTS = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
 
 
@@ -61,19 +48,42 @@ def serve(
     """
     login = find_login(host, auth)
     refuse_port(host, port)
+    for number in (signal.SIGTERM, signal.SIGHUP):
+        signal.signal(number, _stop)
     folder = prepare_environment()
+    try:
+        _serve(places, folder, host, port, login, device, (max_pixels, timeout, file_memory), browser)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def _stop(*_: Any) -> NoReturn:
+    """Ends the server as Ctrl-C does."""
+    raise KeyboardInterrupt
+
+
+def _serve(
+    places: Sequence[Path],
+    folder: Path,
+    host: str,
+    port: int,
+    login: tuple[str, str] | None,
+    device: str,
+    limits: tuple[int, float, float],
+    browser: bool,
+) -> None:
     from img2img.app.jobs import Jobs, Limits  # Gradio reads the environment when it is imported
     from img2img.app.models import Models
     from img2img.app.page import build_page
     from img2img.app.tab import App
 
-    jobs = Jobs(folder, Limits(max_pixels, timeout, file_memory))
+    jobs = Jobs(folder, Limits(*limits))
     try:
         models = Models(places, device)
         for place, reason in models.damaged.items():
             print(f"left out: {place}: {reason}", flush=True)
         page = build_page(App(models, jobs))
-        _launch(page, host, port, login)
+        _launch(page, host, port, login, folder)
         address = f"http://{f'[{host}]' if ':' in host else host}:{port}"
         print(f"{len(models.entries)} models and {len(models.runs)} runs at {address} (Ctrl-C ends it).", flush=True)
         if browser:
@@ -137,52 +147,21 @@ def prepare_environment() -> Path:
     from img2img.app.private import make_private_folder
 
     folder = make_private_folder()
-    os.environ["GRADIO_TEMP_DIR"] = str(folder)
+    os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = str(folder)
     return folder
 
 
-def _launch(page: Any, host: str, port: int, login: tuple[str, str] | None) -> None:
+def _launch(page: Any, host: str, port: int, login: tuple[str, str] | None, folder: Path) -> None:
     import gradio
     from starlette.middleware import Middleware
 
+    from img2img.app.guard import Guard
     from img2img.app.page import CSS
 
     theme = gradio.themes.Default(font=FONTS[0], font_mono=FONTS[1])
     page.launch(
         server_name=host, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
-        show_error=True, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
-        max_file_size=LARGEST_UPLOAD, footer_links=["api", "settings"], theme=theme, css=CSS,
-        app_kwargs={"middleware": [Middleware(_Guard, login=login)]},
+        show_error=False, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
+        state_session_capacity=SESSIONS,        max_file_size=LARGEST_UPLOAD, footer_links=["api", "settings"], theme=theme, css=CSS,
+        app_kwargs={"middleware": [Middleware(Guard, login=login, host=host, folder=folder)]},
     )  # fmt: skip
-
-
-class _Guard:
-    """Asks for the password before anything else (Gradio's own login page tells strangers the models' names), and sends the policy with every answer.
-
-    Args:
-        app: what answers, as ASGI has it.
-        login: the user and the password, by HTTP's basic authentication.
-    """
-
-    def __init__(self, app: Callable[..., Awaitable[None]], login: tuple[str, str] | None) -> None:
-        self.app = app
-        self.wanted = None if login is None else b"Basic " + b64encode(":".join(login).encode())
-
-    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """One request."""
-        if scope["type"] not in ("http", "websocket"):
-            await self.app(scope, receive, send)
-            return
-        given = dict(scope["headers"]).get(b"authorization", b"")
-        open_to_all = self.wanted is None or scope["path"] == OWN_PATH
-        if not open_to_all and not secrets.compare_digest(given, self.wanted or b""):
-            asked = {"WWW-Authenticate": 'Basic realm="img2img", charset="UTF-8"'}
-            await PlainTextResponse("The user or the password is wrong.", 401, asked)(scope, receive, send)
-            return
-
-        async def send_with_policy(message: Any) -> None:
-            if message["type"] == "http.response.start":
-                message = {**message, "headers": [*message.get("headers", []), *HEADERS]}
-            await send(message)
-
-        await self.app(scope, receive, send_with_policy)

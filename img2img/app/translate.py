@@ -1,12 +1,14 @@
 """The tab that translates one image, with before and after."""
 
+from collections.abc import Sequence
+from html import escape
 from pathlib import Path
 from typing import Any
 
 import gradio
 
 from img2img.app.components import Photo
-from img2img.app.jobs import Stopped, hide_folder, in_words
+from img2img.app.jobs import Stopped, hide_folders, in_words
 from img2img.app.models import Entry
 from img2img.app.tab import (
     DEVICE,
@@ -78,19 +80,15 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
         if image is None:
             raise UsageError("give an image first.")
         translator = app.models.translator(model, direction)
-        folder = app.jobs.make_folder()
-        target = folder / name_result(image.name, format)
+        chosen = read_options(format, size, mode, seed)
+        wanted = app.jobs.whole.picture(style_image.path).frames[0] if style_image else choose_style(style)
+        maps = instances.path if instances else None
         try:
-            report = run_conversion(
-                app,
-                translator,
-                image.path,
-                target,
-                read_options(format, size, mode, seed),
-                app.jobs.watch(request, progress),
-                instances=instances.path if instances else None,
-                style=app.jobs.whole.picture(style_image.path).frames[0] if style_image else choose_style(style),
-            )
+            with app.jobs.run(request, progress) as (folder, watch):
+                target = folder / name_result(image.name, format)
+                report = run_conversion(
+                    app, translator, image.path, target, chosen, watch, instances=maps, style=wanted
+                )
         except Stopped:
             raise UserError("Stopped.") from None
         (outcome,) = report.outcomes
@@ -100,7 +98,7 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
         before = app.jobs.show(read_shown(app, translator, image.path), made.shape[:2])
         remarks = [f"{outcome.width} × {outcome.height} pixels, {outcome.bits} bits a channel, {outcome.dtype}."]
         remarks += [outcome.note] if outcome.note else []
-        return (before, app.jobs.show(made)), str(target), hide_folder("  \n".join([*remarks, *report.notes]))
+        return (before, app.jobs.show(made)), str(target), as_text([*remarks, *report.notes])
 
     inputs = [model, photo, instance_photo, directions, styles, style_photo, *options]
     start.click(translate, inputs, [compared, result, said], api_name="translate", **DEVICE)
@@ -177,6 +175,11 @@ def run_conversion(
         )
     except StoppedReport as stopped:
         raise Stopped(stopped.report) from None
+
+
+def as_text(lines: Sequence[str]) -> str:
+    """Lines as Markdown shows them as they are, without the server's folders."""
+    return "  \n".join(escape(hide_folders(line)) for line in lines)
 
 
 def read_shown(app: App, translator: Translator, file: Path) -> Array:

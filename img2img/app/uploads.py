@@ -1,12 +1,12 @@
 """What the browser sends: files by the names that people gave them, never decoded here; and archives of them."""
 
-import itertools
 import os
 import shutil
 import stat
 import unicodedata
 import zipfile
-from collections.abc import Iterator, Sequence
+import zlib
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -16,7 +16,12 @@ from img2img.inference.report import Outcome
 MOST_FILES = 100_000  # in an archive
 MOST_BYTES = 2**34  # of its files, unpacked
 PIECE = 2**20
-LONGEST = 150  # characters of a file's name
+ROOM = 2**30  # bytes that stay free on the disk
+LONGEST = 150  # bytes of a file's name, with what may be added to it
+LONGEST_PART = 240  # of a name in an archive
+DEEPEST = 32  # folders
+
+Watch = Callable[[float, int], None]
 
 
 @dataclass(frozen=True)
@@ -30,70 +35,89 @@ class Upload:
 
 
 def clean_name(name: str) -> str:
-    """A file's name without folders, control characters and what hides it."""
+    """A file's name without folders, control characters and what hides it, and not too long."""
     last = unicodedata.normalize("NFC", name.replace("\\", "/")).rpartition("/")[2]
     kept = "".join(letter for letter in last if letter.isprintable()).strip().lstrip(".") or "image"
     stem, dot, suffix = kept.rpartition(".")
-    return f"{stem[: LONGEST - len(suffix)]}.{suffix[:20]}" if dot else kept[:LONGEST]
+    return f"{_shorten(stem, LONGEST)}.{_shorten(suffix, 20)}" if dot else _shorten(kept, LONGEST)
 
 
-def collect(uploads: Sequence[Upload], folder: Path) -> list[Outcome]:
+def _shorten(text: str, most: int) -> str:
+    return text.encode()[:most].decode("utf-8", "ignore")
+
+
+def collect(uploads: Sequence[Upload], folder: Path, watch: Watch) -> list[Outcome]:
     """Puts uploaded images, and those of zip files, into a folder; what can't be taken is accounted for.
 
+    Args:
+        watch: is called between files, and may raise an exception to end it.
+
     Raises:
-        UserError: if an archive is damaged or too large.
+        UserError: if an archive is damaged or too large, or the disk is full.
     """
     refused: list[Outcome] = []
     folder.mkdir(parents=True)
-    alone = len(uploads) == 1
+    names = _Names()
     for upload in uploads:
+        watch(0, len(uploads))
         if upload.name.lower().endswith(".zip"):
-            refused += unpack(upload, folder if alone else _free(folder / Path(upload.name).stem))
+            inside = folder if len(uploads) == 1 else names.take(folder / Path(upload.name).stem)
+            refused += unpack(upload, inside, watch)
         else:
-            _link(upload.path, _free(folder / upload.name))
+            _link(upload.path, names.take(folder / upload.name))
     return refused
 
 
-def unpack(upload: Upload, folder: Path) -> list[Outcome]:
+def unpack(upload: Upload, folder: Path, watch: Watch) -> list[Outcome]:
     """Unpacks a zip file into a folder; entries that lead out of it are refused.
 
     Raises:
-        UserError: if it is damaged, encrypted or too large.
+        UserError: if it is damaged, encrypted or too large, or the disk is full.
     """
-    refused, left = [], MOST_BYTES
+    refused, left, names = [], MOST_BYTES, _Names()
     try:
         with zipfile.ZipFile(upload.path) as archive:
-            entries = archive.infolist()
-            if len(entries) > MOST_FILES or sum(entry.file_size for entry in entries) > MOST_BYTES:
+            entries = [entry for entry in archive.infolist() if not entry.is_dir()]
+            size = sum(entry.file_size for entry in entries)
+            if len(entries) > MOST_FILES or size > MOST_BYTES:
                 raise UserError(
                     f"{upload.name} holds more than {MOST_FILES:,} files or {MOST_BYTES / 1e9:.0f} GB; send it in parts."
                 )
-            for entry in entries:
-                if entry.is_dir():
-                    continue
+            if shutil.disk_usage(upload.path.parent).free < ROOM + 3 * size:  # unpacked, translated, and packed again
+                raise UserError(f"the server's disk has no room for what is in {upload.name}.")
+            for number, entry in enumerate(entries):
+                watch(0, len(entries)) if number % 64 == 0 else None
                 parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
-                link = stat.S_ISLNK(entry.external_attr >> 16)
-                if link or not parts or any(part in ("/", "..") or ":" in part for part in parts):
-                    reason = "a link, which is not followed" if link else "its name leads out of the archive"
+                reason = _explain_refusal(entry, parts)
+                if reason:
                     refused.append(Outcome(f"{upload.name}/{entry.filename}", "", "failed", reason))
                     continue
-                target = folder.joinpath(*parts[:-1]) / parts[-1]
+                target = names.take(folder.joinpath(*parts))
                 target.parent.mkdir(parents=True, exist_ok=True)
-                with archive.open(entry) as source, _free(target).open("xb") as file:
+                with archive.open(entry) as source, target.open("xb") as file:
                     while piece := source.read(PIECE):
                         left -= len(piece)
                         if left < 0:  # its table of contents lies
                             raise UserError(f"{upload.name} unpacks to more than it says; it is not taken.")
                         file.write(piece)
-    except (zipfile.BadZipFile, EOFError) as error:
+    except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise UsageError(f"{upload.name} is damaged, or no zip file: {error}.") from None
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in a way that Python doesn't know
         raise UsageError(f"{upload.name} can't be unpacked: {error}.") from None
     except OSError as error:
         raise UserError(f"{upload.name} can't be unpacked: {error.strerror or error}.") from None
-    except ValueError as error:
-        raise UsageError(f"{upload.name} can't be unpacked: {error}.") from None
     return refused
+
+
+def _explain_refusal(entry: zipfile.ZipInfo, parts: tuple[str, ...]) -> str:
+    """Why an entry of an archive isn't taken; empty if it is."""
+    if stat.S_ISLNK(entry.external_attr >> 16):
+        return "a link, which is not followed"
+    if not parts or any(part in ("/", "..") or ":" in part or "\0" in part for part in parts):
+        return "its name leads out of the archive"
+    if len(parts) > DEEPEST or any(len(part.encode("utf-8", "replace")) > LONGEST_PART for part in parts):
+        return f"its name is too long, or lies more than {DEEPEST} folders deep"
+    return ""
 
 
 def pack(target: Path, folder: Path, report: str) -> None:
@@ -116,10 +140,21 @@ def _list_files(folder: Path) -> Iterator[Path]:
     return (file for file in sorted(folder.rglob("*")) if file.is_file())
 
 
-def _free(path: Path) -> Path:
-    """The path, or if it is taken one with a number."""
-    numbered = (path.with_name(f"{path.stem}-{number}{path.suffix}") for number in itertools.count(2))
-    return next(name for name in itertools.chain([path], numbered) if not name.exists())
+class _Names:
+    """Gives files names that no other file has; of many with one wish, each in turn."""
+
+    def __init__(self) -> None:
+        self.next: dict[Path, int] = {}
+
+    def take(self, path: Path) -> Path:
+        """The path, or if it is taken one with a number."""
+        wanted = path
+        while wanted in self.next or wanted.exists():
+            number = self.next.setdefault(path, 2)
+            self.next[path] = number + 1
+            wanted = path.with_name(f"{path.stem}-{number}{path.suffix}")
+        self.next.setdefault(wanted, 2)
+        return wanted
 
 
 def _link(source: Path, target: Path) -> None:

@@ -19,11 +19,17 @@ DrawLatents = Callable[[Sequence[int]], tuple[Tensor, Tensor | None]]
 
 
 def draw_noise(latent: int, seed: int, truncation: float | None = None) -> Tensor:
-    """(latent,), normally distributed: a function of the seed. With a truncation, what lies beyond it is drawn again."""
+    """(latent,), normally distributed: a function of the seed. With a truncation, what lies beyond it is drawn again.
+
+    Raises:
+        UsageError: for a truncation that leaves next to nothing.
+    """
     generator = torch.Generator().manual_seed(seed)
     noise = torch.randn(latent, generator=generator)
     if truncation is None:
         return noise
+    if not truncation >= NARROWEST:
+        raise UsageError(f"truncation {truncation}: give a value above 0, such as 0.7, of at least {NARROWEST}.")
     while (beyond := noise.abs() > truncation).any():
         many = max(latent, math.ceil(1 / truncation))
         drawn = torch.randn(many, generator=generator)

@@ -15,7 +15,7 @@ from img2img.core.errors import UsageError
 from img2img.core.files import write_whole
 from img2img.core.settings import Strict, explain
 from img2img.images import Array
-from img2img.models.latents import draw_noise, slerp
+from img2img.models.latents import NARROWEST, draw_noise, slerp
 from img2img.models.noise_generator import Labels, NoiseGenerator
 
 LARGEST = 2**25  # bytes of a file
@@ -46,7 +46,7 @@ class Latents(Strict):
     """Version of this layout."""
     kind: Literal["latents"] = "latents"
     """What this file holds."""
-    truncation: float | None = None
+    truncation: float | None = Field(None, ge=NARROWEST)
     """The noise's, as of `NoiseGenerator.sample`."""
     images: tuple[Latent, ...] = Field(min_length=1)
     """One for each image."""

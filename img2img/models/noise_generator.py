@@ -18,7 +18,7 @@ from img2img.images import Array
 from img2img.images.tensors import to_array
 from img2img.models.config import Training
 from img2img.models.hub import Card, Shareable
-from img2img.models.latents import NARROWEST, SEEDS, draw_codes, draw_noise, recalibrate_batch_norm, slerp
+from img2img.models.latents import SEEDS, draw_codes, draw_noise, recalibrate_batch_norm, slerp
 from img2img.models.storage import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -136,8 +136,6 @@ class NoiseGenerator(Shareable):
         self, seeds: Sequence[int], truncation: float | None = None, codes: dict[int, float] | None = None
     ) -> Tensor:
         """What images of these seeds are made from: (B, latent), and codes beside it; float32 on the CPU."""
-        if truncation is not None and not truncation >= NARROWEST:
-            raise UsageError(f"truncation {truncation}: give a value above 0, such as 0.7, of at least {NARROWEST}.")
         if min(seeds) < 0 or max(seeds) >= SEEDS:
             raise UsageError(f"seed {min(seeds) if min(seeds) < 0 else max(seeds)}: give 0 to {SEEDS - 1}.")
         drawn = [draw_noise(self.latent, seed, truncation) for seed in seeds]

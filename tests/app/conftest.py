@@ -74,7 +74,8 @@ def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield running
     finally:
         running.process.terminate()
-        running.process.wait(30)
+        assert running.process.wait(30) == 0
+        assert not list((folder / "temp").iterdir())  # nothing is left
 
 
 @pytest.fixture

@@ -3,10 +3,14 @@
 import base64
 import json
 import os
+import shutil
 import stat
 import time
+import warnings
 import zipfile
+import zlib
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -18,7 +22,7 @@ pytest.importorskip("gradio")
 
 from img2img.app.canvas import empty_drawing, empty_map, filled_map, read_drawing, read_map
 from img2img.app.explore import Sheet
-from img2img.app.jobs import hide_folder, in_words, remove_old
+from img2img.app.jobs import hide_folders, in_words, remove_old
 from img2img.app.models import Models
 from img2img.app.private import make_private_folder
 from img2img.app.server import find_login
@@ -29,6 +33,7 @@ from img2img.data.classes import Class, Classes
 from img2img.images import write_image
 from img2img.models import Latent, cross, draw_latents, vary
 
+WATCH = lambda done, total: None  # noqa: E731
 CLASSES = Classes(count=3, ignore=255, table={1: Class(name="sky", colour=(1, 2, 3))})
 
 
@@ -36,7 +41,7 @@ CLASSES = Classes(count=3, ignore=255, table={1: Class(name="sky", colour=(1, 2,
     ("name", "clean"),
     [
         ("a.png", "a.png"), ("../../etc/passwd", "passwd"), ("C:\\x\\b.jpg", "b.jpg"), (".hidden.png", "hidden.png"),
-        ("..", "image"), ("", "image"), ("a\nb\0.png", "ab.png"), ("x" * 300 + ".png", "x" * 147 + ".png"), ("dir/", "image"),
+        ("..", "image"), ("", "image"), ("a\nb\0.png", "ab.png"), ("x" * 300 + ".png", "x" * 150 + ".png"), ("漢" * 100 + ".png", "漢" * 50 + ".png"), ("dir/", "image"),
     ],
 )  # fmt: skip
 def test_names_are_made_safe(name: str, clean: str) -> None:
@@ -57,7 +62,7 @@ def test_nothing_leaves_the_folder_of_an_archive(tmp_path: Path) -> None:
         link = zipfile.ZipInfo("link.png")
         link.external_attr = (stat.S_IFLNK | 0o777) << 16
         archive.writestr(link, "/etc/passwd")
-    refused = unpack(upload, tmp_path / "out" / "in")
+    refused = unpack(upload, tmp_path / "out" / "in", WATCH)
     made = sorted(file.relative_to(tmp_path).as_posix() for file in tmp_path.rglob("*") if file.is_file())
     assert made == ["a.zip", "out/in/fine/f.png", "out/in/g.png"]
     assert len(refused) == 6 and {each.status for each in refused} == {"failed"}
@@ -67,22 +72,51 @@ def test_archives_that_are_too_large_or_damaged_are_sentences(tmp_path: Path, mo
     monkeypatch.setattr("img2img.app.uploads.MOST_BYTES", 10**6)
     monkeypatch.setattr("img2img.app.uploads.MOST_FILES", 5)
     with pytest.raises(UserError, match="send it in parts"):
-        unpack(zip_of(tmp_path / "large.zip", {"a": bytes(10**6 + 1)}), tmp_path / "out")
+        unpack(zip_of(tmp_path / "large.zip", {"a": bytes(10**6 + 1)}), tmp_path / "out", WATCH)
     with pytest.raises(UserError, match="send it in parts"):
-        unpack(zip_of(tmp_path / "many.zip", {str(number): b"" for number in range(6)}), tmp_path / "out")
+        unpack(zip_of(tmp_path / "many.zip", {str(number): b"" for number in range(6)}), tmp_path / "out", WATCH)
     lies = zip_of(tmp_path / "lies.zip", {"a": bytes(3 * 10**6)})
     data = lies.path.read_bytes().replace((3 * 10**6).to_bytes(4, "little"), (10).to_bytes(4, "little"))
     lies.path.write_bytes(data)  # its table says 10 bytes
     with pytest.raises(UserError, match=r"lies\.zip"):
-        unpack(lies, tmp_path / "out")
+        unpack(lies, tmp_path / "out", WATCH)
     broken = zip_of(tmp_path / "broken.zip", {"a": os.urandom(1000)})
     broken.path.write_bytes(broken.path.read_bytes()[:300] + bytes(100) + broken.path.read_bytes()[400:])
     for upload in (broken, Upload(tmp_path / "lies.zip", "lies.zip")):
         with pytest.raises(UserError, match=upload.name):
-            unpack(upload, tmp_path / "out")
+            unpack(upload, tmp_path / "out", WATCH)
     (tmp_path / "text.zip").write_text("none")
     with pytest.raises(UserError, match="damaged, or no zip file"):
-        unpack(Upload(tmp_path / "text.zip", "text.zip"), tmp_path / "out")
+        unpack(Upload(tmp_path / "text.zip", "text.zip"), tmp_path / "out", WATCH)
+
+
+def test_names_that_no_disk_takes_are_refused_alone(tmp_path: Path) -> None:
+    deep = "/".join("d" * 3 for _ in range(1200)) + "/a.png"
+    upload = zip_of(tmp_path / "a.zip", {deep: b"x", "漢" * 100 + ".png": b"x", "fine.png": b"x", "x" * 300: b"x"})
+    refused = unpack(upload, tmp_path / "out", WATCH)
+    assert [file.name for file in (tmp_path / "out").rglob("*.png")] == ["fine.png"] and len(refused) == 3
+
+
+def test_a_thousand_of_one_name_take_no_time(tmp_path: Path) -> None:
+    with zipfile.ZipFile(tmp_path / "a.zip", "w") as archive, warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for number in range(3000):
+            archive.writestr("a.png", str(number))
+    calls: list[int] = []
+    unpack(Upload(tmp_path / "a.zip", "a.zip"), tmp_path / "out", lambda done, total: calls.append(total))
+    assert len({file.read_text() for file in (tmp_path / "out").iterdir()}) == 3000 and len(calls) > 10
+
+    def stop(done: float, total: int) -> None:
+        raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        unpack(Upload(tmp_path / "a.zip", "a.zip"), tmp_path / "other", stop)
+
+
+def test_a_disk_without_room_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shutil.disk_usage", lambda folder: SimpleNamespace(free=2**30 + 10))
+    with pytest.raises(UserError, match="no room"):
+        unpack(zip_of(tmp_path / "a.zip", {"a": bytes(1000)}), tmp_path / "out", WATCH)
 
 
 def test_no_upload_takes_the_place_of_another(tmp_path: Path) -> None:
@@ -90,9 +124,27 @@ def test_no_upload_takes_the_place_of_another(tmp_path: Path) -> None:
         write_image(tmp_path / str(number) / "a.png", picture(4, 4, 3, seed=number))
     archive = zip_of(tmp_path / "b.zip", {"a.png": b"1", "b/a.png": b"2"})
     uploads = [Upload(tmp_path / str(number) / "a.png", "a.png") for number in range(3)]
-    assert collect([*uploads, archive, archive], tmp_path / "out") == []
+    assert collect([*uploads, archive, archive], tmp_path / "out", WATCH) == []
     made = sorted(file.relative_to(tmp_path / "out").as_posix() for file in (tmp_path / "out").rglob("*.png"))
     assert made == ["a-2.png", "a-3.png", "a.png", "b-2/a.png", "b-2/b/a.png", "b/a.png", "b/b/a.png"]
+
+
+def test_larger_maps_than_the_canvas_takes_are_a_sentence() -> None:
+    with pytest.raises(UsageError, match="2048 pixels a side"):
+        filled_map(CLASSES, np.zeros((2, 2049), np.int64), None)
+    with pytest.raises(UsageError, match="label 7 is out of range"):
+        filled_map(CLASSES, np.full((2, 2), 7), None)
+    with pytest.raises(UsageError, match="as many instances"):
+        filled_map(CLASSES, np.zeros((300, 300), np.int64), np.arange(90000).reshape(300, 300))
+
+
+def test_the_label_that_says_nothing_may_be_any_number() -> None:
+    for ignore in (-1, 1, 70000):
+        classes = Classes(count=3, ignore=ignore)
+        labels = np.array([[0, ignore], [2, 0]])
+        sent = json.loads(filled_map(classes, labels, None))
+        assert [entry["name"] for entry in sent["palette"]] == [str(k) for k in range(3) if k != ignore] + ["no class"]
+        assert (read_map(json.dumps(sent), classes)[0] == labels).all()
 
 
 def test_the_canvas_gets_and_gives_label_maps_exactly() -> None:
@@ -101,10 +153,10 @@ def test_the_canvas_gets_and_gives_label_maps_exactly() -> None:
     assert [entry["name"] for entry in sent["palette"]] == ["0", "sky", "2", "no class"]
     assert sent["palette"][1]["colour"] == "#010203"
     back = {name: sent[name] for name in ("height", "width", "labels", "instances")}
-    again, instances = read_map(json.dumps(back))
+    again, instances = read_map(json.dumps(back), CLASSES)
     assert (again == labels).all() and instances is not None
     assert (instances == [[1, 1, 2], [0, 0, 0]]).all()
-    assert read_map(json.dumps({**back, "instances": None}))[1] is None
+    assert read_map(json.dumps({**back, "instances": None}), CLASSES)[1] is None
     assert "instances" not in json.loads(empty_map(CLASSES, False, 2, 3))
     assert json.loads(empty_drawing(2, 3)) == {"setup": "drawing", "height": 2, "width": 3}
     assert read_drawing(json.dumps({"image": "data:image/png;base64,aGk="})) == b"hi"
@@ -116,15 +168,16 @@ def test_the_canvas_gets_and_gives_label_maps_exactly() -> None:
         None, "", "[]", "nonsense", "{}", "[" * 10**5, '{"height": 2, "width": 2}', '{"height": 2, "width": 2, "labels": "!"}',
         '{"height": -1, "width": 2, "labels": ""}', '{"height": 1e9, "width": 2, "labels": ""}',
         '{"height": 99999, "width": 2, "labels": ""}', '{"height": true, "width": 2, "labels": 7}',
-        json.dumps({"height": 2, "width": 2, "labels": base64.b64encode(bytes(15)).decode()}),
-        json.dumps({"height": 2, "width": 2, "labels": base64.b64encode(bytes(17)).decode()}),
+        json.dumps({"height": 2, "width": 2, "labels": base64.b64encode(bytes(7)).decode()}),
+        json.dumps({"height": 2, "width": 2, "labels": base64.b64encode(b"\4\0" * 4).decode()}),
         '{"image": "data:image/svg+xml;base64,aGk="}', '{"image": 7}', '{"image": "data:image/png;base64,%"}',
     ],
 )  # fmt: skip
 def test_what_a_canvas_can_t_have_sent_is_a_sentence(text: str | None) -> None:
-    for read in (read_map, read_drawing):
-        with pytest.raises(UsageError):
-            read(text)
+    with pytest.raises(UsageError):
+        read_map(text, CLASSES)
+    with pytest.raises(UsageError):
+        read_drawing(text)
 
 
 def test_sheets_go_through_links_unharmed() -> None:
@@ -141,6 +194,16 @@ def test_sheets_go_through_links_unharmed() -> None:
         assert (
             Sheet.unpack(text) == sheet and len(text) < 2000 and text.isascii() and "/" not in text and "+" not in text
         )
+    for values in (
+        {"truncation": -1},
+        {"truncation": 0},
+        {"truncation": 1e-9},
+        {"count": 1000},
+        {"codes": {"0": float("nan")}},
+    ):
+        text = base64.urlsafe_b64encode(zlib.compress(json.dumps(values).encode())).decode()
+        with pytest.raises(UsageError, match="damaged"):
+            Sheet.unpack(text)
     for text in ("", "x", "eJw=", Sheet().pack()[:-4], base64.urlsafe_b64encode(b"{}").decode()):
         with pytest.raises(UsageError, match="damaged"):
             Sheet.unpack(text)
@@ -178,12 +241,13 @@ def test_models_are_found_by_name(models: Path, tmp_path: Path) -> None:
         found.translator("classes")
     with pytest.raises(UsageError, match="translator"):
         found.noise_generator("pairs")
-    both = Models([models / "pairs", models / "pairs", models / "codes"], "cpu")
-    assert list(both.entries) == ["pairs", f"{models.name}/pairs", "codes"]
+    shutil.copytree(models / "pairs", tmp_path / "other" / "pairs")
+    both = Models([models / "pairs", tmp_path / "other" / "pairs", models / "codes"], "cpu")
+    assert list(both.entries) == ["pairs", "other/pairs", "codes"]
     with pytest.raises(UsageError, match="no such folder"):
         Models([tmp_path / "missing"], "cpu")
     with pytest.raises(UsageError, match="is no model and no run"):
-        Models([tmp_path], "cpu")
+        Models([tmp_path], "cpu")  # what lies deeper is not looked for
 
 
 def test_a_model_that_a_run_replaces_is_loaded_again(models: Path, tmp_path: Path) -> None:
@@ -203,16 +267,17 @@ def test_a_damaged_model_does_not_stop_the_others(models: Path, tmp_path: Path) 
     assert list(found.entries) == ["good"] and "damaged" in found.damaged[str(tmp_path / "bad")]
 
 
-def test_old_files_are_removed_and_new_ones_stay(tmp_path: Path) -> None:
-    for name in ("old/a", "old/b", "both/old", "both/new"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
+def test_what_nobody_wrote_to_for_an_hour_is_removed(tmp_path: Path) -> None:
+    for name in ("old/a", "old/deep/b", "both/old", "both/new", "running/a", "file"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
         (tmp_path / name).write_text("x")
-        if "new" not in name:
-            os.utime(tmp_path / name, (time.time() - 5000,) * 2)
-    os.utime(tmp_path / "old", (time.time() - 5000,) * 2)
-    remove_old(tmp_path, 3600)
+    (tmp_path / "link").symlink_to(tmp_path / "both")
+    for path in [*tmp_path.rglob("*")]:
+        if path.name != "new":
+            os.utime(path, (time.time() - 5000,) * 2, follow_symlinks=False)
+    remove_old(tmp_path, 3600, frozenset([tmp_path / "running"]))
     left = sorted(path.relative_to(tmp_path).as_posix() for path in tmp_path.rglob("*") if path.is_file())
-    assert left == ["both/new"]
+    assert left == ["both/new", "both/old", "running/a"]  # a job's files stay as long as one of them is new
 
 
 def test_the_private_folder_is_for_its_owner_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -238,7 +303,12 @@ def test_errors_are_sentences_without_the_server_s_folders() -> None:
     with pytest.raises(gradio.Error, match="should not have: KeyError") as caught:
         fail(KeyError("/secret"))
     assert "secret" not in str(caught.value)
-    assert hide_folder("x: /tmp/img2img-serve-h-1-a/b/c.png, y") == "x: c.png, y"
+    for said, shown in (
+        ("x: /tmp/img2img-serve-h-1-a/b/c.png, y", "x: c.png, y"),
+        ("'/models/a/config.json' is damaged", "'config.json' is damaged"),
+        ("give AtoB and/or https://host/a/b", "give AtoB and/or https://host/a/b"),
+    ):
+        assert hide_folders(said) == shown
 
 
 def test_who_may_log_in(monkeypatch: pytest.MonkeyPatch) -> None:
