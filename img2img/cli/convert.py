@@ -117,7 +117,7 @@ def command(
     if page:
         there = [each for each in outcome.outcomes if each.status != "failed" and Path(each.target).is_file()]
         pairs = [(Path(each.source), Path(each.target)) for each in there]
-        write_contact_sheet(page, pairs, source, outcome.summary(), outcome.remarks())
+        write_contact_sheet(page, pairs, source, outcome.summary(), outcome.remarks(), outcome.classes)
     if stopped:
         print("img2img: stopped; the same command with --skip-existing goes on.", file=sys.stderr)
         return 130

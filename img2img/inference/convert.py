@@ -143,6 +143,7 @@ def convert(
             translator = load_translator(translator, place, direction=direction)
         translator = translator if style is None else translator.with_style(style)
         translator.chosen_domain()
+        report.classes = translator.config.classes
         files.maps = LabelMapReader.of(translator.config, source, None if instances is None else Path(instances))
         sample = files.sample(translator, jobs) if dtype == "auto" else None
         computing = Engine(translator, mode or translator.config.mode, dtype, compile, sample)

@@ -8,6 +8,7 @@ from typing import Literal
 
 from img2img.core.errors import list_some
 from img2img.core.files import write_whole
+from img2img.data.classes import Classes
 from img2img.inference.batching import Times
 
 Status = Literal["done", "skipped", "failed"]
@@ -54,6 +55,8 @@ class Report:
     """What should be known about the run."""
     times: Times = field(default_factory=Times)
     """Where the seconds went; of several processes, this one's."""
+    classes: Classes | None = None
+    """Of inputs that are label maps."""
     process: int = 0
     """Which of several processes this is; the report is the same for all, but for the times."""
 

@@ -5,7 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from img2img.data.base import choose_sample
-from img2img.pages.render import embed_scaled, write_page
+from img2img.data.classes import Classes
+from img2img.images import ImageError
+from img2img.images.labels import read_indices
+from img2img.pages.render import embed_array, embed_scaled, write_page
 
 LONGEST = 360  # pixels a side of a picture
 MOST = 200  # images, evenly spaced
@@ -21,7 +24,12 @@ class Converted:
 
 
 def write_contact_sheet(
-    path: Path, pairs: Sequence[tuple[Path, Path]], folder: Path, summary: str, remarks: Sequence[str]
+    path: Path,
+    pairs: Sequence[tuple[Path, Path]],
+    folder: Path,
+    summary: str,
+    remarks: Sequence[str],
+    classes: Classes | None = None,
 ) -> None:
     """Writes the page.
 
@@ -30,15 +38,25 @@ def write_contact_sheet(
         folder: of the inputs.
         summary: how many were converted, for a person.
         remarks: what failed, or should be known.
+        classes: of inputs that are label maps, which are shown in their colours.
 
     Raises:
         UserError: if it can't be written.
     """
     shown = [
-        Converted(_name(source, folder), embed_scaled(source, LONGEST), embed_scaled(target, LONGEST))
+        Converted(_name(source, folder), _embed_source(source, classes), embed_scaled(target, LONGEST))
         for source, target in choose_sample(list(pairs), MOST)
     ]
     write_page(path, "contact_sheet.html", shown=shown, total=len(pairs), summary=summary, remarks=remarks)
+
+
+def _embed_source(source: Path, classes: Classes | None) -> str:
+    if classes is None:
+        return embed_scaled(source, LONGEST)
+    try:
+        return embed_array(classes.paint(read_indices(source)), LONGEST)
+    except ImageError:  # it has changed since
+        return ""
 
 
 def _name(source: Path, folder: Path) -> str:

@@ -22,11 +22,12 @@ pytest.importorskip("gradio")
 
 from img2img.app.canvas import empty_drawing, empty_map, filled_map, read_drawing, read_map
 from img2img.app.explore import Sheet
-from img2img.app.jobs import hide_folders, in_words, remove_old
+from img2img.app.jobs import Jobs, Limits, Stopped, hide_folders, in_words, remove_old
 from img2img.app.models import Models
 from img2img.app.private import make_private_folder
 from img2img.app.server import find_login
-from img2img.app.tab import choose_style, whole_number
+from img2img.app.tab import App, choose_style, whole_number
+from img2img.app.translate import run_conversion
 from img2img.app.uploads import Upload, clean_name, collect, unpack
 from img2img.core.errors import UsageError, UserError
 from img2img.data.classes import Class, Classes
@@ -288,6 +289,37 @@ def test_the_private_folder_is_for_its_owner_alone(tmp_path: Path, monkeypatch: 
     first.rename(dead)
     second = make_private_folder()
     assert not dead.exists() and make_private_folder() != second and second.exists()
+
+
+def test_a_job_that_is_stopped_keeps_what_is_done(models: Path, tmp_path: Path) -> None:
+    jobs = Jobs(tmp_path / "private", Limits())
+    jobs.folder.mkdir()
+    app = App(Models([models / "pairs"], "cpu"), jobs)
+    for number in range(3):  # of several sizes, so that none shares a batch
+        write_image(tmp_path / "in" / f"{number}.png", picture(16 + number, 16, 3))
+    request, other = SimpleNamespace(session_hash="me"), SimpleNamespace(session_hash="you")
+    shown: list[str] = []
+    try:
+        with (
+            pytest.raises(Stopped) as caught,
+            jobs.run(request, lambda share, desc: shown.append(desc)) as (folder, watch),
+        ):
+
+            def stop_at_two(done: float, total: int) -> None:
+                jobs.stop(other if done < 2 else request)
+                watch(done, total)
+
+            options: Any = {"format": None, "size": None, "mode": None, "seed": 0}
+            run_conversion(app, app.models.translator("pairs"), tmp_path / "in", folder / "out", options, stop_at_two)
+        report = caught.value.args[0]
+        assert 2 <= report.count("done") <= 3 and "0 of 3 images" in shown
+        assert len(list((folder / "out").iterdir())) >= 2
+        with pytest.raises(RuntimeError), jobs.run(request, lambda share, desc: None):
+            raise RuntimeError
+        jobs.stop(request)  # nothing runs any more
+    finally:
+        jobs.close()
+    assert not jobs.folder.exists()
 
 
 def test_errors_are_sentences_without_the_server_s_folders() -> None:

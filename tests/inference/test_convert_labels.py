@@ -1,6 +1,9 @@
 """Folders of label maps: converted with their instance maps, in styles, and scored by a segmenter."""
 
+import base64
+import io
 import json
+import re
 import shutil
 from pathlib import Path
 from typing import Any
@@ -225,3 +228,12 @@ def test_styles_that_can_not_be_are_sentences(
     Image.fromarray(np.full((32, 32), 9, np.uint8)).save(tmp_path / "beyond.png")
     assert main([*convert, "--style-image", image, "--style-labels", str(tmp_path / "beyond.png")]) == 2
     assert "the label map of the style's image: label 9" in capsys.readouterr().err
+
+
+def test_the_page_shows_label_maps_in_their_colours(data: Path, run: Path, tmp_path: Path) -> None:
+    command = ["convert", str(data / "val_label"), str(tmp_path / "out"), "--model", str(run)]
+    assert main([*command, "--page", str(tmp_path / "page.html")]) == 0
+    shown = re.findall(r'src="data:image/png;base64,([^"]+)"', (tmp_path / "page.html").read_text())
+    classes = img2img.load(run).config.classes
+    labels = np.asarray(Image.open(sorted((data / "val_label").iterdir())[0]))
+    assert (np.asarray(Image.open(io.BytesIO(base64.b64decode(shown[0])))) == classes.paint(labels)).all()
