@@ -15,7 +15,6 @@ from img2img.inference.report import Outcome
 
 MOST_FILES = 100_000  # in an archive
 MOST_BYTES = 2**34  # of its files, unpacked
-PIECE = 2**20
 ROOM = 2**30  # bytes that stay free on the disk
 LONGEST = 150  # bytes of a file's name, with what may be added to it
 LONGEST_PART = 240  # of a name in an archive
@@ -74,7 +73,7 @@ def unpack(upload: Upload, folder: Path, watch: Watch) -> list[Outcome]:
     Raises:
         UserError: if it is damaged, encrypted or too large, or the disk is full.
     """
-    refused, left, names = [], MOST_BYTES, _Names()
+    refused, names = [], _Names()
     try:
         with zipfile.ZipFile(upload.path) as archive:
             entries = [entry for entry in archive.infolist() if not entry.is_dir()]
@@ -95,11 +94,7 @@ def unpack(upload: Upload, folder: Path, watch: Watch) -> list[Outcome]:
                 target = names.take(folder.joinpath(*parts))
                 target.parent.mkdir(parents=True, exist_ok=True)
                 with archive.open(entry) as source, target.open("xb") as file:
-                    while piece := source.read(PIECE):
-                        left -= len(piece)
-                        if left < 0:  # its table of contents lies
-                            raise UserError(f"{upload.name} unpacks to more than it says; it is not taken.")
-                        file.write(piece)
+                    shutil.copyfileobj(source, file)  # never more than the table of contents says
     except (zipfile.BadZipFile, EOFError, zlib.error) as error:
         raise UsageError(f"{upload.name} is damaged, or no zip file: {error}.") from None
     except (RuntimeError, NotImplementedError) as error:  # encrypted, or packed in a way that Python doesn't know
@@ -149,11 +144,10 @@ class _Names:
     def take(self, path: Path) -> Path:
         """The path, or if it is taken one with a number."""
         wanted = path
-        while wanted in self.next or wanted.exists():
+        while wanted.exists():
             number = self.next.setdefault(path, 2)
             self.next[path] = number + 1
             wanted = path.with_name(f"{path.stem}-{number}{path.suffix}")
-        self.next.setdefault(wanted, 2)
         return wanted
 
 

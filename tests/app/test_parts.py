@@ -146,6 +146,8 @@ def test_the_label_that_says_nothing_may_be_any_number() -> None:
         sent = json.loads(filled_map(classes, labels, None))
         assert [entry["name"] for entry in sent["palette"]] == [str(k) for k in range(3) if k != ignore] + ["no class"]
         assert (read_map(json.dumps(sent), classes)[0] == labels).all()
+        places = np.frombuffer(base64.b64decode(sent["labels"]), "<u2")
+        assert [sent["palette"][place]["name"] for place in places] == ["0", "no class", "2", "0"]
 
 
 def test_the_canvas_gets_and_gives_label_maps_exactly() -> None:
@@ -170,6 +172,7 @@ def test_the_canvas_gets_and_gives_label_maps_exactly() -> None:
         '{"height": -1, "width": 2, "labels": ""}', '{"height": 1e9, "width": 2, "labels": ""}',
         '{"height": 99999, "width": 2, "labels": ""}', '{"height": true, "width": 2, "labels": 7}',
         json.dumps({"height": 2, "width": 2, "labels": base64.b64encode(bytes(7)).decode()}),
+        json.dumps({"height": 2, "width": 2, "labels": base64.b64encode(bytes(16)).decode()}),
         json.dumps({"height": 2, "width": 2, "labels": base64.b64encode(b"\4\0" * 4).decode()}),
         '{"image": "data:image/svg+xml;base64,aGk="}', '{"image": 7}', '{"image": "data:image/png;base64,%"}',
     ],
@@ -227,8 +230,9 @@ def test_children_and_crosses() -> None:
     assert way[1].classes == (0.5, 0.5)
     images = draw_latents(made, way)
     assert (images[0] == made.sample(1, seed=3)[0]).all() and (images[2] == made.sample(1, seed=4)[0]).all()
-    with pytest.raises(UsageError, match="another model"):
-        draw_latents(made, [Latent(noise=(1.0,) * 8)])
+    for strange in (Latent(noise=(1.0,) * 8), Latent(noise=(1.0,) * 7, classes=(1.0, 0.0))):
+        with pytest.raises(UsageError, match="another model"):
+            draw_latents(made, [strange])
 
 
 def test_models_are_found_by_name(models: Path, tmp_path: Path) -> None:
@@ -317,6 +321,7 @@ def test_a_job_that_is_stopped_keeps_what_is_done(models: Path, tmp_path: Path) 
         with pytest.raises(RuntimeError), jobs.run(request, lambda share, desc: None):
             raise RuntimeError
         jobs.stop(request)  # nothing runs any more
+        assert not jobs._stops and not jobs._running
     finally:
         jobs.close()
     assert not jobs.folder.exists()
