@@ -1,6 +1,7 @@
 // The canvas of the tabs Draw and Paint. From the server, `props.value` is {setup: "drawing" | "labels", height, width, ...};
 // to the server it is {image} of a drawing, or {height, width, labels, instances?} of a label map, in base64 of 16-bit numbers: places in the palette.
 const root = element.querySelector(".canvas-root");
+const USE = "With the keyboard: arrow keys move the pen, Space paints, Enter fills, Ctrl+Z undoes.";
 const STEPS = 30; // that can be undone
 let sent = null;
 
@@ -40,8 +41,7 @@ function build(setup) {
   const canvas = make("canvas", { width, height, tabIndex: 0 }, root);
   canvas.setAttribute("role", "application");
   canvas.setAttribute("aria-label", drawing ? "Canvas to draw on" : "Canvas to paint a label map on");
-  const hint = "Arrow keys move the pen, Space paints, Enter fills, Ctrl+Z undoes.";
-  make("div", { className: "hint", textContent: hint }, root);
+  const hint = make("div", { className: "hint", textContent: USE, role: "status" }, root);
   const view = canvas.getContext("2d", { willReadFrequently: true });
   const picture = view.createImageData(width, height), shown = new Uint32Array(picture.data.buffer);
   const packed = (hex) => { const c = colourOf(hex); return (255 << 24 | c[2] << 16 | c[1] << 8 | c[0]) >>> 0; };
@@ -60,6 +60,10 @@ function build(setup) {
 
   function show() {
     if (!drawing) for (let k = 0; k < size; k++) shown[k] = table[values[k]];
+    if (instances) // a darker line between instances
+      for (let k = 0; k < size; k++)
+        if (((k + 1) % width && instances[k] !== instances[k + 1]) || (k + width < size && instances[k] !== instances[k + width]))
+          shown[k] = ((shown[k] >> 1) & 0x7f7f7f | 0xff000000) >>> 0;
     view.putImageData(picture, 0, 0);
     if (document.activeElement === canvas && !pointed) {
       const r = Math.max(3, brush.value / 2);
@@ -140,7 +144,8 @@ function build(setup) {
         view.drawImage(image, (width - w) / 2, (height - h) / 2, w, h);
         picture.data.set(view.getImageData(0, 0, width, height).data);
         show(); send();
-      } catch { alert("This file can't be shown as an image."); }
+        hint.textContent = USE;
+      } catch { hint.textContent = file.files[0].name + " can't be shown by this browser; use a PNG, JPEG or WebP file."; }
       file.value = "";
     });
   } else {

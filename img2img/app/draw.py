@@ -12,12 +12,15 @@ from img2img.app.tab import DEVICE, DIRECTIONS, IMAGE_BUTTONS, App, Tab, adapt_d
 from img2img.images import Array
 from img2img.models import TranslatorConfig
 
+SIDES = [64, 128, 256, 512, 1024]
+
 
 def build_draw_tab(app: App, model: gradio.Dropdown) -> Tab:
     """Adds the tab to the page that is being built."""
     with gradio.Tab("Draw", id="draw", visible=False) as tab, gradio.Row():
         with gradio.Column():
             canvas = Canvas("Drawing", elem_id="drawing")
+            side = gradio.Dropdown(SIDES, label="Size of the canvas in pixels; another choice clears it")
             direction = gradio.Radio(DIRECTIONS, value="AtoB", label="Direction", visible=False)
             style = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
             live = gradio.Checkbox(True, label="Translate whenever the pen is lifted")
@@ -43,6 +46,13 @@ def build_draw_tab(app: App, model: gradio.Dropdown) -> Tab:
     def draw_live(name: str, drawing: str | None, way: str | None, wanted: str | None, wished: bool) -> Any:
         return draw(name, drawing, way, wanted) if wished else gradio.skip()
 
+    @in_words
+    def resize(name: str, shorter: int) -> str:
+        config = app.models.translator(name).config
+        height, width = config.size, config.width or config.size
+        return empty_drawing(shorter * height // min(height, width), shorter * width // min(height, width))
+
+    side.input(resize, [model, side], canvas, queue=False, api_visibility="private")
     inputs = [model, canvas, direction, style]
     start.click(draw, inputs, made, api_visibility="private", **DEVICE)
     canvas.input(
@@ -55,12 +65,18 @@ def build_draw_tab(app: App, model: gradio.Dropdown) -> Tab:
         return [
             gradio.update(visible=shown),
             empty_drawing(config.size, config.width or config.size) if shown and config else "",
+            gradio.update(**_offer_sides(config)) if shown and config else gradio.skip(),
             adapt_direction(entry),
             adapt_style(config),
             None,
         ]
 
-    return Tab([tab, canvas, direction, style, made], adapt)
+    return Tab([tab, canvas, side, direction, style, made], adapt)
+
+
+def _offer_sides(config: TranslatorConfig) -> dict[str, Any]:
+    own = min(config.size, config.width or config.size)
+    return {"choices": sorted({*SIDES, own}), "value": own}
 
 
 def takes_pictures(config: TranslatorConfig) -> bool:

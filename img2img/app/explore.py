@@ -107,14 +107,15 @@ def build_explore_tab(app: App, model: gradio.Dropdown) -> Tab:
             seed = gradio.Number(0, label="First seed", precision=0)
             count = gradio.Slider(2, MOST, 24, step=1, label="Images")
             label = gradio.Dropdown([IN_TURN], value=IN_TURN, label="Class", visible=False)
-            truncation = gradio.Slider(0, 2, 0, step=0.05, label="Truncation (0: none)")
-            fixed = gradio.Checkbox(False, label="Set the codes", visible=False, elem_id="explore-fixed")
+            truncation = gradio.Slider(
+                0, 2, 0, step=0.05, label="Truncation: smaller is more typical and less varied; 0 is none"
+            )
             codes = [
                 gradio.Slider(-1, 1, 0, label=f"Code {number}", visible=False, elem_classes="code-slider")
                 for number in range(MOST_CODES)
             ]
             begin = gradio.Button("New sheet", variant="primary", elem_id="explore-start")
-            gradio.Markdown("Click an image to choose it; the one before stays as the second.")
+            gradio.Markdown("Click an image to choose it. What was chosen before becomes the second.")
             with gradio.Row():
                 first_shown = gradio.Image(
                     label="Chosen",
@@ -162,32 +163,40 @@ def build_explore_tab(app: App, model: gradio.Dropdown) -> Tab:
         address = f"{request.headers.get('origin', '')}/?model={quote(name)}&explore={wanted.pack()}"
         return [(for_browser(image), caption) for image, caption in zip(images, captions, strict=True)], address, files
 
-    def push(name: str, history: list[str], wanted: Sheet, request: gradio.Request) -> tuple[Any, ...]:
+    def push(name: str, request: gradio.Request, history: list[str], wanted: Sheet) -> tuple[Any, ...]:
         shown, address, files = draw(name, wanted, request)
         return shown, address, files, [*history, wanted.pack()][-100:]
 
+    def read_sheet(first: float | None, images: float, wanted: str, limit: float, codes: dict[int, float]) -> Sheet:
+        return Sheet(
+            count=int(images),
+            seed=whole_number(first, "First seed"),
+            label="" if wanted == IN_TURN else wanted,
+            truncation=limit or None,
+            codes=codes,
+        )
+
     @in_words
     def new_sheet(
+        request: gradio.Request, name: str, first: float | None, images: float, wanted: str, limit: float, history: Any
+    ) -> tuple[Any, ...]:
+        return push(name, request, history, read_sheet(first, images, wanted, limit, {}))
+
+    @in_words
+    def set_codes(
+        request: gradio.Request,
         name: str,
         first: float | None,
         images: float,
         wanted: str,
         limit: float,
-        fix: bool,
-        request: gradio.Request,
-        *rest: Any,
+        history: Any,
+        *values: float,
     ) -> tuple[Any, ...]:
-        *values, history = rest
         config = app.models.entry(name).noise_generator
-        count_codes = len(config.codes.categorical) + config.codes.continuous if config and config.codes else 0
-        sheet = Sheet(
-            count=int(images),
-            seed=whole_number(first, "First seed"),
-            label="" if wanted == IN_TURN else wanted,
-            truncation=limit or None,
-            codes=dict(enumerate(values[:count_codes])) if fix else {},
-        )
-        return push(name, history, sheet, request)
+        count = len(config.codes.categorical) + config.codes.continuous if config and config.codes else 0
+        codes = dict(enumerate(values[:count]))
+        return push(name, request, history, read_sheet(first, images, wanted, limit, codes))
 
     @in_words
     def breed_children(
@@ -205,7 +214,7 @@ def build_explore_tab(app: App, model: gradio.Dropdown) -> Tab:
             distance=far,
             truncation=now.truncation,
         )
-        return push(name, history, sheet, request)
+        return push(name, request, history, sheet)
 
     @in_words
     def cross_two(
@@ -213,7 +222,7 @@ def build_explore_tab(app: App, model: gradio.Dropdown) -> Tab:
     ) -> tuple[Any, ...]:
         if not latent or not latent_2 or not history:
             raise UsageError("choose two images first: click one, then another.")
-        ends = [Latent.model_validate_json(each) for each in (latent_2, latent)]
+        ends = [Latent.model_validate_json(each) for each in (latent, latent_2)]
         sheet = Sheet(
             kind="way",
             count=int(images),
@@ -221,13 +230,13 @@ def build_explore_tab(app: App, model: gradio.Dropdown) -> Tab:
             second=ends[1],
             truncation=Sheet.unpack(history[-1]).truncation,
         )
-        return push(name, history, sheet, request)
+        return push(name, request, history, sheet)
 
     @in_words
     def go_back(name: str, history: list[str], request: gradio.Request) -> tuple[Any, ...]:
         if len(history) < 2:
             raise UsageError("this is the first sheet.")
-        return push(name, history[:-2], Sheet.unpack(history[-2]), request)
+        return push(name, request, history[:-2], Sheet.unpack(history[-2]))
 
     @in_words
     def choose(name: str, history: list[str], before: str | None, event: gradio.SelectData) -> tuple[Any, ...]:
@@ -246,14 +255,14 @@ def build_explore_tab(app: App, model: gradio.Dropdown) -> Tab:
 
     @in_words
     def restore(name: str, asked: str, request: gradio.Request) -> tuple[Any, ...]:
-        return push(name, [], Sheet.unpack(asked), request) if asked else (gradio.skip(),) * 4
+        return push(name, request, [], Sheet.unpack(asked)) if asked else (gradio.skip(),) * 4
 
     outputs = [sheet, link, saved, sheets]
-    inputs = [model, seed, count, label, truncation, fixed, *codes, sheets]
+    inputs = [model, seed, count, label, truncation, sheets]
     private: dict[str, Any] = {"api_visibility": "private", **DEVICE}
     begin.click(new_sheet, inputs, outputs, **private)
-    for event in (fixed.input, *(code.release for code in codes)):
-        event(new_sheet, inputs, outputs, trigger_mode="always_last", show_progress="hidden", **private)
+    for code in codes:
+        code.input(set_codes, [*inputs, *codes], outputs, trigger_mode="always_last", show_progress="hidden", **private)
     breed.click(breed_children, [model, sheets, chosen, distance, count], outputs, **private)
     mix.click(cross_two, [model, sheets, chosen, other, count], outputs, **private)
     back.click(go_back, [model, sheets], outputs, **private)
@@ -286,12 +295,11 @@ def build_explore_tab(app: App, model: gradio.Dropdown) -> Tab:
         return [
             gradio.update(visible=config is not None),
             gradio.update(visible=bool(names), choices=[IN_TURN, *names], value=IN_TURN),
-            gradio.update(visible=bool(config and config.codes), value=False),
             *sliders,
             [], "", None, [], None, None, None, None,
         ]  # fmt: skip
 
-    parts = [tab, label, fixed, *codes, sheet, link, saved, sheets, chosen, other, first_shown, second_shown]
+    parts = [tab, label, *codes, sheet, link, saved, sheets, chosen, other, first_shown, second_shown]
     return Tab(parts, adapt, Restoring(restore, outputs))
 
 

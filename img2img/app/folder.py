@@ -24,7 +24,7 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
         with gradio.Column():
             files = Files(label="Images, or zip files of images", file_count="multiple", height=160)
             whole = Files(
-                label="Or a folder (with sub-folders, send a zip file: a browser names files only)",
+                label="Or a folder. Pack sub-folders into a zip file: a browser forgets them",
                 file_count="directory",
                 height=160,
                 elem_id="folder-whole",
@@ -75,7 +75,7 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
                 report = run_conversion(app, translator, inputs, outputs, chosen, watch, **more)
             except Stopped as stopped:
                 report = stopped.args[0] if stopped.args else Report()
-                report.notes.append("Stopped: what was done until then is in the zip file.")
+                report.notes.append("Stopped. What was done until then is in the zip file; other images are missing.")
             try:
                 report = shorten_names(report, work, refused)
                 outputs.mkdir(exist_ok=True)
@@ -86,7 +86,8 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
         return str(work / "translations.zip"), as_text([report.summary(), *report.remarks()])
 
     inputs = [model, files, whole, instance_photo, directions, styles, *options]
-    start.click(convert_files, inputs, [result, said], api_name="convert", **DEVICE)
+    cleared = start.click(lambda: (None, ""), None, [result, said], queue=False, api_visibility="private")
+    cleared.then(convert_files, inputs, [result, said], api_name="convert", **DEVICE)
     stop.click(app.jobs.stop, queue=False, api_visibility="private")
 
     def adapt(entry: Entry | None) -> list[Any]:

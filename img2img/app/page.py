@@ -18,7 +18,10 @@ from img2img.app.translate import build_translate_tab
 WAITING = 32  # jobs that may wait; who comes then is told to try again
 
 CSS = """
-.samples { margin: 0 } .samples img { max-width: 100% }
+.samples { margin: 0 } .samples img { width: min(100%, 560px); image-rendering: pixelated }
+.grid-wrap { height: auto !important; max-height: none !important; overflow: visible !important }
+.caption-label { font-size: 11px !important; padding: 1px 4px !important; bottom: 2px !important; right: 2px !important }
+#explore-saved .label-clear-button, #paint-saved .label-clear-button { display: none }
 .large img { width: 100%; height: 100%; object-fit: contain }
 .about { font-size: 14px }
 footer { opacity: .8 }
@@ -29,8 +32,9 @@ def build_page(app: App) -> gradio.Blocks:
     """The page with all its tabs; which are shown follows the model that is chosen."""
     with gradio.Blocks(title="img2img", analytics_enabled=False, fill_width=True) as page:
         names = list(app.models.entries)
-        gradio.Markdown("# img2img")
-        model = Choice(names, value=names[0] if names else None, label="Model", visible=bool(names))
+        with gradio.Row():
+            gradio.Markdown("# img2img")
+            model = Choice(names, value=names[0] if names else None, label="Model", visible=bool(names), scale=4)
         restored = gradio.State("")
         about = gradio.Markdown(elem_classes="about")
         with gradio.Tabs() as tabs:

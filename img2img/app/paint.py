@@ -27,7 +27,9 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
             canvas = Canvas("Label map", elem_id="label-map")
             live = gradio.Checkbox(True, label="Translate whenever the brush is lifted")
             start = gradio.Button("Translate", variant="primary", elem_id="paint-start")
-            saved = gradio.File(label="The label map as a file", interactive=False, elem_id="paint-saved")
+            saved = gradio.File(
+                label="The label map as a file, and its instance map", interactive=False, elem_id="paint-saved"
+            )
             with gradio.Accordion("Begin with a label map", open=False, elem_id="paint-begin"):
                 existing = Photo(
                     label="Label map", type="filepath", sources=["upload"], height=160, elem_id="paint-existing"
@@ -50,6 +52,7 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
             show = gradio.Button("Show styles", visible=False)
             styles = gradio.Gallery(
                 label="Styles",
+                show_label=False,
                 columns=4,
                 format="png",
                 allow_preview=False,
@@ -69,10 +72,10 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
         return for_browser(done)
 
     @in_words
-    def paint(name: str, painted: str | None, wanted: str | None) -> tuple[Array, str]:
+    def paint(name: str, painted: str | None, wanted: str | None) -> tuple[Array, list[str]]:
         translator = app.models.translator(name)
         done = translate(translator, painted, wanted)
-        return done, str(save_map(read(translator, painted)[0], app.jobs.make_folder()))
+        return done, save_maps(*read(translator, painted), app.jobs.make_folder())
 
     def paint_live(name: str, painted: str | None, wanted: str | None, wished: bool) -> Any:
         return paint(name, painted, wanted) if wished else (gradio.skip(), gradio.skip())
@@ -89,7 +92,7 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
         return str(event.index)
 
     @in_words
-    def begin(name: str, labels: Upload | None, instance_map: Upload | None) -> str:
+    def begin(name: str, labels: Upload | None, instance_map: Upload | None) -> tuple[str, Any]:
         if labels is None:
             raise UsageError("give a label map first.")
         config = app.models.entry(name).translator
@@ -101,7 +104,7 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
             raise UsageError("the instance map has another size than the label map.")
         if config.edges and beside is None:
             beside = indices  # each label is one instance
-        return filled_map(config.classes, indices, beside if config.edges else None)
+        return filled_map(config.classes, indices, beside if config.edges else None), gradio.update(visible=False)
 
     inputs = [model, canvas, style]
     start.click(paint, inputs, [made, saved], api_visibility="private", **DEVICE)
@@ -113,7 +116,7 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
     styles.select(choose, None, style, queue=False, api_visibility="private").then(
         paint, inputs, [made, saved], api_visibility="private", **DEVICE
     )
-    load.click(begin, [model, existing, instances], canvas, api_visibility="private", **DEVICE)
+    load.click(begin, [model, existing, instances], [canvas, styles], api_visibility="private", **DEVICE)
 
     def adapt(entry: Entry | None) -> list[Any]:
         config = entry.translator if entry else None
@@ -134,8 +137,12 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
     return Tab([tab, canvas, style, show, styles, instances, made, saved], adapt)
 
 
-def save_map(labels: Array, folder: Path) -> Path:
-    """Writes a label map (H, W) into a folder, as `img2img convert` reads it."""
-    file = folder / "labels.png"
-    write_image(file, labels[..., None].astype(np.uint8 if labels.max() < 256 else np.uint16))
-    return file
+def save_maps(labels: Array, instances: Array | None, folder: Path) -> list[str]:
+    """Writes a label map (H, W), and its instances (H, W), into a folder, as `img2img convert` reads them."""
+    files = []
+    for name, values in (("labels.png", labels), ("instances.png", instances)):
+        if values is not None:
+            deep = values.min() < 0 or values.max() > 255
+            write_image(folder / name, values[..., None].astype(np.uint16 if deep else np.uint8))
+            files.append(str(folder / name))
+    return files

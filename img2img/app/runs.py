@@ -107,7 +107,7 @@ def _build_column(label: str) -> _Column:
     with gradio.Column():
         return _Column(
             Choice([NONE], value=NONE, label=label),
-            gradio.Slider(0, 1, 0, step=1, label="Validation, from the first to the newest", visible=False),
+            gradio.Slider(0, 1, 0, step=1, label="Validation, counted from 0; the last is the newest", visible=False),
             gradio.HTML(apply_default_css=False),
             gradio.HTML(apply_default_css=False),
             gradio.State(None),

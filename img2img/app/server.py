@@ -46,6 +46,9 @@ def serve(
     Raises:
         UsageError: if it can't be served.
     """
+    for place in places:
+        if not place.exists() and len(place.parts) != 2:  # two may be a name on the Hub
+            raise UsageError(f"{place}: there is no such folder; give models, runs, or a folder of runs.")
     login = find_login(host, auth)
     refuse_port(host, port)
     for number in (signal.SIGTERM, signal.SIGHUP):

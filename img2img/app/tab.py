@@ -57,8 +57,9 @@ def adapt_style(config: TranslatorConfig | None) -> Any:
     """The update of a choice of styles."""
     if config is None or not (config.domains or config.encoder):
         return gradio.update(visible=False, choices=[], value=None)
+    label = "Made into" if config.domains else "Style (empty: the model's own)"
     names = list(config.domains) or [str(number) for number in range(STYLES)]
-    return gradio.update(visible=True, choices=names, value=names[0] if config.domains else None)
+    return gradio.update(visible=True, label=label, choices=names, value=names[0] if config.domains else None)
 
 
 def choose_style(style: str | None) -> Style | None:

@@ -76,7 +76,7 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
         mode: str = DEFAULT,
         seed: float | None = 0,
         progress: gradio.Progress = gradio.Progress(),  # noqa: B008 (Gradio finds it by this)
-    ) -> tuple[Any, str, str]:
+    ) -> tuple[Any, str | None, str]:
         if image is None:
             raise UsageError("give an image first.")
         translator = app.models.translator(model, direction)
@@ -90,18 +90,23 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
                     app, translator, image.path, target, chosen, watch, instances=maps, style=wanted
                 )
         except Stopped:
-            raise UserError("Stopped.") from None
+            return None, None, "Stopped."
         (outcome,) = report.outcomes
         if outcome.status != "done":
-            raise UserError(f"{image.name}: {outcome.reason.replace(str(image.path), image.name)}")
+            reason = outcome.reason.replace(str(image.path), image.name)
+            raise UserError(reason if reason.startswith(image.name) else f"{image.name}: {reason}")
         made = app.jobs.small.picture(target).frames[0]
         before = app.jobs.show(read_shown(app, translator, image.path), made.shape[:2])
-        remarks = [f"{outcome.width} × {outcome.height} pixels, {outcome.bits} bits a channel, {outcome.dtype}."]
+        remarks = [
+            f"{outcome.width} × {outcome.height} pixels, {outcome.bits} bits a channel, computed in {outcome.dtype}."
+        ]
         remarks += [outcome.note] if outcome.note else []
         return (before, app.jobs.show(made)), str(target), as_text([*remarks, *report.notes])
 
     inputs = [model, photo, instance_photo, directions, styles, style_photo, *options]
-    start.click(translate, inputs, [compared, result, said], api_name="translate", **DEVICE)
+    outputs = [compared, result, said]
+    cleared = start.click(lambda: (None, None, ""), None, outputs, queue=False, api_visibility="private")
+    cleared.then(translate, inputs, outputs, api_name="translate", **DEVICE)
     stop.click(app.jobs.stop, queue=False, api_visibility="private")
 
     def adapt(entry: Entry | None) -> list[Any]:
@@ -124,7 +129,11 @@ def build_options() -> list[Any]:
     return [
         gradio.Dropdown(FORMATS, value=AS_INPUT, label="Format of the result"),
         gradio.Number(0, label="Scale the shorter side to this many pixels first (0: keep the size)", precision=0),
-        gradio.Radio(MODES, value=DEFAULT, label="Mode: eval has no dropout; paper has pix2pix's noise"),
+        gradio.Radio(
+            MODES,
+            value=DEFAULT,
+            label="Mode: default is the model's own; eval is without dropout; paper has pix2pix's noise",
+        ),
         gradio.Number(0, label="Seed of mode paper", precision=0),
     ]
 

@@ -38,7 +38,7 @@ def command(
     if find_spec("gradio") is None:
         raise UsageError('the browser app needs Gradio: pip install "img2img[app]".')
     if not models:
-        raise UsageError("img2img serve MODEL: give models, runs, or a folder of runs.")
+        raise UsageError("give models, runs, or a folder of runs: img2img serve MODEL.")
 
     from img2img.app.server import serve as room
     from img2img.core.device import tune_allocator

@@ -102,6 +102,7 @@ class Pipeline(Generic[Key]):
         pixels: of a key's image, about, before it is read: so many are decoded ahead as memory permits.
         skipped: keys whose pictures are not to be written; they only fill their places in batches.
         batch_size: images of equal size that the network gets at once; by default as many as pay.
+        computed: is told, in the calling thread, of how many more keys the network has seen all, or will never see any.
     """
 
     engine: Engine
@@ -112,11 +113,14 @@ class Pipeline(Generic[Key]):
     seed: int = 0
     tile: int | None = None
     batch_size: int | None = None
+    computed: Callable[[int], None] = lambda count: None
     times: Times = field(default_factory=Times)
+    written: deque[Future[Item[Key]]] = field(default_factory=deque)
+    """What is being written, or has been and was not given out yet."""
 
     def run(self, lists: Iterable[Sequence[Key]]) -> Iterator[Item[Key]]:
         """Every key that is wanted, as soon as it is done or has failed; images of different lists share no batch."""
-        started, written, pixels = time.perf_counter(), deque[Future[Item[Key]]](), deque[int]()
+        started, written, pixels = time.perf_counter(), self.written, deque[int]()
         threads = count_threads(self.engine.translator.device)
         most = WAITING_PIXELS if self.engine.translator.device.type == "cpu" else GPU_WAITING_PIXELS
         readers, writers = ThreadPoolExecutor(threads, "decode"), ThreadPoolExecutor(threads, "encode")
@@ -126,6 +130,7 @@ class Pipeline(Generic[Key]):
                 ended = [item for item in ended if item.key not in self.skipped]
                 written += [writers.submit(self._finish, item) for item in ended]
                 pixels += [item.height * item.width * item.frames for item in ended]
+                self.computed(len(ended))
                 while written and (
                     written[0].done()
                     or len(written) > 2 * threads + len(ended)
@@ -136,9 +141,13 @@ class Pipeline(Generic[Key]):
             while written:
                 yield self._done(written)
         finally:
-            for pool in (readers, writers):
-                pool.shutdown(wait=True, cancel_futures=True)
+            readers.shutdown(wait=True, cancel_futures=True)
+            writers.shutdown(wait=True)  # what is computed is kept
             self.times.total += time.perf_counter() - started
+
+    def list_finished(self) -> list[Item[Key]]:
+        """What was written before `run` was interrupted, and not given out."""
+        return [work.result() for work in self.written if work.done() and not work.cancelled()]
 
     def _done(self, written: deque[Future[Item[Key]]]) -> Item[Key]:
         item = self._wait_for(written.popleft())

@@ -158,6 +158,7 @@ def convert(
         try:
             _through(pipeline, files, rank, outcomes, lists, report, progress)
         except KeyboardInterrupt:
+            outcomes |= {item.key: _outcome(item, computing, files) for item in pipeline.list_finished()}
             report.outcomes += filter(None, outcomes.values())
             raise Stopped(report) from None
     finally:
@@ -287,12 +288,16 @@ def _through(
             if watch:
                 watch(ended + share, total)
 
+        def count(images: int) -> None:
+            nonlocal ended
+            ended += images
+            tell(0.0)
+
         tell(0.0)
+        pipeline.computed = count
         with watch_large_images(tell):
             for item in pipeline.run(lists):
                 outcomes[item.key] = _outcome(item, pipeline.engine, files)
-                ended += 1
-                tell(0.0)
 
 
 @contextmanager

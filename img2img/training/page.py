@@ -6,6 +6,7 @@ from datetime import datetime
 from pathlib import Path
 
 from img2img.config import RunConfig, run_type
+from img2img.core.errors import UsageError
 from img2img.pages.curves import read_log
 from img2img.pages.run import RunPage
 from img2img.training.recipes import apply_recipe, as_option, list_settings, name_option
@@ -51,14 +52,13 @@ def describe_run(
 
 
 def describe_saved_run(folder: Path) -> RunPage:
-    """A run's page, from what is in its folder.
-
-    Raises:
-        UsageError: if it is none.
-    """
-    config = load_run_config(folder)
+    """A run's page, from what is in its folder; also of a run whose settings this version doesn't know."""
     points = [point for points in read_log(folder / "log.jsonl").curves.values() for point in points[-1:]]
     update = int(max((update for update, _ in points), default=0))
+    try:
+        config = load_run_config(folder)
+    except UsageError as error:
+        return RunPage(folder.name, [("settings", str(error)), ("logged until update", f"{update:,}")], (), (), update)
     directions = [way for way in ("AtoB", "BtoA") if (folder / way).is_dir()] or [""]
     facts = [("method", config.method.name), ("data", str(config.data.path)), ("size", config.data.size_text)]
     facts += [("recipe", config.recipe), ("logged until update", f"{update:,}")]

@@ -144,7 +144,8 @@ def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     for flag in FLAGS:
         options.add_argument(flag)
     downloads = tmp_path_factory.mktemp("downloads")
-    options.add_experimental_option("prefs", {"download.default_directory": str(downloads)})
+    many = "profile.default_content_setting_values.automatic_downloads"
+    options.add_experimental_option("prefs", {"download.default_directory": str(downloads), many: 1})
     options.set_capability("goog:loggingPrefs", {"performance": "ALL", "browser": "ALL"})
     started = webdriver.Chrome(options, webdriver.ChromeService(str(DRIVER)))
     started.downloads = downloads
@@ -222,8 +223,12 @@ def test_draw(page: Page, server: Server) -> None:
     translator: Any = img2img.load(server.models / "pairs")
     assert (translator(drawing) == made).all()
     page.click("Undo")
-    _, again = page.image("#draw-made", source)
+    source, again = page.image("#draw-made", source)
     assert (translator(np.full_like(drawing, 255)) == again).all()
+    page.choose("Size of the canvas in pixels; another choice clears it", "128")
+    page.wait(lambda: page.find("#drawing canvas").get_attribute("width") == "128", "a larger canvas")
+    page.find("#drawing canvas").click()
+    assert page.image("#draw-made", source)[1].shape == (128, 128, 3)
 
 
 def test_paint_labels(page: Page, server: Server, tmp_path: Path) -> None:
@@ -253,12 +258,17 @@ def test_paint_labels(page: Page, server: Server, tmp_path: Path) -> None:
     shown = np.array(shown, np.uint8).reshape(*painted.shape, 4)[..., :3]
     assert set(np.unique(painted)) == {1, 2, 3}
     translator: Any = img2img.load(server.models / "labels")
-    assert (translator.config.classes.paint(painted) == shown).all()
+    instances = np.asarray(Image.open(page.download("#paint-saved", "instances.png")))
+    assert set(np.unique(instances)) == {1, 2} and (instances == 2).sum() == (painted != 2).sum()
+    inside = np.ones_like(painted, bool)  # where no other instance begins
+    inside[:, :-1] &= instances[:, :-1] == instances[:, 1:]
+    inside[:-1] &= instances[:-1] == instances[1:]
+    colours = translator.config.classes.paint(painted)
+    assert (colours == shown)[inside].all() and (colours // 2 == shown)[~inside].all() and not inside.all()
     assert painted[-1, -1] == 2 and painted[painted.shape[0] // 2 + 2, painted.shape[1] // 2] == 1
     page.click("Show styles")
     page.wait(lambda: len(page.all("#paint-styles img")) == 3, "the styles")
     source, made = page.image("#paint-made")
-    instances = (painted != 2).astype(np.uint8)  # painted with the second instance
     assert (translator(painted, instances) == made).all()
     page.all("#paint-styles button.thumbnail-item")[2].click()
     _, styled = page.image("#paint-made", source)
@@ -279,11 +289,13 @@ def test_explore(page: Page, server: Server, tmp_path: Path) -> None:
     page.choose_model("classes")
     page.find("#explore-start").click()
     page.wait(lambda: len(page.all("#explore-sheet img")) == 24, "a sheet")
+    parent = json.loads(page.download("#explore-saved", "latents.json").read_text())["images"][5]
     page.all("#explore-sheet button.thumbnail-item")[5].click()
     _, chosen = page.image("#explore-chosen")
     page.click("Children of the chosen")
     page.wait(lambda: "the image itself" in page.find("#explore-sheet").text, "children")
     file = page.download("#explore-saved", "latents.json")
+    children = json.loads(file.read_text())
     model = str(server.models / "classes")
     assert main(["sample", "--model", model, "--output", str(tmp_path / "out"), "--latents", str(file)]) == 0
     made = [read_image(tmp_path / "out" / f"image{number:04d}.png") for number in range(24)]
@@ -293,6 +305,8 @@ def test_explore(page: Page, server: Server, tmp_path: Path) -> None:
     page.image("#explore-second")
     page.click("Cross the two")
     page.wait(lambda: "100 %" in page.find("#explore-sheet").text, "the way")
+    way = json.loads(page.download("#explore-saved", "latents.json").read_text())["images"]
+    assert way[0] == children["images"][7] and way[-1] == parent  # from the chosen to the second
     walk = Image.open(page.download("#explore-saved", "walk.gif"))
     assert walk.n_frames == 46  # type: ignore[attr-defined]
     page.click("Back")
@@ -300,17 +314,24 @@ def test_explore(page: Page, server: Server, tmp_path: Path) -> None:
     page.driver.get(link)
     page.wait(lambda: "the image itself" in page.find("#explore-sheet").text, "children from the link")
     again = json.loads(page.download("#explore-saved", "latents.json").read_text())
-    assert again == json.loads(file.read_text())
+    assert again == children
 
 
 def test_codes(page: Page) -> None:
     page.choose_model("codes")
     page.find("#explore-start").click()
     page.wait(lambda: len(page.all("#explore-sheet img")) == 24, "a sheet")
-    first, _ = page.image("#explore-sheet")
-    page.find("#explore-fixed input[type=checkbox]").click()
-    page.image("#explore-sheet", first)
-    assert [e.text for e in page.all(".code-slider") if e.is_displayed() and e.text]
+    drawn = json.loads(page.download("#explore-saved", "latents.json").read_text())["images"]
+    assert {tuple(image["noise"][8:11]) for image in drawn} == {(1, 0, 0), (0, 1, 0), (0, 0, 1)}
+    number = page.find(".code-slider input[type=number]")
+    number.send_keys(Keys.CONTROL, "a")
+    number.send_keys("2", Keys.TAB)
+
+    def all_alike() -> bool:
+        images = json.loads(page.download("#explore-saved", "latents.json").read_text())["images"]
+        return {tuple(image["noise"][8:]) for image in images} == {(0, 0, 1, 0)}
+
+    page.wait(all_alike, "a sheet of one code")
 
 
 def test_runs(page: Page, server: Server) -> None:

@@ -317,8 +317,10 @@ def test_what_was_done_until_ctrl_c_is_reported(
     command = ["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(trained), "--batch-size", "1"]
     assert main([*command, "--report", str(tmp_path / "report.jsonl")]) == 130
     shown = capsys.readouterr()
-    assert "5 converted" in shown.out and "--skip-existing goes on" in shown.err
-    assert len((tmp_path / "report.jsonl").read_text().splitlines()) == 5
+    reported = [json.loads(line)["source"] for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+    made = {file.name for file in (tmp_path / "out").iterdir()}
+    assert {Path(source).name for source in reported} == made - {"05.png"} and 5 <= len(made) < 20
+    assert f"{len(made) - 1} converted" in shown.out and "--skip-existing goes on" in shown.err
 
 
 def test_one_odd_image_does_not_decide_on_bf16(
@@ -361,3 +363,18 @@ def test_a_watcher_sees_strips_and_can_stop(tmp_path: Path) -> None:
         convert(translator, tmp_path / "in", tmp_path / "stopped", progress=stop, **options)
     made = {file.name for file in (tmp_path / "stopped").glob("*.png")}
     assert made == {Path(each.target).name for each in caught.value.report.outcomes} and "1.png" not in made
+
+
+def test_what_was_written_before_a_stop_is_in_the_report(tmp_path: Path) -> None:
+    for number in range(12):
+        write_image(tmp_path / "in" / f"{number:02d}.png", picture(16, 16, 3, seed=number))
+
+    def stop(done: float, total: int) -> None:
+        if done >= 8:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped) as caught:
+        convert(make(CONFIGS[1]), tmp_path / "in", tmp_path / "out", batch_size=4, dtype="fp32", progress=stop)
+    made = sorted(file.name for file in (tmp_path / "out").iterdir())
+    assert len(made) == 8 == caught.value.report.count("done")
+    assert made == [Path(outcome.target).name for outcome in caught.value.report.outcomes]

@@ -5,6 +5,7 @@ import json
 import math
 import re
 import shlex
+import shutil
 from pathlib import Path
 
 import numpy as np
@@ -20,8 +21,9 @@ from img2img.pages import run as room
 from img2img.pages.curves import POINTS, draw_curve, explain, find_best, read_log
 from img2img.pages.gallery import Gallery, draw_difference
 from img2img.pages.render import embed_array, embed_scaled
-from img2img.pages.run import read_strips
+from img2img.pages.run import read_strips, render_run
 from img2img.training import train as training
+from img2img.training.page import describe_saved_run
 from img2img.training.train import train
 
 
@@ -205,3 +207,13 @@ def test_commands_write_pages(trained: Path, pairs: Path, tmp_path: Path, capsys
     assert main([*again, "--page", str(tmp_path / "in" / "good.png")]) == 2, "only a page may be replaced"
     assert main([*again, "--page", str(sheet), "--report", str(sheet)]) == 2
     assert not (tmp_path / "out2").exists()
+
+
+def test_a_run_whose_settings_are_unknown_still_shows_its_log(trained: Path, tmp_path: Path) -> None:
+    shutil.copytree(trained, tmp_path / "run")
+    with (tmp_path / "run" / "config.yaml").open("a") as file:
+        file.write("gone: 1\n")
+    page = describe_saved_run(tmp_path / "run")
+    assert page.facts[0][0] == "settings" and "gone" in page.facts[0][1] and page.update > 0
+    assert "<svg" in render_run(tmp_path / "run", page)
+    assert "pix2pix" in render_run(trained, describe_saved_run(trained))
