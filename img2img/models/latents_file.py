@@ -123,6 +123,8 @@ def vary(generator: NoiseGenerator, latent: Latent, seed: int, distance: float, 
 
 def cross(generator: NoiseGenerator, first: Latent, second: Latent, share: float) -> Latent:
     """What lies between two images, at `share` of the way: noise on the great circle, codes and classes straight."""
+    if share in (0, 1):
+        return second if share else first  # without rounding
     (a, classes), (b, others) = first.tensors(), second.tensors()
     count = generator.latent
     noise = torch.cat([slerp(a[:count], b[:count], share), torch.lerp(a[count:], b[count:], share)])
