@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import img2img
 
-FRONT = ("cli", "demo")
+FRONT = ("app", "cli", "demo")
 """What people call, drawn side by side at the top."""
 ROOT = Path(img2img.__file__).parent
 WIDTH, ROW, BOX = 1000, 92, (150, 46)
@@ -65,7 +65,7 @@ def main(target: Path = Path("docs/images/rooms.png")) -> None:
     image = Image.new("RGB", (WIDTH, max(y for _, y in centres.values()) + ROW // 2), "white")
     draw = ImageDraw.Draw(image)
     for room, others in needs.items():
-        for other in others.difference(FRONT, *(reaches(near) for near in others)):
+        for other in others.difference(FRONT, *(reaches(near) for near in others.difference(FRONT))):
             (x, y), (to_x, to_y) = centres[room], centres[other]
             end = (to_x + (x - to_x) // 8, to_y - BOX[1] // 2)
             draw.line([(x, y), end], fill=LINE, width=2)

@@ -142,7 +142,7 @@ def build_explore_tab(app: App, model: gradio.Dropdown) -> Tab:
                 back = gradio.Button("Back")
         with gradio.Column(scale=2):
             sheet = gradio.Gallery(
-                label="Images", columns=6, height=720, format="png", buttons=["download_all", "fullscreen"], allow_preview=False, interactive=False,
+                label="Images", show_label=False, columns=6, height="auto", format="png", buttons=["download_all", "fullscreen"], allow_preview=False, interactive=False,
                 object_fit="contain", elem_id="explore-sheet")  # fmt: skip
             link = gradio.Textbox(
                 label="A link to this sheet", interactive=False, buttons=["copy"], max_lines=1, elem_id="explore-link"

@@ -8,9 +8,9 @@ import gradio
 
 from img2img.app.jobs import Jobs
 from img2img.app.models import Entry, Models
-from img2img.cli.usage import parse_style
 from img2img.core.errors import UsageError
 from img2img.models import Style, TranslatorConfig
+from img2img.models.styles import parse_style
 
 DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
 """Of events that compute: one at a time."""

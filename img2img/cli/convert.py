@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tyro.conf import Positional
 
-from img2img.cli.usage import parse_style, refuse_file, run_command
+from img2img.cli.usage import refuse_file, run_command
 from img2img.core.errors import UsageError
 
 
@@ -135,6 +135,8 @@ def convert(arguments: list[str]) -> int:
 
 def _parse_style(words: tuple[str, ...], image: Path | None, labels: Path | None, instances: Path | None) -> Any:
     """What `--style` and its kin ask for."""
+    from img2img.models.styles import parse_style
+
     if instances and not labels:
         raise UsageError("--style-instances belongs to --style-labels.")
     if image is None and labels:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 from tyro.conf import Positional
 
-from img2img.cli.usage import parse_style, refuse_file, run_command
+from img2img.cli.usage import refuse_file, run_command
 from img2img.core.errors import UsageError
 from img2img.metrics.distribution import Features
 from img2img.metrics.segmentation import Architecture
@@ -66,6 +66,7 @@ def command(
     from img2img.inference.evaluate_samples import evaluate_samples
     from img2img.interop import makes_images_from_noise
     from img2img.metrics.segmentation import make_segmenter
+    from img2img.models.styles import parse_style
     from img2img.pages.gallery import Gallery
 
     progress = sys.stderr.isatty()

@@ -5,7 +5,7 @@ from typing import Literal
 
 from tyro.conf import Positional
 
-from img2img.cli.usage import parse_style, run_command
+from img2img.cli.usage import run_command
 from img2img.core.errors import UsageError
 
 
@@ -47,6 +47,7 @@ def command(
     else:
         from img2img.interop import load_translator
         from img2img.interop.onnx import export_onnx
+        from img2img.models.styles import parse_style
 
         if raw and style:
             raise UsageError("--raw writes the network alone, which is given its style; leave --style out.")

@@ -45,16 +45,6 @@ def usage() -> str:
     return USAGE.format(methods=" ".join(method_names()))
 
 
-def parse_style(words: tuple[str, ...]) -> "int | str | dict[str, int] | None":
-    """What `--style` asks for: the style of a number, a name, or numbers by class."""
-    pairs = [word.rpartition("=") for word in words]
-    if len(words) == 1 and not pairs[0][0]:
-        return int(words[0]) if words[0].isdecimal() else words[0]
-    if not all(name and number.isdecimal() for name, _, number in pairs):
-        raise UsageError(f"--style {' '.join(words)}: give a number from 0, a name, or CLASS=NUMBER for some classes.")
-    return {name: int(number) for name, _, number in pairs} or None
-
-
 def run_command(function: Callable[..., int], name: str, arguments: list[str]) -> int:
     """Calls a function with the options that its signature names."""
     import tyro

@@ -116,6 +116,20 @@ def resolve_style(translator: StyledModel, style: Style) -> Tensor:
     return _read_style(translator, *style)
 
 
+def parse_style(words: tuple[str, ...]) -> int | str | dict[str, int] | None:
+    """What `--style` asks for: the style of a number, a name, or numbers by class.
+
+    Raises:
+        UsageError: for anything else.
+    """
+    pairs = [word.rpartition("=") for word in words]
+    if len(words) == 1 and not pairs[0][0]:
+        return int(words[0]) if words[0].isdecimal() else words[0]
+    if not all(name and number.isdecimal() for name, _, number in pairs):
+        raise UsageError(f"--style {' '.join(words)}: give a number from 0, a name, or CLASS=NUMBER for some classes.")
+    return {name: int(number) for name, _, number in pairs} or None
+
+
 def _choose_domain(domains: tuple[str, ...], style: Style) -> Tensor:
     """A one-hot vector (domains,); a vector is taken as it is, so that domains can be mixed."""
     if isinstance(style, Tensor) and style.shape == (len(domains),):
