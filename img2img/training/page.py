@@ -93,6 +93,7 @@ def list_commands(
         commands.append(("Convert a folder:", f"img2img convert SOURCE TARGET --model {run}{option}"))
     if data.path and not styles and not data.holdout:  # else there is no split that evaluate would take
         commands.append(("Score it:", f"img2img evaluate --model {run} --data {quote(data.path)}"))
+    commands.append(("Use it in the browser:", f"img2img serve {run}"))
     if finished:
         longer = f"--steps {2 * config.steps}" if config.steps else f"--epochs {2 * config.epochs:g}"
         commands.append(("Train longer:", f"img2img train --resume {run} {longer}"))

@@ -6,6 +6,7 @@ import socket
 import subprocess
 import sys
 import time
+import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -30,6 +31,17 @@ class Server:
     models: Path
     """The folder of models that it serves."""
     log: Path
+
+
+def write_bomb(height: int, width: int) -> bytes:
+    """A small PNG file of many black and white pixels."""
+
+    def chunk(name: bytes, data: bytes) -> bytes:
+        return len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)
+
+    head = chunk(b"IHDR", width.to_bytes(4) + height.to_bytes(4) + b"\x01\x00\x00\x00\x00")
+    rows = zlib.compress(bytes(1 + -(-width // 8)) * height, 9)
+    return b"\x89PNG\r\n\x1a\n" + head + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
 
 
 def start_server(models: Path, log: Path, *options: str, environment: dict[str, str] | None = None) -> Server:

@@ -14,7 +14,7 @@ from PIL import Image
 
 pytest.importorskip("gradio")
 webdriver = pytest.importorskip("selenium.webdriver")
-from app.conftest import Server  # noqa: E402
+from app.conftest import Server, write_bomb  # noqa: E402
 from selenium.common.exceptions import NoSuchElementException, StaleElementReferenceException  # noqa: E402
 from selenium.webdriver.common.action_chains import ActionChains  # noqa: E402
 from selenium.webdriver.common.by import By  # noqa: E402
@@ -191,6 +191,13 @@ def test_translate(page: Page, server: Server, tmp_path: Path) -> None:
     page.wait(lambda: page.all("#translate-image img"), "the upload")
     page.find("#translate-start").click()
     assert "text.png" in page.message() and "no image of a known format" in page.message()
+    page.find(".toast-close").click()
+    (tmp_path / "bomb.png").write_bytes(write_bomb(20_000, 15_000))
+    page.find("#translate-image button[aria-label='Remove Image'], #translate-image button[aria-label='Clear']").click()
+    page.upload("#translate-image", tmp_path / "bomb.png")
+    page.wait(lambda: page.all("#translate-image img"), "the upload")
+    page.find("#translate-start").click()
+    page.wait(lambda: "300 million pixels" in page.message(), "the sentence")
 
 
 def test_folders(page: Page, tmp_path: Path) -> None:

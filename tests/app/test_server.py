@@ -10,7 +10,6 @@ import subprocess
 import sys
 import threading
 import zipfile
-import zlib
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +21,7 @@ from helpers.data import picture
 from PIL import Image
 
 pytest.importorskip("gradio")
-from app.conftest import Server, start_server
+from app.conftest import Server, start_server, write_bomb
 from gradio_client import Client, handle_file
 from gradio_client.exceptions import AppError
 
@@ -76,11 +75,7 @@ def refusal(client: Client, *arguments: Any, name: str = "/translate") -> str:
 
 def test_what_is_no_image_is_a_sentence(client: Client, tmp_path: Path) -> None:
     (tmp_path / "text.png").write_text("no image")
-    chunk = lambda name, data: len(data).to_bytes(4) + name + data + zlib.crc32(name + data).to_bytes(4)  # noqa: E731
-    head = (20_000).to_bytes(4) + (15_000).to_bytes(4) + b"\x01\x00\x00\x00\x00"
-    rows = zlib.compress(bytes(1 + 20_000 // 8) * 15_000, 9)
-    bomb = b"\x89PNG\r\n\x1a\n" + chunk(b"IHDR", head) + chunk(b"IDAT", rows) + chunk(b"IEND", b"")
-    (tmp_path / "bomb.png").write_bytes(bomb)
+    (tmp_path / "bomb.png").write_bytes(write_bomb(20_000, 15_000))
     for name, words in (("text.png", "no image of a known format"), ("bomb.png", "300 million pixels")):
         said = refusal(client, "pairs", handle_file(tmp_path / name), None, None, None, None, *OPTIONS)
         assert words in said and said.startswith(name) and "img2img-serve" not in said
