@@ -92,7 +92,7 @@ def build_runs_tab(app: App) -> Tab:
     def adapt(entry: Entry | None) -> list[Any]:
         names = list(app.models.runs)
         own = next(
-            (name for name in names if entry and app.models.runs[name] == entry.path), names[0] if names else NONE
+            (name for name in names if entry and app.models.runs[name] == entry.path), names[0] if names else None
         )
         return [
             gradio.update(visible=bool(names)),

@@ -7,7 +7,6 @@ from typing import Any, Literal
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
 
-import albumentations as A
 import cv2
 import numpy as np
 
@@ -51,6 +50,8 @@ class JointTransform:
         quarter_turns: bool = False,
         colour_jitter: float = 0.0,
     ) -> None:
+        import albumentations as A  # slow, and only training transforms images
+
         self.resize, self.height, self.width = resize, size, width or size
         self.load_size = max(size, round(size * jitter))
         self.load_width = max(self.width, round(self.width * jitter))
@@ -107,7 +108,7 @@ class JointTransform:
         return source, target
 
 
-def _seed(transforms: A.Compose, seed: int) -> None:
+def _seed(transforms: Any, seed: int) -> None:
     """Lets all transforms draw from one stream of numbers; `set_random_seed` gives each the same stream, so that a crop would decide a flip."""
     transforms.set_random_state(np.random.default_rng(seed), random.Random(seed))
 

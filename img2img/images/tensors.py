@@ -6,7 +6,6 @@ from typing import Any
 import numpy as np
 import torch
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from img2img.images.arrays import Array, peak
 
@@ -32,6 +31,8 @@ def to_array(tensor: Tensor, dtype: Any = np.uint8) -> Array:
 
 def build_grid(columns: Sequence[Tensor]) -> Array:
     """Images side by side for the eye: columns of (B, C, H, W) in [-1, 1] → one RGB array, B rows high."""
+    from torchvision.utils import make_grid  # slow to import
+
     shown = [_to_rgb(column.detach().to("cpu", torch.float32)) for column in columns]
     cells = torch.stack(shown, dim=1).flatten(0, 1)  # (B * columns, 3, H, W)
     return to_array(make_grid(cells, nrow=len(shown), padding=2, pad_value=1.0))

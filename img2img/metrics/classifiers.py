@@ -6,7 +6,6 @@ from typing import Literal, get_args
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision import models
 
 from img2img.core.downloads import read_tensors
 from img2img.core.errors import UsageError
@@ -40,6 +39,8 @@ def make_classifier(architecture: str, weights: Path) -> nn.Module:
     Raises:
         UsageError: if the file holds no such weights.
     """
+    from torchvision import models  # slow to import
+
     try:
         state = read_tensors(weights)
         last = [name for name, tensor in state.items() if name.endswith("weight") and tensor.ndim == 2][-1]

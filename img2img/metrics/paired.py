@@ -5,7 +5,6 @@ from collections.abc import Sequence
 from typing import TypedDict
 
 import numpy as np
-from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 from img2img.core.errors import UserError
 from img2img.images import Array, composite_over_white, convert_channels, peak
@@ -42,6 +41,8 @@ def score(image: Array, truth: Array, distance: PerceptualDistance | None = None
     Raises:
         UserError: if the sizes differ.
     """
+    from skimage.metrics import peak_signal_noise_ratio, structural_similarity  # slow to import
+
     if image.shape[:2] != truth.shape[:2]:
         sizes = [f"{array.shape[1]}×{array.shape[0]}" for array in (image, truth)]
         raise UserError(f"images of different sizes can't be compared: {sizes[0]} and {sizes[1]}.")

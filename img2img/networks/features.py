@@ -6,7 +6,6 @@ from typing import Literal, cast
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
-from torchvision.models import vgg19
 
 from img2img.core.downloads import digest_file, read_tensors
 from img2img.core.errors import UsageError
@@ -128,6 +127,8 @@ class VGG19(nn.Module):
     """
 
     def __init__(self) -> None:
+        from torchvision.models import vgg19  # slow to import
+
         super().__init__()
         with torch.device("meta"):
             self.features = cast(nn.Sequential, vgg19().features)[: VGG_LAYERS[-1] + 1]

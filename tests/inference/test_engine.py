@@ -11,7 +11,7 @@ from torch import nn
 
 from img2img.core.errors import UsageError
 from img2img.inference import engine as room
-from img2img.inference.engine import Engine, optimise
+from img2img.inference.engine import Engine, _psnr, optimise
 from img2img.models import translator as models
 
 
@@ -68,3 +68,14 @@ def test_fp32_on_a_gpu_is_exact_unless_tf32_is_asked_for(monkeypatch: pytest.Mon
         copied(image)
         assert next(copied.generator.parameters()).dtype == torch.float32
     assert seen == [True, True, False]
+
+
+def test_the_distance_of_half_precision_is_torchmetrics_s() -> None:
+    from torchmetrics.functional.image import peak_signal_noise_ratio
+
+    torch.manual_seed(0)
+    truth = torch.randn(2, 3, 8, 8)
+    image = truth + 0.1 * torch.randn_like(truth)
+    expected = peak_signal_noise_ratio(image, truth.clamp(-1, 1), (-1.0, 1.0))
+    assert _psnr(image, truth) == pytest.approx(float(expected), rel=1e-5)
+    assert _psnr(truth, truth) == float("inf")
