@@ -286,7 +286,9 @@ def test_fifty_at_once_are_answered_or_told_to_wait(server: Server, tmp_path: Pa
 def test_a_password_is_asked_for_and_nothing_is_left(models: Path, tmp_path: Path) -> None:
     (tmp_path / "temp").mkdir()
     environment = {"IMG2IMG_PASSWORD": "right", "TMPDIR": str(tmp_path / "temp")}
-    running = start_server(models / "pairs", tmp_path / "log", "--auth", "me", environment=environment)
+    running = start_server(
+        models / "pairs", tmp_path / "log", "--auth", "me", "--max-pixels", "500", environment=environment
+    )
     try:
         asked = ("/", "/config", "/gradio_api/info", "/gradio_api/file=x", "/theme.css", "/assets/index.js", "/login")
         for auth in (None, ("me", "wrong"), ("you", "right"), ("me", "")):
@@ -299,7 +301,11 @@ def test_a_password_is_asked_for_and_nothing_is_left(models: Path, tmp_path: Pat
         assert "pix2pix" in httpx.get(running.address, auth=("me", "right")).text
         write_image(tmp_path / "a.png", picture(16, 16, 3))
         header = {"Authorization": f"Basic {base64.b64encode(b'me:right').decode()}"}
-        translate(Client(running.address, verbose=False, headers=header), tmp_path / "a.png")
+        client = Client(running.address, verbose=False, headers=header)
+        translate(client, tmp_path / "a.png")
+        write_image(tmp_path / "large.png", picture(30, 30, 3))
+        said = refusal(client, "pairs", handle_file(tmp_path / "large.png"), None, None, None, None, *OPTIONS)
+        assert "--max-pixels" in said
         assert len(list((tmp_path / "temp").iterdir())) == 1
         children = psutil.Process(running.process.pid).children()
     finally:
