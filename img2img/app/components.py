@@ -82,3 +82,21 @@ class Canvas(gradio.HTML):
             apply_default_css=False,
             **options,
         )
+
+
+def build_picture(label: str, elem_id: str, height: int = 512) -> gradio.Image:
+    """An image to look at, as large as there is space, and to download; Gradio's own buttons also share it with the world."""
+    return gradio.Image(
+        label=label, interactive=False, format="png", height=height, buttons=["download", "fullscreen"],
+        elem_classes="large", elem_id=elem_id,
+    )  # fmt: skip
+
+
+def build_direction() -> gradio.Radio:
+    """The choice between a model's two directions; hidden until there are two."""
+    return gradio.Radio(["AtoB", "BtoA"], value="AtoB", label="Direction", visible=False)
+
+
+def build_style() -> gradio.Dropdown:
+    """The choice of a style or a domain; hidden until there are several."""
+    return gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)

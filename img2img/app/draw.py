@@ -5,10 +5,11 @@ from typing import Any
 import gradio
 
 from img2img.app.canvas import empty_drawing, save_drawing
-from img2img.app.components import Canvas
+from img2img.app.components import Canvas, build_direction, build_picture, build_style
 from img2img.app.jobs import in_words
 from img2img.app.models import Entry
-from img2img.app.tab import DEVICE, DIRECTIONS, IMAGE_BUTTONS, App, Tab, adapt_direction, adapt_style, choose_style
+from img2img.app.tab import DEVICE, App, Tab, adapt_direction, adapt_style, choose_style
+from img2img.core.errors import UsageError
 from img2img.images import Array
 from img2img.models import TranslatorConfig
 
@@ -21,20 +22,12 @@ def build_draw_tab(app: App, model: gradio.Dropdown) -> Tab:
         with gradio.Column():
             canvas = Canvas("Drawing", elem_id="drawing")
             side = gradio.Dropdown(SIDES, label="Size of the canvas in pixels; another choice clears it")
-            direction = gradio.Radio(DIRECTIONS, value="AtoB", label="Direction", visible=False)
-            style = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
+            direction = build_direction()
+            style = build_style()
             live = gradio.Checkbox(True, label="Translate whenever the pen is lifted")
             start = gradio.Button("Translate", variant="primary", elem_id="draw-start")
         with gradio.Column():
-            made = gradio.Image(
-                label="Translation",
-                interactive=False,
-                format="png",
-                height=512,
-                buttons=IMAGE_BUTTONS,
-                elem_classes="large",
-                elem_id="draw-made",
-            )
+            made = build_picture("Translation", "draw-made")
 
     @in_words
     def draw(name: str, drawing: str | None, way: str | None, wanted: str | None) -> Array:
@@ -48,7 +41,9 @@ def build_draw_tab(app: App, model: gradio.Dropdown) -> Tab:
 
     @in_words
     def resize(name: str, shorter: int) -> str:
-        config = app.models.translator(name).config
+        config = app.models.entry(name).translator
+        if config is None:
+            raise UsageError(f"{name} translates no images.")
         height, width = config.size, config.width or config.size
         return empty_drawing(shorter * height // min(height, width), shorter * width // min(height, width))
 

@@ -1,323 +1,226 @@
 """The tab that explores a noise generator: sheets of seeds, children of an image, and the way between two."""
 
-import base64
-import binascii
-import zlib
-from pathlib import Path
-from typing import Any, Literal, Self
+from typing import Any
 from urllib.parse import quote
 
 import gradio
-import numpy as np
-from pydantic import Field, ValidationError, model_validator
 
+from img2img.app.components import build_picture
 from img2img.app.draw import for_browser
 from img2img.app.jobs import in_words
 from img2img.app.models import Entry
-from img2img.app.tab import DEVICE, IMAGE_BUTTONS, App, Restoring, Tab, whole_number
+from img2img.app.sheet import MOST, Sheet, name_images, save_sheet
+from img2img.app.tab import DEVICE, App, Restoring, Tab, whole_number
 from img2img.core.errors import UsageError
-from img2img.core.settings import Strict, explain
-from img2img.images import Array, Picture, write_picture
-from img2img.inference.sample import FRAME
-from img2img.models import Latent, Latents, NoiseGenerator, cross, draw_latents, find_latents, vary
-from img2img.models.latents import NARROWEST, SEEDS
+from img2img.images import Array
+from img2img.models import Latent, NoiseGeneratorModelConfig, draw_latents
 
-MOST = 64  # images of a sheet
 MOST_CODES = 8  # sliders
-LONGEST = 2**20  # bytes of a link's state, unpacked
 IN_TURN = "all in turn"
-
-
-class Sheet(Strict):
-    """What a sheet shows; a link holds it, and so does the history."""
-
-    kind: Literal["seeds", "children", "way"] = "seeds"
-    """Images of seeds, variations of one, or the way between two."""
-    count: int = Field(24, ge=2, le=MOST)
-    """How many images."""
-    seed: int = Field(0, ge=0, le=SEEDS - MOST)
-    """The first image's seed; of children, that of the first one's noise."""
-    label: str = ""
-    """Of seeds: the class of all; by default each in turn."""
-    codes: dict[int, float] = Field(default_factory=dict)
-    """Of seeds: codes of an InfoGAN that have a value."""
-    truncation: float | None = Field(None, ge=NARROWEST)
-    """As of `NoiseGenerator.sample`."""
-    first: Latent | None = None
-    """The image whose children these are, or the first of the way."""
-    second: Latent | None = None
-    """The last of the way."""
-    distance: float = Field(0.3, ge=0, le=1)
-    """Of children: how far they are, as of `vary`."""
-
-    @model_validator(mode="after")
-    def _check_kind(self) -> Self:
-        if (self.kind != "seeds" and self.first is None) or (self.kind == "way" and self.second is None):
-            raise ValueError(f"a sheet of {self.kind} needs the images that it begins with")
-        return self
-
-    def list_latents(self, generator: NoiseGenerator) -> list[Latent]:
-        """What its images are made of. The first child is the image itself."""
-        seeds = range(self.seed, self.seed + self.count)
-        if self.kind == "seeds":
-            return find_latents(generator, seeds, self.label or None, self.truncation, self.codes or None)
-        assert self.first is not None
-        if self.kind == "children":
-            others = [vary(generator, self.first, seed, self.distance, self.truncation) for seed in seeds[:-1]]
-            return [self.first, *others]
-        assert self.second is not None
-        shares = np.linspace(0, 1, self.count)
-        return [cross(generator, self.first, self.second, float(share)) for share in shares]
-
-    def pack(self) -> str:
-        """As text for a link."""
-        return base64.urlsafe_b64encode(zlib.compress(self.model_dump_json(exclude_defaults=True).encode(), 9)).decode()
-
-    @classmethod
-    def unpack(cls, text: str) -> Self:
-        """What `pack` made.
-
-        Raises:
-            UsageError: if it is damaged.
-        """
-        try:
-            unpacking = zlib.decompressobj()
-            data = unpacking.decompress(base64.urlsafe_b64decode(text), LONGEST)
-            if not unpacking.eof:
-                raise ValueError("it ends early")
-            return cls.model_validate_json(data)
-        except (zlib.error, binascii.Error, ValueError) as error:
-            reason = f" ({explain(error)})" if isinstance(error, ValidationError) else ""
-            raise UsageError(f"this link is damaged{reason}.") from None
-
+PRIVATE: dict[str, Any] = {"api_visibility": "private", **DEVICE}
 
 Shown = list[tuple[Array, str]]
+Sent = tuple[Any, ...]
+"""What `_Explore.outputs` get."""
 
 
 def build_explore_tab(app: App, model: gradio.Dropdown) -> Tab:
     """Adds the tab to the page that is being built."""
     with gradio.Tab("Explore", id="explore", visible=False) as tab, gradio.Row():
-        sheets = gradio.State([])  # packed, the newest last
-        chosen, other = gradio.State(None), gradio.State(None)  # latents, as JSON
-        state, again = (
-            gradio.Textbox(visible=False),
-            gradio.Button(visible=False),
-        )  # what stands behind explore= in a link
+        built = _Explore(app)
+    built.connect(model)
+    return Tab([tab, *built.parts], built.adapt, Restoring(built.restore, built.outputs))
+
+
+class _Explore:
+    """The tab's components, and what they do."""
+
+    def __init__(self, app: App) -> None:
+        self.app = app
+        self.history = gradio.State([])  # sheets, packed, the newest last
+        self.chosen, self.second = gradio.State(None), gradio.State(None)  # latents, as JSON
+        self.state, self.asking = gradio.Textbox(visible=False), gradio.Button(visible=False)  # of the API alone
         with gradio.Column():
-            seed = gradio.Number(0, label="First seed", precision=0)
-            count = gradio.Slider(2, MOST, 24, step=1, label="Images")
-            label = gradio.Dropdown([IN_TURN], value=IN_TURN, label="Class", visible=False)
-            truncation = gradio.Slider(
-                0, 2, 0, step=0.05, label="Truncation: smaller is more typical and less varied; 0 is none"
-            )
-            codes = [
+            self.seed = gradio.Number(0, label="First seed", precision=0)
+            self.count = gradio.Slider(2, MOST, 24, step=1, label="Images")
+            self.label = gradio.Dropdown([IN_TURN], value=IN_TURN, label="Class", visible=False)
+            about = "Truncation: smaller is more typical and less varied; 0 is none"
+            self.truncation = gradio.Slider(0, 2, 0, step=0.05, label=about)
+            self.codes = [
                 gradio.Slider(-1, 1, 0, label=f"Code {number}", visible=False, elem_classes="code-slider")
                 for number in range(MOST_CODES)
             ]
-            begin = gradio.Button("New sheet", variant="primary", elem_id="explore-start")
+            self.begin = gradio.Button("New sheet", variant="primary", elem_id="explore-start")
             gradio.Markdown("Click an image to choose it. What was chosen before becomes the second.")
             with gradio.Row():
-                first_shown = gradio.Image(
-                    label="Chosen",
-                    interactive=False,
-                    format="png",
-                    height=160,
-                    buttons=IMAGE_BUTTONS,
-                    elem_classes="large",
-                    elem_id="explore-chosen",
-                )
-                second_shown = gradio.Image(
-                    label="Second",
-                    interactive=False,
-                    format="png",
-                    height=160,
-                    buttons=IMAGE_BUTTONS,
-                    elem_classes="large",
-                    elem_id="explore-second",
-                )
-            distance = gradio.Slider(0.05, 1, 0.3, step=0.05, label="Distance of the children")
+                self.chosen_picture = build_picture("Chosen", "explore-chosen", 160)
+                self.second_picture = build_picture("Second", "explore-second", 160)
+            self.distance = gradio.Slider(0.05, 1, 0.3, step=0.05, label="Distance of the children")
             with gradio.Row():
-                breed = gradio.Button("Children of the chosen")
-                mix = gradio.Button("Cross the two")
-                back = gradio.Button("Back")
+                self.breed = gradio.Button("Children of the chosen")
+                self.mix = gradio.Button("Cross the two")
+                self.back = gradio.Button("Back")
         with gradio.Column(scale=2):
-            sheet = gradio.Gallery(
-                label="Images", show_label=False, columns=6, height="auto", format="png", buttons=["download_all", "fullscreen"], allow_preview=False, interactive=False,
-                object_fit="contain", elem_id="explore-sheet")  # fmt: skip
-            link = gradio.Textbox(
+            self.sheet = gradio.Gallery(
+                label="Images", show_label=False, columns=6, height="auto", format="png", object_fit="contain",
+                buttons=["download_all", "fullscreen"], allow_preview=False, interactive=False, elem_id="explore-sheet",
+            )  # fmt: skip
+            self.link = gradio.Textbox(
                 label="A link to this sheet", interactive=False, buttons=["copy"], max_lines=1, elem_id="explore-link"
             )
-            saved = gradio.File(
-                label="Latents, for img2img sample --latents; of a cross, the walk as a GIF",
-                interactive=False,
-                elem_id="explore-saved",
-            )
+            about = "Latents, for img2img sample --latents; of a cross, the walk as a GIF"
+            self.saved = gradio.File(label=about, interactive=False, elem_id="explore-saved")
+        self.outputs = [self.sheet, self.link, self.saved, self.history]
+        pictures = [self.chosen, self.second, self.chosen_picture, self.second_picture]
+        self.parts = [self.label, *self.codes, *self.outputs, *pictures]
 
-    def draw(name: str, wanted: Sheet, request: gradio.Request) -> tuple[Shown, str, list[str]]:
-        generator = app.models.noise_generator(name)
-        latents = wanted.list_latents(generator)
-        images = list(draw_latents(generator, latents, wanted.truncation))
-        captions = name_images(wanted)
-        folder = app.jobs.make_folder()
-        files = save_sheet(folder, wanted, latents, images)
-        address = f"{request.headers.get('origin', '')}/?model={quote(name)}&explore={wanted.pack()}"
-        return [(for_browser(image), caption) for image, caption in zip(images, captions, strict=True)], address, files
-
-    def push(name: str, request: gradio.Request, history: list[str], wanted: Sheet) -> tuple[Any, ...]:
-        shown, address, files = draw(name, wanted, request)
-        return shown, address, files, [*history, wanted.pack()][-100:]
-
-    def read_sheet(first: float | None, images: float, wanted: str, limit: float, codes: dict[int, float]) -> Sheet:
-        return Sheet(
-            count=int(images),
-            seed=whole_number(first, "First seed"),
-            label="" if wanted == IN_TURN else wanted,
-            truncation=limit or None,
-            codes=codes,
+    def connect(self, model: gradio.Dropdown) -> None:
+        """Says which button does what."""
+        inputs = [model, self.seed, self.count, self.label, self.truncation, self.history]
+        self.begin.click(self.start_sheet, inputs, self.outputs, **PRIVATE)
+        for code in self.codes:
+            code.input(
+                self.start_sheet, [*inputs, *self.codes], self.outputs, trigger_mode="always_last",
+                show_progress="hidden", **PRIVATE,
+            )  # fmt: skip
+        self.breed.click(
+            self.breed_children, [model, self.history, self.chosen, self.distance, self.count], self.outputs, **PRIVATE
         )
+        self.mix.click(
+            self.cross_two, [model, self.history, self.chosen, self.second, self.count], self.outputs, **PRIVATE
+        )
+        self.back.click(self.go_back, [model, self.history], self.outputs, **PRIVATE)
+        chosen = [self.chosen, self.second, self.chosen_picture, self.second_picture]
+        self.sheet.select(self.choose, [model, self.history, self.chosen], chosen, **PRIVATE)
+        self.asking.click(self.explore, [model, self.state], self.outputs[:3], api_name="explore", **DEVICE)
 
     @in_words
-    def new_sheet(
-        request: gradio.Request, name: str, first: float | None, images: float, wanted: str, limit: float, history: Any
-    ) -> tuple[Any, ...]:
-        return push(name, request, history, read_sheet(first, images, wanted, limit, {}))
-
-    @in_words
-    def set_codes(
+    def start_sheet(
+        self,
         request: gradio.Request,
         name: str,
-        first: float | None,
-        images: float,
-        wanted: str,
-        limit: float,
-        history: Any,
-        *values: float,
-    ) -> tuple[Any, ...]:
-        config = app.models.entry(name).noise_generator
-        count = len(config.codes.categorical) + config.codes.continuous if config and config.codes else 0
-        codes = dict(enumerate(values[:count]))
-        return push(name, request, history, read_sheet(first, images, wanted, limit, codes))
+        seed: float | None,
+        count: float,
+        label: str,
+        truncation: float,
+        history: list[str],
+        *codes: float,
+    ) -> Sent:
+        """A sheet of seeds; with the codes of the sliders, if these were moved."""
+        known = _count_codes(self.app.models.entry(name).noise_generator)
+        sheet = Sheet(
+            count=int(count),
+            seed=whole_number(seed, "First seed"),
+            label="" if label == IN_TURN else label,
+            truncation=truncation or None,
+            codes=dict(enumerate(codes[: sum(known)])),
+        )
+        return self._push(name, request, history, sheet)
 
     @in_words
     def breed_children(
-        name: str, history: list[str], latent: str | None, far: float, images: float, request: gradio.Request
-    ) -> tuple[Any, ...]:
-        if not latent or not history:
+        self, request: gradio.Request, name: str, history: list[str], chosen: str | None, far: float, count: float
+    ) -> Sent:
+        """A sheet of children; asked again, of others."""
+        if not chosen or not history:
             raise UsageError("choose an image of the sheet first.")
-        now = Sheet.unpack(history[-1])
-        again = now.kind == "children" and now.first == Latent.model_validate_json(latent)
+        now, parent = Sheet.unpack(history[-1]), Latent.model_validate_json(chosen)
+        again = now.kind == "children" and now.first == parent
         sheet = Sheet(
             kind="children",
-            count=int(images),
-            seed=now.seed + now.count if again else 0,  # asked again: other ones
-            first=Latent.model_validate_json(latent),
+            count=int(count),
+            seed=now.seed + now.count if again else 0,
+            first=parent,
             distance=far,
             truncation=now.truncation,
         )
-        return push(name, request, history, sheet)
+        return self._push(name, request, history, sheet)
 
     @in_words
     def cross_two(
-        name: str, history: list[str], latent: str | None, latent_2: str | None, images: float, request: gradio.Request
-    ) -> tuple[Any, ...]:
-        if not latent or not latent_2 or not history:
+        self,
+        request: gradio.Request,
+        name: str,
+        history: list[str],
+        chosen: str | None,
+        second: str | None,
+        count: float,
+    ) -> Sent:
+        """A sheet of the way from the chosen image to the second."""
+        if not chosen or not second or not history:
             raise UsageError("choose two images first: click one, then another.")
-        ends = [Latent.model_validate_json(each) for each in (latent, latent_2)]
-        sheet = Sheet(
-            kind="way",
-            count=int(images),
-            first=ends[0],
-            second=ends[1],
-            truncation=Sheet.unpack(history[-1]).truncation,
-        )
-        return push(name, request, history, sheet)
+        first, last = (Latent.model_validate_json(each) for each in (chosen, second))
+        truncation = Sheet.unpack(history[-1]).truncation
+        sheet = Sheet(kind="way", count=int(count), first=first, second=last, truncation=truncation)
+        return self._push(name, request, history, sheet)
 
     @in_words
-    def go_back(name: str, history: list[str], request: gradio.Request) -> tuple[Any, ...]:
+    def go_back(self, request: gradio.Request, name: str, history: list[str]) -> Sent:
+        """The sheet before."""
         if len(history) < 2:
             raise UsageError("this is the first sheet.")
-        return push(name, request, history[:-2], Sheet.unpack(history[-2]))
+        return self._push(name, request, history[:-2], Sheet.unpack(history[-2]))
 
     @in_words
-    def choose(name: str, history: list[str], before: str | None, event: gradio.SelectData) -> tuple[Any, ...]:
+    def choose(self, event: gradio.SelectData, name: str, history: list[str], before: str | None) -> Sent:
+        """What was clicked, and what had been chosen before: latents, and pictures."""
         if not history:
             raise UsageError("make a sheet first.")
-        generator, now = app.models.noise_generator(name), Sheet.unpack(history[-1])
-        latent = now.list_latents(generator)[int(event.index)]
-        shown = for_browser(draw_latents(generator, [latent], now.truncation)[0])
-        earlier = Latent.model_validate_json(before) if before else None
-        second = None if earlier is None else for_browser(draw_latents(generator, [earlier], now.truncation)[0])
-        return latent.model_dump_json(), before, shown, second
+        generator, now = self.app.models.noise_generator(name), Sheet.unpack(history[-1])
+        latents = [now.list_latents(generator)[int(event.index)]]
+        latents += [Latent.model_validate_json(before)] if before else []
+        pictures = [for_browser(image) for image in draw_latents(generator, latents, now.truncation)]
+        return latents[0].model_dump_json(), before, pictures[0], pictures[1] if before else None
 
     @in_words
-    def explore(name: str, state: str, request: gradio.Request) -> tuple[Shown, str, list[str]]:
-        return draw(name, Sheet.unpack(state), request)
+    def explore(self, request: gradio.Request, model: str, state: str) -> Sent:
+        """The sheet of a link, for programs: `state` is what stands behind ``explore=``."""
+        return self._draw(model, request, Sheet.unpack(state))
 
     @in_words
-    def restore(name: str, asked: str, request: gradio.Request) -> tuple[Any, ...]:
-        return push(name, request, [], Sheet.unpack(asked)) if asked else (gradio.skip(),) * 4
+    def restore(self, request: gradio.Request, name: str, state: str) -> Sent:
+        """The sheet of the link that was opened, if there was one."""
+        if not state:
+            return (gradio.skip(),) * len(self.outputs)
+        return self._push(name, request, [], Sheet.unpack(state))
 
-    outputs = [sheet, link, saved, sheets]
-    inputs = [model, seed, count, label, truncation, sheets]
-    private: dict[str, Any] = {"api_visibility": "private", **DEVICE}
-    begin.click(new_sheet, inputs, outputs, **private)
-    for code in codes:
-        code.input(set_codes, [*inputs, *codes], outputs, trigger_mode="always_last", show_progress="hidden", **private)
-    breed.click(breed_children, [model, sheets, chosen, distance, count], outputs, **private)
-    mix.click(cross_two, [model, sheets, chosen, other, count], outputs, **private)
-    back.click(go_back, [model, sheets], outputs, **private)
-    sheet.select(choose, [model, sheets, chosen], [chosen, other, first_shown, second_shown], **private)
-    again.click(explore, [model, state], [sheet, link, saved], api_name="explore", **DEVICE)
+    def _push(self, name: str, request: gradio.Request, history: list[str], sheet: Sheet) -> Sent:
+        return *self._draw(name, request, sheet), [*history, sheet.pack()][-100:]
 
-    def adapt(entry: Entry | None) -> list[Any]:
+    def _draw(self, name: str, request: gradio.Request, sheet: Sheet) -> tuple[Shown, str, list[str]]:
+        generator = self.app.models.noise_generator(name)
+        latents = sheet.list_latents(generator)
+        images = list(draw_latents(generator, latents, sheet.truncation))
+        files = save_sheet(self.app.jobs.make_folder(), sheet, latents, images)
+        address = f"{request.headers.get('origin', '')}/?model={quote(name)}&explore={sheet.pack()}"
+        return list(zip(map(for_browser, images), name_images(sheet), strict=True)), address, files
+
+    def adapt(self, entry: Entry | None) -> list[Any]:
+        """The updates of the tab and its parts for a model."""
         config = entry.noise_generator if entry else None
-        sizes = list(config.codes.categorical) if config and config.codes else []
-        continuous = config.codes.continuous if config and config.codes else 0
-        sliders = []
-        for number in range(MOST_CODES):
-            if number < len(sizes):
-                sliders.append(
-                    gradio.update(
-                        visible=True,
-                        minimum=0,
-                        maximum=sizes[number] - 1,
-                        step=1,
-                        value=0,
-                        label=f"Code {number}, a category",
-                    )
-                )
-            else:
-                visible = number < len(sizes) + continuous
-                sliders.append(
-                    gradio.update(visible=visible, minimum=-1, maximum=1, step=0.05, value=0, label=f"Code {number}")
-                )
         names = list(config.classes) if config else []
         return [
             gradio.update(visible=config is not None),
             gradio.update(visible=bool(names), choices=[IN_TURN, *names], value=IN_TURN),
-            *sliders,
+            *adapt_codes(config),
             [], "", None, [], None, None, None, None,
         ]  # fmt: skip
 
-    parts = [tab, label, *codes, sheet, link, saved, sheets, chosen, other, first_shown, second_shown]
-    return Tab(parts, adapt, Restoring(restore, outputs))
+
+def _count_codes(config: NoiseGeneratorModelConfig | None) -> tuple[int, int]:
+    """How many categorical and continuous codes a model has."""
+    codes = config.codes if config else None
+    return (len(codes.categorical), codes.continuous) if codes else (0, 0)
 
 
-def name_images(sheet: Sheet) -> list[str]:
-    """What stands below the images of a sheet."""
-    if sheet.kind == "seeds":
-        return [f"seed {sheet.seed + place}" for place in range(sheet.count)]
-    if sheet.kind == "children":
-        return ["the image itself", *(f"child {place}" for place in range(1, sheet.count))]
-    return [f"{round(100 * place / (sheet.count - 1))} %" for place in range(sheet.count)]
-
-
-def save_sheet(folder: Path, sheet: Sheet, latents: list[Latent], images: list[Array]) -> list[str]:
-    """Writes what can be downloaded of a sheet: the latents, and of a way the walk there and back."""
-    Latents(truncation=sheet.truncation, images=tuple(latents)).save(folder / "latents.json")
-    files = [folder / "latents.json"]
-    if sheet.kind == "way":
-        there_and_back = [*images, *images[-2:0:-1]]
-        write_picture(folder / "walk.gif", Picture(there_and_back, durations=[FRAME] * len(there_and_back)))
-        files.append(folder / "walk.gif")
-    return [str(file) for file in files]
+def adapt_codes(config: NoiseGeneratorModelConfig | None) -> list[Any]:
+    """The updates of the sliders: the first codes of a model, categorical ones before the others."""
+    categorical, continuous = _count_codes(config)
+    updates = []
+    for number in range(MOST_CODES):
+        values: dict[str, Any] = {"minimum": -1, "maximum": 1, "step": 0.05, "label": f"Code {number}"}
+        if config and config.codes and number < categorical:
+            last = config.codes.categorical[number] - 1
+            values = {"minimum": 0, "maximum": last, "step": 1, "label": f"Code {number}, a category"}
+        updates.append(gradio.update(visible=number < categorical + continuous, value=0, **values))
+    return updates

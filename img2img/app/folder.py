@@ -8,14 +8,14 @@ from typing import Any
 
 import gradio
 
-from img2img.app.components import Files
-from img2img.app.jobs import Stopped, in_words
+from img2img.app.components import Files, build_direction, build_style
+from img2img.app.jobs import in_words
 from img2img.app.models import Entry
-from img2img.app.tab import DEVICE, DIRECTIONS, App, Tab, adapt_direction, adapt_style, choose_style
+from img2img.app.tab import DEVICE, App, Tab, adapt_direction, adapt_style, choose_style
 from img2img.app.translate import AS_INPUT, DEFAULT, as_text, build_options, read_options, run_conversion
 from img2img.app.uploads import Upload, collect, pack
 from img2img.core.errors import UsageError
-from img2img.inference.report import Outcome, Report
+from img2img.inference.report import Outcome, Report, Stopped
 
 
 def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
@@ -35,8 +35,8 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
                 height=120,
                 visible=False,
             )
-            directions = gradio.Radio(DIRECTIONS, value="AtoB", label="Direction", visible=False)
-            styles = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
+            directions = build_direction()
+            styles = build_style()
             with gradio.Accordion("Options", open=False):
                 options = build_options()
             with gradio.Row():
@@ -74,7 +74,7 @@ def build_folder_tab(app: App, model: gradio.Dropdown) -> Tab:
                 more = {"style": wanted, "instances": maps if instances else None}
                 report = run_conversion(app, translator, inputs, outputs, chosen, watch, **more)
             except Stopped as stopped:
-                report = stopped.args[0] if stopped.args else Report()
+                report = stopped.report
                 report.notes.append("Stopped. What was done until then is in the zip file; other images are missing.")
             try:
                 report = shorten_names(report, work, refused)

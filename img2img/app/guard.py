@@ -11,6 +11,8 @@ from urllib.parse import urlsplit
 
 from starlette.responses import PlainTextResponse
 
+from img2img.app.limits import LARGEST_REQUEST, ROOM
+
 POLICY = (
     "default-src 'self'; script-src 'self' 'unsafe-inline' 'unsafe-eval' blob:; style-src 'self' 'unsafe-inline'; "
     "img-src 'self' data: blob:; media-src 'self' data: blob:; font-src 'self' data:; connect-src 'self' data: blob:; "
@@ -34,8 +36,6 @@ FOLDERS = (
     "/assets/", "/static/", "/svelte/", f"{API}/queue/", f"{API}/call/", f"{API}/run/", f"{API}/file=", f"{API}/heartbeat/",
 )  # fmt: skip
 """What is answered; Gradio has more that is of no use here, some of which would write files elsewhere."""
-LARGEST = 2**25  # bytes of what is sent, but for uploads
-ROOM = 2**30  # bytes that stay free on the disk
 DELAY = 1.0  # seconds after a wrong password
 
 
@@ -80,7 +80,7 @@ class Guard:
             nonlocal read
             message = await receive()
             read += len(message.get("body", b""))
-            if read > LARGEST and scope["path"] != UPLOAD:
+            if read > LARGEST_REQUEST and scope["path"] != UPLOAD:
                 raise _TooLargeError
             return message
 
@@ -131,7 +131,7 @@ class Guard:
             return _refuse(411, "Say how long the upload is.")
         if path == UPLOAD and shutil.disk_usage(self.folder).free < ROOM + 2 * (length or 0):
             return _refuse(507, "The server's disk has no room for this.")
-        if path != UPLOAD and length is not None and length > LARGEST:
+        if path != UPLOAD and length is not None and length > LARGEST_REQUEST:
             return _refuse(413, "This is more than the server reads at once.")
         return None
 

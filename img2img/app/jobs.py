@@ -9,18 +9,20 @@ import time
 import traceback
 from collections.abc import Callable, Iterator, Set
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from functools import wraps
 from pathlib import Path
 from typing import Any, TypeVar
 
 import gradio
 
+from img2img.app.limits import Limits
 from img2img.core.errors import UserError
 from img2img.images import Array, Rules, composite_over_white, resize, to_8_bit, write_image
 from img2img.images.decoder import Decoders
+from img2img.inference.convert import Watch
+from img2img.inference.report import Report, Stopped
 
-Watch = Callable[[float, int], None]
 Function = TypeVar("Function", bound=Callable[..., Any])
 
 KEPT = 3600.0  # seconds that files are kept
@@ -29,25 +31,12 @@ SHOWN = 1600  # pixels a side of what the browser shows
 EXACT = 2**20  # pixels, up to which it is shown without loss
 
 
-@dataclass(frozen=True)
-class Limits:
-    """What a file may take."""
-
-    max_pixels: int = 200_000_000
-    timeout: float = 60.0
-    file_memory: float = 4.0
-
-
-class Stopped(KeyboardInterrupt):
-    """Somebody pressed Stop."""
-
-
 class Jobs:
     """Files and running jobs of a server.
 
     Args:
         folder: where all files of requests lie.
-        limits: of each upload.
+        limits: of each image.
     """
 
     def __init__(self, folder: Path, limits: Limits) -> None:
@@ -77,7 +66,7 @@ class Jobs:
 
         def watch(done: float, total: int) -> None:
             if stop.is_set():
-                raise Stopped
+                raise Stopped(Report())
             progress(done / max(1, total), desc=f"{int(done)} of {total} images" if total > 1 else "translating")
 
         self._running.add(folder)

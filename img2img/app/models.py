@@ -6,10 +6,11 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from threading import Lock
-from typing import Any, Literal
+from typing import Any
 
 from img2img.core.device import choose_device
 from img2img.core.errors import UsageError, list_some
+from img2img.data.base import Direction
 from img2img.interop import is_onnx, is_weights, load, load_translator, resolve_model
 from img2img.models import (
     NoiseGenerator,
@@ -24,8 +25,6 @@ from img2img.models.storage import CONFIG_FILE, read_config, read_settings
 from img2img.training.run_folder import CONFIG as RUN_CONFIG
 
 LOADED = 3  # models that stay in memory
-
-Direction = Literal["AtoB", "BtoA"]
 
 
 @dataclass(frozen=True)

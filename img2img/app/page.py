@@ -9,23 +9,12 @@ from img2img.app.draw import build_draw_tab
 from img2img.app.explore import build_explore_tab
 from img2img.app.folder import build_folder_tab
 from img2img.app.jobs import in_words
+from img2img.app.limits import WAITING
 from img2img.app.models import Entry
 from img2img.app.paint import build_paint_tab
 from img2img.app.runs import build_runs_tab
 from img2img.app.tab import DEVICE, App, Tab
 from img2img.app.translate import build_translate_tab
-
-WAITING = 32  # jobs that may wait; who comes then is told to try again
-
-CSS = """
-.samples { margin: 0 } .samples img { width: min(100%, 560px); image-rendering: pixelated }
-.grid-wrap { height: auto !important; max-height: none !important; overflow: visible !important }
-.caption-label { font-size: 11px !important; padding: 1px 4px !important; bottom: 2px !important; right: 2px !important }
-#explore-saved .label-clear-button, #paint-saved .label-clear-button { display: none }
-.large img { width: 100%; height: 100%; object-fit: contain }
-.about { font-size: 14px }
-footer { opacity: .8 }
-"""
 
 
 def build_page(app: App) -> gradio.Blocks:

@@ -7,11 +7,11 @@ import gradio
 import numpy as np
 
 from img2img.app.canvas import empty_map, filled_map, read_map
-from img2img.app.components import Canvas, Photo
+from img2img.app.components import Canvas, Photo, build_picture, build_style
 from img2img.app.draw import for_browser
 from img2img.app.jobs import in_words
 from img2img.app.models import Entry
-from img2img.app.tab import DEVICE, IMAGE_BUTTONS, App, Tab, adapt_style, choose_style
+from img2img.app.tab import DEVICE, App, Tab, adapt_style, choose_style
 from img2img.app.uploads import Upload
 from img2img.core.errors import UsageError
 from img2img.images import Array, write_image
@@ -39,16 +39,8 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
                 )
                 load = gradio.Button("Load it")
         with gradio.Column():
-            made = gradio.Image(
-                label="Translation",
-                interactive=False,
-                format="png",
-                height=512,
-                buttons=IMAGE_BUTTONS,
-                elem_classes="large",
-                elem_id="paint-made",
-            )
-            style = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
+            made = build_picture("Translation", "paint-made")
+            style = build_style()
             show = gradio.Button("Show styles", visible=False)
             styles = gradio.Gallery(
                 label="Styles",
@@ -66,16 +58,16 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
             raise UsageError("this model takes no label maps.")
         return read_map(painted, translator.config.classes)
 
-    def translate(translator: Translator, painted: str | None, wanted: str | None) -> Array:
-        labels, instance_map = read(translator, painted)
+    def translate(translator: Translator, maps: tuple[Array, Array | None], wanted: str | None) -> Array:
+        labels, instance_map = maps
         done = translator(labels, instance_map if translator.config.edges else None, style=choose_style(wanted))
         return for_browser(done)
 
     @in_words
     def paint(name: str, painted: str | None, wanted: str | None) -> tuple[Array, list[str]]:
         translator = app.models.translator(name)
-        done = translate(translator, painted, wanted)
-        return done, save_maps(*read(translator, painted), app.jobs.make_folder())
+        maps = read(translator, painted)
+        return translate(translator, maps, wanted), save_maps(*maps, app.jobs.make_folder())
 
     def paint_live(name: str, painted: str | None, wanted: str | None, wished: bool) -> Any:
         return paint(name, painted, wanted) if wished else (gradio.skip(), gradio.skip())
@@ -83,9 +75,9 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
     @in_words
     def show_styles(name: str, painted: str | None) -> Any:
         translator = app.models.translator(name)
-        known = translator.styles
+        maps, known = read(translator, painted), translator.styles
         count = SHOWN_STYLES if known is None else min(SHOWN_STYLES, known.shape[1])
-        pictures = [(translate(translator, painted, str(number)), f"Style {number}") for number in range(count)]
+        pictures = [(translate(translator, maps, str(number)), f"Style {number}") for number in range(count)]
         return gradio.update(value=pictures, visible=True)
 
     def choose(event: gradio.SelectData) -> str:
@@ -140,9 +132,13 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
 def save_maps(labels: Array, instances: Array | None, folder: Path) -> list[str]:
     """Writes a label map (H, W), and its instances (H, W), into a folder, as `img2img convert` reads them."""
     files = []
-    for name, values in (("labels.png", labels), ("instances.png", instances)):
-        if values is not None:
-            deep = values.min() < 0 or values.max() > 255
-            write_image(folder / name, values[..., None].astype(np.uint16 if deep else np.uint8))
-            files.append(str(folder / name))
-    return files
+    for name, values in (("labels", labels), ("instances", instances)):
+        if values is None:
+            continue
+        if values.min() < 0 or values.max() > 65535:  # no image holds these
+            files.append(folder / f"{name}.npy")
+            np.save(files[-1], values.astype(np.int32), allow_pickle=False)
+        else:
+            files.append(folder / f"{name}.png")
+            write_image(files[-1], values[..., None].astype(np.uint8 if values.max() < 256 else np.uint16))
+    return [str(file) for file in files]

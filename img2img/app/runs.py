@@ -11,8 +11,7 @@ from img2img.app.jobs import in_words
 from img2img.app.models import Entry
 from img2img.app.tab import App, Tab
 from img2img.core.errors import UsageError
-from img2img.pages.render import embed_scaled
-from img2img.pages.run import LONGEST, list_pictures, render_run
+from img2img.pages.run import list_pictures, render_pictures, render_run
 from img2img.training.page import describe_saved_run
 
 EVERY = 5.0  # seconds between two looks at the files
@@ -64,12 +63,12 @@ def build_runs_tab(app: App) -> Tab:
             return gradio.update(visible=False), "", "", None
         version = version_of(folder)
         newest = max(0, version.pictures - 1)
-        return adapt_slider(version, newest), draw_picture(folder, newest), render(folder), version
+        return adapt_slider(version, newest), render_pictures(folder, newest), render(folder), version
 
     @in_words
     def move(name: str | None, place: float) -> str:
         folder = folder_of(name)
-        return "" if folder is None else draw_picture(folder, int(place))
+        return "" if folder is None else render_pictures(folder, int(place))
 
     @in_words
     def refresh(name: str | None, place: float, shown: Version | None) -> tuple[Any, ...]:
@@ -79,7 +78,7 @@ def build_runs_tab(app: App) -> Tab:
             return (gradio.skip(),) * 4
         newest = max(0, version.pictures - 1)
         follows = shown is None or place >= shown.pictures - 1  # whoever looks at the newest goes on to
-        picture = draw_picture(folder, newest) if follows else gradio.skip()
+        picture = render_pictures(folder, newest) if follows else gradio.skip()
         return adapt_slider(version, newest if follows else int(place)), picture, render(folder), version
 
     for column in columns:
@@ -123,16 +122,6 @@ def version_of(folder: Path) -> Version:
     """How far a run is."""
     log = folder / "log.jsonl"
     return Version(log.stat().st_mtime_ns if log.is_file() else 0, len(list_pictures(folder)))
-
-
-def draw_picture(folder: Path, place: int) -> str:
-    """The picture of one validation as HTML."""
-    pictures = list_pictures(folder)
-    if not pictures:
-        return "<p>No validation yet.</p>"
-    update, files = pictures[min(max(place, 0), len(pictures) - 1)]
-    images = "".join(f'<img src="{embed_scaled(file, LONGEST)}" alt="samples at update {update}">' for file in files)
-    return f'<figure class="samples"><figcaption>Update {update:,}</figcaption>{images}</figure>'
 
 
 def render(folder: Path) -> str:

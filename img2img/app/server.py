@@ -12,11 +12,11 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NoReturn
 
+from img2img.app.limits import LARGEST_UPLOAD, SESSIONS, Limits
+from img2img.app.private import make_private_folder
 from img2img.core.errors import UsageError
 
 PASSWORD = "IMG2IMG_PASSWORD"
-LARGEST_UPLOAD = "2gb"
-SESSIONS = 32  # of which Gradio keeps what was sent last
 FONTS = ["system-ui", "sans-serif"], ["ui-monospace", "monospace"]
 
 
@@ -27,9 +27,7 @@ def serve(
     port: int = 7860,
     auth: str | None = None,
     device: str = "auto",
-    max_pixels: int = 200_000_000,
-    timeout: float = 60.0,
-    file_memory: float = 4.0,
+    limits: Limits = Limits(),  # noqa: B008 (it is frozen)
     browser: bool = False,
 ) -> None:
     """Serves the page until it is interrupted.
@@ -40,7 +38,7 @@ def serve(
         port: the port.
         auth: who may log in; the password is in the environment, as `PASSWORD` says.
         device: where models run.
-        max_pixels: as of `convert`, as are the next two.
+        limits: of each image.
         browser: whether to open the page.
 
     Raises:
@@ -55,7 +53,7 @@ def serve(
         signal.signal(number, _stop)
     folder = prepare_environment()
     try:
-        _serve(places, folder, host, port, login, device, (max_pixels, timeout, file_memory), browser)
+        _serve(places, folder, host, port, login, device, limits, browser)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -72,15 +70,15 @@ def _serve(
     port: int,
     login: tuple[str, str] | None,
     device: str,
-    limits: tuple[int, float, float],
+    limits: Limits,
     browser: bool,
 ) -> None:
-    from img2img.app.jobs import Jobs, Limits  # Gradio reads the environment when it is imported
+    from img2img.app.jobs import Jobs  # Gradio reads the environment when it is imported
     from img2img.app.models import Models
     from img2img.app.page import build_page
     from img2img.app.tab import App
 
-    jobs = Jobs(folder, Limits(*limits))
+    jobs = Jobs(folder, limits)
     try:
         models = Models(places, device)
         for place, reason in models.damaged.items():
@@ -147,8 +145,6 @@ def prepare_environment() -> Path:
         "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "localhost,127.0.0.1"])),
     }
-    from img2img.app.private import make_private_folder
-
     folder = make_private_folder()
     os.environ["GRADIO_TEMP_DIR"] = tempfile.tempdir = str(folder)
     return folder
@@ -159,12 +155,12 @@ def _launch(page: Any, host: str, port: int, login: tuple[str, str] | None, fold
     from starlette.middleware import Middleware
 
     from img2img.app.guard import Guard
-    from img2img.app.page import CSS
 
     theme = gradio.themes.Default(font=FONTS[0], font_mono=FONTS[1])
     page.launch(
         server_name=host, server_port=port, share=False, inbrowser=False, quiet=True, prevent_thread_lock=True,
         show_error=False, ssr_mode=False, pwa=False, mcp_server=False, enable_monitoring=False, run_history=False,
-        state_session_capacity=SESSIONS,        max_file_size=LARGEST_UPLOAD, footer_links=["api", "settings"], theme=theme, css=CSS,
+        state_session_capacity=SESSIONS, max_file_size=LARGEST_UPLOAD, footer_links=["api", "settings"], theme=theme,
+        css_paths=Path(__file__).with_name("page.css"),
         app_kwargs={"middleware": [Middleware(Guard, login=login, host=host, folder=folder)]},
     )  # fmt: skip

@@ -14,9 +14,6 @@ from img2img.models.styles import parse_style
 
 DEVICE: dict[str, Any] = {"concurrency_id": "device", "concurrency_limit": 1}
 """Of events that compute: one at a time."""
-IMAGE_BUTTONS: Any = ["download", "fullscreen"]
-"""Of images that are shown; Gradio's own also share them with the world."""
-DIRECTIONS = ["AtoB", "BtoA"]
 STYLES = 10  # that are offered, of styles that are drawn by a seed
 
 

@@ -7,12 +7,11 @@ from typing import Any
 
 import gradio
 
-from img2img.app.components import Photo
-from img2img.app.jobs import Stopped, hide_folders, in_words
+from img2img.app.components import Photo, build_direction, build_style
+from img2img.app.jobs import hide_folders, in_words
 from img2img.app.models import Entry
 from img2img.app.tab import (
     DEVICE,
-    DIRECTIONS,
     App,
     Tab,
     adapt_direction,
@@ -24,7 +23,7 @@ from img2img.app.uploads import Upload
 from img2img.core.errors import UsageError, UserError
 from img2img.images import SUFFIXES, Array
 from img2img.inference.convert import convert
-from img2img.inference.report import Report
+from img2img.inference.report import Report, Stopped
 from img2img.models import Translator
 
 AS_INPUT = "as the input"
@@ -47,8 +46,8 @@ def build_translate_tab(app: App, model: gradio.Dropdown) -> Tab:
             instance_photo = Photo(
                 label="Its instance map", type="filepath", sources=["upload"], visible=False, height=160
             )
-            directions = gradio.Radio(DIRECTIONS, value="AtoB", label="Direction", visible=False)
-            styles = gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
+            directions = build_direction()
+            styles = build_style()
             style_photo = Photo(
                 label="Style from this image", type="filepath", sources=["upload"], visible=False, height=160
             )
@@ -165,25 +164,20 @@ def run_conversion(
     """As `img2img convert`, within the server's limits.
 
     Raises:
-        Stopped: if the session asked for it; the report of what was done is its argument.
+        Stopped: if the session asked for it.
     """
-    from img2img.inference.report import Stopped as StoppedReport
-
     limits = app.jobs.limits
-    try:
-        return convert(
-            translator,
-            source,
-            target,
-            max_pixels=limits.max_pixels,
-            timeout=limits.timeout,
-            file_memory=limits.file_memory,
-            progress=watch,
-            **options,
-            **more,
-        )
-    except StoppedReport as stopped:
-        raise Stopped(stopped.report) from None
+    return convert(
+        translator,
+        source,
+        target,
+        max_pixels=limits.max_pixels,
+        timeout=limits.timeout,
+        file_memory=limits.file_memory,
+        progress=watch,
+        **options,
+        **more,
+    )
 
 
 def as_text(lines: Sequence[str]) -> str:

@@ -6,21 +6,20 @@ import stat
 import unicodedata
 import zipfile
 import zlib
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
+from img2img.app.limits import ROOM
 from img2img.core.errors import UsageError, UserError
+from img2img.inference.convert import Watch
 from img2img.inference.report import Outcome
 
 MOST_FILES = 100_000  # in an archive
 MOST_BYTES = 2**34  # of its files, unpacked
-ROOM = 2**30  # bytes that stay free on the disk
 LONGEST = 150  # bytes of a file's name, with what may be added to it
 LONGEST_PART = 240  # of a name in an archive
 DEEPEST = 32  # folders
-
-Watch = Callable[[float, int], None]
 
 
 @dataclass(frozen=True)
@@ -85,7 +84,8 @@ def unpack(upload: Upload, folder: Path, watch: Watch) -> list[Outcome]:
             if shutil.disk_usage(upload.path.parent).free < ROOM + 3 * size:  # unpacked, translated, and packed again
                 raise UserError(f"the server's disk has no room for what is in {upload.name}.")
             for number, entry in enumerate(entries):
-                watch(0, len(entries)) if number % 64 == 0 else None
+                if number % 64 == 0:
+                    watch(0, len(entries))
                 parts = PurePosixPath(entry.filename.replace("\\", "/")).parts
                 reason = _explain_refusal(entry, parts)
                 if reason:
@@ -123,16 +123,12 @@ def pack(target: Path, folder: Path, report: str) -> None:
     """
     try:
         with zipfile.ZipFile(target, "w", zipfile.ZIP_STORED) as archive:  # images are packed already
-            for file in _list_files(folder):
+            for file in sorted(file for file in folder.rglob("*") if file.is_file()):
                 archive.write(file, file.relative_to(folder).as_posix())
             archive.writestr("report.jsonl", report, zipfile.ZIP_DEFLATED)
     except OSError as error:
         target.unlink(missing_ok=True)
         raise UserError(f"the results can't be packed: {error.strerror or error}.") from None
-
-
-def _list_files(folder: Path) -> Iterator[Path]:
-    return (file for file in sorted(folder.rglob("*")) if file.is_file())
 
 
 class _Names:

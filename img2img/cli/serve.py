@@ -40,14 +40,15 @@ def command(
     if not models:
         raise UsageError("give models, runs, or a folder of runs: img2img serve MODEL.")
 
+    from img2img.app.limits import Limits
     from img2img.app.server import serve as room
     from img2img.core.device import tune_allocator
 
     tune_allocator()
     try:
         room(
-            models, host=host, port=port, auth=auth, device=device, max_pixels=max_pixels, timeout=timeout,
-            file_memory=file_memory, browser=open,
+            models, host=host, port=port, auth=auth, device=device, limits=Limits(max_pixels, timeout, file_memory),
+            browser=open,
         )  # fmt: skip
     except KeyboardInterrupt:
         print("img2img: stopped.", file=sys.stderr)

@@ -102,7 +102,6 @@ class Pipeline(Generic[Key]):
         pixels: of a key's image, about, before it is read: so many are decoded ahead as memory permits.
         skipped: keys whose pictures are not to be written; they only fill their places in batches.
         batch_size: images of equal size that the network gets at once; by default as many as pay.
-        computed: is told, in the calling thread, of how many more keys the network has seen all, or will never see any.
     """
 
     engine: Engine
@@ -113,13 +112,17 @@ class Pipeline(Generic[Key]):
     seed: int = 0
     tile: int | None = None
     batch_size: int | None = None
-    computed: Callable[[int], None] = lambda count: None
     times: Times = field(default_factory=Times)
     written: deque[Future[Item[Key]]] = field(default_factory=deque)
     """What is being written, or has been and was not given out yet."""
 
-    def run(self, lists: Iterable[Sequence[Key]]) -> Iterator[Item[Key]]:
-        """Every key that is wanted, as soon as it is done or has failed; images of different lists share no batch."""
+    def run(
+        self, lists: Iterable[Sequence[Key]], computed: Callable[[int], None] = lambda count: None
+    ) -> Iterator[Item[Key]]:
+        """Every key that is wanted, as soon as it is done or has failed; images of different lists share no batch.
+
+        `computed` is told how many more keys the network is done with.
+        """
         started, written, pixels = time.perf_counter(), self.written, deque[int]()
         threads = count_threads(self.engine.translator.device)
         most = WAITING_PIXELS if self.engine.translator.device.type == "cpu" else GPU_WAITING_PIXELS
@@ -130,7 +133,7 @@ class Pipeline(Generic[Key]):
                 ended = [item for item in ended if item.key not in self.skipped]
                 written += [writers.submit(self._finish, item) for item in ended]
                 pixels += [item.height * item.width * item.frames for item in ended]
-                self.computed(len(ended))
+                computed(len(ended))
                 while written and (
                     written[0].done()
                     or len(written) > 2 * threads + len(ended)

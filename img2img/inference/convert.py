@@ -294,9 +294,8 @@ def _through(
             tell(0.0)
 
         tell(0.0)
-        pipeline.computed = count
         with watch_large_images(tell):
-            for item in pipeline.run(lists):
+            for item in pipeline.run(lists, count):
                 outcomes[item.key] = _outcome(item, pipeline.engine, files)
 
 

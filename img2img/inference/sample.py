@@ -59,7 +59,7 @@ def sample(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder} is a file; give a folder.")
     if latents is not None:
-        if (count, seed, tuple(labels), truncation, interpolate, sweep) != (64, 0, (), None, None, None):
+        if (count, seed, tuple(labels), truncation, interpolate, sweep, steps) != (64, 0, (), None, None, None, None):
             raise UsageError("--latents says what to draw; leave the options that choose images out.")
         found = read_latents(Path(latents))
         names = [f"image{number:04d}.png" for number in range(len(found.images))]
@@ -85,8 +85,7 @@ def sample(
         label, steps = (labels[0] if labels else None), 16 if steps is None else steps
         walk = generator.interpolate(*interpolate, steps, how=how, labels=label, truncation=truncation)
         files = {f"step{number:04d}.png": image for number, image in enumerate(walk)}
-        there_and_back = [*walk, *walk[-2:0:-1]]
-        files["walk.gif"] = Picture(there_and_back, durations=[FRAME] * len(there_and_back))
+        files["walk.gif"] = build_walk(list(walk))
         files["sheet.png"] = build_sheet(walk[None])
     else:
         return _sample_single(generator, folder, range(seed, seed + count), labels, truncation, overwrite, advance)
@@ -127,12 +126,18 @@ def _write_single(
         written += _write(folder, dict(zip(names[part], images, strict=True)))
         shown += list(images)[: max(0, MOST_SHOWN - len(shown))]
         advance(len(images))
-    return written + _write(folder, {"sheet.png": arrange_sheet(shown)})
+    return written + _write(folder, {"sheet.png": _arrange_sheet(shown)})
 
 
-def arrange_sheet(images: Sequence[Array], columns: int = COLUMNS) -> Array:
-    """Images (H, W, C), uint8, in rows of so many, as one RGB array."""
-    columns = min(columns, len(images))
+def build_walk(images: Sequence[Array]) -> Picture:
+    """Images there and back, as an animation."""
+    there_and_back = [*images, *images[-2:0:-1]]
+    return Picture(there_and_back, durations=[FRAME] * len(there_and_back))
+
+
+def _arrange_sheet(images: Sequence[Array]) -> Array:
+    """Images (H, W, C), uint8, in rows, as one RGB array."""
+    columns = min(COLUMNS, len(images))
     blank = [np.full_like(images[0], 255)] * (-len(images) % columns)
     cells = np.stack([*images, *blank])
     return build_sheet(cells.reshape(-1, columns, *cells.shape[1:]))

@@ -4,6 +4,7 @@ import copy
 import math
 import zlib
 from collections.abc import Callable, Mapping, Sequence
+from typing import Literal
 
 import torch
 import torch.nn.functional as F
@@ -15,6 +16,7 @@ from img2img.networks.generators.base import Codes
 SEEDS = 2**32  # more can't be told apart: PyTorch's generator takes 32 bits
 NARROWEST = 0.001
 BATCHES, IMAGES = 16, 64  # that standing statistics are of
+Walk = Literal["spherical", "linear"]
 DrawLatents = Callable[[Sequence[int]], tuple[Tensor, Tensor | None]]
 
 
@@ -71,7 +73,17 @@ def slerp(a: Tensor, b: Tensor, share: Tensor | float) -> Tensor:
     angle = torch.acos(cosine)
     if torch.sin(angle) < 1e-4:  # they lie on one line
         return torch.lerp(a, b, torch.as_tensor(share, dtype=a.dtype))
-    return (torch.sin((1 - share) * angle) * a + torch.sin(share * angle) * b) / torch.sin(angle)
+    sine = torch.sin(angle)
+    return torch.sin((1 - share) * angle) / sine * a + torch.sin(share * angle) / sine * b  # exact at both ends
+
+
+def mix_noise(a: Tensor, b: Tensor, share: Tensor | float, latent: int, how: Walk = "spherical") -> Tensor:
+    """Noise (latent + codes,) at `share` of the way from a to b: on the great circle or straight; codes go straight.
+
+    (A mixture of two values of a categorical code is none.)
+    """
+    near = slerp(a[:latent], b[:latent], share) if how == "spherical" else torch.lerp(a[:latent], b[:latent], share)
+    return torch.cat([near, torch.lerp(a[latent:], b[latent:], share)])
 
 
 @torch.no_grad()

@@ -7,7 +7,6 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from pydantic import Field, ValidationError
 from torch import Tensor
 
@@ -15,8 +14,9 @@ from img2img.core.errors import UsageError
 from img2img.core.files import write_whole
 from img2img.core.settings import Strict, explain
 from img2img.images import Array
-from img2img.models.latents import NARROWEST, draw_noise, slerp
+from img2img.models.latents import NARROWEST, draw_noise, mix_noise, slerp
 from img2img.models.noise_generator import Labels, NoiseGenerator
+from img2img.networks.labels import class_shares
 
 LARGEST = 2**25  # bytes of a file
 
@@ -85,7 +85,7 @@ def find_latents(
 ) -> list[Latent]:
     """What the images of some seeds are made of; the arguments are those of `NoiseGenerator.sample`."""
     noise, numbers = generator.noise(seeds, truncation, codes), generator.numbers(labels, seeds)
-    shares = [None] * len(noise) if numbers is None else F.one_hot(numbers, len(generator.config.classes)).float()
+    shares = [None] * len(noise) if numbers is None else class_shares(numbers, len(generator.config.classes))
     return [Latent.of(each, share) for each, share in zip(noise, shares, strict=True)]
 
 
@@ -123,13 +123,9 @@ def vary(generator: NoiseGenerator, latent: Latent, seed: int, distance: float, 
 
 def cross(generator: NoiseGenerator, first: Latent, second: Latent, share: float) -> Latent:
     """What lies between two images, at `share` of the way: noise on the great circle, codes and classes straight."""
-    if share in (0, 1):
-        return second if share else first  # without rounding
     (a, classes), (b, others) = first.tensors(), second.tensors()
-    count = generator.latent
-    noise = torch.cat([slerp(a[:count], b[:count], share), torch.lerp(a[count:], b[count:], share)])
     mixed = None if classes is None or others is None else torch.lerp(classes, others, share)
-    return Latent.of(noise, mixed)
+    return Latent.of(mix_noise(a, b, share, generator.latent), mixed)
 
 
 def _shorten(values: Tensor) -> tuple[float, ...]:

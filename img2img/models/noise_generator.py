@@ -18,7 +18,7 @@ from img2img.images import Array
 from img2img.images.tensors import to_array
 from img2img.models.config import Training
 from img2img.models.hub import Card, Shareable
-from img2img.models.latents import SEEDS, draw_codes, draw_noise, recalibrate_batch_norm, slerp
+from img2img.models.latents import SEEDS, Walk, draw_codes, draw_noise, mix_noise, recalibrate_batch_norm
 from img2img.models.storage import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -35,7 +35,6 @@ from img2img.networks.generators.base import Codes
 BATCH = 8  # images in every call of the network: in batches of other sizes they are rounded differently
 
 Labels = int | str | Sequence[int | str] | None
-Walk = Literal["spherical", "linear"]
 
 
 class NoiseGeneratorModelConfig(Strict):
@@ -236,11 +235,7 @@ class NoiseGenerator(Shareable):
             raise UsageError(f"{steps} steps lead nowhere; take at least 2.")
         a, b = self.noise([first, last], truncation)
         shares = torch.linspace(0, 1, steps)
-        way = torch.stack([slerp(a, b, share) if how == "spherical" else torch.lerp(a, b, share) for share in shares])
-        if self.config.codes is not None:  # a mixture of two values is none; codes go straight
-            way[:, self.latent :] = torch.stack(
-                [torch.lerp(a[self.latent :], b[self.latent :], share) for share in shares]
-            )
+        way = torch.stack([mix_noise(a, b, share, self.latent, how) for share in shares])
         return self.images(way, self.numbers(labels, [first] * steps), truncation)
 
     def sweep(self, code: int, rows: int, *, steps: int = 10, seed: int = 0, truncation: float | None = None) -> Array:

@@ -93,6 +93,13 @@ def list_pictures(folder: Path) -> list[tuple[int, list[Path]]]:
     return sorted(found.items())
 
 
+def render_pictures(folder: Path, place: int) -> str:
+    """The pictures of one validation, counted from 0 and at most the last one, as a part of another page."""
+    pictures = list_pictures(folder)
+    update, files = pictures[min(max(place, 0), len(pictures) - 1)] if pictures else (0, [])
+    return render_template("pictures_part.html", update=update, images=[embed_scaled(file, LONGEST) for file in files])
+
+
 def read_strips(samples: Path, until: int) -> dict[str, list[Frame]]:
     """The pictures of a run's validations by direction, which is empty where there is one; of many, some; none after an update."""
     files: dict[str, list[tuple[int, Path]]] = {}

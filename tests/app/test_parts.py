@@ -21,17 +21,21 @@ from helpers.translators import sampler
 pytest.importorskip("gradio")
 
 from img2img.app.canvas import empty_drawing, empty_map, filled_map, read_drawing, read_map
-from img2img.app.explore import Sheet
-from img2img.app.jobs import Jobs, Limits, Stopped, hide_folders, in_words, remove_old
+from img2img.app.jobs import Jobs, hide_folders, in_words, remove_old
+from img2img.app.limits import Limits
 from img2img.app.models import Models
+from img2img.app.paint import save_maps
 from img2img.app.private import make_private_folder
 from img2img.app.server import find_login
+from img2img.app.sheet import Sheet
 from img2img.app.tab import App, choose_style, whole_number
 from img2img.app.translate import run_conversion
 from img2img.app.uploads import Upload, clean_name, collect, unpack
 from img2img.core.errors import UsageError, UserError
 from img2img.data.classes import Class, Classes
 from img2img.images import write_image
+from img2img.images.labels import read_indices
+from img2img.inference.report import Stopped
 from img2img.models import Latent, cross, draw_latents, vary
 
 WATCH = lambda done, total: None  # noqa: E731
@@ -139,7 +143,7 @@ def test_larger_maps_than_the_canvas_takes_are_a_sentence() -> None:
         filled_map(CLASSES, np.zeros((300, 300), np.int64), np.arange(90000).reshape(300, 300))
 
 
-def test_the_label_that_says_nothing_may_be_any_number() -> None:
+def test_the_label_that_says_nothing_may_be_any_number(tmp_path: Path) -> None:
     for ignore in (-1, 1, 70000):
         classes = Classes(count=3, ignore=ignore)
         labels = np.array([[0, ignore], [2, 0]])
@@ -148,6 +152,10 @@ def test_the_label_that_says_nothing_may_be_any_number() -> None:
         assert (read_map(json.dumps(sent), classes)[0] == labels).all()
         places = np.frombuffer(base64.b64decode(sent["labels"]), "<u2")
         assert [sent["palette"][place]["name"] for place in places] == ["0", "no class", "2", "0"]
+        (tmp_path / str(ignore)).mkdir()
+        files = save_maps(labels, np.array([[0, 1], [300, 0]]), tmp_path / str(ignore))
+        assert (read_indices(Path(files[0])) == labels).all()
+        assert (read_indices(Path(files[1])) == [[0, 1], [300, 0]]).all()
 
 
 def test_the_canvas_gets_and_gives_label_maps_exactly() -> None:
@@ -315,7 +323,7 @@ def test_a_job_that_is_stopped_keeps_what_is_done(models: Path, tmp_path: Path) 
 
             options: Any = {"format": None, "size": None, "mode": None, "seed": 0}
             run_conversion(app, app.models.translator("pairs"), tmp_path / "in", folder / "out", options, stop_at_two)
-        report = caught.value.args[0]
+        report = caught.value.report
         assert 2 <= report.count("done") <= 3 and "0 of 3 images" in shown
         assert len(list((folder / "out").iterdir())) >= 2
         with pytest.raises(RuntimeError), jobs.run(request, lambda share, desc: None):

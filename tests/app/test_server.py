@@ -137,7 +137,7 @@ def test_label_maps_need_their_instances(client: Client, server: Server, tmp_pat
 
 
 def test_a_sheet_is_what_sample_draws(client: Client, server: Server, tmp_path: Path) -> None:
-    from img2img.app.explore import Sheet
+    from img2img.app.sheet import Sheet
 
     state = Sheet(count=3, seed=5).pack()
     images, link, files = client.predict("classes", state, api_name="/explore")

@@ -221,6 +221,7 @@ def test_latents_are_drawn_again_from_their_file(tmp_path: Path, capsys: pytest.
         ["--label", "cat"],
         ["--truncation", "1"],
         ["--interpolate", "1", "2"],
+        ["--steps", "3"],
     ):
         assert main([*command, str(tmp_path / "other"), *option]) == 2
     assert "leave the options" in capsys.readouterr().err
