@@ -86,7 +86,7 @@ def server(models: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[S
         yield running
     finally:
         running.process.terminate()
-        assert running.process.wait(30) == 0
+        assert running.process.wait(90) == 0
         assert not list((folder / "temp").iterdir())  # nothing is left
 
 

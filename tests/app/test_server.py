@@ -310,7 +310,7 @@ def test_a_password_is_asked_for_and_nothing_is_left(models: Path, tmp_path: Pat
         children = psutil.Process(running.process.pid).children()
     finally:
         running.process.send_signal(signal.SIGINT)
-    assert running.process.wait(30) == 0
+    assert running.process.wait(90) == 0
     assert not list((tmp_path / "temp").iterdir()) and not any(child.is_running() for child in children)
 
 
