@@ -76,6 +76,14 @@ def shorten(arguments: list[str]) -> list[str]:
             "demo",
             *["--pairs", "4", "--held-out", "2", "--size", "32", "--steps", "2", "--channels", "4", "--device", "cpu"],
         ]
+    if arguments[0] == "compress":
+        resumed = "--resume" in arguments
+        return [
+            *arguments,
+            *([] if resumed else ["--macs", "0.5", "--size", "16", "--steps", "1", "--device", "cpu"]),
+            "--accept",
+            "9",
+        ]
     if arguments[0] != "train":
         return arguments
     if "--resume" in arguments:

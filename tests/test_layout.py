@@ -10,7 +10,7 @@ import pytest
 import img2img
 
 ROOT = Path(img2img.__file__).parent
-FRONT = {"app", "cli", "demo", "__init__", "__main__"}
+FRONT = {"app", "cli", "compression", "demo", "__init__", "__main__"}
 """What people call; these use each other: the command demo the demo."""
 LEVELS = [
     {"core"},

@@ -14,6 +14,7 @@ COMMANDS = {
     "train": "train.train",
     "convert": "convert.convert",
     "evaluate": "evaluate.evaluate",
+    "compress": "compress.compress",
     "sample": "sample.sample",
     "check": "check.check",
     "import": "import_.import_",

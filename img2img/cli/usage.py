@@ -19,6 +19,8 @@ usage: img2img COMMAND [OPTIONS]
                             translate a folder or a file, of images or label maps; --direction BtoA takes a cyclegan's other way
   evaluate --model MODEL --data PATH
                             PSNR, SSIM and L1 of a translator, or of two folders of images
+  compress MODEL --data PHOTOS --output RUN
+                            a small, fast translator that imitates a large one
   sample --model MODEL --output FOLDER
                             images from noise, of a model that gan or infogan trained
   serve MODEL ...           a page in the browser: translate, draw, paint label maps, explore, watch runs

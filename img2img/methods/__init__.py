@@ -13,6 +13,7 @@ METHODS = {
     "cyclegan": "cyclegan.CycleGANConfig",
     "cut": "cut.CUTConfig",
     "fastcut": "cut.FastCUTConfig",
+    "distill": "distill.DistillConfig",
     "inpaint": "inpaint.InpaintConfig",
     "stargan": "stargan.StarGANConfig",
     "gan": "gan.GANConfig",

@@ -137,6 +137,11 @@ class MethodConfig(Strict):
         """The codes beside the noise, if there are any."""
         return None
 
+    @property
+    def imitates(self) -> str:
+        """The model whose translations are the targets; empty if they are anything else."""
+        return ""
+
     def resolve_discriminator(self) -> DiscriminatorConfig | None:
         """The discriminators' architecture, with the method's norm if none was chosen; None if they see no translations."""
         return None

@@ -99,8 +99,12 @@ class TranslationConfig(AdversarialConfig):
     feature_matching: float = Field(0.0, ge=0)
     """Weight of matching the discriminator's features (Wang et al. 2018, eq. 4); 0 leaves it out."""
 
-    def resolve_discriminator(self) -> DiscriminatorConfig:
-        """The discriminators' architecture, with the method's norm if none was chosen."""
+    def resolve_discriminator(self) -> DiscriminatorConfig | None:
+        """The discriminators' architecture, with the method's norm if none was chosen; None if there is no discriminator."""
+        return self.fill_discriminator()
+
+    def fill_discriminator(self) -> DiscriminatorConfig:
+        """The architecture of a discriminator, with the method's norm if none was chosen."""
         return self.discriminator.model_copy(update={"norm": self.discriminator.norm or self.discriminator_norm})
 
     def build_discriminator(self, image_channels: int, size: int, given_channels: int = 0) -> nn.Module:
@@ -109,7 +113,7 @@ class TranslationConfig(AdversarialConfig):
         Raises:
             UsageError: if the settings exclude each other, or images of `size` pixels are too small.
         """
-        network = self.resolve_discriminator()
+        network = self.fill_discriminator()
         if size < network.min_size:
             raise UsageError(
                 f"--size {size}: this discriminator needs {network.min_size} pixels; use {network.smaller}."
@@ -131,7 +135,7 @@ class TranslationConfig(AdversarialConfig):
         return AdversarialLoss(
             self,
             judge_translations,
-            merge=is_independent(self.resolve_discriminator().norm),
+            merge=is_independent(self.fill_discriminator().norm),
             discriminator_share=self.discriminator_share,
             mean_of_scales=self.mean_of_scales,
             weight=self.adversarial_weight,

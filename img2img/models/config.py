@@ -27,6 +27,8 @@ class Training(Strict):
     """Decay of the weights' moving average; 0: the weights as they were."""
     init: str = ""
     """The model that its training began with."""
+    teacher: str = ""
+    """The translator that it learned to imitate, if it was compressed."""
     scores: dict[str, float | None] = Field(default_factory=dict)
     """On the validation split, when it was saved."""
 
@@ -37,7 +39,7 @@ class Training(Strict):
                 PurePath(part).name if PurePath(part).is_absolute() else part
                 for part in getattr(self, field).split(" + ")
             )
-            for field in ("data", "init")
+            for field in ("data", "init", "teacher")
         }
         return self.model_copy(update=names)
 

@@ -175,6 +175,7 @@ def write_card(model: Shareable, licence: str | None, has_grid: bool) -> str:
         "Data": training.data or "not stated",
         "Training": f"{training.updates} updates, {training.images} images{averaged}",
         "Began with": training.init,
+        "Imitates": training.teacher,
         "At test time": about.mode,
         "Licence": licence or "not stated; ask its author",
     }

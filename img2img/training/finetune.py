@@ -154,7 +154,7 @@ def refuse_combinations(config: RunConfig) -> None:
         )
     if method.begins_with_run and given:
         raise UsageError("--init and --coarse-run exclude each other.")
-    if tuning.init_discriminator and not method.discriminators:
+    if tuning.init_discriminator and method.resolve_discriminator() is None:
         raise UsageError(f"--init-discriminator: {method.name} has no discriminator; leave it out.")
     try:
         re.compile(tuning.freeze or "")

@@ -446,6 +446,7 @@ def describe_training(config: RunConfig, direction: str, progress: Progress) -> 
         images=progress.samples,
         ema=config.ema,
         init=" + ".join(map(str, config.finetune.init)),
+        teacher=config.method.imitates,
         scores={name.removeprefix(own): value for name, value in progress.scores.items() if name.startswith(own)},
     )
 

@@ -51,6 +51,7 @@ def generators() -> list[Any]:
             for up in (("transpose", "resize", "blur") if norm == "instance" else ("transpose",))
         ]
         + [ResNetConfig(channels=4, blocks=2, norm=norm, downsampling="blur", upsampling="blur") for norm in NORMS]
+        + [ResNetConfig(channels=4, blocks=2, norm=norm, separable=True) for norm in NORMS]
         + [SPADEConfig(channels=2, hidden=4, norm=norm) for norm in get_args(SPADENorm)]
     )  # type: ignore[arg-type]
 
@@ -64,7 +65,9 @@ def discriminators() -> list[Any]:
 @pytest.mark.parametrize(
     "config",
     generators(),
-    ids=lambda c: f"{c.kind}-{c.norm}-{getattr(c, 'upsampling', c)}-{getattr(c, 'downsampling', '')}",
+    ids=lambda c: (
+        f"{c.kind}-{c.norm}-{getattr(c, 'upsampling', c)}-{getattr(c, 'downsampling', '')}{'-separable' * getattr(c, 'separable', False)}"
+    ),
 )
 class TestGenerators:
     def test_shape_range_and_gradients(self, config: Any) -> None:

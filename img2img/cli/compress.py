@@ -1,0 +1,72 @@
+"""`img2img compress`."""
+
+from pathlib import Path
+from typing import Literal
+
+from tyro.conf import Positional
+
+from img2img.cli.usage import run_command
+from img2img.core.errors import UsageError
+
+
+def command(
+    model: Positional[str | None] = None,
+    data: Path | None = None,
+    output: Path | None = None,
+    resume: Path | None = None,
+    macs: float = 0.1,
+    direction: Literal["AtoB", "BtoA"] | None = None,
+    style: tuple[str, ...] = (),
+    max_side: int | None = None,
+    size: int | None = None,
+    steps: int = 5000,
+    batch_size: int = 8,
+    adversarial: float = 0.0,
+    holdout: float = 0.1,
+    seed: int = 0,
+    device: str = "auto",
+    accept: float = 0.05,
+) -> int:
+    """Trains a small translator, the student, to make what a large one, its teacher, makes. The result is a run: every command takes it as MODEL.
+
+    Args:
+        model: The teacher: a translator's or a run's folder, another project's file of weights, or USER/NAME on the Hugging Face Hub.
+        data: Photos of the kind that are to be converted: any folder of images, or a data set of two sides.
+        output: The run's folder.
+        resume: Go on with this run, which was stopped; give nothing else but --accept.
+        macs: The share of the teacher's multiply-adds that the student may take.
+        direction: Which translator of a run that learned both ways; by default AtoB.
+        style: Of a teacher between domains: the name of the one that the student learns.
+        max_side: Scale photos whose longer side has more pixels down to it.
+        size: Height and width of the training images, which are cut out of the photos; by default the teacher's.
+        steps: Optimizer updates.
+        batch_size: Images an update.
+        adversarial: Weight of an adversarial loss; 0 for none. Real are the images of the data set's other side, if there is one, else the teacher's.
+        holdout: Without a val or test split: the share of the photos that are kept to compare the student with the teacher.
+        seed: Of all random numbers.
+        device: auto, cpu, cuda, cuda:1 or mps.
+        accept: The largest perceptual distance to the teacher at which the student is good enough; a PSNR of 30 dB will do, too.
+    """
+    from img2img.compression import compress as room
+
+    if resume:
+        if model or data or output:
+            raise UsageError("--resume goes on with the run's own settings; leave the model, --data and --output out.")
+        found = room.resume(resume, accept=accept)
+    else:
+        if not (model and data and output):
+            raise UsageError("which model, photos and folder? img2img compress MODEL --data PHOTOS --output RUN.")
+        found = room.compress(
+            model, data, output, macs=macs, direction=direction, style=style, max_side=max_side, size=size, steps=steps,
+            batch_size=batch_size, adversarial=adversarial, holdout=holdout, seed=seed, device=device, accept=accept,
+        )  # fmt: skip
+    return 0 if found.accepted else 1
+
+
+def compress(arguments: list[str]) -> int:
+    """`img2img compress`."""
+    if "-h" not in arguments and "--help" not in arguments:
+        from img2img.core.processes import ensure_processes
+
+        ensure_processes(["compress", *arguments])
+    return run_command(command, "compress", arguments)

@@ -1,0 +1,274 @@
+"""`img2img compress`: a large translator's translations of photos, and a small one that learns to make them."""
+
+import json
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from accelerate import Accelerator
+from rich.console import Console
+from rich.table import Table
+
+from img2img.compression.comparison import MOST, Comparison, compare_with_teacher
+from img2img.compression.student import Cost, choose_student, measure_cost, refuse_teacher
+from img2img.config import RunConfig, resolve_config, write_config
+from img2img.core.device import choose_device, choose_precision, tune_allocator
+from img2img.core.downloads import announce
+from img2img.core.errors import UsageError, UserError
+from img2img.core.files import write_whole
+from img2img.core.processes import build_accelerator, run_on_main
+from img2img.data.base import DataConfig, Direction, choose_sample
+from img2img.data.distilled import DistilledData, find_photos
+from img2img.inference.convert import convert
+from img2img.interop import load_translator
+from img2img.methods.distill import DistillConfig, TeacherConfig
+from img2img.metrics.paired import finite
+from img2img.models import Translator, TranslatorConfig, has_both_directions
+from img2img.models.styles import parse_style
+from img2img.networks import build_generator
+from img2img.training.run_folder import CONFIG, claim_folder, load_run_config
+from img2img.training.train import train
+
+TEACHER = "teacher"  # the folder of its translations, which is there when they are complete
+UNFINISHED = "teacher-unfinished"
+REPORT = "compression.json"
+STEPS = 5000
+ACCEPT = 0.05  # perceptual distance
+GOOD = 30.0  # dB of PSNR to the teacher
+HELD_OUT = 0.1
+
+Run = RunConfig[DistillConfig]
+
+
+@dataclass(frozen=True)
+class Compression:
+    """What came of it."""
+
+    teacher: Cost
+    student: Cost
+    comparison: Comparison
+    accepted: bool
+    """Whether the student is near enough to the teacher."""
+
+    def write(self, path: Path) -> None:
+        """As JSON."""
+        values = asdict(self)
+        for name in ("to_teacher", "copied"):
+            values["comparison"][name] = finite(values["comparison"][name])
+        write_whole(path, (json.dumps(values, indent=1) + "\n").encode())
+
+
+def compress(
+    model: Path | str,
+    data: Path | str,
+    output: Path | str,
+    *,
+    macs: float = 0.1,
+    direction: Direction | None = None,
+    style: tuple[str, ...] = (),
+    max_side: int | None = None,
+    size: int | None = None,
+    steps: int = STEPS,
+    batch_size: int = 8,
+    adversarial: float = 0.0,
+    holdout: float = HELD_OUT,
+    seed: int = 0,
+    device: str = "auto",
+    accept: float = ACCEPT,
+    quiet: bool = False,
+) -> Compression:
+    """Trains a small translator to make what a large one makes.
+
+    Args:
+        model: the large translator, the teacher: its folder, that of a run, another project's file of weights, or a name on the Hub.
+        data: photos of the kind that are to be converted: any folder, or a data set, whose other side then shows real images.
+        output: the run's folder.
+        macs: of the teacher's multiply-adds, the share that the student may take.
+        direction: which translator of a run that learned both ways.
+        style: of a translator between domains: the one that the student learns, as of ``img2img convert --style``.
+        max_side: scale photos whose longer side has more pixels down to it.
+        size: height and width of the training images, which are cut out of the photos; by default the teacher's.
+        steps: optimizer updates.
+        batch_size: images an update.
+        adversarial: weight of an adversarial loss; 0 for none.
+        holdout: without a val or test split: the share of the photos that the student is compared with the teacher on.
+        seed: of all random numbers.
+        device: where to run.
+        accept: the largest perceptual distance to the teacher at which the student is called good; a PSNR of 30 dB will do, too.
+        quiet: no progress bars and no sentences.
+
+    Returns:
+        What is saved and what it costs; it is also written to ``compression.json`` in the run's folder.
+
+    Raises:
+        UserError: in a sentence, if something can't work.
+        KeyboardInterrupt: after Ctrl-C; `resume` goes on.
+    """
+    tune_allocator()
+    if not 0 < macs < 1:
+        raise UsageError(f"--macs {macs:g}: give the share of the teacher's multiply-adds, above 0 and below 1.")
+    source, folder = Path(data), Path(output).absolute()
+    chosen = direction if has_both_directions(model) else None
+    teacher = _load_teacher(TeacherConfig(model=str(model), direction=chosen, style=style, max_side=max_side), device)
+    if direction not in (None, teacher.config.direction):
+        raise UsageError(f"--direction {direction}: this translator is for {teacher.config.direction}.")
+    side = size or min(teacher.config.size, teacher.config.width or teacher.config.size)
+    generator = choose_student(teacher.config.generator, macs, teacher.in_channels, side)
+    splits = find_photos(source, teacher.config.direction)
+    if folder.is_relative_to(source.resolve()):
+        raise UsageError(f"--output {output} lies in {data}, whose images would then be taken for photos.")
+    home = Path(model).absolute() if Path(model).exists() else model
+    method = DistillConfig(
+        generator=generator.model_copy(update={"in_channels": None, "out_channels": None}),
+        adversarial_weight=adversarial,
+        teacher=TeacherConfig(model=str(home), direction=chosen, style=style, max_side=max_side),
+    )
+    prepared = DataConfig(
+        path=source, target=folder / TEACHER, direction=teacher.config.direction, size=side, resize="none", jitter=1.0,
+        flip=0.0, holdout=holdout if splits.keys() == {"train"} else 0.0, in_channels=teacher.in_channels, out_channels=teacher.out_channels,
+    )  # fmt: skip
+    config = Run(
+        method=method, data=prepared, output=folder, steps=steps, batch_size=batch_size, seed=seed, device=device
+    )
+    config = cast(Run, resolve_config(config))
+    accelerator = _build_accelerator(config)
+    with ExitStack() as claimed:
+        run_on_main(accelerator, lambda: claimed.enter_context(claim_folder(folder, False)))
+        run_on_main(accelerator, lambda: write_config(folder / CONFIG, config))  # from now on it can be resumed
+    return _finish(config, teacher, accelerator, accept, quiet)
+
+
+def resume(output: Path | str, *, accept: float = ACCEPT, quiet: bool = False) -> Compression:
+    """Goes on with what was stopped, wherever that was; as `compress`."""
+    tune_allocator()
+    config: Any = load_run_config(Path(output))
+    teacher = getattr(config.method, "teacher", None)
+    if teacher is None:
+        raise UsageError(
+            f"--resume {output}: that is a run of {config.method.name}, which img2img train --resume continues."
+        )
+    config = cast(Run, resolve_config(config.model_copy(update={"output": Path(output).absolute()})))
+    return _finish(config, _load_teacher(teacher, config.device), _build_accelerator(config), accept, quiet)
+
+
+def _load_teacher(about: TeacherConfig, device: str) -> Translator:
+    """The teacher, with its style.
+
+    Raises:
+        UsageError: if it can't be loaded or compressed.
+    """
+    teacher = load_translator(about.model, choose_device(device), direction=about.direction)
+    style = parse_style(about.style)
+    teacher = teacher if style is None else teacher.with_style(style)
+    refuse_teacher(teacher, about.model)
+    return teacher
+
+
+def _build_accelerator(config: RunConfig) -> Accelerator:
+    device = choose_device(config.device)
+    return build_accelerator(device, choose_precision(config.mixed_precision, device), config.accumulation)
+
+
+def _finish(config: Run, teacher: Translator, accelerator: Accelerator, accept: float, quiet: bool) -> Compression:
+    """Does what is left to do of translating, training and comparing."""
+    folder, target = config.output, config.data.target
+    assert folder is not None and target is not None
+    console = Console(highlight=False, quiet=quiet or not accelerator.is_main_process)
+    run_on_main(accelerator, lambda: _tell_costs(console, *_measure(teacher, _build_student(config, teacher))))
+    if not target.is_dir():
+        console.print(f"The teacher translates the photos to {target}.", soft_wrap=True)
+        _translate(config, teacher, accelerator, target, not quiet)
+    train(config, resume=folder, quiet=quiet)
+
+    def compare() -> Compression:
+        student = Translator.load(folder, teacher.device)
+        data = DistilledData(config.data)
+        data.divide(config.data.holdout)
+        pairs, real = choose_sample(data.validation.pairs, MOST), choose_sample(list(data.real_images), MOST)
+        comparison = compare_with_teacher(student, pairs, real, not quiet)
+        costs = _measure(teacher, student)
+        near = comparison.to_teacher["perceptual"] <= accept or comparison.to_teacher["psnr"] >= GOOD
+        found = Compression(*costs, comparison, near)
+        found.write(folder / REPORT)
+        _tell_costs(console, *costs)
+        _tell_comparison(console, found, folder, accept)
+        return found
+
+    return run_on_main(accelerator, compare)
+
+
+def _build_student(config: Run, teacher: Translator) -> Translator:
+    """An untrained one."""
+    architecture = config.method.generator.resolve(teacher.in_channels, teacher.out_channels, config.data.size)
+    about = TranslatorConfig(
+        method=config.method.name, generator=architecture, size=config.data.size, training=teacher.config.training
+    )
+    return Translator(about, build_generator(architecture).eval()).to(teacher.device)
+
+
+def _measure(teacher: Translator, student: Translator) -> tuple[Cost, Cost]:
+    """What both take, for images of the student's training size."""
+    return measure_cost(teacher, student.config.size), measure_cost(student, student.config.size)
+
+
+def _translate(config: Run, teacher: Translator, accelerator: Accelerator, target: Path, progress: bool) -> None:
+    """Lets the teacher translate the photos; what was translated before a stop is kept, and only all of it becomes `target`.
+
+    Raises:
+        UserError: if nothing could be translated.
+    """
+    data, about, unfinished = config.data, config.method.teacher, target.with_name(UNFINISHED)
+    assert data.path is not None and about is not None
+    for split, photos in find_photos(data.path, data.direction).items():
+        report = convert(
+            teacher, photos.source, unfinished / split, format="png", existing="skip", frames="first", metadata=False,
+            max_side=about.max_side, device=config.device, progress=progress,
+        )  # fmt: skip
+        if len(report.failures) == len(report.outcomes):
+            raise UserError(f"the teacher could translate none of {photos.source}: {report.failures[0].reason}.")
+        if accelerator.is_main_process:
+            for failure in report.failures:
+                announce(f"left out: {failure.source}: {failure.reason}")
+    run_on_main(accelerator, lambda: _rename(unfinished, target))
+
+
+def _rename(unfinished: Path, target: Path) -> None:
+    unfinished.rename(target)
+
+
+def _tell_costs(console: Console, teacher: Cost, student: Cost) -> None:
+    """A table of what both take."""
+    table = Table()
+    for heading in ("", "multiply-adds", "parameters", "images/s here"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, cost in (("teacher", teacher), ("student", student)):
+        values = f"{cost.multiply_adds / 1e9:.3g} G", f"{cost.parameters / 1e6:.3g} M", f"{cost.images_per_second:.3g}"
+        table.add_row(name, *values)
+    less = teacher.multiply_adds / student.multiply_adds, teacher.parameters / student.parameters
+    faster = student.images_per_second / teacher.images_per_second
+    table.add_row("", *(f"{ratio:.1f}× less" for ratio in less), f"{faster:.1f}× as many")
+    console.print(table)
+
+
+def _tell_comparison(console: Console, found: Compression, folder: Path, accept: float) -> None:
+    """A table of how near the student is to its teacher, and the verdict."""
+    comparison = found.comparison
+    rows = {"student": comparison.to_teacher, "photo as it is": comparison.copied}
+    table = Table(title=f"Distance to the teacher on {comparison.photos} photos that were held out")
+    for heading in ("", "PSNR", "SSIM", "L1", "perceptual"):
+        table.add_column(heading, justify="right" if heading else "left")
+    for name, s in rows.items():
+        values = f"{s['psnr']:.2f} dB", f"{s['ssim']:.3f}", f"{s['l1']:.4f}", f"{s['perceptual']:.3f}"
+        table.add_row(name, *values)
+    console.print(table)
+    for name, value in comparison.kid.items():
+        console.print(f"KID, {name}: {value:.4f}")
+    limits = f"a perceptual distance of at most {accept:g} (--accept), or a PSNR of at least {GOOD:g} dB"
+    if found.accepted:
+        console.print(f"The student is near enough to its teacher: it has {limits}.")
+    else:
+        console.print(
+            f"The student is not near enough to its teacher: good is {limits}. It is kept all the same. More --steps, more photos, or a larger --macs bring it nearer."
+        )
+    console.print(f"Look at it: {(folder / 'index.html').as_uri()}", soft_wrap=True)

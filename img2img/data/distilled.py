@@ -1,0 +1,117 @@
+"""Photos and what a teacher made of them: the pairs from which a smaller translator learns."""
+
+import zlib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from img2img.core.errors import UsageError
+from img2img.data.base import DataConfig, Direction
+from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
+from img2img.data.paired import PairedData, PairedFolder, PairedImages, match
+from img2img.data.sampler import Key
+from img2img.images import read_image
+from img2img.images.arrays import fit_channels, to_unit
+from img2img.images.tensors import to_tensor
+
+
+@dataclass(frozen=True)
+class Photos:
+    """One split of what a teacher translates."""
+
+    source: Path
+    """The folder of the images."""
+    real: Path | None = None
+    """A folder of real images of the kind that the teacher makes, if there is one."""
+
+
+def find_photos(path: Path, direction: Direction = "AtoB") -> dict[Split, Photos]:
+    """Finds what a teacher is to translate: one side of a paired or unpaired data set, or any folder.
+
+    Args:
+        path: a folder in a layout of two sides, such as trainA trainB testA, whose other side may be missing; with sub-folders train,
+            val or test; or a folder of images.
+        direction: which side of two is the source.
+
+    Raises:
+        UsageError: if there is no such folder, or it holds no images.
+    """
+    check_folder(path)
+    own, other = ("A", "B") if direction == "AtoB" else ("B", "A")
+    found: dict[Split, Photos] = {}
+    for split in SPLITS:
+        for layout in ("{}{}", "{}/{}", "{}_{}"):
+            source, real = (path / layout.format(split, side) for side in (own, other))
+            if source.is_dir():
+                found.setdefault(split, Photos(source, real if real.is_dir() else None))
+    if not found and (path / own).is_dir():
+        found["train"] = Photos(path / own, path / other if (path / other).is_dir() else None)
+    if not found and (path / "train").is_dir():
+        found = {split: Photos(path / split) for split in SPLITS if (path / split).is_dir()}
+    found = {
+        split: photos for split, photos in (found or {"train": Photos(path)}).items() if image_files(photos.source)
+    }
+    if "train" not in found:
+        raise UsageError(f"{path} holds no images to learn from (image files: {list_image_kinds()}).")
+    return found
+
+
+class DistilledImages(PairedImages):
+    """Pairs of a photo and the teacher's translation; beside each, a real image of the kind that the teacher makes, if there are some."""
+
+    def __init__(self, *given: object, real: tuple[Path, ...] = ()) -> None:
+        super().__init__(*given)  # type: ignore[arg-type]
+        self.real = real
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        """``source``, ``target``, and ``real`` if there is such: (C, H, W) in [-1, 1]."""
+        item = super().__getitem__(key)
+        if self.real:
+            epoch, index = key
+            seed = zlib.crc32(f"real/{self.seed}/{epoch}/{index}".encode())
+            file = self.real[seed % len(self.real)]
+            image = self.transform.apply_to_one(to_unit(read_image(file, self.transform.enough)), seed)
+            item["real"] = to_tensor(fit_channels(image, self.out_channels, file))
+        return item
+
+
+class DistilledData(PairedData):
+    """Photos (``--data``) and the teacher's translations of the same names (``--data.target``), which has a sub-folder for each split."""
+
+    def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
+        self.config = config
+        if config.path is None or config.target is None:
+            raise UsageError(
+                "distill learns from photos, --data FOLDER, and a teacher's translations of them, --data.target FOLDER; img2img compress makes these."
+            )
+        photos = find_photos(config.path, config.direction)
+        if not config.target.is_dir():
+            raise UsageError(
+                f"the teacher's translations, {config.target}, are not complete: go on with img2img compress --resume {config.target.parent}."
+            )
+        self.splits: dict[Split, PairedFolder] = {
+            split: match(found.source, config.target / split, split)
+            for split, found in photos.items()
+            if (config.target / split).is_dir()
+        }
+        self.real: Mapping[Split, tuple[Path, ...]] = {
+            split: tuple(file for each in image_files(found.real).values() for file in each) if found.real else ()
+            for split, found in photos.items()
+        }
+        self.build_dataset = partial(DistilledImages, real=self.real["train"])
+
+    @property
+    def real_images(self) -> tuple[Path, ...]:
+        """Real images of the kind that the teacher makes, that were not learned from if there are such."""
+        return next((self.real[split] for split in ("val", "test", "train") if self.real.get(split)), ())
+
+    @classmethod
+    def refuse_options(cls, config: DataConfig, method: str) -> None:
+        """Refuses what is about label maps, and other ways to name pairs."""
+        super().refuse_options(config, method)
+        for name in ("source", "derive"):
+            if getattr(config, name) is not None:
+                raise UsageError(f"--data.{name}: distill learns from --data and --data.target; leave it out.")

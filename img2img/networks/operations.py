@@ -1,0 +1,32 @@
+"""How much a generator computes, and smaller generators of its family."""
+
+from collections.abc import Iterator
+
+import torch
+from torch._subclasses.fake_tensor import FakeTensorMode
+from torch.utils.flop_counter import FlopCounterMode
+
+from img2img.networks import GeneratorConfig, build_generator
+
+WIDTHS = (1, 2, 4)  # below 8 channels; above, multiples of 8, which processors compute fastest
+
+
+def count_multiply_adds(config: GeneratorConfig, height: int, width: int) -> int:
+    """Multiply-adds of convolutions, linear layers and attention, for one image of this size, of the generator that a resolved config describes.
+
+    Nothing is computed or allocated for it.
+    """
+    assert config.in_channels
+    with FakeTensorMode(), FlopCounterMode(display=False) as counter, torch.no_grad():
+        network = build_generator(config).eval()
+        network(torch.empty(1, config.in_channels, height, width))
+    return int(counter.get_total_flops()) // 2
+
+
+def list_narrower(config: GeneratorConfig) -> Iterator[GeneratorConfig]:
+    """The same architecture with fewer channels, the widest first; without dropout, and without what only training needs."""
+    plain = {"dropout": 0.0, "spectral_norm": "none"}
+    kept = {name: value for name, value in plain.items() if name in type(config).model_fields}
+    for channels in (*range(config.channels // 8 * 8, 0, -8), *reversed(WIDTHS)):
+        if channels < config.channels:
+            yield config.model_copy(update={**kept, "channels": channels})

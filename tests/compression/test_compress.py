@@ -1,0 +1,295 @@
+"""A small translator learns from a large one, is compared with it, and what was stopped goes on exactly."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from helpers.data import picture, write_unpaired
+from helpers.runs import assert_equal, free_port
+from helpers.translators import make, sampler
+
+import img2img
+from img2img.cli import main
+from img2img.compression import compress as room
+from img2img.compression.compress import compress, resume
+from img2img.compression.student import choose_student
+from img2img.core.errors import UsageError, UserError
+from img2img.data.base import DataConfig
+from img2img.data.distilled import DistilledData, DistilledImages, find_photos
+from img2img.images import read_image, write_image
+from img2img.models import TranslatorConfig
+from img2img.networks import ResNetConfig, UNetConfig
+from img2img.networks.operations import count_multiply_adds, list_narrower
+from img2img.training.train import train
+
+
+@pytest.fixture(scope="module")
+def teacher(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("teacher") / "model"
+    make(ResNetConfig(channels=16, blocks=1)).save(folder)
+    return folder
+
+
+@pytest.fixture(scope="module")
+def photos(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Twelve of a size that the network must pad."""
+    folder = tmp_path_factory.mktemp("photos")
+    for number in range(12):
+        write_image(folder / "deeper" / f"{number}.png", picture(37, 45, seed=number))
+    return folder
+
+
+def run(teacher: Path, photos: Path, output: Path, **options: Any) -> room.Compression:
+    given = {"macs": 0.3, "steps": 2, "batch_size": 2, "size": 32, "device": "cpu", "quiet": True, "holdout": 0.2}
+    return compress(teacher, photos, output, **{**given, **options})
+
+
+@pytest.fixture(scope="module")
+def done(teacher: Path, photos: Path, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, room.Compression]:
+    """A run's folder, and what came of it."""
+    folder = tmp_path_factory.mktemp("compressed") / "run"
+    return folder, run(teacher, photos, folder)
+
+
+def test_the_student_is_a_smaller_translator_that_names_its_teacher(
+    teacher: Path, done: tuple[Path, room.Compression]
+) -> None:
+    folder, found = done
+    student, large = img2img.load(folder), img2img.load(teacher)
+    assert isinstance(student.config, TranslatorConfig) and student.config.generator.kind == "resnet"
+    assert student.config.method == "distill" and student.config.training.teacher == str(teacher)
+    assert "Imitates" in student.generate_model_card().text and str(teacher) not in student.generate_model_card().text
+    costs = found.teacher.multiply_adds, found.student.multiply_adds
+    assert costs == tuple(
+        count_multiply_adds(each.config.generator.model_copy(update={"in_channels": 3}), 32, 32)
+        for each in (large, student)
+    )
+    assert 0 < costs[1] <= 0.3 * costs[0]
+    assert found.student.parameters == sum(each.numel() for each in student.generator.parameters())
+    saved = json.loads((folder / "compression.json").read_text())
+    assert saved["comparison"]["photos"] == found.comparison.photos == 2 and saved["accepted"] == found.accepted
+
+
+def test_it_learns_from_what_convert_makes_of_the_photos(
+    teacher: Path, photos: Path, done: tuple[Path, room.Compression], tmp_path: Path
+) -> None:
+    img2img.convert(teacher, photos, tmp_path / "converted", device="cpu")
+    for number in range(12):
+        name = f"deeper/{number}.png"
+        made = read_image(done[0] / "teacher" / "train" / name)
+        assert np.array_equal(made, read_image(tmp_path / "converted" / name)), name
+    assert not (done[0] / "teacher-unfinished").exists()
+
+
+def test_the_comparison_is_with_the_teacher_on_photos_that_were_held_out(done: tuple[Path, room.Compression]) -> None:
+    found = done[1].comparison
+    student, order = img2img.load(done[0]), sorted(map(str, range(12)))
+    held = [order[place] for place in (2, 8)]  # evenly spaced
+    made = [read_image(done[0] / "teacher" / "train" / "deeper" / f"{name}.png") / 255 for name in held]
+    given = [picture(37, 45, seed=int(name)) for name in held]
+    errors = [np.abs(student(each) / 255 - truth).mean() for each, truth in zip(given, made, strict=True)]
+    assert found.to_teacher["l1"] == pytest.approx(np.mean(errors), abs=1e-6)
+    copied = [np.abs(each / 255 - truth).mean() for each, truth in zip(given, made, strict=True)]
+    assert found.copied["l1"] == pytest.approx(np.mean(copied), abs=1e-6)
+
+
+def test_what_was_stopped_goes_on_as_if_it_had_not_been(
+    teacher: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for split in ("train", "val"):
+        for number in range(6):
+            write_image(tmp_path / "data" / split / f"{number}.png", picture(32, 32, seed=number))
+    run(teacher, tmp_path / "data", tmp_path / "whole", steps=4)
+
+    def stop_at(split: str) -> Any:
+        def convert(model: Any, source: Path, *rest: Any, **options: Any) -> Any:
+            if source.name == split:
+                raise KeyboardInterrupt
+            return img2img.convert(model, source, *rest, **options)
+
+        return convert
+
+    with monkeypatch.context() as patched:
+        patched.setattr(room, "convert", stop_at("val"))
+        with pytest.raises(KeyboardInterrupt):
+            run(teacher, tmp_path / "data", tmp_path / "parts", steps=4)
+    assert not (tmp_path / "parts" / "teacher").exists()
+    with pytest.raises(UsageError, match=r"not complete.*compress --resume"):
+        train(resume=tmp_path / "parts", quiet=True)
+    before = (tmp_path / "parts" / "teacher-unfinished" / "train" / "3.png").stat().st_mtime_ns
+    found = resume(tmp_path / "parts", quiet=True)
+    assert (tmp_path / "parts" / "teacher" / "train" / "3.png").stat().st_mtime_ns == before
+    assert_equal(tmp_path / "whole", tmp_path / "parts")
+    assert resume(tmp_path / "whole", quiet=True).comparison == found.comparison
+
+
+def test_two_processes_share_the_work(teacher: Path, photos: Path, tmp_path: Path) -> None:
+    command = [
+        sys.executable, "-m", "torch.distributed.run", "--nproc-per-node", "2", "--master-port", str(free_port()), "-m", "img2img",
+        "compress", str(teacher), "--data", str(photos), "--output", str(tmp_path / "run"), "--macs", "0.3", "--steps", "2",
+        "--size", "32", "--batch-size", "1", "--device", "cpu", "--accept", "100",
+    ]  # fmt: skip
+    done = subprocess.run(
+        command, env={**os.environ, "OMP_NUM_THREADS": "1"}, capture_output=True, text=True, timeout=300, check=False
+    )
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert len(list((tmp_path / "run" / "teacher").rglob("*.png"))) == 12
+    assert json.loads((tmp_path / "run" / "compression.json").read_text())["accepted"]
+    assert "2 processes" in done.stdout + done.stderr
+
+
+def test_a_student_that_is_too_far_from_its_teacher_is_kept_and_not_called_good(
+    teacher: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    options = ["compress", str(teacher), "--data", str(photos), "--output", str(tmp_path / "run"), "--macs", "0.3"]
+    options += ["--steps", "1", "--size", "32", "--device", "cpu"]
+    assert main([*options, "--accept", "0"]) == 1
+    text = " ".join(capsys.readouterr().out.split())
+    assert "not near enough" in text and "× less" in text
+    assert img2img.load(tmp_path / "run")
+    assert main(["compress", "--resume", str(tmp_path / "run"), "--accept", "100"]) == 0
+    assert "near enough to its teacher: it has" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_photo_that_is_damaged_is_left_out_and_named(
+    teacher: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for number in range(4):
+        write_image(tmp_path / "data" / f"{number}.png", picture(32, 32, seed=number))
+    (tmp_path / "data" / "bad.png").write_bytes(b"nothing")
+    run(teacher, tmp_path / "data", tmp_path / "run")
+    assert "left out" in (said := capsys.readouterr().err) and "bad.png" in said
+    for file in (tmp_path / "data").glob("?.png"):
+        file.write_bytes(b"nothing")
+    with pytest.raises(UserError, match="translate none of"):
+        run(teacher, tmp_path / "data", tmp_path / "other")
+
+
+def test_the_other_side_shows_real_images(teacher: Path, tmp_path: Path) -> None:
+    data = write_unpaired(tmp_path / "data", 6, 5, size=32)
+    write_unpaired(data, 12, 11, size=32, split="test")
+    found = run(teacher, data, tmp_path / "run", adversarial=0.1)
+    assert set(found.comparison.kid) == {"student to teacher", "student to real", "teacher to real"}
+    assert found.comparison.photos == 12
+    losses = {name for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines() for name in json.loads(line)}
+    assert {"D/real", "G/adversarial"} <= losses
+    plain = run(teacher, data, tmp_path / "plain")
+    assert plain.comparison.photos == 12
+    assert not any("D/" in line for line in (tmp_path / "plain" / "log.jsonl").read_text().splitlines())
+
+
+def test_real_images_are_drawn_from_all_of_them(teacher: Path, tmp_path: Path) -> None:
+    data = write_unpaired(tmp_path / "data", 6, 5, size=32)
+    for number in range(6):
+        write_image(tmp_path / "made" / "train" / f"A{number}.png", picture(32, 32, seed=number))
+    opened = DistilledData(DataConfig(path=data, target=tmp_path / "made", size=32, jitter=1, flip=0))
+    opened.divide(0)
+    samples = opened.build_training_set(opened.config.build_transform(), 3, 3, 0)
+    assert isinstance(samples, DistilledImages)
+    whole = {
+        file.name: 255 - picture(32, 32, seed=100 + place)
+        for place, file in enumerate(sorted((data / "trainB").iterdir()))
+    }
+    seen = set()
+    for epoch in range(6):
+        for index in range(6):
+            item = samples[epoch, index]
+            shown = ((item["real"].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)
+            seen |= {name for name, image in whole.items() if np.array_equal(image, shown)}
+            assert torch.equal(item["real"], samples[epoch, index]["real"])
+    assert len(seen) == 5
+
+
+def test_what_cannot_be_compressed_is_told_so(teacher: Path, photos: Path, tmp_path: Path) -> None:
+    def refuse(model: Path | str, words: str, **options: Any) -> None:
+        with pytest.raises(UsageError, match=words):
+            run(model, **{"photos": photos, "output": tmp_path / "out", **options})  # type: ignore[arg-type]
+        assert not (tmp_path / "out").exists()
+
+    sampler().save(tmp_path / "noise")
+    refuse(tmp_path / "noise", "noise")
+    refuse(tmp_path / "nowhere", "nowhere")
+    assert main(["export", str(teacher), str(tmp_path / "file.onnx")]) == 0
+    refuse(tmp_path / "file.onnx", "ONNX file.*give the translator's folder")
+    refuse(teacher, r"smallest resnet.*computes 0\.\d+", macs=0.001)
+    refuse(teacher, "--macs 1", macs=1)
+    refuse(teacher, "no such folder", photos=tmp_path / "empty")
+    (tmp_path / "empty").mkdir()
+    refuse(teacher, "holds no images", photos=tmp_path / "empty")
+    refuse(teacher, "lies in", output=photos / "run")
+    refuse(teacher, "direction BtoA", direction="BtoA")
+    (tmp_path / "full").mkdir()
+    (tmp_path / "full" / "mine.txt").touch()
+    with pytest.raises(UsageError, match="not empty"):
+        run(teacher, photos, tmp_path / "full")
+    assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine.txt"]
+    assert main(["compress", str(teacher)]) == 2
+    assert main(["compress", str(teacher), "--resume", str(tmp_path / "full")]) == 2
+
+
+def test_only_a_run_of_compress_is_resumed(pairs: Path, tmp_path: Path) -> None:
+    options = [
+        "train",
+        "pix2pix",
+        "--data",
+        str(pairs),
+        "--size",
+        "32",
+        "--steps",
+        "1",
+        "--output",
+        str(tmp_path / "run"),
+    ]
+    options += ["--generator.channels", "2", "--generator.depth", "2", "--recipe", "paper", "--device", "cpu"]
+    assert main(options) == 0
+    with pytest.raises(UsageError, match="run of pix2pix, which img2img train --resume continues"):
+        resume(tmp_path / "run")
+
+
+@pytest.mark.parametrize(
+    ("folders", "direction", "splits", "real"),
+    [
+        (["."], "AtoB", {"train": "."}, None),
+        (["train", "val"], "AtoB", {"train": "train", "val": "val"}, None),
+        (["trainA", "testA"], "AtoB", {"train": "trainA", "test": "testA"}, None),
+        (["trainA", "trainB"], "AtoB", {"train": "trainA"}, "trainB"),
+        (["trainA", "trainB"], "BtoA", {"train": "trainB"}, "trainA"),
+        (["train/A", "train/B"], "AtoB", {"train": "train/A"}, "train/B"),
+        (["A", "B"], "BtoA", {"train": "B"}, "A"),
+    ],
+)
+def test_photos_are_found_in_any_layout(
+    folders: list[str], direction: Any, splits: dict[str, str], real: str | None, tmp_path: Path
+) -> None:
+    for name in folders:
+        write_image(tmp_path / name / "one.png", picture(16, 16))
+    found = find_photos(tmp_path, direction)
+    assert {split: each.source for split, each in found.items()} == {k: tmp_path / v for k, v in splits.items()}
+    assert found["train"].real == (tmp_path / real if real else None)
+
+
+def test_multiply_adds_are_counted() -> None:
+    config = UNetConfig(channels=4, depth=1, norm="none").resolve(3, 3, 32)
+    down, up = 16 * 16 * 4 * (3 * 16), 16 * 16 * 16 * (4 * 3)  # a transposed convolution spreads each of its inputs
+    assert count_multiply_adds(config, 32, 32) == down + up
+    assert count_multiply_adds(config, 64, 32) == 2 * (down + up)
+
+
+def test_the_widest_student_that_is_allowed_is_taken() -> None:
+    teacher = ResNetConfig(blocks=2, dropout=0.5).resolve(3, 3, 64)
+    counts = [count_multiply_adds(each, 64, 64) for each in list_narrower(teacher)]
+    assert counts == sorted(counts, reverse=True) and len(set(counts)) == len(counts)
+    whole = count_multiply_adds(teacher, 64, 64)
+    student = choose_student(teacher, 0.3, 3, 64)
+    assert student.channels == 32 and student.dropout == 0
+    assert (
+        count_multiply_adds(student, 64, 64)
+        <= 0.3 * whole
+        < count_multiply_adds(student.model_copy(update={"channels": 40}), 64, 64)
+    )
