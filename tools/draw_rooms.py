@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 import img2img
 
-FRONT = ("app", "cli", "demo")
+FRONT = ("app", "cli", "compression", "demo")
 """What people call, drawn side by side at the top."""
 ROOT = Path(img2img.__file__).parent
 WIDTH, ROW, BOX = 1000, 92, (150, 46)
