@@ -143,7 +143,7 @@ def _limit(translator: Translator, dtype: DType, size: int) -> dict[str, Any]:
     """The network alone, on images in memory, and one large convolution of the same dtype: their rates in 10⁹ operations a second."""
     tune_allocator()
     sample = torch.randn(8, 3, size, size).tanh()
-    engine = Engine(translator, "eval", dtype, sample=sample[:1])
+    engine = Engine(translator, "eval", dtype, samples=[sample[:1]])
     device, kind = translator.device, TORCH[engine.dtype]
     with FlopCounterMode(display=False) as counter, torch.no_grad():
         translator.generator(sample[:1].to(device))

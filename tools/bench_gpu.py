@@ -217,7 +217,7 @@ def convert() -> None:
                     trials = [("jpg", 2, 8, None), ("jpg", 2, 8, 0)]
                 for suffix, threads, pixels, tile in trials:
                     batching.THREADS = batching.MOST_THREADS = threads
-                    batching.BATCH_PIXELS = batching.GPU_BATCH_PIXELS = pixels * 65536
+                    vars(batching).update(dict.fromkeys(("BATCH_PIXELS", "GPU_BATCH_PIXELS"), pixels * 65536))
                     target = Path(folder, f"{kind}-{suffix}-{threads}-{tile}")
                     began = time.perf_counter()
                     done = convert_images(

@@ -31,12 +31,12 @@ def command(
     frames: Literal["all", "first"] = "all",
     no_metadata: bool = False,
     quality: int = 95,
-    dtype: Literal["auto", "fp32", "tf32", "bf16", "fp16"] = "auto",
+    dtype: Literal["auto", "fp32", "tf32", "bf16", "fp16", "int8"] = "auto",
     batch_size: int | None = None,
     tile: int | None = None,
     compile: bool = False,
     device: str = "auto",
-    engine: Literal["auto", "torch", "onnx"] = "auto",
+    engine: Literal["auto", "torch", "onnx", "openvino"] = "auto",
     max_pixels: int = 200_000_000,
     timeout: float = 60.0,
     file_memory: float = 4.0,
@@ -66,12 +66,12 @@ def command(
         frames: Of animations (GIF, APNG, WebP) and TIFFs of several pages: all or first.
         no_metadata: Drop EXIF and DPI; the orientation is applied anyway.
         quality: Of JPEG and WebP, 1-100.
-        dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32; tf32: fp32 with convolutions of 10 bits, on NVIDIA GPUs.
+        dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32; tf32: fp32 with convolutions of 10 bits, on NVIDIA GPUs; int8: OpenVINO's, on CPUs, for as many layers as keep 40 dB.
         batch_size: Images of equal size that the network gets at once, at most 64; by default as many as pay.
         tile: Compute images of more than so many pixels squared in strips, with the same result; by default such as don't fit into the memory; 0: never.
         compile: torch.compile the network, which pays for thousands of images.
         device: auto, cpu, cuda, cuda:1 or mps.
-        engine: What computes: onnx is onnxruntime, for a FILE.onnx of img2img export; auto goes by the model.
+        engine: What computes: torch; openvino, on CPUs (needs the extra openvino); onnx, for a FILE.onnx of img2img export; auto goes by the model, and takes openvino for hundreds of images if it is there and faster.
         max_pixels: Refuse an image of more, all frames together, before it is decoded.
         timeout: Give up a file that takes more seconds to decode.
         file_memory: Give up a file that takes more GB to decode (on Linux).

@@ -7,8 +7,7 @@ import torch
 from torch import Tensor
 
 from img2img.core.errors import UsageError
-from img2img.inference.batching import BATCH_PIXELS
-from img2img.inference.engine import Engine
+from img2img.inference.engine import BATCH_PIXELS, Engine
 from img2img.interop.onnx import OnnxGenerator
 from img2img.models import Translator
 from img2img.networks import GeneratorConfig

@@ -13,13 +13,12 @@ from torch import Tensor
 
 from img2img.core.processes import count_cores
 from img2img.images import Array, Picture
-from img2img.inference.engine import Engine
+from img2img.inference.engine import BATCH_PIXELS, Engine
 
 Key = TypeVar("Key")
 
 THREADS = 2  # that decode, and as many that encode, where the network runs on a CPU
 MOST_THREADS = 16  # of each, beside a GPU
-BATCH_PIXELS = 8 * 256 * 256  # larger batches are no faster, measured on a CPU
 GPU_BATCH_PIXELS = 64 * 256 * 256
 BATCH = 64  # images, however small
 WAITING_PIXELS = 2**25  # of images that are decoded ahead, about 500 MB; and as many that wait to be encoded
@@ -235,7 +234,7 @@ class Pipeline(Generic[Key]):
             return []
         try:
             height, width, dtype = batch[0].kind
-            translator = self.engine.chosen(8 * dtype.itemsize, height, width)
+            translator = self.engine.chosen(8 * dtype.itemsize, height, width, self.tile)
             images = torch.stack([frame.image for frame in batch]) if len(batch) > 1 else batch[0].image[None]
             done = translator(images, mode=self.engine.mode, seed=self.seed, tile=self.tile)
             for frame, image in zip(batch, done, strict=True):

@@ -21,7 +21,7 @@ from img2img.data.base import Direction
 from img2img.images import Picture, Rules, refuse_frames, write_picture
 from img2img.images.decoder import Decoders
 from img2img.inference.batching import Item, Pipeline, count_threads
-from img2img.inference.engine import SMALL, DType, Engine, allows_half_precision
+from img2img.inference.engine import SMALL, Backend, DType, Engine
 from img2img.inference.label_maps import LabelMapReader
 from img2img.inference.plan import READ, Job, make_folders, plan_jobs
 from img2img.inference.report import Outcome, Report, Stopped
@@ -37,7 +37,7 @@ Frames = Literal["all", "first"]
 Watch = Callable[[float, int], None]
 
 NEIGHBOURS = 64  # inputs, of which those of equal size share batches
-FIRST = 20  # inputs, of which one that can be read decides on bf16
+FIRST = 20  # inputs, of which one that can be read decides on bf16; all set the ranges of int8
 
 
 def convert(
@@ -62,7 +62,7 @@ def convert(
     tile: int | None = None,
     compile: bool = False,
     device: str = "auto",
-    engine: Literal["auto", "torch", "onnx"] = "auto",
+    engine: Backend = "auto",
     max_pixels: int = 200_000_000,
     timeout: float = 60.0,
     file_memory: float = 4.0,
@@ -92,13 +92,14 @@ def convert(
         metadata: whether EXIF and DPI are kept.
         quality: of JPEG and WebP, 1–100.
         dtype: of weights and activations; ``tf32``: fp32, whose convolutions on NVIDIA GPUs keep 10 bits; ``auto`` is bf16 where the device computes in it, if the first image comes out
-            within 40 dB of fp32's, else fp32.
+            within 40 dB of fp32's, else fp32; ``int8``: OpenVINO's, for as many convolutions as keep the first images within 40 dB.
         batch_size: images of equal size that the network gets at once, at most 64; by default as many as pay.
         tile: images of more than so many pixels squared are computed in strips, with the same result; 0 for never. By
             default such as don't fit into the memory at hand.
         compile: whether to torch.compile the network, which pays for thousands of images.
         device: where to run; ``auto`` is the fastest there is. A translator that is loaded stays where it is.
-        engine: what computes: ``onnx`` is onnxruntime, for a file that `img2img export` wrote; ``auto`` goes by the model.
+        engine: what computes: ``torch``; ``openvino``, on a CPU; ``onnx``, which is onnxruntime, for a file that `img2img export` wrote. ``auto``
+            goes by the model, and on a CPU takes OpenVINO for hundreds of images, if it is installed and measured to be faster.
         max_pixels: an image of more, all frames together, is refused before it is decoded.
         timeout: seconds that a file may take to be decoded.
         file_memory: GB that a file may take while it is decoded (on Linux).
@@ -145,9 +146,10 @@ def convert(
         translator.chosen_domain()
         report.classes = translator.config.classes
         files.maps = LabelMapReader.of(translator.config, source, None if instances is None else Path(instances))
-        sample = files.sample(translator, jobs) if dtype == "auto" else None
-        computing = Engine(translator, mode or translator.config.mode, dtype, compile, sample)
-        report.notes += [computing.note] if computing.note else []
+        samples = rank.share(files.sample(translator, jobs, every=dtype == "int8") if dtype in ("auto", "int8") else [])
+        work = len(jobs) * samples[0][0, 0].numel() if samples else 0
+        computing = Engine(translator, mode or translator.config.mode, dtype, compile, samples, engine, work)
+        report.notes += computing.notes
         if translator.config.classes is None and LABELS.search(source.name):
             report.notes.append(f"{source} is called as folders of label maps are; this translator takes images.")
         make_folders(target if source.is_dir() else target.parent, {job.target.parent for job in jobs})
@@ -214,22 +216,23 @@ class _Files:
         ends = "it ends early; what is missing is gray or black" if job in self.truncated else ""
         return "; ".join(filter(None, [job.note, ends]))
 
-    def sample(self, translator: Translator, jobs: list[Job]) -> Tensor | None:
-        """The first image that is neither tiny nor of one colour, at most 512 pixels of it, else the first that can be read.
+    def sample(self, translator: Translator, jobs: list[Job], every: bool = False) -> list[Tensor]:
+        """The first image that is neither tiny nor of one colour, at most 512 pixels of it, else the first that can be read; or all of the first ones.
 
         Whatever is skipped, so that a second run decides alike.
         """
-        first = None
+        found: list[Tensor] = []
         for job in jobs[:FIRST]:
             try:
                 image = translator.prepare(self._picture(job).frames[0])[0][None, :, :512, :512]
             except UserError as error:
                 self.bad[job] = error
                 continue
-            if min(image.shape[2:]) >= SMALL and image.float().std() > 0.05:
-                return image
-            first = image if first is None else first
-        return first
+            shows_much = min(image.shape[2:]) >= SMALL and image.float().std() > 0.05
+            found = [image, *found] if shows_much else [*found, image]
+            if shows_much and not every:
+                break
+        return found if every else found[:1]
 
 
 def _refuse_words(suffix: str | None, given: dict[str, str]) -> None:
@@ -242,8 +245,8 @@ def _refuse_words(suffix: str | None, given: dict[str, str]) -> None:
 
 def _refuse_engine(translator: Translator | Path | str, engine: str) -> bool:
     """Whether an ONNX file is what translates."""
-    if engine not in ("auto", "torch", "onnx"):
-        raise UsageError(f"engine {engine!r}: there are auto, torch, onnx.")
+    if engine not in get_args(Backend):
+        raise UsageError(f"engine {engine!r}: there are {', '.join(get_args(Backend))}.")
     loaded = isinstance(translator, Translator)
     by_onnx = isinstance(translator.generator, OnnxGenerator) if loaded else is_onnx(Path(translator))  # type: ignore[union-attr, arg-type]
     if engine == "onnx" and not by_onnx:
@@ -337,8 +340,8 @@ def _outcome(item: Item[Job], engine: Engine, files: _Files) -> Outcome:
     if item.error is None:
         return Outcome(
             *names, "done", "", files.note(item.key), item.width, item.height, item.frames, item.bits, engine.mode,
-            engine.dtype if allows_half_precision(item.bits, item.height, item.width) or engine.for_16_bits_too else "fp32",
-            round(item.decode + item.network + item.encode, 4),
+            engine.dtype if engine.is_fast(item.bits, item.height, item.width) else "fp32",
+            engine.backend if engine.is_fast(item.bits, item.height, item.width) else "torch", round(item.decode + item.network + item.encode, 4),
         )  # fmt: skip
     if isinstance(item.error, ExistsError) and files.existing == "skip":
         return Outcome(*names, "skipped", "the target exists")

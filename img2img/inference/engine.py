@@ -3,8 +3,11 @@
 import copy
 import itertools
 import math
+import time
+from collections.abc import Sequence
 from functools import cached_property
-from typing import Literal
+from importlib.util import find_spec
+from typing import Any, Literal
 
 import torch
 from torch import Tensor, nn
@@ -15,14 +18,19 @@ from img2img.core.errors import UsageError, UserError
 from img2img.interop.onnx import OnnxGenerator
 from img2img.models import Mode, Translator
 
-DType = Literal["auto", "fp32", "tf32", "bf16", "fp16"]
+DType = Literal["auto", "fp32", "tf32", "bf16", "fp16", "int8"]
+Backend = Literal["auto", "torch", "onnx", "openvino"]
 TORCH = {"fp32": torch.float32, "tf32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
+BATCH_PIXELS = 8 * 256 * 256  # larger batches are no faster, measured on a CPU
 SMALL = 32  # pixels a side
-CLOSE_ENOUGH = 40.0  # dB of PSNR between bf16 and fp32
+CLOSE_ENOUGH = 40.0  # dB of PSNR to fp32
+MANY = 200 * 256 * 256  # pixels to compute, from which on it pays to try OpenVINO
+FASTER = 1.1  # times as fast as PyTorch, by which OpenVINO is taken
+RUNS = 3  # of which the fastest counts
 
 
 def allows_half_precision(bits: int, height: int, width: int) -> bool:
-    """Whether bf16 will do: not for more than 8 bits, nor where a norm's statistics are those of a few pixels."""
+    """Whether bf16 or int8 will do: not for more than 8 bits, nor where a norm's statistics are those of a few pixels."""
     return bits == 8 and min(height, width) >= SMALL
 
 
@@ -33,12 +41,15 @@ class Engine:
         translator: in fp32; stays as it is.
         mode: how it is run. In mode ``paper``, batch norms have no fixed values that could be folded.
         dtype: of weights and activations. ``auto`` is bf16 for 8-bit images where the device computes in it, in mode ``eval``, if
-            what comes out for the sample is within 40 dB of PSNR of fp32's; else fp32.
+            what comes out for the sample is within 40 dB of PSNR of fp32's; else fp32. ``int8`` is OpenVINO's, for the inner convolutions; as
+            many of them as keep what comes out for the samples within 40 dB.
         compile: whether to torch.compile the network, once for all sizes.
-        sample: for ``auto``: an image, (1, C, H, W) in [-1, 1], if there is one.
+        samples: images, (1, C, H, W) in [-1, 1], if there are some: the first decides for ``auto``, all on what int8 keeps.
+        backend: what computes. ``auto`` is PyTorch, or on a CPU OpenVINO, if it is installed, there is much to do, and it is measured to be faster.
+        work: pixels to be computed, all together, as far as that is known.
 
     Raises:
-        UsageError: for fp16 or TF32 on a CPU.
+        UsageError: for fp16 or TF32 on a CPU, or what OpenVINO can't do.
     """
 
     def __init__(
@@ -47,7 +58,9 @@ class Engine:
         mode: Mode,
         dtype: DType = "auto",
         compile: bool = False,
-        sample: Tensor | None = None,
+        samples: Sequence[Tensor] = (),
+        backend: Backend = "torch",
+        work: int = 0,
     ) -> None:
         if dtype in ("fp16", "tf32") and translator.device.type == "cpu":
             raise UsageError(f"--dtype {dtype} needs a GPU; use bf16, fp32 or auto.")
@@ -61,27 +74,104 @@ class Engine:
             raise UsageError(
                 f"--mode {mode}: this ONNX file was exported in mode {translator.config.mode}, and stays in it."
             )
-        self.note = ""
+        self.notes: list[str] = []
         """What a user should know about the choice."""
-        self.dtype: Literal["fp32", "tf32", "bf16", "fp16"] = "fp32" if dtype == "auto" else dtype
+        self.backend: Literal["torch", "onnx", "openvino"] = "onnx" if self.by_onnx else "torch"
         """Of 8-bit images."""
-        self.for_8_bits: Translator
-        if (
-            dtype == "auto"
-            and not self.by_onnx
-            and mode == "eval"
-            and choose_precision("auto", translator.device) == "bf16"
-        ):
-            half = optimise(translator, mode, "bf16", compile)
-            near = math.inf if sample is None else _psnr(half(sample), translator(sample))
-            if near >= CLOSE_ENOUGH:
-                self.dtype, self.for_8_bits, self.for_16_bits_too = "bf16", half, False
-                return
-            self.note = f"Computing in fp32: on the first image, bf16 comes only within {near:.0f} dB of it (--dtype bf16 insists)."
-        self.for_8_bits, self.for_16_bits_too = optimise(translator, mode, self.dtype, compile), True
+        self.dtype: Literal["fp32", "tf32", "bf16", "fp16", "int8"] = "fp32"
+        """Of 8-bit images."""
+        asked = backend == "openvino" or dtype == "int8"
+        if asked and (reason := self._explain_no_openvino()):
+            raise UsageError(f"{'--engine openvino' if backend == 'openvino' else '--dtype int8'} {reason}.")
+        self.for_16_bits_too = dtype not in ("auto", "int8")
+        self.dtype = self._choose_dtype(dtype, samples)
+        if asked:
+            self.for_8_bits = self._build_openvino(samples)
+        else:
+            assert self.dtype != "int8"
+            self.for_8_bits = optimise(translator, mode, self.dtype, compile)
+            self.for_16_bits_too |= self.dtype == "fp32"
+            worth = work >= MANY and bool(samples) and find_spec("openvino") is not None
+            if backend == "auto" and worth and not self._explain_no_openvino():
+                self._take_openvino_if_faster(samples)
 
-    def chosen(self, bits: int, height: int, width: int) -> Translator:
-        """What translates images of so many bits and this size.
+    def _choose_dtype(self, dtype: DType, samples: Sequence[Tensor]) -> Literal["fp32", "tf32", "bf16", "fp16", "int8"]:
+        if dtype != "auto":
+            return dtype
+        native = choose_precision("auto", self.translator.device) == "bf16"
+        if self.by_onnx or self.mode != "eval" or not native:
+            return "fp32"
+        near = math.inf
+        if samples:
+            half = optimise(self.translator, self.mode, "bf16", False)
+            near = _psnr(half(samples[0]), self.translator(samples[0]))
+        if near >= CLOSE_ENOUGH:
+            return "bf16"
+        self.notes.append(
+            f"Computing in fp32: on the first image, bf16 comes only within {near:.0f} dB of it (--dtype bf16 insists)."
+        )
+        return "fp32"
+
+    def _explain_no_openvino(self) -> str:
+        """Why OpenVINO can't compute this; empty if it can."""
+        if self.by_onnx:
+            return "is for translators, and onnxruntime computes an ONNX file; give the translator's folder"
+        if self.translator.device.type != "cpu":
+            return "computes on the CPU: add --device cpu"
+        if self.mode != "eval":
+            return "computes with running statistics and without dropout: add --mode eval"
+        if self.translator.config.encoder is not None:
+            return "can't compute translators that take a style from an image"
+        return "and --compile exclude each other" if self.compile else ""
+
+    def _build_openvino(self, samples: Sequence[Tensor]) -> Translator:
+        """A copy that OpenVINO computes, in `dtype`.
+
+        Raises:
+            UsageError: if it can't.
+        """
+        from img2img.inference.openvino import OpenVinoGenerator, Precision, convert_network, quantise
+
+        exact = optimise(self.translator, self.mode, "fp32", False)
+        exact.memory_format = torch.contiguous_format
+        copied = copy.copy(exact)
+        native = choose_precision("auto", self.translator.device) == "bf16"
+        precision: Precision = "bf16" if self.dtype == "bf16" or (self.dtype == "int8" and native) else "fp32"
+        model = convert_network(exact.generator)
+        if self.dtype == "int8":
+            if not samples:
+                raise UsageError(
+                    "--dtype int8 sets its ranges by the images to convert, and none of the first can be read."
+                )
+            found = quantise(model, *_record(exact, samples), CLOSE_ENOUGH, precision)
+            model = found.model
+            self.notes.append(
+                f"{found.count} of {found.total} convolutions compute in int8, the others in {precision}; within {found.psnr:.0f} dB of fp32 on the first images."
+            )
+        copied.generator = OpenVinoGenerator(exact.generator, precision, model)
+        self.backend = "openvino"
+        return copied
+
+    def _take_openvino_if_faster(self, samples: Sequence[Tensor]) -> None:
+        """Measures both on a batch of the first sample."""
+        before, batch = self.for_8_bits, samples[0]
+        batch = batch.expand(max(1, BATCH_PIXELS // batch[0, 0].numel()), -1, -1, -1)
+        try:
+            other = self._build_openvino(samples)
+        except UsageError:  # a network that it doesn't know
+            return
+        near = _psnr(other(samples[0]), self.translator(samples[0]))
+        seconds = [min(_time(each, batch) for _ in range(RUNS)) for each in (before, other)]
+        if near >= CLOSE_ENOUGH and seconds[0] > FASTER * seconds[1]:
+            self.for_8_bits = other
+            self.notes.append(
+                f"OpenVINO computes, {seconds[0] / seconds[1]:.1f} times as fast here as PyTorch (--engine torch or openvino insists)."
+            )
+        else:
+            self.backend = "torch"
+
+    def chosen(self, bits: int, height: int, width: int, tile: int | None = None) -> Translator:
+        """What translates images of so many bits and this size; `tile` as of `Translator.__call__`.
 
         Raises:
             UserError: for more than 8 bits, if it is an ONNX file that takes 8.
@@ -89,12 +179,51 @@ class Engine:
         generator = self.translator.generator
         if isinstance(generator, OnnxGenerator) and not generator.raw and bits > 8:
             raise UserError("this ONNX file takes 8-bit images; one that is exported with --raw takes 16 bits, too")
-        return self.for_8_bits if allows_half_precision(bits, height, width) else self.for_16_bits
+        if not self.is_fast(bits, height, width):
+            return self.for_16_bits
+        if self.backend == "openvino" and not self.for_8_bits.fits(height, width, tile):
+            return self.in_strips
+        return self.for_8_bits
+
+    def is_fast(self, bits: int, height: int, width: int) -> bool:
+        """Whether images of so many bits and this size are computed in `dtype` by `backend`, and not in fp32 by PyTorch."""
+        return allows_half_precision(bits, height, width) or self.for_16_bits_too
 
     @cached_property
     def for_16_bits(self) -> Translator:
         """bf16 has fewer than 16 bits, so that it would leave bands: only who asks for it gets it."""
-        return self.for_8_bits if self.for_16_bits_too else optimise(self.translator, self.mode, "fp32", self.compile)
+        return optimise(self.translator, self.mode, "fp32", self.compile)
+
+    @cached_property
+    def in_strips(self) -> Translator:
+        """What computes images that are too large for OpenVINO, which can't compute strips."""
+        return optimise(self.translator, self.mode, "fp32" if self.dtype == "fp32" else "bf16", False)
+
+
+@torch.inference_mode()
+def _time(translator: Translator, batch: Tensor) -> float:
+    """Seconds."""
+    before = time.perf_counter()
+    translator(batch)
+    return time.perf_counter() - before
+
+
+def _record(translator: Translator, samples: Sequence[Tensor]) -> tuple[list[Any], list[Any]]:
+    """What the network sees of images, and what it makes of them, each (1, C, H, W)."""
+    seen: list[Any] = []
+    made: list[Any] = []
+
+    def note(_: nn.Module, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        seen.append(inputs[0].contiguous().numpy())
+        made.append(output.contiguous().numpy())
+
+    handle = translator.generator.register_forward_hook(note)
+    try:
+        for sample in samples:
+            translator(sample, tile=0)
+    finally:
+        handle.remove()
+    return seen, made
 
 
 def _psnr(image: Tensor, truth: Tensor) -> float:

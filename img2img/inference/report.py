@@ -33,7 +33,9 @@ class Outcome:
     mode: str = ""
     """How the network was run: eval or paper."""
     dtype: str = ""
-    """In which it was computed: fp32, bf16 or fp16."""
+    """In which it was computed: fp32, bf16, fp16 or int8."""
+    engine: str = ""
+    """What computed it: torch, openvino or onnx."""
     seconds: float = 0.0
 
     def line(self) -> str:

@@ -304,5 +304,5 @@ class SelfAttention(nn.Module):
             layer(x).flatten(2).transpose(1, 2).contiguous() for layer in (self.query, self.key, self.value)
         )  # (B, H·W, C')
         seen = F.scaled_dot_product_attention(query[:, None], key[:, None], value[:, None], scale=1.0)[:, 0]
-        seen = seen.transpose(1, 2).reshape(len(x), -1, *x.shape[2:])
+        seen = seen.transpose(1, 2).reshape(x.shape[0], -1, *x.shape[2:])
         return x + self.gamma * self.out(seen)
