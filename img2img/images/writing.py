@@ -103,8 +103,8 @@ def _encode(suffix: str, frames: list[Array], picture: Picture, quality: int) ->
     icc = _select_profile(picture.icc, frames)
     if deep and suffix in PAGES:
         return _deep_tiff(frames, picture, icc)
-    if deep:
-        return _deep_png(frames[0], picture, icc)
+    if suffix in (".png", ".apng") and len(frames) == 1 and (deep or frames[0].shape[2] != 2):
+        return _encode_png(frames[0], picture, icc)
     images = [to_pil(frame) for frame in frames]
     options: dict[str, Any] = {
         ".png": {"compress_level": 1},
@@ -167,14 +167,14 @@ def _select_profile(icc: bytes, frames: list[Array]) -> bytes:
     return icc if colours == {{b"GRAY": 1, b"RGB ": 3}.get(icc[16:20])} else b""
 
 
-def _deep_png(array: Array, picture: Picture, icc: bytes) -> bytes:
-    """16-bit colour by OpenCV, with the metadata put between its first chunk and the others (PNG, §5.6)."""
+def _encode_png(array: Array, picture: Picture, icc: bytes) -> bytes:
+    """By OpenCV, which knows 16-bit colour and is faster than Pillow, with the metadata put between its first chunk and the others (PNG, §5.6)."""
     if array.shape[2] == 2:
         array = convert_channels(array, 4)  # OpenCV writes no gray with alpha
-    order = [2, 1, 0] if array.shape[2] == 3 else [2, 1, 0, 3]
+    order = {1: [0], 3: [2, 1, 0], 4: [2, 1, 0, 3]}[array.shape[2]]
     done, data = cv2.imencode(".png", np.ascontiguousarray(array[..., order]))
     if not done:
-        raise ImageError("a 16-bit image can't be encoded as .png.")
+        raise ImageError("an image can't be encoded as .png.")
     png, chunks = data.tobytes(), b""
     if icc:
         chunks += _chunk(b"iCCP", b"ICC\0\0" + zlib.compress(icc))

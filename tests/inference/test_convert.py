@@ -330,7 +330,7 @@ def test_one_odd_image_does_not_decide_on_bf16(
     monkeypatch.setattr("img2img.inference.engine.CLOSE_ENOUGH", 0.0)
     samples: list[tuple[int, ...]] = []
     engine = room.Engine
-    monkeypatch.setattr(room, "Engine", lambda *each: (samples.append(tuple(each[4].shape)), engine(*each))[1])
+    monkeypatch.setattr(room, "Engine", lambda *each: (samples.append(tuple(each[4][0].shape)), engine(*each))[1])
     write_image(tmp_path / "in" / "a.png", picture(1, 1))
     write_image(tmp_path / "in" / "b.png", np.zeros((40, 40, 3), np.uint8))
     write_image(tmp_path / "in" / "c.png", picture(48, 40))
@@ -378,3 +378,38 @@ def test_what_was_written_before_a_stop_is_in_the_report(tmp_path: Path) -> None
     made = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert len(made) == 8 == caught.value.report.count("done")
     assert made == [Path(outcome.target).name for outcome in caught.value.report.outcomes]
+
+
+def test_openvino_converts_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    make(CONFIGS[0]).save(tmp_path / "model")
+    for number in range(3):
+        write_image(tmp_path / "in" / f"{number}.png", picture(48, 40, seed=number))
+    write_image(tmp_path / "in" / "deep.png", picture(48, 40, seed=3, dtype=np.uint16))
+    plain = ["convert", str(tmp_path / "in"), "--model", str(tmp_path / "model"), "--device", "cpu", "--dtype", "fp32"]
+    assert main([*plain[:2], str(tmp_path / "torch"), *plain[2:], "--engine", "torch"]) == 0
+    report = tmp_path / "report.jsonl"
+    for name in ("fast", "again"):
+        assert (
+            main([*plain[:2], str(tmp_path / name), *plain[2:], "--engine", "openvino", "--report", str(report)]) == 0
+        )
+    assert {json.loads(line)["engine"] for line in report.read_text().splitlines()} == {"openvino"}
+    for file in sorted((tmp_path / "torch").iterdir()):
+        fast, slow = read_image(tmp_path / "fast" / file.name), read_image(file)
+        assert fast.dtype == slow.dtype
+        assert np.abs(fast.astype(int) - slow).max() <= (1 if fast.dtype == np.uint8 else 200), file.name
+        assert (tmp_path / "fast" / file.name).read_bytes() == (tmp_path / "again" / file.name).read_bytes()
+    assert main([*plain[:2], str(tmp_path / "small"), *plain[2:-1], "int8", "--report", str(report)]) == 0
+    kinds = {
+        Path(line["source"]).name: (line["dtype"], line["engine"])
+        for line in map(json.loads, report.read_text().splitlines())
+    }
+    assert kinds["0.png"] == ("int8", "openvino") and kinds["deep.png"] == ("fp32", "torch")
+    said = capsys.readouterr()
+    assert "convolutions compute in int8" in said.err and "Statistics" not in said.out
+    error = np.mean([
+        np.square(read_image(tmp_path / "small" / f"{k}.png") / 255 - read_image(tmp_path / "torch" / f"{k}.png") / 255).mean()
+        for k in range(3)
+    ])  # fmt: skip
+    assert 0 < error < 1e-3
+    assert main([*plain[:2], str(tmp_path / "paper"), *plain[2:], "--engine", "openvino", "--mode", "paper"]) == 2
+    assert "add --mode eval" in capsys.readouterr().err
