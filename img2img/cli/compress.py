@@ -14,7 +14,7 @@ def command(
     data: Path | None = None,
     output: Path | None = None,
     resume: Path | None = None,
-    macs: float = 0.1,
+    macs: float = 0.05,
     direction: Literal["AtoB", "BtoA"] | None = None,
     style: tuple[str, ...] = (),
     max_side: int | None = None,

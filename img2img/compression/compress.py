@@ -64,7 +64,7 @@ def compress(
     data: Path | str,
     output: Path | str,
     *,
-    macs: float = 0.1,
+    macs: float = 0.05,
     direction: Direction | None = None,
     style: tuple[str, ...] = (),
     max_side: int | None = None,

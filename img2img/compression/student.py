@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from img2img.core.errors import UsageError
+from img2img.inference.batching import BATCH
 from img2img.inference.engine import BATCH_PIXELS, Engine
 from img2img.interop.onnx import OnnxGenerator
 from img2img.models import Translator
@@ -69,7 +70,7 @@ def choose_student(teacher: GeneratorConfig, share: float, in_channels: int, siz
 
 def measure_cost(translator: Translator, size: int) -> Cost:
     """What a translator takes for images of `size` × `size` pixels, measured on images of noise."""
-    images = torch.rand(max(1, BATCH_PIXELS // size**2), translator.in_channels, size, size) * 2 - 1
+    images = torch.rand(min(BATCH, max(1, BATCH_PIXELS // size**2)), translator.in_channels, size, size) * 2 - 1
     engine = Engine(translator, translator.config.mode)
     fast = engine.chosen(8, size, size)
     seconds = min(_time(fast, images) for _ in range(RUNS + 1))  # the first one sets up

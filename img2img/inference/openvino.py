@@ -159,11 +159,9 @@ def quantise(model: Any, sources: Sequence[Array], truths: Sequence[Array], leas
 
 
 def _count_quantised(model: Any) -> int:
-    """Convolutions whose input is quantised."""
-    kinds = [
-        node.input_value(0).get_node().get_type_name() for node in model.get_ordered_ops() if _is_convolution(node)
-    ]
-    return kinds.count("FakeQuantize")
+    """Convolutions whose weights are quantised."""
+    convolutions = [node for node in model.get_ordered_ops() if _is_convolution(node)]
+    return sum(node.input_value(1).get_node().get_type_name() == "FakeQuantize" for node in convolutions)
 
 
 def _is_convolution(node: Any) -> bool:
