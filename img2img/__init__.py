@@ -1,12 +1,13 @@
 """img2img: image-to-image translation; train on folders, convert folders, fine-tune.
 
-The four functions are those of the command line; they are imported when they are first used, so `import img2img` is fast.
+The functions are those of the command line; they are imported when they are first used, so `import img2img` is fast.
 """
 
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from img2img.compression.compress import compress
     from img2img.inference.convert import convert
     from img2img.inference.evaluate import evaluate
     from img2img.inference.evaluate_samples import evaluate_samples
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
     __version__: str
 
 _HOMES = {
+    "compress": "img2img.compression.compress",
     "convert": "img2img.inference.convert",
     "evaluate": "img2img.inference.evaluate",
     "evaluate_samples": "img2img.inference.evaluate_samples",
@@ -26,7 +28,17 @@ _HOMES = {
     "Translator": "img2img.models",
 }
 
-__all__ = ["NoiseGenerator", "Translator", "__version__", "convert", "evaluate", "evaluate_samples", "load", "train"]
+__all__ = [
+    "NoiseGenerator",
+    "Translator",
+    "__version__",
+    "compress",
+    "convert",
+    "evaluate",
+    "evaluate_samples",
+    "load",
+    "train",
+]
 
 
 def __getattr__(name: str) -> Any:

@@ -1,5 +1,7 @@
 """`img2img compress`."""
 
+import os
+import sys
 from pathlib import Path
 from typing import Literal
 
@@ -49,17 +51,23 @@ def command(
     """
     from img2img.compression import compress as room
 
-    if resume:
-        if model or data or output:
-            raise UsageError("--resume goes on with the run's own settings; leave the model, --data and --output out.")
-        found = room.resume(resume, accept=accept)
-    else:
-        if not (model and data and output):
-            raise UsageError("which model, photos and folder? img2img compress MODEL --data PHOTOS --output RUN.")
-        found = room.compress(
-            model, data, output, macs=macs, direction=direction, style=style, max_side=max_side, size=size, steps=steps,
-            batch_size=batch_size, adversarial=adversarial, holdout=holdout, seed=seed, device=device, accept=accept,
-        )  # fmt: skip
+    if resume and (model or data or output):
+        raise UsageError("--resume goes on with the run's own settings; leave the model, --data and --output out.")
+    if not resume and not (model and data and output):
+        raise UsageError("which model, photos and folder? img2img compress MODEL --data PHOTOS --output RUN.")
+    try:
+        if resume:
+            found = room.resume(resume, accept=accept)
+        else:
+            assert model and data and output
+            found = room.compress(
+                model, data, output, macs=macs, direction=direction, style=style, max_side=max_side, size=size, steps=steps,
+                batch_size=batch_size, adversarial=adversarial, holdout=holdout, seed=seed, device=device, accept=accept,
+            )  # fmt: skip
+    except KeyboardInterrupt:
+        if os.environ.get("RANK", "0") == "0":
+            print(f"img2img: img2img compress --resume {resume or output} goes on.", file=sys.stderr)
+        raise
     return 0 if found.accepted else 1
 
 

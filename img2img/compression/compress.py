@@ -20,6 +20,7 @@ from img2img.core.files import write_whole
 from img2img.core.processes import build_accelerator, run_on_main
 from img2img.data.base import DataConfig, Direction, choose_sample
 from img2img.data.distilled import DistilledData, find_photos
+from img2img.data.layouts import image_files
 from img2img.inference.convert import convert
 from img2img.interop import load_translator
 from img2img.methods.distill import DistillConfig, TeacherConfig
@@ -109,20 +110,24 @@ def compress(
     if not 0 < macs < 1:
         raise UsageError(f"--macs {macs:g}: give the share of the teacher's multiply-adds, above 0 and below 1.")
     source, folder = Path(data), Path(output).absolute()
+    home = Path(model).absolute() if Path(model).exists() else model
     chosen = direction if has_both_directions(model) else None
-    teacher = _load_teacher(TeacherConfig(model=str(model), direction=chosen, style=style, max_side=max_side), device)
+    about = TeacherConfig(model=str(home), direction=chosen, style=style, max_side=max_side)
+    accelerator = _build_accelerator(device)
+    teacher = _load_teacher(about, accelerator)
     if direction not in (None, teacher.config.direction):
         raise UsageError(f"--direction {direction}: this translator is for {teacher.config.direction}.")
     side = size or min(teacher.config.size, teacher.config.width or teacher.config.size)
     generator = choose_student(teacher.config.generator, macs, teacher.in_channels, side)
     splits = find_photos(source, teacher.config.direction)
+    if splits.keys() == {"train"} and len(image_files(splits["train"].source)) < 2:
+        raise UsageError(f"{data} holds one image; at least two are needed, one to learn from and one to compare with.")
     if folder.is_relative_to(source.resolve()):
         raise UsageError(f"--output {output} lies in {data}, whose images would then be taken for photos.")
-    home = Path(model).absolute() if Path(model).exists() else model
     method = DistillConfig(
         generator=generator.model_copy(update={"in_channels": None, "out_channels": None}),
         adversarial_weight=adversarial,
-        teacher=TeacherConfig(model=str(home), direction=chosen, style=style, max_side=max_side),
+        teacher=about,
     )
     prepared = DataConfig(
         path=source, target=folder / TEACHER, direction=teacher.config.direction, size=side, resize="none", jitter=1.0,
@@ -132,7 +137,6 @@ def compress(
         method=method, data=prepared, output=folder, steps=steps, batch_size=batch_size, seed=seed, device=device
     )
     config = cast(Run, resolve_config(config))
-    accelerator = _build_accelerator(config)
     with ExitStack() as claimed:
         run_on_main(accelerator, lambda: claimed.enter_context(claim_folder(folder, False)))
         run_on_main(accelerator, lambda: write_config(folder / CONFIG, config))  # from now on it can be resumed
@@ -148,26 +152,30 @@ def resume(output: Path | str, *, accept: float = ACCEPT, quiet: bool = False) -
         raise UsageError(
             f"--resume {output}: that is a run of {config.method.name}, which img2img train --resume continues."
         )
-    config = cast(Run, resolve_config(config.model_copy(update={"output": Path(output).absolute()})))
-    return _finish(config, _load_teacher(teacher, config.device), _build_accelerator(config), accept, quiet)
+    folder = Path(output).absolute()  # which may have been moved
+    data = config.data.model_copy(update={"target": folder / TEACHER})
+    config = cast(Run, resolve_config(config.model_copy(update={"output": folder, "data": data})))
+    accelerator = _build_accelerator(config.device)
+    return _finish(config, _load_teacher(teacher, accelerator), accelerator, accept, quiet)
 
 
-def _load_teacher(about: TeacherConfig, device: str) -> Translator:
-    """The teacher, with its style.
+def _load_teacher(about: TeacherConfig, accelerator: Accelerator) -> Translator:
+    """The teacher, with its style, on this process' device.
 
     Raises:
         UsageError: if it can't be loaded or compressed.
     """
-    teacher = load_translator(about.model, choose_device(device), direction=about.direction)
+    teacher = load_translator(about.model, accelerator.device, direction=about.direction)
     style = parse_style(about.style)
     teacher = teacher if style is None else teacher.with_style(style)
     refuse_teacher(teacher, about.model)
     return teacher
 
 
-def _build_accelerator(config: RunConfig) -> Accelerator:
-    device = choose_device(config.device)
-    return build_accelerator(device, choose_precision(config.mixed_precision, device), config.accumulation)
+def _build_accelerator(device: str) -> Accelerator:
+    """As the training builds it again, with nothing that differs between its settings here."""
+    chosen = choose_device(device)
+    return build_accelerator(chosen, choose_precision("auto", chosen), 1)
 
 
 def _finish(config: Run, teacher: Translator, accelerator: Accelerator, accept: float, quiet: bool) -> Compression:

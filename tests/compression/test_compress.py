@@ -123,7 +123,9 @@ def test_what_was_stopped_goes_on_as_if_it_had_not_been(
     with pytest.raises(UsageError, match=r"not complete.*compress --resume"):
         train(resume=tmp_path / "parts", quiet=True)
     before = (tmp_path / "parts" / "teacher-unfinished" / "train" / "3.png").stat().st_mtime_ns
-    found = resume(tmp_path / "parts", quiet=True)
+    (tmp_path / "parts").rename(tmp_path / "moved")
+    found = resume(tmp_path / "moved", quiet=True)
+    (tmp_path / "moved").rename(tmp_path / "parts")
     assert (tmp_path / "parts" / "teacher" / "train" / "3.png").stat().st_mtime_ns == before
     assert_equal(tmp_path / "whole", tmp_path / "parts")
     assert resume(tmp_path / "whole", quiet=True).comparison == found.comparison
@@ -222,6 +224,8 @@ def test_what_cannot_be_compressed_is_told_so(teacher: Path, photos: Path, tmp_p
     refuse(teacher, "no such folder", photos=tmp_path / "empty")
     (tmp_path / "empty").mkdir()
     refuse(teacher, "holds no images", photos=tmp_path / "empty")
+    write_image(tmp_path / "empty" / "one.png", picture(32, 32))
+    refuse(teacher, "holds one image", photos=tmp_path / "empty")
     refuse(teacher, "lies in", output=photos / "run")
     refuse(teacher, "direction BtoA", direction="BtoA")
     (tmp_path / "full").mkdir()
