@@ -159,9 +159,21 @@ def quantise(model: Any, sources: Sequence[Array], truths: Sequence[Array], leas
 
 
 def _count_quantised(model: Any) -> int:
-    """Convolutions whose weights are quantised."""
-    convolutions = [node for node in model.get_ordered_ops() if _is_convolution(node)]
-    return sum(node.input_value(1).get_node().get_type_name() == "FakeQuantize" for node in convolutions)
+    """Convolutions whose weights are integers, or are made such."""
+    return sum(_has_integer_weights(node) for node in model.get_ordered_ops() if _is_convolution(node))
+
+
+def _has_integer_weights(convolution: Any) -> bool:
+    """Looks from the weights' input up to the stored numbers."""
+    value = convolution.input_value(1).get_node()
+    while value.get_type_name() not in ("Constant", "FakeQuantize"):
+        value = value.input_value(0).get_node()
+    return value.get_type_name() == "FakeQuantize" or value.get_element_type().to_string() in (
+        "i8",
+        "u8",
+        "int8_t",
+        "uint8_t",
+    )
 
 
 def _is_convolution(node: Any) -> bool:
