@@ -27,13 +27,14 @@ COMMON = {name for name in RunConfig.model_fields if name not in ("method", "dat
 
 
 def list_options(
-    settings: type[BaseModel], prefix: str, but: frozenset[str] = frozenset()
+    settings: type[BaseModel], prefix: str, but: frozenset[str] = frozenset(), filled: BaseModel | None = None
 ) -> Iterator[tuple[str, str, str]]:
     """The options of settings: name, default, and what they do."""
     for name, field in settings.model_fields.items():
         if name in but or any(each is Suppress for each in field.metadata):
             continue
         default = field.get_default(call_default_factory=True, validated_data={})
+        default = getattr(filled, name) if filled else default  # a method's part may have others than the class
         if isinstance(default, BaseModel) and name in ("generator", "discriminator"):
             kind = getattr(default, "kind", "")
             yield (
@@ -42,7 +43,7 @@ def list_options(
                 (field.description or "").removesuffix(".") + "; its options are listed below.",
             )
         elif isinstance(default, BaseModel):
-            yield from list_options(type(default), f"{prefix}{name}.")
+            yield from list_options(type(default), f"{prefix}{name}.", filled=default)
         else:
             yield f"--{_name(name, field, prefix)}", _format(default), field.description or ""
 

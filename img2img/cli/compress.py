@@ -26,7 +26,7 @@ def command(
     adversarial: float = 0.0,
     holdout: float = 0.1,
     seed: int = 0,
-    device: str = "auto",
+    device: str | None = None,
     accept: float = 0.05,
 ) -> int:
     """Trains a small translator, the student, to make what a large one, its teacher, makes. The result is a run: every command takes it as MODEL.
@@ -35,7 +35,7 @@ def command(
         model: The teacher: a translator's or a run's folder, another project's file of weights, or USER/NAME on the Hugging Face Hub.
         data: Photos of the kind that are to be converted: any folder of images, or a data set of two sides.
         output: The run's folder.
-        resume: Go on with this run, which was stopped; give nothing else but --accept.
+        resume: Go on with this run, which was stopped; of the other options, only --accept and --device can be given then.
         macs: The share of the teacher's multiply-adds that the student may take.
         direction: Which translator of a run that learned both ways; by default AtoB.
         style: Of a teacher between domains: the name of the one that the student learns.
@@ -46,33 +46,38 @@ def command(
         adversarial: Weight of an adversarial loss; 0 for none. Real are the images of the data set's other side, if there is one, else the teacher's.
         holdout: Without a val or test split: the share of the photos that are kept to compare the student with the teacher.
         seed: Of all random numbers.
-        device: auto, cpu, cuda, cuda:1 or mps.
+        device: auto, cpu, cuda, cuda:1 or mps; by default auto.
         accept: The largest perceptual distance to the teacher at which the student is good enough; a PSNR of 30 dB will do, too.
     """
     from img2img.compression import compress as room
 
-    if resume and (model or data or output):
-        raise UsageError("--resume goes on with the run's own settings; leave the model, --data and --output out.")
+    if resume and model:
+        raise UsageError("--resume goes on with the run's own settings; leave the model out.")
     if not resume and not (model and data and output):
         raise UsageError("which model, photos and folder? img2img compress MODEL --data PHOTOS --output RUN.")
     try:
         if resume:
-            found = room.resume(resume, accept=accept)
+            found = room.resume(resume, device=device, accept=accept)
         else:
             assert model and data and output
             found = room.compress(
                 model, data, output, macs=macs, direction=direction, style=style, max_side=max_side, size=size, steps=steps,
-                batch_size=batch_size, adversarial=adversarial, holdout=holdout, seed=seed, device=device, accept=accept,
+                batch_size=batch_size, adversarial=adversarial, holdout=holdout, seed=seed, device=device or "auto", accept=accept,
             )  # fmt: skip
     except KeyboardInterrupt:
-        if os.environ.get("RANK", "0") == "0":
-            print(f"img2img: img2img compress --resume {resume or output} goes on.", file=sys.stderr)
+        place = resume or output
+        if os.environ.get("RANK", "0") == "0" and place and (place / "config.yaml").is_file():
+            print(f"img2img: img2img compress --resume {place} goes on.", file=sys.stderr)
         raise
     return 0 if found.accepted else 1
 
 
 def compress(arguments: list[str]) -> int:
     """`img2img compress`."""
+    given = [argument.partition("=")[0] for argument in arguments if argument.startswith("--")]
+    others = [name for name in given if name not in ("--resume", "--accept", "--device", "--help")]
+    if "--resume" in given and others:
+        raise UsageError(f"--resume goes on with the run's own settings; leave {others[0]} out.")
     if "-h" not in arguments and "--help" not in arguments:
         from img2img.core.processes import ensure_processes
 

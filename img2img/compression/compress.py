@@ -1,6 +1,7 @@
 """`img2img compress`: a large translator's translations of photos, and a small one that learns to make them."""
 
 import json
+from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,14 +14,14 @@ from rich.table import Table
 from img2img.compression.comparison import MOST, Comparison, compare_with_teacher
 from img2img.compression.student import Cost, choose_student, measure_cost, refuse_teacher
 from img2img.config import RunConfig, resolve_config, write_config
-from img2img.core.device import choose_device, choose_precision, tune_allocator
+from img2img.core.device import choose_precision, tune_allocator
 from img2img.core.downloads import announce
 from img2img.core.errors import UsageError, UserError
 from img2img.core.files import write_whole
-from img2img.core.processes import build_accelerator, run_on_main
+from img2img.core.processes import build_accelerator, join_processes, run_on_main
 from img2img.data.base import DataConfig, Direction, choose_sample
-from img2img.data.distilled import DistilledData, find_photos
-from img2img.data.layouts import image_files
+from img2img.data.distilled import DistilledData, Photos, find_photos
+from img2img.data.layouts import Split, image_files
 from img2img.inference.convert import convert
 from img2img.interop import load_translator
 from img2img.methods.distill import DistillConfig, TeacherConfig
@@ -109,7 +110,7 @@ def compress(
     tune_allocator()
     if not 0 < macs < 1:
         raise UsageError(f"--macs {macs:g}: give the share of the teacher's multiply-adds, above 0 and below 1.")
-    source, folder = Path(data), Path(output).absolute()
+    source, folder = Path(data), Path(output).resolve()
     home = Path(model).absolute() if Path(model).exists() else model
     chosen = direction if has_both_directions(model) else None
     about = TeacherConfig(model=str(home), direction=chosen, style=style, max_side=max_side)
@@ -117,11 +118,14 @@ def compress(
     teacher = _load_teacher(about, accelerator)
     if direction not in (None, teacher.config.direction):
         raise UsageError(f"--direction {direction}: this translator is for {teacher.config.direction}.")
+    if size is not None and size < 8:
+        raise UsageError(f"--size {size}: give at least 8 pixels.")
+    if max_side is not None and max_side < 1:
+        raise UsageError(f"--max-side {max_side}: give at least 1 pixel.")
     side = size or min(teacher.config.size, teacher.config.width or teacher.config.size)
     generator = choose_student(teacher.config.generator, macs, teacher.in_channels, side)
     splits = find_photos(source, teacher.config.direction)
-    if splits.keys() == {"train"} and len(image_files(splits["train"].source)) < 2:
-        raise UsageError(f"{data} holds one image; at least two are needed, one to learn from and one to compare with.")
+    _refuse_holdout(splits, holdout)
     if folder.is_relative_to(source.resolve()):
         raise UsageError(f"--output {output} lies in {data}, whose images would then be taken for photos.")
     method = DistillConfig(
@@ -137,13 +141,30 @@ def compress(
         method=method, data=prepared, output=folder, steps=steps, batch_size=batch_size, seed=seed, device=device
     )
     config = cast(Run, resolve_config(config))
+    config.method.build(teacher.in_channels, teacher.out_channels, side)  # says what can't work
     with ExitStack() as claimed:
         run_on_main(accelerator, lambda: claimed.enter_context(claim_folder(folder, False)))
         run_on_main(accelerator, lambda: write_config(folder / CONFIG, config))  # from now on it can be resumed
     return _finish(config, teacher, accelerator, accept, quiet)
 
 
-def resume(output: Path | str, *, accept: float = ACCEPT, quiet: bool = False) -> Compression:
+def _refuse_holdout(splits: Mapping[Split, Photos], share: float) -> None:
+    """Refuses to compare a student with its teacher on photos that it has learned from."""
+    if splits.keys() != {"train"}:
+        return
+    folder = splits["train"].source
+    count = len(image_files(folder))
+    if not 0 < share < 1:
+        raise UsageError(f"--holdout {share:g}: give the share of the photos to compare on, above 0 and below 1.")
+    if max(1, round(count * share)) >= count:
+        raise UsageError(
+            f"--holdout {share:g}: of the images in {folder} (there {'are' if count > 1 else 'is'} {count}), none would be left to learn from."
+        )
+
+
+def resume(
+    output: Path | str, *, device: str | None = None, accept: float = ACCEPT, quiet: bool = False
+) -> Compression:
     """Goes on with what was stopped, wherever that was; as `compress`."""
     tune_allocator()
     config: Any = load_run_config(Path(output))
@@ -152,10 +173,16 @@ def resume(output: Path | str, *, accept: float = ACCEPT, quiet: bool = False) -
         raise UsageError(
             f"--resume {output}: that is a run of {config.method.name}, which img2img train --resume continues."
         )
-    folder = Path(output).absolute()  # which may have been moved
+    folder = Path(output).resolve()  # which may have been moved
     data = config.data.model_copy(update={"target": folder / TEACHER})
-    config = cast(Run, resolve_config(config.model_copy(update={"output": folder, "data": data})))
+    config = cast(
+        Run,
+        resolve_config(config.model_copy(update={"output": folder, "data": data, "device": device or config.device})),
+    )
     accelerator = _build_accelerator(config.device)
+    with ExitStack() as claimed:
+        run_on_main(accelerator, lambda: claimed.enter_context(claim_folder(folder, True)))
+        run_on_main(accelerator, lambda: write_config(folder / CONFIG, config))
     return _finish(config, _load_teacher(teacher, accelerator), accelerator, accept, quiet)
 
 
@@ -174,7 +201,7 @@ def _load_teacher(about: TeacherConfig, accelerator: Accelerator) -> Translator:
 
 def _build_accelerator(device: str) -> Accelerator:
     """As the training builds it again, with nothing that differs between its settings here."""
-    chosen = choose_device(device)
+    chosen = join_processes(device)[1]  # first, for then they wait for each other as long as a conversion may take
     return build_accelerator(chosen, choose_precision("auto", chosen), 1)
 
 
@@ -185,13 +212,14 @@ def _finish(config: Run, teacher: Translator, accelerator: Accelerator, accept: 
     console = Console(highlight=False, quiet=quiet or not accelerator.is_main_process)
     run_on_main(accelerator, lambda: _tell_costs(console, *_measure(teacher, _build_student(config, teacher))))
     if not target.is_dir():
-        console.print(f"The teacher translates the photos to {target}.", soft_wrap=True)
-        _translate(config, teacher, accelerator, target, not quiet)
+        with ExitStack() as claimed:
+            run_on_main(accelerator, lambda: claimed.enter_context(claim_folder(folder, True)))
+            _translate(config, teacher, accelerator, target, console)
     train(config, resume=folder, quiet=quiet)
 
     def compare() -> Compression:
         student = Translator.load(folder, teacher.device)
-        data = DistilledData(config.data)
+        data = DistilledData(config.data, True)
         data.divide(config.data.holdout)
         pairs, real = choose_sample(data.validation.pairs, MOST), choose_sample(list(data.real_images), MOST)
         comparison = compare_with_teacher(student, pairs, real, not quiet)
@@ -220,7 +248,7 @@ def _measure(teacher: Translator, student: Translator) -> tuple[Cost, Cost]:
     return measure_cost(teacher, student.config.size), measure_cost(student, student.config.size)
 
 
-def _translate(config: Run, teacher: Translator, accelerator: Accelerator, target: Path, progress: bool) -> None:
+def _translate(config: Run, teacher: Translator, accelerator: Accelerator, target: Path, console: Console) -> None:
     """Lets the teacher translate the photos; what was translated before a stop is kept, and only all of it becomes `target`.
 
     Raises:
@@ -229,9 +257,10 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
     data, about, unfinished = config.data, config.method.teacher, target.with_name(UNFINISHED)
     assert data.path is not None and about is not None
     for split, photos in find_photos(data.path, data.direction).items():
+        console.print(f"The teacher translates {photos.source} to {target / split}.", soft_wrap=True)
         report = convert(
             teacher, photos.source, unfinished / split, format="png", existing="skip", frames="first", metadata=False,
-            max_side=about.max_side, device=config.device, progress=progress,
+            alpha=False, max_side=about.max_side, device=config.device, engine="torch", progress=not console.quiet,
         )  # fmt: skip
         if len(report.failures) == len(report.outcomes):
             raise UserError(f"the teacher could translate none of {photos.source}: {report.failures[0].reason}.")

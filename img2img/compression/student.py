@@ -1,5 +1,6 @@
 """Which small translator learns from a large one, and what it saves."""
 
+import math
 import time
 from dataclasses import dataclass
 
@@ -25,7 +26,7 @@ class Cost:
     """For an image of the training size."""
     parameters: int
     images_per_second: float
-    """On this machine, of the network alone, as `img2img convert` calls it."""
+    """On this machine, of the network alone, in batches as `img2img convert` takes them on a CPU."""
 
 
 def refuse_teacher(teacher: Translator, given: str) -> None:
@@ -55,16 +56,21 @@ def choose_student(teacher: GeneratorConfig, share: float, in_channels: int, siz
         in_channels: of the images; a teacher that is told what to make has more.
 
     Raises:
-        UsageError: if even the smallest computes more.
+        UsageError: if even the smallest computes more, or the size doesn't fit.
     """
+    teacher.resolve(teacher.in_channels or in_channels, teacher.out_channels or 3, size)
     whole, smallest = count_multiply_adds(teacher, size, size), 1.0
     for student in list_narrower(teacher):
         student = student.model_copy(update={"in_channels": in_channels})
+        try:
+            student.resolve(in_channels, student.out_channels or 3, size)
+        except UsageError:  # so narrow that it can't be built
+            continue
         smallest = count_multiply_adds(student, size, size) / whole
         if smallest <= share:
             return student
     raise UsageError(
-        f"--macs {share:g}: the smallest {teacher.kind} of this depth computes {smallest:.2g} of what the teacher does; give at least that."
+        f"--macs {share:g}: the smallest {teacher.kind} of this depth computes {math.ceil(smallest * 1e4) / 1e4:g} of what the teacher does; give at least that."
     )
 
 
@@ -72,7 +78,7 @@ def measure_cost(translator: Translator, size: int) -> Cost:
     """What a translator takes for images of `size` × `size` pixels, measured on images of noise."""
     images = torch.rand(min(BATCH, max(1, BATCH_PIXELS // size**2)), translator.in_channels, size, size) * 2 - 1
     engine = Engine(translator, translator.config.mode)
-    fast = engine.chosen(8, size, size)
+    fast = engine.choose(8, size, size).translator
     seconds = min(_time(fast, images) for _ in range(RUNS + 1))  # the first one sets up
     return Cost(
         count_multiply_adds(translator.config.generator, size, size),

@@ -47,6 +47,10 @@ def find_photos(path: Path, direction: Direction = "AtoB") -> dict[Split, Photos
             source, real = (path / layout.format(split, side) for side in (own, other))
             if source.is_dir():
                 found.setdefault(split, Photos(source, real if real.is_dir() else None))
+    for split in SPLITS if not found else ():
+        if (path / own / split).is_dir():
+            real = path / other / split
+            found[split] = Photos(path / own / split, real if real.is_dir() else None)
     if not found and (path / own).is_dir():
         found["train"] = Photos(path / own, path / other if (path / other).is_dir() else None)
     if not found and (path / "train").is_dir():
@@ -79,7 +83,11 @@ class DistilledImages(PairedImages):
 
 
 class DistilledData(PairedData):
-    """Photos (``--data``) and the teacher's translations of the same names (``--data.target``), which has a sub-folder for each split."""
+    """Photos (``--data``) and the teacher's translations of the same names (``--data.target``), which has a sub-folder for each split.
+
+    Args:
+        with_classes: whether real images of the kind that the teacher makes are wanted, too.
+    """
 
     def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
         self.config = config
@@ -90,7 +98,7 @@ class DistilledData(PairedData):
         photos = find_photos(config.path, config.direction)
         if not config.target.is_dir():
             raise UsageError(
-                f"the teacher's translations, {config.target}, are not complete: go on with img2img compress --resume {config.target.parent}."
+                f"the teacher's translations, {config.target}, are not there: go on with img2img compress --resume RUN, which makes them, also if the run was moved."
             )
         self.splits: dict[Split, PairedFolder] = {
             split: match(found.source, config.target / split, split)
@@ -98,7 +106,9 @@ class DistilledData(PairedData):
             if (config.target / split).is_dir()
         }
         self.real: Mapping[Split, tuple[Path, ...]] = {
-            split: tuple(file for each in image_files(found.real).values() for file in each) if found.real else ()
+            split: tuple(file for each in image_files(found.real).values() for file in each)
+            if found.real and with_classes
+            else ()
             for split, found in photos.items()
         }
         self.build_dataset = partial(DistilledImages, real=self.real["train"])

@@ -103,7 +103,8 @@ def _encode(suffix: str, frames: list[Array], picture: Picture, quality: int) ->
     icc = _select_profile(picture.icc, frames)
     if deep and suffix in PAGES:
         return _deep_tiff(frames, picture, icc)
-    if suffix in (".png", ".apng") and len(frames) == 1 and (deep or frames[0].shape[2] != 2):
+    by_opencv = (1, 2, 3, 4) if deep else (1, 3, 4)  # channels
+    if suffix in (".png", ".apng") and len(frames) == 1 and frames[0].shape[2] in by_opencv:
         return _encode_png(frames[0], picture, icc)
     images = [to_pil(frame) for frame in frames]
     options: dict[str, Any] = {

@@ -234,7 +234,7 @@ class Pipeline(Generic[Key]):
             return []
         try:
             height, width, dtype = batch[0].kind
-            translator = self.engine.chosen(8 * dtype.itemsize, height, width, self.tile)
+            translator = self.engine.choose(8 * dtype.itemsize, height, width, self.tile).translator
             images = torch.stack([frame.image for frame in batch]) if len(batch) > 1 else batch[0].image[None]
             done = translator(images, mode=self.engine.mode, seed=self.seed, tile=self.tile)
             for frame, image in zip(batch, done, strict=True):

@@ -18,7 +18,7 @@ from img2img.core.errors import UsageError, UserError
 from img2img.core.files import ExistsError
 from img2img.core.processes import ProcessRank, join_processes
 from img2img.data.base import Direction
-from img2img.images import Picture, Rules, refuse_frames, write_picture
+from img2img.images import Picture, Rules, composite_over_white, refuse_frames, write_picture
 from img2img.images.decoder import Decoders
 from img2img.inference.batching import Item, Pipeline, count_threads
 from img2img.inference.engine import SMALL, Backend, DType, Engine
@@ -56,6 +56,7 @@ def convert(
     max_side: int | None = None,
     frames: Frames = "all",
     metadata: bool = True,
+    alpha: bool = True,
     quality: int = 95,
     dtype: DType = "auto",
     batch_size: int | None = None,
@@ -90,6 +91,7 @@ def convert(
         max_side: scale images whose longer side has more pixels down to it.
         frames: all frames of an animation and pages of a TIFF, or the first.
         metadata: whether EXIF and DPI are kept.
+        alpha: whether alpha is carried to the outputs; else they are what the network makes of the images over white.
         quality: of JPEG and WebP, 1–100.
         dtype: of weights and activations; ``tf32``: fp32, whose convolutions on NVIDIA GPUs keep 10 bits; ``auto`` is bf16 where the device computes in it, if the first image comes out
             within 40 dB of fp32's, else fp32; ``int8``: OpenVINO's, for as many convolutions as keep the first images within 40 dB.
@@ -99,7 +101,7 @@ def convert(
         compile: whether to torch.compile the network, which pays for thousands of images.
         device: where to run; ``auto`` is the fastest there is. A translator that is loaded stays where it is.
         engine: what computes: ``torch``; ``openvino``, on a CPU; ``onnx``, which is onnxruntime, for a file that `img2img export` wrote. ``auto``
-            goes by the model, and on a CPU takes OpenVINO for hundreds of images, if it is installed and measured to be faster.
+            goes by the model, and with dtype ``auto`` in one process on a CPU it takes OpenVINO for hundreds of images, if that is installed and measured to be faster.
         max_pixels: an image of more, all frames together, is refused before it is decoded.
         timeout: seconds that a file may take to be decoded.
         file_memory: GB that a file may take while it is decoded (on Linux).
@@ -138,7 +140,7 @@ def convert(
     decoders = Decoders(
         count_threads(place) + 1, rules, int(file_memory * 2**30), timeout
     )  # they start while others load
-    files = _Files(decoders, metadata, quality, existing)
+    files = _Files(decoders, metadata, alpha, quality, existing)
     try:
         if not isinstance(translator, Translator):
             translator = load_translator(translator, place, direction=direction)
@@ -148,7 +150,10 @@ def convert(
         files.maps = LabelMapReader.of(translator.config, source, None if instances is None else Path(instances))
         samples = rank.share(files.sample(translator, jobs, every=dtype == "int8") if dtype in ("auto", "int8") else [])
         work = len(jobs) * samples[0][0, 0].numel() if samples else 0
-        computing = Engine(translator, mode or translator.config.mode, dtype, compile, samples, engine, work)
+        backend: Backend = (
+            "torch" if engine == "auto" and rank.count > 1 else engine
+        )  # of several, none may choose alone
+        computing = Engine(translator, mode or translator.config.mode, dtype, compile, samples, backend, work)
         report.notes += computing.notes
         if translator.config.classes is None and LABELS.search(source.name):
             report.notes.append(f"{source} is called as folders of label maps are; this translator takes images.")
@@ -160,7 +165,7 @@ def convert(
         try:
             _through(pipeline, files, rank, outcomes, lists, report, progress)
         except KeyboardInterrupt:
-            outcomes |= {item.key: _outcome(item, computing, files) for item in pipeline.list_finished()}
+            outcomes |= {item.key: _outcome(item, pipeline, files) for item in pipeline.list_finished()}
             report.outcomes += filter(None, outcomes.values())
             raise Stopped(report) from None
     finally:
@@ -181,8 +186,9 @@ class _Files:
         metadata: as of `convert`, as are the others.
     """
 
-    def __init__(self, decoders: Decoders, metadata: bool, quality: int, existing: Existing) -> None:
+    def __init__(self, decoders: Decoders, metadata: bool, alpha: bool, quality: int, existing: Existing) -> None:
         self.decoders, self.metadata, self.quality, self.existing = decoders, metadata, quality, existing
+        self.alpha = alpha
         self.bad: dict[Job, UserError] = {}
         """What is wrong with inputs that were tried before."""
         self.truncated: set[Job] = set()
@@ -203,6 +209,8 @@ class _Files:
         refuse_frames(job.target.suffix.lower(), picture)
         if picture.truncated:
             self.truncated.add(job)
+        if not self.alpha:
+            picture = replace(picture, frames=[composite_over_white(frame) for frame in picture.frames])
         return picture if self.metadata else replace(picture, exif=b"", dpi=None)
 
     def _picture(self, job: Job) -> Picture:
@@ -299,7 +307,7 @@ def _through(
         tell(0.0)
         with watch_large_images(tell):
             for item in pipeline.run(lists, count):
-                outcomes[item.key] = _outcome(item, pipeline.engine, files)
+                outcomes[item.key] = _outcome(item, pipeline, files)
 
 
 @contextmanager
@@ -335,13 +343,12 @@ def _handle_existing(job: Job, existing: Existing) -> Outcome | None:
     return Outcome(*names, "failed", "the target exists; --overwrite replaces it, --skip-existing leaves it")
 
 
-def _outcome(item: Item[Job], engine: Engine, files: _Files) -> Outcome:
-    names = str(item.key.source), str(item.key.target)
+def _outcome(item: Item[Job], pipeline: Pipeline[Job], files: _Files) -> Outcome:
+    names, engine, tile = (str(item.key.source), str(item.key.target)), pipeline.engine, pipeline.tile
     if item.error is None:
         return Outcome(
             *names, "done", "", files.note(item.key), item.width, item.height, item.frames, item.bits, engine.mode,
-            engine.dtype if engine.is_fast(item.bits, item.height, item.width) else "fp32",
-            engine.backend if engine.is_fast(item.bits, item.height, item.width) else "torch", round(item.decode + item.network + item.encode, 4),
+            *engine.choose(item.bits, item.height, item.width, tile)[1:], round(item.decode + item.network + item.encode, 4),
         )  # fmt: skip
     if isinstance(item.error, ExistsError) and files.existing == "skip":
         return Outcome(*names, "skipped", "the target exists")

@@ -7,7 +7,7 @@ import time
 from collections.abc import Sequence
 from functools import cached_property
 from importlib.util import find_spec
-from typing import Any, Literal
+from typing import Any, Literal, NamedTuple
 
 import torch
 from torch import Tensor, nn
@@ -32,6 +32,14 @@ RUNS = 3  # of which the fastest counts
 def allows_half_precision(bits: int, height: int, width: int) -> bool:
     """Whether bf16 or int8 will do: not for more than 8 bits, nor where a norm's statistics are those of a few pixels."""
     return bits == 8 and min(height, width) >= SMALL
+
+
+class Choice(NamedTuple):
+    """What translates an image, and how."""
+
+    translator: Translator
+    dtype: str
+    backend: str
 
 
 class Engine:
@@ -80,6 +88,8 @@ class Engine:
         """Of 8-bit images."""
         self.dtype: Literal["fp32", "tf32", "bf16", "fp16", "int8"] = "fp32"
         """Of 8-bit images."""
+        if backend == "torch" and dtype == "int8":
+            raise UsageError("--dtype int8 is computed by OpenVINO; leave --engine torch out.")
         asked = backend == "openvino" or dtype == "int8"
         if asked and (reason := self._explain_no_openvino()):
             raise UsageError(f"{'--engine openvino' if backend == 'openvino' else '--dtype int8'} {reason}.")
@@ -104,7 +114,7 @@ class Engine:
         near = math.inf
         if samples:
             half = optimise(self.translator, self.mode, "bf16", False)
-            near = _psnr(half(samples[0]), self.translator(samples[0]))
+            near = _psnr(half(samples[0], mode=self.mode), self.translator(samples[0], mode=self.mode))
         if near >= CLOSE_ENOUGH:
             return "bf16"
         self.notes.append(
@@ -130,20 +140,19 @@ class Engine:
         Raises:
             UsageError: if it can't.
         """
-        from img2img.inference.openvino import OpenVinoGenerator, Precision, convert_network, quantise
+        from img2img.inference.openvino import OpenVinoGenerator, convert_network, quantise
 
         exact = optimise(self.translator, self.mode, "fp32", False)
         exact.memory_format = torch.contiguous_format
         copied = copy.copy(exact)
-        native = choose_precision("auto", self.translator.device) == "bf16"
-        precision: Precision = "bf16" if self.dtype == "bf16" or (self.dtype == "int8" and native) else "fp32"
+        precision = self._rest
         model = convert_network(exact.generator)
         if self.dtype == "int8":
             if not samples:
                 raise UsageError(
                     "--dtype int8 sets its ranges by the images to convert, and none of the first can be read."
                 )
-            found = quantise(model, *_record(exact, samples), CLOSE_ENOUGH, precision)
+            found = quantise(model, *_record(exact, samples, self.mode), CLOSE_ENOUGH, precision)
             model = found.model
             self.notes.append(
                 f"{found.count} of {found.total} convolutions compute in int8, the others in {precision}; within {found.psnr:.0f} dB of fp32 on the first images."
@@ -158,19 +167,26 @@ class Engine:
         batch = batch.expand(max(1, BATCH_PIXELS // batch[0, 0].numel()), -1, -1, -1)
         try:
             other = self._build_openvino(samples)
-        except UsageError:  # a network that it doesn't know
+            near = _psnr(other(samples[0], mode=self.mode), self.translator(samples[0], mode=self.mode))
+            seconds = [min(_time(each, batch) for _ in range(RUNS)) for each in (before, other)]
+        except UserError:  # a network that it doesn't know, or can't compute
+            self.backend = "torch"
             return
-        near = _psnr(other(samples[0]), self.translator(samples[0]))
-        seconds = [min(_time(each, batch) for _ in range(RUNS)) for each in (before, other)]
         if near >= CLOSE_ENOUGH and seconds[0] > FASTER * seconds[1]:
-            self.for_8_bits = other
+            self.for_8_bits, self.for_16_bits_too = other, False
             self.notes.append(
                 f"OpenVINO computes, {seconds[0] / seconds[1]:.1f} times as fast here as PyTorch (--engine torch or openvino insists)."
             )
         else:
             self.backend = "torch"
 
-    def chosen(self, bits: int, height: int, width: int, tile: int | None = None) -> Translator:
+    @property
+    def _rest(self) -> Literal["fp32", "bf16"]:
+        """The precision of what isn't computed in int8, by OpenVINO."""
+        native = choose_precision("auto", self.translator.device) == "bf16"
+        return "bf16" if self.dtype == "bf16" or (self.dtype == "int8" and native) else "fp32"
+
+    def choose(self, bits: int, height: int, width: int, tile: int | None = None) -> Choice:
         """What translates images of so many bits and this size; `tile` as of `Translator.__call__`.
 
         Raises:
@@ -179,15 +195,11 @@ class Engine:
         generator = self.translator.generator
         if isinstance(generator, OnnxGenerator) and not generator.raw and bits > 8:
             raise UserError("this ONNX file takes 8-bit images; one that is exported with --raw takes 16 bits, too")
-        if not self.is_fast(bits, height, width):
-            return self.for_16_bits
+        if not allows_half_precision(bits, height, width) and not self.for_16_bits_too:
+            return Choice(self.for_16_bits, "fp32", "torch")
         if self.backend == "openvino" and not self.for_8_bits.fits(height, width, tile):
-            return self.in_strips
-        return self.for_8_bits
-
-    def is_fast(self, bits: int, height: int, width: int) -> bool:
-        """Whether images of so many bits and this size are computed in `dtype` by `backend`, and not in fp32 by PyTorch."""
-        return allows_half_precision(bits, height, width) or self.for_16_bits_too
+            return Choice(self.in_strips, self._rest, "torch")
+        return Choice(self.for_8_bits, self.dtype, self.backend)
 
     @cached_property
     def for_16_bits(self) -> Translator:
@@ -197,18 +209,18 @@ class Engine:
     @cached_property
     def in_strips(self) -> Translator:
         """What computes images that are too large for OpenVINO, which can't compute strips."""
-        return optimise(self.translator, self.mode, "fp32" if self.dtype == "fp32" else "bf16", False)
+        return optimise(self.translator, self.mode, self._rest, False)
 
 
 @torch.inference_mode()
 def _time(translator: Translator, batch: Tensor) -> float:
     """Seconds."""
     before = time.perf_counter()
-    translator(batch)
+    translator(batch, mode="eval")
     return time.perf_counter() - before
 
 
-def _record(translator: Translator, samples: Sequence[Tensor]) -> tuple[list[Any], list[Any]]:
+def _record(translator: Translator, samples: Sequence[Tensor], mode: Mode) -> tuple[list[Any], list[Any]]:
     """What the network sees of images, and what it makes of them, each (1, C, H, W)."""
     seen: list[Any] = []
     made: list[Any] = []
@@ -220,7 +232,7 @@ def _record(translator: Translator, samples: Sequence[Tensor]) -> tuple[list[Any
     handle = translator.generator.register_forward_hook(note)
     try:
         for sample in samples:
-            translator(sample, tile=0)
+            translator(sample, tile=0, mode=mode)
     finally:
         handle.remove()
     return seen, made

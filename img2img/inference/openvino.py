@@ -1,13 +1,15 @@
 """OpenVINO: a translator's network, compiled in memory for the CPU at hand; in fp32, in bf16, or in int8."""
 
 import copy
-import io
-import logging
+import os
+import subprocess
 import sys
+import tempfile
 import warnings
 from collections.abc import Sequence
-from contextlib import redirect_stdout
 from dataclasses import dataclass
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -15,6 +17,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+import img2img
 from img2img.core.errors import UsageError, UserError
 from img2img.images import Array
 from img2img.networks.layers import ImageNetwork, InstanceNorm
@@ -40,17 +43,6 @@ def import_openvino() -> Any:
     return openvino
 
 
-def _import_nncf() -> Any:
-    import_openvino()
-    try:
-        import nncf
-    except ImportError:
-        raise UsageError("--dtype int8 needs the package nncf: pip install 'img2img[openvino]'.") from None
-    nncf.set_log_level(logging.ERROR)
-    logging.getLogger("torch.utils.cpp_extension").setLevel(logging.ERROR)  # which misses CUDA
-    return nncf
-
-
 class OpenVinoGenerator(ImageNetwork):
     """A network that OpenVINO computes on the CPU; it takes batches and sizes that the original takes.
 
@@ -66,7 +58,7 @@ class OpenVinoGenerator(ImageNetwork):
         super().__init__()
         self.size_multiple, self.min_size = network.size_multiple, network.min_size
         self.model = model or convert_network(network)
-        self.compiled = _compile(self.model, precision)
+        self.compiled = compile_model(self.model, precision, torch.get_num_threads())
         self.place = nn.Parameter(torch.zeros(1), requires_grad=False)  # says where it is: on the CPU
 
     def __deepcopy__(self, memo: Any) -> Self:
@@ -140,27 +132,32 @@ def quantise(model: Any, sources: Sequence[Array], truths: Sequence[Array], leas
         least: PSNR to the truths that it shall have, in dB. If it is below, layers go back one by one, the worst first.
         rest: the precision of all that is not in int8.
     """
-    nncf = _import_nncf()
-    convolutions = [node for node in model.get_ordered_ops() if _is_convolution(node)]
-    outer = nncf.IgnoredScope(names=[node.get_friendly_name() for node in (convolutions[0], convolutions[-1])])
-    data = nncf.Dataset(list(sources))
-    with redirect_stdout(sys.stderr if sys.stderr.isatty() else io.StringIO()):  # NNCF's progress bars
-        found = nncf.quantize(model, data, subset_size=len(sources), ignored_scope=outer)
-        if _psnr(_compile(found, rest), sources, truths) < least:
-
-            def validate(compiled: Any, _: Any) -> tuple[float, None]:
-                return min(least, _psnr(compiled, sources, truths)), None
-
-            found = nncf.quantize_with_accuracy_control(
-                model, data, data, validate, max_drop=0.01, subset_size=len(sources), ignored_scope=outer
-            )
-    near = _psnr(_compile(found, rest), sources, truths)
-    return Quantised(found, _count_quantised(found), len(convolutions), near)
+    if find_spec("nncf") is None:
+        raise UsageError("--dtype int8 needs the package nncf: pip install 'img2img[openvino]'.")
+    openvino = import_openvino()
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
+        arrays: dict[str, Any] = {f"source{number}": source for number, source in enumerate(sources)}
+        np.savez(folder / "images.npz", **arrays, **{f"truth{number}": truth for number, truth in enumerate(truths)})
+        paths = os.pathsep.join([str(Path(img2img.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
+        shown = None if sys.stderr.isatty() else subprocess.PIPE  # NNCF's progress bars
+        done = subprocess.run(
+            [sys.executable, "-P", "-m", "img2img.inference.quantisation", place, str(least), rest, str(torch.get_num_threads())],
+            stdout=sys.stderr if shown is None else shown, stderr=shown, text=True, env={**os.environ, "PYTHONPATH": paths},
+        )  # fmt: skip
+        if done.returncode:
+            reason = ((done.stderr or "").strip().splitlines() or ["see above"])[-1][:200]
+            raise UsageError(f"--dtype int8: this network can't be quantised ({reason}); use another --dtype.")
+        found = openvino.Core().read_model(folder / "quantised.xml")
+        near = measure_psnr(compile_model(found, rest, torch.get_num_threads()), sources, truths)
+        total = sum(is_convolution(node) for node in found.get_ordered_ops())
+    return Quantised(found, _count_quantised(found), total, near)
 
 
 def _count_quantised(model: Any) -> int:
     """Convolutions whose weights are integers, or are made such."""
-    return sum(_has_integer_weights(node) for node in model.get_ordered_ops() if _is_convolution(node))
+    return sum(_has_integer_weights(node) for node in model.get_ordered_ops() if is_convolution(node))
 
 
 def _has_integer_weights(convolution: Any) -> bool:
@@ -176,20 +173,30 @@ def _has_integer_weights(convolution: Any) -> bool:
     )
 
 
-def _is_convolution(node: Any) -> bool:
+def is_convolution(node: Any) -> bool:
+    """Whether a node of a model is a convolution, transposed or not."""
     return "Convolution" in node.get_type_name()
 
 
-def _compile(model: Any, precision: Precision) -> Any:
+def compile_model(model: Any, precision: Precision, threads: int) -> Any:
+    """Compiles a model for the CPU at hand.
+
+    Raises:
+        UsageError: if OpenVINO can't.
+    """
     options = {
         "INFERENCE_PRECISION_HINT": HINTS[precision],
         "PERFORMANCE_HINT": "LATENCY",
-        "INFERENCE_NUM_THREADS": torch.get_num_threads(),
+        "INFERENCE_NUM_THREADS": threads,
     }
-    return import_openvino().Core().compile_model(model, "CPU", options)
+    try:
+        return import_openvino().Core().compile_model(model, "CPU", options)
+    except RuntimeError as error:
+        reason = " ".join(str(error).split())[:200]
+        raise UsageError(f"OpenVINO can't compile this network (--engine torch can compute it): {reason}") from None
 
 
-def _psnr(compiled: Any, sources: Sequence[Array], truths: Sequence[Array]) -> float:
+def measure_psnr(compiled: Any, sources: Sequence[Array], truths: Sequence[Array]) -> float:
     """In dB, of all images together."""
     errors = [
         np.square(np.clip(compiled(source)[0], -1, 1) - np.clip(truth, -1, 1)).mean()

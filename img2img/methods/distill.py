@@ -7,6 +7,7 @@ import tyro
 from pydantic import Field
 from torch import nn
 
+from img2img.core.errors import UsageError
 from img2img.core.settings import Strict
 from img2img.data.base import Direction
 from img2img.data.distilled import DistilledData
@@ -62,6 +63,11 @@ class DistillConfig(PerceptualTranslationConfig):
     """Whom the generator imitates, if `img2img compress` began the run."""
 
     @property
+    def uses_classes(self) -> bool:
+        """Whether the other side's real images, a class of their own, are loaded: for the discriminator."""
+        return self.has_discriminator
+
+    @property
     def imitates(self) -> str:
         """The teacher."""
         return self.teacher.model if self.teacher else ""
@@ -85,6 +91,10 @@ class Distill(Method):
 
     def __init__(self, config: DistillConfig, in_channels: int, out_channels: int, size: int) -> None:
         self.config = config
+        if not (config.l1_weight or config.perceptual.weight or config.has_discriminator):
+            raise UsageError(
+                "--l1-weight and --perceptual.weight are both 0, so the generator has nothing to learn from."
+            )
         resolved, generator = config.build_generator(config.generator, in_channels, out_channels, size)
         self.generator_configs = {"": resolved}
         self.networks: dict[str, nn.Module] = {"generator": generator}

@@ -120,7 +120,7 @@ def test_what_was_stopped_goes_on_as_if_it_had_not_been(
         with pytest.raises(KeyboardInterrupt):
             run(teacher, tmp_path / "data", tmp_path / "parts", steps=4)
     assert not (tmp_path / "parts" / "teacher").exists()
-    with pytest.raises(UsageError, match=r"not complete.*compress --resume"):
+    with pytest.raises(UsageError, match=r"not there.*compress --resume"):
         train(resume=tmp_path / "parts", quiet=True)
     before = (tmp_path / "parts" / "teacher-unfinished" / "train" / "3.png").stat().st_mtime_ns
     (tmp_path / "parts").rename(tmp_path / "moved")
@@ -173,6 +173,18 @@ def test_a_photo_that_is_damaged_is_left_out_and_named(
         run(teacher, tmp_path / "data", tmp_path / "other")
 
 
+def test_what_is_transparent_is_learned_without_its_alpha(teacher: Path, tmp_path: Path) -> None:
+    for number in range(4):
+        image = picture(32, 32, 4, seed=number)
+        write_image(tmp_path / "data" / f"{number}.png", image)
+    run(teacher, tmp_path / "data", tmp_path / "run")
+    large = img2img.load(teacher)
+    for number in range(4):
+        made = read_image(tmp_path / "run" / "teacher" / "train" / f"{number}.png")
+        whole = large(picture(32, 32, 4, seed=number))  # over white, and with its alpha
+        assert made.shape == (32, 32, 3) and np.abs(made.astype(int) - whole[..., :3]).mean() < 4
+
+
 def test_the_other_side_shows_real_images(teacher: Path, tmp_path: Path) -> None:
     data = write_unpaired(tmp_path / "data", 6, 5, size=32)
     write_unpaired(data, 12, 11, size=32, split="test")
@@ -190,7 +202,11 @@ def test_real_images_are_drawn_from_all_of_them(teacher: Path, tmp_path: Path) -
     data = write_unpaired(tmp_path / "data", 6, 5, size=32)
     for number in range(6):
         write_image(tmp_path / "made" / "train" / f"A{number}.png", picture(32, 32, seed=number))
-    opened = DistilledData(DataConfig(path=data, target=tmp_path / "made", size=32, jitter=1, flip=0))
+    config = DataConfig(path=data, target=tmp_path / "made", size=32, jitter=1, flip=0)
+    without = DistilledData(config, with_classes=False)
+    without.divide(0)
+    assert "real" not in without.build_training_set(config.build_transform(), 3, 3, 0)[0, 0]
+    opened = DistilledData(config)
     opened.divide(0)
     samples = opened.build_training_set(opened.config.build_transform(), 3, 3, 0)
     assert isinstance(samples, DistilledImages)
@@ -225,7 +241,12 @@ def test_what_cannot_be_compressed_is_told_so(teacher: Path, photos: Path, tmp_p
     (tmp_path / "empty").mkdir()
     refuse(teacher, "holds no images", photos=tmp_path / "empty")
     write_image(tmp_path / "empty" / "one.png", picture(32, 32))
-    refuse(teacher, "holds one image", photos=tmp_path / "empty")
+    refuse(teacher, "there is 1.*none would be left", photos=tmp_path / "empty")
+    refuse(teacher, "--holdout 0", holdout=0)
+    refuse(teacher, "--size 30: a ResNet needs a multiple of 4", size=30)
+    refuse(teacher, "--size 0", size=0)
+    refuse(teacher, "--max-side 0", max_side=0)
+    refuse(teacher, "--size 16", size=16, adversarial=0.1)
     refuse(teacher, "lies in", output=photos / "run")
     refuse(teacher, "direction BtoA", direction="BtoA")
     (tmp_path / "full").mkdir()
@@ -235,6 +256,7 @@ def test_what_cannot_be_compressed_is_told_so(teacher: Path, photos: Path, tmp_p
     assert [file.name for file in (tmp_path / "full").iterdir()] == ["mine.txt"]
     assert main(["compress", str(teacher)]) == 2
     assert main(["compress", str(teacher), "--resume", str(tmp_path / "full")]) == 2
+    assert main(["compress", "--resume", str(tmp_path / "full"), "--steps", "9"]) == 2
 
 
 def test_only_a_run_of_compress_is_resumed(pairs: Path, tmp_path: Path) -> None:
@@ -266,6 +288,7 @@ def test_only_a_run_of_compress_is_resumed(pairs: Path, tmp_path: Path) -> None:
         (["trainA", "trainB"], "BtoA", {"train": "trainB"}, "trainA"),
         (["train/A", "train/B"], "AtoB", {"train": "train/A"}, "train/B"),
         (["A", "B"], "BtoA", {"train": "B"}, "A"),
+        (["A/train", "A/val", "B/train"], "AtoB", {"train": "A/train", "val": "A/val"}, "B/train"),
     ],
 )
 def test_photos_are_found_in_any_layout(

@@ -46,12 +46,16 @@ def test_bf16_is_chosen_where_it_is_exact_enough(monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(room, "CLOSE_ENOUGH", 10.0)
     engine = Engine(translator, "eval", samples=[image])
     assert engine.dtype == "bf16" and not engine.notes
-    assert next(engine.chosen(16, 64, 64).generator.parameters()).dtype == torch.float32, "bf16 would leave bands"
+    assert next(engine.choose(16, 64, 64).translator.generator.parameters()).dtype == torch.float32, (
+        "bf16 would leave bands"
+    )
     monkeypatch.setattr(room, "CLOSE_ENOUGH", 200.0)
     engine = Engine(translator, "eval", samples=[image])
-    assert engine.dtype == "fp32" and "dB" in engine.notes[0] and engine.chosen(16, 64, 64) is engine.for_8_bits
+    assert (
+        engine.dtype == "fp32" and "dB" in engine.notes[0] and engine.choose(16, 64, 64).translator is engine.for_8_bits
+    )
     insisted = Engine(translator, "eval", "bf16", samples=[image])
-    assert insisted.dtype == "bf16" and insisted.chosen(16, 64, 64) is insisted.for_8_bits
+    assert insisted.dtype == "bf16" and insisted.choose(16, 64, 64).translator is insisted.for_8_bits
     assert Engine(translator, "paper", samples=[image]).dtype == "fp32"
     monkeypatch.setattr(room, "choose_precision", lambda *_: "no")
     assert Engine(translator, "eval", samples=[image]).dtype == "fp32"
@@ -98,7 +102,7 @@ def test_openvino_computes_the_same(config: Any, monkeypatch: pytest.MonkeyPatch
     assert engine.backend == "openvino" and engine.dtype == "fp32"
     for shape in ((1, 3, 40, 56), (3, 3, 33, 70)):  # of other sizes and batches than it was traced with
         image = torch.randn(shape).tanh()
-        fast = engine.chosen(8, *shape[2:])
+        fast = engine.choose(8, *shape[2:]).translator
         assert isinstance(fast.generator, OpenVinoGenerator)
         assert torch.allclose(fast(image), engine.translator(image), atol=2e-3)
         assert torch.equal(fast(image), fast(image))
@@ -106,11 +110,13 @@ def test_openvino_computes_the_same(config: Any, monkeypatch: pytest.MonkeyPatch
 
 def test_openvino_leaves_large_and_deep_images_to_pytorch(monkeypatch: pytest.MonkeyPatch) -> None:
     engine = build_openvino(monkeypatch, CONFIGS[0])
-    assert not isinstance(engine.chosen(8, 64, 64, tile=32).generator, OpenVinoGenerator), "it knows no strips"
-    assert isinstance(engine.chosen(8, 64, 64, tile=0).generator, OpenVinoGenerator)
+    assert not isinstance(engine.choose(8, 64, 64, tile=32).translator.generator, OpenVinoGenerator), (
+        "it knows no strips"
+    )
+    assert isinstance(engine.choose(8, 64, 64, tile=0).translator.generator, OpenVinoGenerator)
     half = build_openvino(monkeypatch, CONFIGS[0], "auto")
     half.for_16_bits_too = False
-    assert not isinstance(half.chosen(16, 64, 64).generator, OpenVinoGenerator)
+    assert not isinstance(half.choose(16, 64, 64).translator.generator, OpenVinoGenerator)
 
 
 def test_int8_keeps_as_many_layers_as_are_exact_enough(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -119,15 +125,15 @@ def test_int8_keeps_as_many_layers_as_are_exact_enough(monkeypatch: pytest.Monke
     count, total = map(int, re.findall(r"\d+", engine.notes[-1])[:2])
     assert total == 2 + 2 * 2 + 2 + 2 and 0 < count <= total - 2 and engine.dtype == "int8"
     image = (torch.randn(1, 3, 40, 48, generator=torch.Generator().manual_seed(0)) * 0.3).tanh()
-    made, truth = engine.chosen(8, 40, 48)(image), engine.translator(image)
+    made, truth = engine.choose(8, 40, 48).translator(image), engine.translator(image)
     assert not torch.allclose(made, truth, atol=1e-4)
     assert room._psnr(made, truth) > 30
-    assert not isinstance(engine.chosen(16, 40, 48).generator, OpenVinoGenerator)
+    assert not isinstance(engine.choose(16, 40, 48).translator.generator, OpenVinoGenerator)
     monkeypatch.setattr(room, "CLOSE_ENOUGH", 70.0)  # which int8 doesn't reach
     strict = build_openvino(monkeypatch, config, "int8")
     kept = int(re.findall(r"\d+", strict.notes[-1])[0])
     assert kept < count
-    assert room._psnr(strict.chosen(8, 40, 48)(image), truth) > 60
+    assert room._psnr(strict.choose(8, 40, 48).translator(image), truth) > 60
 
 
 def test_auto_takes_openvino_where_it_is_faster_and_pays(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -169,8 +175,8 @@ def test_openvino_is_refused_with_a_reason(monkeypatch: pytest.MonkeyPatch) -> N
 
 def test_openvino_reports_nothing_to_its_makers() -> None:
     code = (
-        "from img2img.inference.openvino import _import_nncf, import_openvino; import sys\n"
-        "import_openvino(); _import_nncf()\n"
+        "from img2img.inference.openvino import import_openvino; import sys\n"
+        "import_openvino(); import nncf\n"
         "assert not [name for name, module in sys.modules.items() if name.startswith('openvino_telemetry') and module]\n"
         "from openvino.tools.ovc import telemetry_utils\n"
         "assert telemetry_utils.tm.__name__.endswith('telemetry_stub')"
