@@ -139,7 +139,8 @@ def quantise(model: Any, sources: Sequence[Array], truths: Sequence[Array], leas
         folder = Path(place)
         openvino.save_model(model, folder / "model.xml", compress_to_fp16=False)
         arrays: dict[str, Any] = {f"source{number}": source for number, source in enumerate(sources)}
-        np.savez(folder / "images.npz", **arrays, **{f"truth{number}": truth for number, truth in enumerate(truths)})
+        arrays |= {f"truth{number}": truth for number, truth in enumerate(truths)}
+        np.savez(folder / "images.npz", **arrays)
         paths = os.pathsep.join([str(Path(img2img.__file__).parent.parent), os.environ.get("PYTHONPATH", "")])
         shown = None if sys.stderr.isatty() else subprocess.PIPE  # NNCF's progress bars
         done = subprocess.run(
