@@ -108,8 +108,7 @@ def compress(
         KeyboardInterrupt: after Ctrl-C; `resume` goes on.
     """
     tune_allocator()
-    if not 0 < macs < 1:
-        raise UsageError(f"--macs {macs:g}: give the share of the teacher's multiply-adds, above 0 and below 1.")
+    _refuse_numbers(macs, size, max_side)
     source, folder = Path(data), Path(output).resolve()
     home = Path(model).absolute() if Path(model).exists() else model
     chosen = direction if has_both_directions(model) else None
@@ -118,10 +117,6 @@ def compress(
     teacher = _load_teacher(about, accelerator)
     if direction not in (None, teacher.config.direction):
         raise UsageError(f"--direction {direction}: this translator is for {teacher.config.direction}.")
-    if size is not None and size < 8:
-        raise UsageError(f"--size {size}: give at least 8 pixels.")
-    if max_side is not None and max_side < 1:
-        raise UsageError(f"--max-side {max_side}: give at least 1 pixel.")
     side = size or min(teacher.config.size, teacher.config.width or teacher.config.size)
     generator = choose_student(teacher.config.generator, macs, teacher.in_channels, side)
     splits = find_photos(source, teacher.config.direction)
@@ -134,8 +129,8 @@ def compress(
         teacher=about,
     )
     prepared = DataConfig(
-        path=source, target=folder / TEACHER, direction=teacher.config.direction, size=side, resize="none", jitter=1.0,
-        flip=0.0, holdout=holdout if splits.keys() == {"train"} else 0.0, in_channels=teacher.in_channels, out_channels=teacher.out_channels,
+        path=source, target=folder / TEACHER, direction=teacher.config.direction, size=side,
+        holdout=holdout if splits.keys() == {"train"} else 0.0, in_channels=teacher.in_channels, out_channels=teacher.out_channels,
     )  # fmt: skip
     config = Run(
         method=method, data=prepared, output=folder, steps=steps, batch_size=batch_size, seed=seed, device=device
@@ -146,6 +141,15 @@ def compress(
         run_on_main(accelerator, lambda: claimed.enter_context(claim_folder(folder, False)))
         run_on_main(accelerator, lambda: write_config(folder / CONFIG, config))  # from now on it can be resumed
     return _finish(config, teacher, accelerator, accept, quiet)
+
+
+def _refuse_numbers(macs: float, size: int | None, max_side: int | None) -> None:
+    if not 0 < macs < 1:
+        raise UsageError(f"--macs {macs:g}: give the share of the teacher's multiply-adds, above 0 and below 1.")
+    if size is not None and size < 8:
+        raise UsageError(f"--size {size}: give at least 8 pixels.")
+    if max_side is not None and max_side < 1:
+        raise UsageError(f"--max-side {max_side}: give at least 1 pixel.")
 
 
 def _refuse_holdout(splits: Mapping[Split, Photos], share: float) -> None:
@@ -210,7 +214,8 @@ def _finish(config: Run, teacher: Translator, accelerator: Accelerator, accept: 
     folder, target = config.output, config.data.target
     assert folder is not None and target is not None
     console = Console(highlight=False, quiet=quiet or not accelerator.is_main_process)
-    run_on_main(accelerator, lambda: _tell_costs(console, *_measure(teacher, _build_student(config, teacher))))
+    costs = run_on_main(accelerator, lambda: _measure(teacher, _build_student(config, teacher)))
+    _tell_costs(console, *costs)
     if not target.is_dir():
         with ExitStack() as claimed:
             run_on_main(accelerator, lambda: claimed.enter_context(claim_folder(folder, True)))
@@ -223,7 +228,6 @@ def _finish(config: Run, teacher: Translator, accelerator: Accelerator, accept: 
         data.divide(config.data.holdout)
         pairs, real = choose_sample(data.validation.pairs, MOST), choose_sample(list(data.real_images), MOST)
         comparison = compare_with_teacher(student, pairs, real, not quiet)
-        costs = _measure(teacher, student)
         near = comparison.to_teacher["perceptual"] <= accept or comparison.to_teacher["psnr"] >= GOOD
         found = Compression(*costs, comparison, near)
         found.write(folder / REPORT)
@@ -267,11 +271,7 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
         if accelerator.is_main_process:
             for failure in report.failures:
                 announce(f"left out: {failure.source}: {failure.reason}")
-    run_on_main(accelerator, lambda: _rename(unfinished, target))
-
-
-def _rename(unfinished: Path, target: Path) -> None:
-    unfinished.rename(target)
+    run_on_main(accelerator, lambda: unfinished.rename(target))
 
 
 def _tell_costs(console: Console, teacher: Cost, student: Cost) -> None:

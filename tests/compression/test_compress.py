@@ -19,6 +19,7 @@ from img2img.cli import main
 from img2img.compression import compress as room
 from img2img.compression.compress import compress, resume
 from img2img.compression.student import choose_student
+from img2img.config import read_config
 from img2img.core.errors import UsageError, UserError
 from img2img.data.base import DataConfig
 from img2img.data.distilled import DistilledData, DistilledImages, find_photos
@@ -65,6 +66,8 @@ def test_the_student_is_a_smaller_translator_that_names_its_teacher(
     assert isinstance(student.config, TranslatorConfig) and student.config.generator.kind == "resnet"
     assert student.config.method == "distill" and student.config.training.teacher == str(teacher)
     assert "Imitates" in student.generate_model_card().text and str(teacher) not in student.generate_model_card().text
+    data = read_config(folder / "config.yaml").data
+    assert (data.resize, data.jitter, data.flip) == ("none", 1, 0), "as convert will show photos to it"
     costs = found.teacher.multiply_adds, found.student.multiply_adds
     assert costs == tuple(
         count_multiply_adds(each.config.generator.model_copy(update={"in_channels": 3}), 32, 32)
