@@ -5,7 +5,6 @@ import itertools
 import math
 import time
 from collections.abc import Sequence
-from functools import cached_property
 from importlib.util import find_spec
 from typing import Any, Literal, NamedTuple
 
@@ -93,13 +92,14 @@ class Engine:
         asked = backend == "openvino" or dtype == "int8"
         if asked and (reason := self._explain_no_openvino()):
             raise UsageError(f"{'--engine openvino' if backend == 'openvino' else '--dtype int8'} {reason}.")
+        self._copies: dict[str, Translator] = {}
         self.for_16_bits_too = dtype not in ("auto", "int8")
         self.dtype = self._choose_dtype(dtype, samples)
         if asked:
             self.for_8_bits = self._build_openvino(samples)
         else:
             assert self.dtype != "int8"
-            self.for_8_bits = optimise(translator, mode, self.dtype, compile)
+            self.for_8_bits = self._copy(self.dtype)
             self.for_16_bits_too |= self.dtype == "fp32"
             worth = work >= MANY and bool(samples) and find_spec("openvino") is not None
             if backend == "auto" and worth and not self._explain_no_openvino():
@@ -113,10 +113,10 @@ class Engine:
             return "fp32"
         near = math.inf
         if samples:
-            half = optimise(self.translator, self.mode, "bf16", False)
-            near = _psnr(half(samples[0], mode=self.mode), self.translator(samples[0], mode=self.mode))
+            near = _psnr(self._copy("bf16")(samples[0], mode=self.mode), self.translator(samples[0], mode=self.mode))
         if near >= CLOSE_ENOUGH:
             return "bf16"
+        del self._copies["bf16"]
         self.notes.append(
             f"Computing in fp32: on the first image, bf16 comes only within {near:.0f} dB of it (--dtype bf16 insists)."
         )
@@ -196,20 +196,16 @@ class Engine:
         if isinstance(generator, OnnxGenerator) and not generator.raw and bits > 8:
             raise UserError("this ONNX file takes 8-bit images; one that is exported with --raw takes 16 bits, too")
         if not allows_half_precision(bits, height, width) and not self.for_16_bits_too:
-            return Choice(self.for_16_bits, "fp32", "torch")
+            return Choice(self._copy("fp32"), "fp32", "torch")  # bf16 would leave bands: only who asks for it gets it
         if self.backend == "openvino" and not self.for_8_bits.fits(height, width, tile):
-            return Choice(self.in_strips, self._rest, "torch")
+            return Choice(self._copy(self._rest), self._rest, "torch")  # OpenVINO can't compute strips
         return Choice(self.for_8_bits, self.dtype, self.backend)
 
-    @cached_property
-    def for_16_bits(self) -> Translator:
-        """bf16 has fewer than 16 bits, so that it would leave bands: only who asks for it gets it."""
-        return optimise(self.translator, self.mode, "fp32", self.compile)
-
-    @cached_property
-    def in_strips(self) -> Translator:
-        """What computes images that are too large for OpenVINO, which can't compute strips."""
-        return optimise(self.translator, self.mode, self._rest, False)
+    def _copy(self, dtype: Literal["fp32", "tf32", "bf16", "fp16"]) -> Translator:
+        """PyTorch's copy in this dtype, made once."""
+        if dtype not in self._copies:
+            self._copies[dtype] = optimise(self.translator, self.mode, dtype, self.compile)
+        return self._copies[dtype]
 
 
 @torch.inference_mode()

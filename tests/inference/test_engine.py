@@ -114,6 +114,7 @@ def test_openvino_leaves_large_and_deep_images_to_pytorch(monkeypatch: pytest.Mo
         "it knows no strips"
     )
     assert isinstance(engine.choose(8, 64, 64, tile=0).translator.generator, OpenVinoGenerator)
+    assert engine.choose(8, 64, 64, tile=32)[1:] == ("fp32", "torch"), "and reports say so"
     half = build_openvino(monkeypatch, CONFIGS[0], "auto")
     half.for_16_bits_too = False
     assert not isinstance(half.choose(16, 64, 64).translator.generator, OpenVinoGenerator)
