@@ -1,6 +1,7 @@
 """`img2img convert`."""
 
 import os
+import re
 import sys
 from pathlib import Path
 from typing import Any, Literal
@@ -41,6 +42,8 @@ def command(
     timeout: float = 60.0,
     file_memory: float = 4.0,
     accept_truncated: bool = False,
+    list: str | None = None,
+    shard: str | None = None,
     report: Path | None = None,
     page: Path | None = None,
 ) -> int:
@@ -76,15 +79,22 @@ def command(
         timeout: Give up a file that takes more seconds to decode.
         file_memory: Give up a file that takes more GB to decode (on Linux).
         accept_truncated: Convert files that end early; what is missing is gray or black.
-        report: Write a JSON line per input to this file.
+        list: Convert only the files that FILE names, a path below SOURCE on each line; - reads the names from the standard input.
+        shard: Convert one part of the inputs, such as 3/128: run all parts anywhere, at the same time or not. slurm: the part that the task of a job array has. Reports and pages get the part's number in their names.
+        report: Write a JSON line per input to this file. Until all is done, they stand in FILE.0, as they come.
         page: Write a page to look at: inputs beside outputs.
     """
 
+    from img2img.data.base import choose_sample
     from img2img.inference import convert as room
+    from img2img.inference.plan import read_list
     from img2img.inference.report import Stopped
     from img2img.models import has_both_directions
-    from img2img.pages.contact_sheet import write_contact_sheet
+    from img2img.pages.contact_sheet import PICTURES, write_contact_sheet
 
+    number, count = parse_shard(shard)
+    listed = read_list(list) if list is not None else None
+    report, page = (file and name_part(file, number, count) for file in (report, page))
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing exclude each other.")
     if report:
@@ -103,7 +113,8 @@ def command(
             style=_parse_style(style, style_image, style_labels, style_instances), direction=direction, format=format, existing=existing, mode=mode, seed=seed,
             size=size, max_side=max_side, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype,
             batch_size=batch_size, tile=tile, compile=compile, device=device, engine=engine, max_pixels=max_pixels, timeout=timeout,
-            file_memory=file_memory, accept_truncated=accept_truncated, progress=sys.stderr.isatty(),
+            file_memory=file_memory, accept_truncated=accept_truncated, listed=listed, shard=(number, count), record=report,
+            progress=sys.stderr.isatty(),
         )  # fmt: skip
     except Stopped as stop:
         outcome, stopped = stop.report, True
@@ -112,12 +123,11 @@ def command(
     for line in outcome.remarks():
         print(line, file=sys.stderr)
     print(outcome.summary())
-    if report:
-        outcome.write(report)
     if page:
-        there = [each for each in outcome.outcomes if each.status != "failed" and Path(each.target).is_file()]
-        pairs = [(Path(each.source), Path(each.target)) for each in there]
-        write_contact_sheet(page, pairs, source, outcome.summary(), outcome.remarks(), outcome.classes)
+        there = [place for place, each in enumerate(outcome.outcomes) if each.status != "failed"]
+        shown = [outcome.outcomes[place] for place in choose_sample(there, PICTURES)]
+        pairs = [(Path(each.source), Path(each.target)) for each in shown if Path(each.target).is_file()]
+        write_contact_sheet(page, pairs, len(there), source, outcome.summary(), outcome.remarks(), outcome.classes)
     if stopped:
         print("img2img: stopped; the same command with --skip-existing goes on.", file=sys.stderr)
         return 130
@@ -131,6 +141,33 @@ def convert(arguments: list[str]) -> int:
 
         ensure_processes(["convert", *arguments])
     return run_command(command, "convert", arguments)
+
+
+def parse_shard(text: str | None) -> tuple[int, int]:
+    """The number of a part, from 1, and of how many, of ``3/128`` or ``slurm``.
+
+    Raises:
+        UsageError: if it is neither, or there is no job array of Slurm.
+    """
+    if text is None:
+        return 1, 1
+    if text == "slurm":
+        names = ("ID", "MIN", "COUNT")
+        values = [os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in names]
+        if not all(value.isdigit() for value in values):
+            raise UsageError("--shard slurm is for a task of a job array (sbatch --array); give --shard I/N instead.")
+        number, first, count = map(int, values)
+        step = int(os.environ.get("SLURM_ARRAY_TASK_STEP") or 1)
+        text = f"{(number - first) // step + 1}/{count}"
+    found = re.fullmatch(r"(\d+)/(\d+)", text)
+    if not found or not 1 <= int(found[1]) <= int(found[2]):
+        raise UsageError(f"--shard {text}: give the number of a part and of how many there are, from 1/N to N/N.")
+    return int(found[1]), int(found[2])
+
+
+def name_part(file: Path, number: int, count: int) -> Path:
+    """``report-00003-of-00128.jsonl`` of ``report.jsonl``."""
+    return file if count == 1 else file.with_name(f"{file.stem}-{number:05}-of-{count:05}{file.suffix}")
 
 
 def _parse_style(words: tuple[str, ...], image: Path | None, labels: Path | None, instances: Path | None) -> Any:

@@ -7,7 +7,7 @@ import platform
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -27,8 +27,8 @@ class ExistsError(UserError):
     """A file is there that may not be replaced."""
 
 
-def write_whole(path: Path, data: bytes, replace: bool = True) -> None:
-    """Writes a file beside its place, then renames it there.
+def write_whole(path: Path, data: bytes | Iterable[bytes], replace: bool = True) -> None:
+    """Writes a file, at once or in parts, beside its place, then renames it there.
 
     Raises:
         UserError: if it can't be written; nothing is left behind then.
@@ -36,11 +36,9 @@ def write_whole(path: Path, data: bytes, replace: bool = True) -> None:
     """
     temporary: Path | None = None
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        handle, name = tempfile.mkstemp(prefix=_prefix(), dir=path.parent)
-        temporary = Path(name)
+        handle, temporary = _open_temporary(path.parent)
         with os.fdopen(handle, "wb") as file:
-            file.write(data)
+            file.writelines((data,) if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
         temporary.chmod(0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
@@ -51,6 +49,16 @@ def write_whole(path: Path, data: bytes, replace: bool = True) -> None:
         if isinstance(error, FileExistsError) and not replace:
             raise ExistsError(f"{path} exists by now.") from None
         raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
+
+
+def _open_temporary(folder: Path) -> tuple[int, Path]:
+    """A file of another name, in a folder that is made if need be."""
+    try:
+        handle, name = tempfile.mkstemp(prefix=_prefix(), dir=folder)
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        handle, name = tempfile.mkstemp(prefix=_prefix(), dir=folder)
+    return handle, Path(name)
 
 
 def _put(temporary: Path, path: Path, replace: bool) -> None:
@@ -132,7 +140,11 @@ def recover(path: Path) -> None:
 
 def remove_leftovers(folder: Path, of_all: bool = False) -> None:
     """Removes what dead processes left unfinished in a folder; `of_all`: also those of other machines, where nobody else can be writing."""
-    for leftover in folder.glob(f"{PARTIAL}*"):
+    if not folder.is_dir():
+        return
+    with os.scandir(folder) as entries:
+        leftovers = [Path(entry.path) for entry in entries if entry.name.startswith(PARTIAL)]
+    for leftover in leftovers:
         owner = re.match(rf"{re.escape(PARTIAL)}(.*?)-(\d+)-", leftover.name)
         if owner is None:  # somebody else's, by chance of that name
             continue

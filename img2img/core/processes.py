@@ -85,12 +85,6 @@ class ProcessRank:
     index: int = 0
     count: int = 1
 
-    def split(self, things: Sequence[Item], most: int) -> list[Sequence[Item]]:
-        """Lists of at most so many neighbours; of all processes together they are all, and none twice."""
-        length = max(1, min(most, -(-len(things) // self.count)))
-        lists = [things[first : first + length] for first in range(0, len(things), length)]
-        return lists[self.index :: self.count]
-
     def gather(self, things: list[Item]) -> list[Item]:
         """Those of all processes, for each of them; waits for the last."""
         if self.count == 1:

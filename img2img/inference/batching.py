@@ -2,7 +2,7 @@
 
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Iterator, Sequence, Set
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import Any, Generic, TypeVar
@@ -99,7 +99,7 @@ class Pipeline(Generic[Key]):
         read: a key → picture; called in other threads.
         write: a key and the picture with the frames that came out; called in other threads.
         pixels: of a key's image, about, before it is read: so many are decoded ahead as memory permits.
-        skipped: keys whose pictures are not to be written; they only fill their places in batches.
+        is_skipped: whether a key's picture is not to be written: it only fills its place in batches.
         batch_size: images of equal size that the network gets at once; by default as many as pay.
     """
 
@@ -107,7 +107,7 @@ class Pipeline(Generic[Key]):
     read: Callable[[Key], Picture]
     write: Callable[[Key, Picture], None]
     pixels: Callable[[Key], int]
-    skipped: Set[Key] = frozenset()
+    is_skipped: Callable[[Key], bool] = lambda key: False
     seed: int = 0
     tile: int | None = None
     batch_size: int | None = None
@@ -129,7 +129,7 @@ class Pipeline(Generic[Key]):
         try:
             for work in self._batches(lists, readers, most):
                 ended = [work] if isinstance(work, Item) else self._translate(work)
-                ended = [item for item in ended if item.key not in self.skipped]
+                ended = [item for item in ended if not self.is_skipped(item.key)]
                 written += [writers.submit(self._finish, item) for item in ended]
                 pixels += [item.height * item.width * item.frames for item in ended]
                 computed(len(ended))
@@ -194,7 +194,7 @@ class Pipeline(Generic[Key]):
 
     def _list_needed(self, lists: Iterable[Sequence[Key]]) -> Iterator[Sequence[Key]]:
         """The lists of which anything is wanted; of others' batches nothing is."""
-        return (keys for keys in lists if any(key not in self.skipped for key in keys))
+        return (keys for keys in lists if not all(map(self.is_skipped, keys)))
 
     def _enough(self, height: int, width: int) -> int:
         """How many images of a size go through the network at once."""
@@ -230,7 +230,7 @@ class Pipeline(Generic[Key]):
         If the memory is too small for all at once, they are done one by one.
         """
         before = time.perf_counter()
-        if all(frame.item.key in self.skipped for frame in batch):
+        if all(self.is_skipped(frame.item.key) for frame in batch):
             return []
         try:
             height, width, dtype = batch[0].kind

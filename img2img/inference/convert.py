@@ -1,12 +1,13 @@
 """Folder to folder, or file to file: every image translated once, none lost, each accounted for."""
 
 import re
+import threading
 import warnings
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Literal, Self, get_args
 
 import torch
 from rich.progress import Progress, ProgressColumn, Task
@@ -23,8 +24,8 @@ from img2img.images.decoder import Decoders
 from img2img.inference.batching import Item, Pipeline, count_threads
 from img2img.inference.engine import SMALL, Backend, DType, Engine
 from img2img.inference.label_maps import LabelMapReader
-from img2img.inference.plan import READ, Job, make_folders, plan_jobs
-from img2img.inference.report import Outcome, Report, Stopped
+from img2img.inference.plan import READ, Job, Plan, divide_jobs, make_folder
+from img2img.inference.report import Outcome, OutcomeFile, Report, Stopped
 from img2img.interop import is_onnx, load_translator
 from img2img.interop.onnx import OnnxGenerator
 from img2img.models import BlendedWarning, Mode, Style, Translator
@@ -34,6 +35,8 @@ LABELS = re.compile(r"(^|_)labels?$")
 Existing = Literal["fail", "skip", "overwrite"]
 Frames = Literal["all", "first"]
 
+Shard = tuple[int, int]
+"""The number of a part, from 1, and of how many."""
 Watch = Callable[[float, int], None]
 
 NEIGHBOURS = 64  # inputs, of which those of equal size share batches
@@ -68,12 +71,15 @@ def convert(
     timeout: float = 60.0,
     file_memory: float = 4.0,
     accept_truncated: bool = False,
+    listed: Sequence[str] | None = None,
+    shard: Shard = (1, 1),
+    record: Path | str | None = None,
     progress: bool | Watch = False,
 ) -> Report:
     """Translates a file or a folder of images, with its sub-folders; the outputs have the inputs' sizes and names.
 
-    Decoding, in processes of its own, and encoding run beside the network, and images of equal size share a batch. Under
-    `accelerate launch` the processes share the files, and each gets the report of all.
+    Decoding, in processes of its own, and encoding run beside the network, and images of equal size share a batch. A folder is
+    listed while its first images are converted. Under `accelerate launch` the processes share the files, and each gets the report of all.
 
     Args:
         translator: one that is loaded, or the folder of one, or of a run.
@@ -106,6 +112,10 @@ def convert(
         timeout: seconds that a file may take to be decoded.
         file_memory: GB that a file may take while it is decoded (on Linux).
         accept_truncated: whether files that end early are converted; what is missing is gray or black.
+        listed: paths below the source folder: the inputs, instead of all images in the folder.
+        shard: ``(number, count)``, the first being 1: of all inputs, convert one of so many parts, for conversions that run side by side and know nothing of each other.
+        record: a file for the report, one JSON line an input. Until all is done, each process writes its outcomes to a file of its own beside it, such as
+            ``report.jsonl.0``, which stays if the process is killed.
         progress: whether to show a progress bar; or a function that is told how many of how many images are done, such as 1.5 of 2. A KeyboardInterrupt
             that it raises stops the conversion.
 
@@ -132,10 +142,15 @@ def convert(
         raise UsageError("--compile, --tile and other devices than the CPU are not for ONNX files; leave them out.")
     if isinstance(translator, Translator) and direction not in (None, translator.config.direction):
         raise UsageError(f"direction {direction}: this translator is for {translator.config.direction}.")
-    report = Report()
-    jobs = plan_jobs(source, target, suffix, report)
+    if not 1 <= shard[0] <= shard[1]:
+        raise UsageError(f"shard {shard[0]}/{shard[1]}: give the number of a part, from 1, and of how many.")
+    plan = Plan(source, target, suffix, None if listed is None else list(listed))
+    report = Report(ignored=plan.ignored)
     rank, place = join_processes("cpu" if by_onnx else device)
     report.process = rank.index
+    part, parts = (shard[0] - 1) * rank.count + rank.index, shard[1] * rank.count
+    outcomes = OutcomeFile(_name_record(record, rank))
+    jobs = plan.jobs(outcomes.add if part == 0 else lambda number, outcome: None)
     rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
     decoders = Decoders(
         count_threads(place) + 1, rules, int(file_memory * 2**30), timeout
@@ -148,8 +163,11 @@ def convert(
         translator.chosen_domain()
         report.classes = translator.config.classes
         files.maps = LabelMapReader.of(translator.config, source, None if instances is None else Path(instances))
-        samples = rank.share(files.sample(translator, jobs, every=dtype == "int8") if dtype in ("auto", "int8") else [])
-        work = len(jobs) * samples[0][0, 0].numel() if samples else 0
+        first, lists = divide_jobs(jobs, NEIGHBOURS, part, parts)
+        samples = rank.share(
+            files.sample(translator, first[:FIRST], every=dtype == "int8") if dtype in ("auto", "int8") else []
+        )
+        work = len(first) * samples[0][0, 0].numel() if samples else 0
         backend: Backend = (
             "torch" if engine == "auto" and rank.count > 1 else engine
         )  # of several, none may choose alone
@@ -157,25 +175,58 @@ def convert(
         report.notes += computing.notes
         if translator.config.classes is None and LABELS.search(source.name):
             report.notes.append(f"{source} is called as folders of label maps are; this translator takes images.")
-        make_folders(target if source.is_dir() else target.parent, {job.target.parent for job in jobs})
-        lists = rank.split(jobs, NEIGHBOURS)
-        outcomes = {job: _handle_existing(job, existing) for neighbours in lists for job in neighbours}
-        skipped = {job for job, outcome in outcomes.items() if outcome}
-        pipeline = Pipeline(computing, files.read, files.write, files.pixels, skipped, seed, tile, batch_size)
-        try:
-            _through(pipeline, files, rank, outcomes, lists, report, progress)
-        except KeyboardInterrupt:
-            outcomes |= {item.key: _outcome(item, pipeline, files) for item in pipeline.list_finished()}
-            report.outcomes += filter(None, outcomes.values())
-            raise Stopped(report) from None
+        pipeline = Pipeline(
+            computing, files.read, files.write, files.pixels, lambda job: job.skipped, seed, tile, batch_size
+        )
+        with _Progress(plan, rank, parts, progress) as bar:
+            prepared = _prepare(lists, plan.root, existing, outcomes, bar)
+            try:
+                _run(pipeline, files, prepared, outcomes, report, bar)
+            except KeyboardInterrupt:
+                for item in pipeline.list_finished():
+                    outcomes.add(item.key.number, _outcome(item, pipeline, files))
+                report.outcomes = outcomes
+                if record is not None and rank.index == 0:
+                    report.write(Path(record))
+                    outcomes.remove()
+                raise Stopped(report) from None
     finally:
         decoders.close()
-    order = {str(job.source): place for place, job in enumerate(jobs)}
-    report.outcomes += sorted(
-        rank.gather(list(filter(None, outcomes.values()))), key=lambda outcome: order.get(outcome.source, len(order))
-    )
+    report.outcomes = outcomes.gather(rank)
     report.times = pipeline.times
+    if record is not None:
+        if rank.index == 0:
+            report.write(Path(record))
+        rank.share(None)  # until it is there
+        outcomes.remove()
     return report
+
+
+def _name_record(record: Path | str | None, rank: ProcessRank) -> Path | None:
+    """The file of a process' outcomes."""
+    return None if record is None else Path(f"{record}.{rank.index}")
+
+
+def _prepare(
+    lists: Iterable[list[Job]], root: Path, existing: Existing, outcomes: OutcomeFile, bar: "_Progress"
+) -> Iterator[list[Job]]:
+    """Lists of jobs, whose folders are made and whose targets that exist are accounted for."""
+    made = {root}
+    try:
+        make_folder(root)
+    except OSError as error:
+        raise UsageError(f"{root} can't be made: {error.strerror}.") from None
+    for jobs in lists:
+        for job in jobs:
+            if outcome := _handle_existing(job, existing):
+                job.skipped = True
+                outcomes.add(job.number, outcome)
+                bar.advance(1)
+            elif job.target.parent not in made:
+                made.add(job.target.parent)
+                with suppress(OSError):  # its images' outcomes will say what is wrong
+                    make_folder(job.target.parent)
+        yield jobs
 
 
 class _Files:
@@ -276,38 +327,61 @@ def _refuse_numbers(given: dict[str, int | None]) -> None:
         raise UsageError(f"--batch-size {given['batch-size']}: give at most {NEIGHBOURS}; more is no faster.")
 
 
-def _through(
+class _Progress:
+    """Shows, or tells, how many images are done; of how many, as soon as they are counted.
+
+    Args:
+        parts: into which all images are divided; this process converts one.
+        progress: as of `convert`.
+    """
+
+    def __init__(self, plan: Plan, rank: ProcessRank, parts: int, progress: bool | Watch) -> None:
+        self.watch = progress if callable(progress) else None
+        columns = *Progress.get_default_columns(), _Speed()
+        self.bar = Progress(*columns, transient=True, disable=progress is not True or rank.index > 0)
+        what = "converting" if parts == 1 else f"converting a {parts}th"
+        self.task = self.bar.add_task(what, total=None)
+        self.ended = 0
+        self.total = -(-plan.count() // parts) if self.watch else 0
+        if not self.bar.disable:
+
+            def count() -> None:
+                self.bar.update(self.task, total=-(-plan.count() // parts))
+
+            threading.Thread(target=count, daemon=True).start()
+
+    def __enter__(self) -> Self:
+        self.bar.start()
+        self.tell(0.0)
+        return self
+
+    def __exit__(self, *of_error: object) -> None:
+        self.bar.stop()
+
+    def advance(self, images: int) -> None:
+        """So many more are done."""
+        self.ended += images
+        self.tell(0.0)
+
+    def tell(self, share: float) -> None:
+        """Which share of the next one is done."""
+        self.bar.update(self.task, completed=self.ended + share)
+        if self.watch:
+            self.watch(self.ended + share, self.total)
+
+
+def _run(
     pipeline: Pipeline[Job],
     files: _Files,
-    rank: ProcessRank,
-    outcomes: dict[Job, Outcome | None],
-    lists: list[Sequence[Job]],
+    lists: Iterable[list[Job]],
+    outcomes: OutcomeFile,
     report: Report,
-    progress: bool | Watch,
+    bar: _Progress,
 ) -> None:
-    """Sends this process' share of the jobs through the pipeline; fills in their outcomes."""
-    columns = *Progress.get_default_columns(), _Speed()
-    what = "converting" if rank.count == 1 else f"converting a {rank.count}th"
-    shown, watch = progress is True and rank.index == 0, progress if callable(progress) else None
-    total = len(outcomes)
-    ended = total - list(outcomes.values()).count(None)
-    with Progress(*columns, transient=True, disable=not shown) as bar, _note_blending(report), torch.inference_mode():
-        task = bar.add_task(what, total=total, completed=ended)
-
-        def tell(share: float) -> None:
-            bar.update(task, completed=ended + share)
-            if watch:
-                watch(ended + share, total)
-
-        def count(images: int) -> None:
-            nonlocal ended
-            ended += images
-            tell(0.0)
-
-        tell(0.0)
-        with watch_large_images(tell):
-            for item in pipeline.run(lists, count):
-                outcomes[item.key] = _outcome(item, pipeline, files)
+    """Sends this process' share of the jobs through the pipeline, and writes down what becomes of them."""
+    with _note_blending(report), torch.inference_mode(), watch_large_images(bar.tell):
+        for item in pipeline.run(lists, bar.advance):
+            outcomes.add(item.key.number, _outcome(item, pipeline, files))
 
 
 @contextmanager

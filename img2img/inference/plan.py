@@ -1,36 +1,249 @@
-"""Which files are converted, and what each becomes."""
+"""Which files are converted, and what each becomes: found folder by folder, while others are converted already."""
 
 import os
 import stat
+import sys
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
+from itertools import chain, islice
 from pathlib import Path
 
 from img2img.core.errors import UsageError
 from img2img.core.files import remove_leftovers
 from img2img.images import ARRAY_SUFFIX, SUFFIXES
-from img2img.inference.report import Outcome, Report
+from img2img.inference.report import Outcome
 
 READ = (*SUFFIXES, ARRAY_SUFFIX)
+Refuse = Callable[[int, Outcome], None]
+"""Is told what becomes of something that can't be an input, and its place among all."""
+STREAM = "-"
 
 
-@dataclass(frozen=True)
+@dataclass(slots=True, eq=False)
 class Job:
     """One input and its output."""
 
+    number: int
+    """Its place among all that was found."""
     source: Path
     target: Path
     note: str = ""
     """If its name is not the one that one would expect."""
+    skipped: bool = False
+    """Whether it only fills its place in a batch, because its target exists."""
 
 
-def plan_jobs(source: Path, target: Path, suffix: str | None, report: Report) -> list[Job]:
-    """All inputs with their targets, in the order of their names; what can't be an input goes into the report.
+class Plan:
+    """The inputs of a conversion and their targets. A folder's own files come first, in the order of their names, then its sub-folders.
+
+    Args:
+        source: a file or a folder.
+        target: a file if the source is one, else a folder.
+        suffix: of the outputs; by default as of the inputs.
+        listed: paths below the source folder, one a line: the inputs, instead of all images in the folder.
 
     Raises:
         UsageError: if source or target can't be used.
     """
+
+    def __init__(self, source: Path, target: Path, suffix: str | None = None, listed: list[str] | None = None) -> None:
+        self.source, self.target, self.suffix, self.listed = source, target, suffix, listed
+        self.ignored: Counter[str] = Counter()
+        """How many files were left alone so far, by their suffix, or why."""
+        self._number = 0
+        _refuse_paths(source, target)
+        self._file = None if source.is_dir() else _plan_file(source, target, suffix)
+        if self._file:
+            if listed is not None:
+                raise UsageError(f"--list names files of a folder, but {source} is a file.")
+            return
+        if target.is_file():
+            raise UsageError(f"{target} is a file, but {source} is a folder; give a folder.")
+        self._inside, self._outputs = _real_path(source), _real_path(target)
+        if self._inside == self._outputs:
+            raise UsageError(f"{target} is the source folder itself; give another target.")
+
+    @property
+    def root(self) -> Path:
+        """The folder of all outputs."""
+        return self.target.parent if self._file else self.target
+
+    def jobs(self, refuse: Refuse) -> Iterator[Job]:
+        """All inputs with their targets.
+
+        Raises:
+            UsageError: at the end, if there were none.
+        """
+        if self._file:
+            yield self._file
+            return
+        found = links = failed = 0
+
+        def refuse_one(outcome: Outcome) -> None:
+            nonlocal links, failed
+            links += outcome.reason.startswith("a link")
+            failed += outcome.status == "failed"
+            refuse(self._count(), outcome)
+
+        folders = self._walk(refuse_one) if self.listed is None else self._read_list(self.listed, refuse_one)
+        for folder, names in folders:
+            for job in self._plan_folder(folder, names, refuse_one):
+                found += 1
+                yield job
+        if not found and not failed:
+            self._refuse_nothing(links)
+
+    def _count(self) -> int:
+        self._number += 1
+        return self._number - 1
+
+    def _refuse_nothing(self, links: int) -> None:
+        if links:
+            raise UsageError(
+                f"{self.source} holds no images of its own, and links (there are {links}) are not followed; give the folder that they lead to, or copy the images."
+            )
+        if self.listed is not None:
+            raise UsageError("--list names no files.")
+        raise UsageError(f"{self.source} holds no images (files that end with {', '.join(READ)}).")
+
+    def count(self) -> int:
+        """How many files have an image's name; reads nothing but names."""
+        if self._file:
+            return 1
+        if self.listed is not None:
+            return len(set(self.listed))
+        return sum(len(names) for _, names in Plan(self.source, self.target)._walk(lambda outcome: None))
+
+    def _walk(self, refuse: Callable[[Outcome], None]) -> Iterator[tuple[str, list[str]]]:
+        """The folders, as paths below the source, with the names of their images; what links to folders is not followed, so that loops don't hang."""
+        excluded = os.path.relpath(self._outputs, self._inside) if self._outputs.is_relative_to(self._inside) else None
+        folders = [""]
+        while folders:
+            folder = folders.pop()
+            names: list[str] = []
+            below: list[str] = []
+            try:
+                with os.scandir(self.source / folder) as entries:
+                    for entry in entries:
+                        self._sort_in(entry, folder, names, below, refuse)
+            except OSError as error:
+                refuse(Outcome(str(self.source / folder), "", "failed", f"can't be listed: {error.strerror or error}"))
+            paths = [os.path.join(folder, name) for name in sorted(below, reverse=True)]  # noqa: PTH118 (Path is slow)
+            folders += [path for path in paths if path != excluded]
+            yield folder, sorted(names)
+
+    def _sort_in(
+        self,
+        entry: os.DirEntry[str],
+        folder: str,
+        names: list[str],
+        below: list[str],
+        refuse: Callable[[Outcome], None],
+    ) -> None:
+        """Puts an entry of a folder where it belongs; of the system it asks no more than the listing told, but for links."""
+        name = entry.name
+        if name.startswith("."):
+            self.ignored["hidden"] += 1
+        elif entry.is_dir(follow_symlinks=False):
+            below.append(name)
+        elif entry.is_symlink() and _is_folder(entry):
+            refuse(Outcome(entry.path, "", "skipped", "a link to a folder, which is not followed"))
+        elif _suffix(name) not in READ:
+            self.ignored[_suffix(name) or "without a suffix"] += 1
+        elif refusal := _explain_refusal(entry, self._inside):
+            refuse(Outcome(entry.path, "", *refusal))  # type: ignore[arg-type]
+        else:
+            names.append(name)
+
+    def _read_list(self, lines: list[str], refuse: Callable[[Outcome], None]) -> Iterator[tuple[str, list[str]]]:
+        """The same of files that a list names, in the order of their folders' first lines."""
+        folders: dict[str, list[str]] = {}
+        inside: dict[str, bool] = {}
+        for line in dict.fromkeys(lines):
+            path = os.path.normpath(os.path.join(self.source, line))  # noqa: PTH118 (Path is slow)
+            folder, name = os.path.split(os.path.relpath(path, self.source))
+            if folder not in inside:
+                inside[folder] = _real_path(self.source / folder).is_relative_to(self._inside)
+            linked = Path(path).is_symlink() and not _real_path(Path(path)).is_relative_to(self._inside)
+            if linked or not inside[folder]:
+                refuse(Outcome(path, "", "failed", f"it lies outside of {self.source}"))
+            elif _suffix(name) not in READ:
+                refuse(Outcome(path, "", "failed", f"no image: its name ends with none of {', '.join(READ)}"))
+            else:
+                folders.setdefault(folder, []).append(name)
+        yield from folders.items()
+
+    def _plan_folder(self, folder: str, names: list[str], refuse: Callable[[Outcome], None]) -> Iterator[Job]:
+        """The jobs of one folder's files, none of which takes the name of another, or the place of an input."""
+        if not names:
+            return
+        source, target = self.source / folder, self.target / folder
+        goals = _name_outputs(names, self.suffix)
+        real = _real_path(target)
+        apart = self._outputs.is_relative_to(self._inside) and real.is_relative_to(self._outputs)
+        amid = real.is_relative_to(self._inside) and not apart  # outputs come to lie in a folder of inputs
+        for name in names:
+            goal, wanted = goals.get(name, (name, name))
+            if amid and (real / goal).exists():
+                reason = f"{target / goal} is an input, which the output would replace; give another target"
+                refuse(Outcome(str(source / name), str(target / goal), "failed", reason))
+                continue
+            note = "" if goal == wanted else f"written as {goal}, for others would be {wanted}, too"
+            yield Job(self._count(), source / name, target / goal, note)
+
+
+def _name_outputs(names: list[str], suffix: str | None) -> dict[str, tuple[str, str]]:
+    """What the files of a folder become, and what each would have become alone; none if all keep their names."""
+    if suffix is None:
+        return {}
+    wish = {name: os.path.splitext(name)[0] + suffix for name in names}  # noqa: PTH122 (Path is slow)
+    often = Counter(wish.values())
+    goals: dict[str, tuple[str, str]] = {}
+    taken: set[str] = set()
+    for name in sorted(names, key=lambda name: wish[name] != name):  # who has the suffix already keeps its name
+        goal = wish[name]
+        if often[goal] > 1 and goal != name:  # of a.jpg and a.bmp none can be a.png
+            goal = f"{name}{suffix}"
+        while goal in taken:
+            goal = f"{goal}{suffix}"
+        taken.add(goal)
+        goals[name] = goal, wish[name]
+    return goals
+
+
+def divide_jobs(jobs: Iterable[Job], most: int, part: int, parts: int) -> tuple[list[Job], Iterator[list[Job]]]:
+    """Divides the jobs into lists of at most so many neighbours; of all parts together they are all, and none twice.
+
+    Returns:
+        The first jobs of all parts, as many as decide on the length of the lists; and the lists of one part.
+    """
+    jobs = iter(jobs)
+    ahead = list(islice(jobs, max(most * parts, AHEAD)))
+    length = max(1, min(most, -(-len(ahead) // parts)))
+    everything = chain(ahead, jobs)
+    lists = iter(lambda: list(islice(everything, length)), [])
+    return ahead[:AHEAD], islice(lists, part, None, parts)
+
+
+AHEAD = 1024  # inputs that are looked at before the first is converted
+
+
+def read_list(path: str) -> list[str]:
+    """The lines of a list of files; of the standard input for ``-``.
+
+    Raises:
+        UsageError: if it can't be read.
+    """
+    try:
+        data = sys.stdin.buffer.read() if path == STREAM else Path(path).read_bytes()
+    except OSError as error:
+        raise UsageError(f"--list {path} can't be read: {error.strerror}.") from None
+    return [os.fsdecode(line.rstrip(b"\r")) for line in data.split(b"\n") if line.strip()]
+
+
+def _refuse_paths(source: Path, target: Path) -> None:
     for path in (source, target):
         try:
             path.exists()
@@ -38,42 +251,6 @@ def plan_jobs(source: Path, target: Path, suffix: str | None, report: Report) ->
             raise UsageError(f"{path}: {error.strerror}.") from None
     if not source.exists():
         raise UsageError(f"{source} does not exist; give an image or a folder of images.")
-    if not source.is_dir():
-        return [_plan_file(source, target, suffix)]
-    if target.is_file():
-        raise UsageError(f"{target} is a file, but {source} is a folder; give a folder.")
-    if _real_path(target) == _real_path(source):
-        raise UsageError(f"{target} is the source folder itself; give another target.")
-    jobs: list[Job] = []
-    taken: set[Path] = set()
-    inputs = list(_find_inputs(source, target, report))
-    wish = {file: file.with_suffix(suffix) if suffix else file for file in inputs}
-    often = Counter(wish.values())
-    for file in sorted(inputs, key=lambda file: wish[file] != file):  # who has the suffix already keeps its name
-        wanted = goal = target / wish[file].relative_to(source)
-        if often[wish[file]] > 1 and wish[file] != file:  # of a.jpg and a.bmp none can be a.png
-            goal = wanted.with_name(f"{file.name}{suffix}")
-        while goal in taken:
-            goal = goal.with_name(f"{goal.name}{suffix}")
-        taken.add(goal)
-        note = "" if goal == wanted else f"written as {goal.name}, for others would be {wanted.name}, too"
-        jobs.append(Job(file, goal, note))
-    place = {file: number for number, file in enumerate(inputs)}
-    jobs.sort(key=lambda job: place[job.source])
-    sources = {_real_path(job.source) for job in jobs}
-    for job in jobs:
-        if _real_path(job.target) in sources:
-            raise UsageError(
-                f"{job.target} is an input, which what {job.source} becomes would replace; give another target."
-            )
-    if not jobs and not report.failures:
-        links = sum(outcome.reason.startswith("a link") for outcome in report.outcomes)
-        if links:
-            raise UsageError(
-                f"{source} holds no images of its own, and links (there are {links}) are not followed; give the folder that they lead to, or copy the images."
-            )
-        raise UsageError(f"{source} holds no images (files that end with {', '.join(READ)}).")
-    return jobs
 
 
 def _plan_file(source: Path, target: Path, suffix: str | None) -> Job:
@@ -89,60 +266,42 @@ def _plan_file(source: Path, target: Path, suffix: str | None) -> Job:
         raise UsageError(f"{target}: give a file that ends with one of {', '.join(READ)}, or a folder that exists.")
     if target.exists() and _real_path(target) == _real_path(source):
         raise UsageError(f"{target} is the source itself; give another target.")
-    return Job(source, target)
+    return Job(0, source, target)
 
 
 def _format(suffix: str) -> str:
     return {".jpeg": ".jpg", ".tiff": ".tif", ".apng": ".png"}.get(suffix.lower(), suffix.lower())
 
 
-def make_folders(target: Path, folders: set[Path]) -> None:
-    """Makes the folders of the outputs, and clears what a killed process left unfinished in them.
+def _suffix(name: str) -> str:
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (Path is slow)
+    return "" if suffix == "." else suffix
+
+
+def make_folder(folder: Path) -> None:
+    """Makes a folder of outputs, and clears what a killed process left unfinished in it.
 
     Raises:
-        UsageError: if the target can't be made; what is wrong with others, their images' outcomes say.
+        OSError: if it can't be made.
     """
-    for folder in [target, *folders]:
-        try:
-            folder.mkdir(parents=True, exist_ok=True)
-            remove_leftovers(folder)
-        except OSError as error:
-            if folder == target:
-                raise UsageError(f"{folder} can't be made: {error.strerror}.") from None
+    folder.mkdir(parents=True, exist_ok=True)
+    remove_leftovers(folder)
 
 
-def _find_inputs(source: Path, target: Path, report: Report) -> Iterator[Path]:
-    """The images below a folder, but for those below the target, and links that lead out of the folder."""
-    inside, outputs = _real_path(source), _real_path(target)
-
-    def note_unlisted(error: OSError) -> None:
-        report.outcomes.append(Outcome(str(error.filename), "", "failed", f"can't be listed: {error.strerror}"))
-
-    for root, folders, names in os.walk(source, onerror=note_unlisted):
-        for name in sorted(folders):
-            link = Path(root, name)
-            if link.is_symlink() and name[0] != ".":  # os.walk doesn't follow it, so that loops don't hang
-                report.outcomes.append(Outcome(str(link), "", "skipped", "a link to a folder, which is not followed"))
-        report.ignored.update("hidden" for name in folders if name.startswith("."))
-        folders[:] = sorted(name for name in folders if name[0] != "." and _real_path(Path(root, name)) != outputs)
-        for name in sorted(names):
-            file = Path(root, name)
-            if name.startswith("."):
-                report.ignored["hidden"] += 1
-            elif file.suffix.lower() not in READ:
-                report.ignored[file.suffix.lower() or "without a suffix"] += 1
-            elif refusal := _explain_refusal(file, inside):
-                report.outcomes.append(Outcome(str(file), "", *refusal))  # type: ignore[arg-type]
-            else:
-                yield file
+def _is_folder(entry: os.DirEntry[str]) -> bool:
+    with suppress(OSError):  # links that lead to themselves
+        return entry.is_dir()
+    return False
 
 
-def _explain_refusal(file: Path, inside: Path) -> tuple[str, str] | None:
+def _explain_refusal(entry: os.DirEntry[str], inside: Path) -> tuple[str, str] | None:
     """Why a file is no input: it leads out of the source folder, or nowhere, or is none."""
-    if file.is_symlink() and not _real_path(file).is_relative_to(inside):
+    if entry.is_file(follow_symlinks=False):
+        return None
+    if entry.is_symlink() and not _real_path(Path(entry.path)).is_relative_to(inside):
         return "skipped", "a link that leads out of the source folder"
     try:
-        regular = stat.S_ISREG(file.stat().st_mode)
+        regular = stat.S_ISREG(entry.stat().st_mode)
     except OSError as error:
         return "failed", f"a link that leads nowhere ({error.strerror})"
     return None if regular else ("failed", "no file, but a pipe, socket or device")

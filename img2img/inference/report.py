@@ -1,20 +1,28 @@
 """What became of every input of a conversion."""
 
 import json
+import tempfile
+from array import array
 from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
-from typing import Literal
+from typing import Literal, Self, overload
 
-from img2img.core.errors import list_some
+import numpy as np
+
+from img2img.core.errors import UsageError, list_some
 from img2img.core.files import write_whole
+from img2img.core.processes import ProcessRank
 from img2img.data.classes import Classes
 from img2img.inference.batching import Times
 
 Status = Literal["done", "skipped", "failed"]
 
+CHUNK = 2048  # outcomes that processes exchange at once
 
-@dataclass(frozen=True)
+
+@dataclass(frozen=True, slots=True)
 class Outcome:
     """What became of one input."""
 
@@ -46,11 +54,98 @@ class Outcome:
         return json.dumps(values, ensure_ascii=False) + "\n"
 
 
+class OutcomeFile(Sequence[Outcome]):
+    """Outcomes in a file, one JSON line each, so that a million of them take no memory to speak of.
+
+    They are written as they come, and read in the order of their numbers.
+
+    Args:
+        path: a file that shows what was done if the process is killed; by default a temporary one, which nobody sees.
+
+    Raises:
+        UsageError: if the file can't be written.
+    """
+
+    def __init__(self, path: Path | None = None) -> None:
+        try:
+            self._file = tempfile.TemporaryFile("w+b", 0) if path is None else path.open("w+b", 0)  # noqa: SIM115
+        except OSError as error:
+            raise UsageError(f"{path or 'a temporary file'} can't be written: {error.strerror}.") from None
+        self.path = path
+        self.counts: Counter[str] = Counter()
+        """How many have each status."""
+        self._numbers, self._starts, self._end = array("q"), array("q"), 0
+        self._order: list[int] | None = None
+
+    def add(self, number: int, outcome: Outcome) -> None:
+        """Writes an outcome; `number` is its place among all."""
+        self._append(number, outcome.status, _encode(outcome.line()))
+
+    def _append(self, number: int, status: str, line: bytes) -> None:
+        self._file.seek(self._end)
+        self._file.write(line)  # not buffered, so that it is there if the process is killed
+        self._numbers.append(number)
+        self._starts.append(self._end)
+        self._end += len(line)
+        self.counts[status] += 1
+        self._order = None
+
+    def __len__(self) -> int:
+        return len(self._numbers)
+
+    @overload
+    def __getitem__(self, place: int) -> Outcome: ...
+    @overload
+    def __getitem__(self, place: slice) -> list[Outcome]: ...
+    def __getitem__(self, place: int | slice) -> Outcome | list[Outcome]:
+        if isinstance(place, slice):
+            return [self[each] for each in range(*place.indices(len(self)))]
+        return Outcome(**json.loads(self._line(self._places()[place])))
+
+    def __iter__(self) -> Iterator[Outcome]:
+        return (Outcome(**json.loads(line)) for line in self.lines())
+
+    def lines(self) -> Iterator[bytes]:
+        """As they stand in the file, in their order."""
+        return (self._line(place) for place in self._places())
+
+    def _places(self) -> list[int]:
+        if self._order is None:
+            self._order = np.argsort(np.array(self._numbers, np.int64), kind="stable").tolist()
+        return self._order
+
+    def _line(self, place: int) -> bytes:
+        start = self._starts[place]
+        end = self._starts[place + 1] if place + 1 < len(self) else self._end
+        self._file.seek(start)
+        return self._file.read(end - start)
+
+    def remove(self) -> None:
+        """Takes the file's name away, for what is in it stands elsewhere by now."""
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)
+
+    def gather(self, rank: ProcessRank) -> Self:
+        """Those of all processes, for each of them; waits for the last."""
+        if rank.count == 1:
+            return self
+        everything = type(self)()
+        for first in range(0, max(rank.gather([len(self)])), CHUNK):
+            own = range(first, min(first + CHUNK, len(self)))
+            for number, line in rank.gather([(self._numbers[place], self._line(place)) for place in own]):
+                everything._append(number, json.loads(line)["status"], line)
+        return everything
+
+
+def _encode(line: str) -> bytes:
+    return line.encode("utf-8", "backslashreplace")  # names that are no UTF-8 become JSON's \udcxx
+
+
 @dataclass
 class Report:
     """What became of every input, in the order of their names."""
 
-    outcomes: list[Outcome] = field(default_factory=list)
+    outcomes: Sequence[Outcome] = field(default_factory=list)
     ignored: Counter[str] = field(default_factory=Counter)
     """How many files in the source folder were left alone, by their suffix, or why."""
     notes: list[str] = field(default_factory=list)
@@ -64,12 +159,14 @@ class Report:
 
     def count(self, status: Status) -> int:
         """How many inputs ended so."""
+        if isinstance(self.outcomes, OutcomeFile):
+            return self.outcomes.counts[status]
         return Counter(outcome.status for outcome in self.outcomes)[status]
 
     @property
     def failures(self) -> list[Outcome]:
         """The inputs that failed."""
-        return [outcome for outcome in self.outcomes if outcome.status == "failed"]
+        return [outcome for outcome in self.outcomes if outcome.status == "failed"] if self.count("failed") else []
 
     def summary(self) -> str:
         """The counts, for a person."""
@@ -83,17 +180,18 @@ class Report:
 
     def remarks(self, most: int = 20) -> list[str]:
         """What failed, was skipped, or should be known, for a person: one line for all that have the same to say."""
-        lines = list(self.notes)
-        lines += _lines("failed", [(each.source, each.reason) for each in self.failures], most)
-        skipped = [(each.source, each.reason) for each in self.outcomes if each.status == "skipped"]
-        lines += _lines("skipped", skipped, most)
-        lines += _lines("note", [(each.source, each.note) for each in self.outcomes if each.note], most)
-        return lines
+        said: dict[str, _Alike] = {"failed": _Alike(), "skipped": _Alike(), "note": _Alike()}
+        for each in self.outcomes:
+            if each.status != "done":
+                said[each.status].add(each.source, each.reason)
+            if each.note:
+                said["note"].add(each.source, each.note)
+        return [*self.notes, *(line for what, alike in said.items() for line in alike.lines(what, most))]
 
     def write(self, path: Path) -> None:
         """One JSON line per input: source, target, status, and unless done the reason."""
-        text = "".join(outcome.line() for outcome in self.outcomes)
-        write_whole(path, text.encode("utf-8", "backslashreplace"))  # names that are no UTF-8 become JSON's \udcxx
+        lines: Iterable[bytes] = (_encode(outcome.line()) for outcome in self.outcomes)
+        write_whole(path, self.outcomes.lines() if isinstance(self.outcomes, OutcomeFile) else lines)
 
 
 class Stopped(KeyboardInterrupt):
@@ -104,12 +202,24 @@ class Stopped(KeyboardInterrupt):
         self.report = report
 
 
-def _lines(what: str, entries: list[tuple[str, str]], most: int) -> list[str]:
-    alike: dict[str, list[str]] = {}
-    for source, reason in entries:
-        alike.setdefault(reason, []).append(source)
-    lines = []
-    for reason, sources in list(alike.items())[:most]:
-        where = "" if reason.startswith(sources[0]) else f"{list_some(sources, 2)}: "
-        lines.append(f"{what}: {where}{reason}")
-    return lines + ([f"(and {len(alike) - most} more; --report FILE lists all)"] if len(alike) > most else [])
+class _Alike:
+    """Inputs by what is to be said of them: how many, and the first ones."""
+
+    def __init__(self) -> None:
+        self.sources: dict[str, list[str]] = {}
+        self.counts: Counter[str] = Counter()
+
+    def add(self, source: str, reason: str) -> None:
+        self.counts[reason] += 1
+        first = self.sources.setdefault(reason, [])
+        if len(first) < 2:
+            first.append(source)
+
+    def lines(self, what: str, most: int) -> list[str]:
+        lines = []
+        for reason, first in list(self.sources.items())[:most]:
+            more = self.counts[reason] - len(first)
+            names = ", ".join(first) + (f" (+{more} more)" if more else "")
+            lines.append(f"{what}: {reason}" if reason.startswith(first[0]) else f"{what}: {names}: {reason}")
+        left = len(self.sources) - most
+        return [*lines, f"(and {left} more; --report FILE lists all)"] if left > 0 else lines

@@ -4,14 +4,13 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from img2img.data.base import choose_sample
 from img2img.data.classes import Classes
 from img2img.images import ImageError
 from img2img.images.labels import read_indices
 from img2img.pages.render import embed_array, embed_scaled, write_page
 
 LONGEST = 360  # pixels a side of a picture
-MOST = 200  # images, evenly spaced
+PICTURES = 200  # on a page, evenly spaced
 
 
 @dataclass(frozen=True)
@@ -26,6 +25,7 @@ class Converted:
 def write_contact_sheet(
     path: Path,
     pairs: Sequence[tuple[Path, Path]],
+    total: int,
     folder: Path,
     summary: str,
     remarks: Sequence[str],
@@ -34,7 +34,8 @@ def write_contact_sheet(
     """Writes the page.
 
     Args:
-        pairs: files of inputs and of outputs; of many, some are shown.
+        pairs: files of inputs and of outputs that are shown.
+        total: of which so many there are.
         folder: of the inputs.
         summary: how many were converted, for a person.
         remarks: what failed, or should be known.
@@ -45,9 +46,9 @@ def write_contact_sheet(
     """
     shown = [
         Converted(_name(source, folder), _embed_source(source, classes), embed_scaled(target, LONGEST))
-        for source, target in choose_sample(list(pairs), MOST)
+        for source, target in pairs
     ]
-    write_page(path, "contact_sheet.html", shown=shown, total=len(pairs), summary=summary, remarks=remarks)
+    write_page(path, "contact_sheet.html", shown=shown, total=total, summary=summary, remarks=remarks)
 
 
 def _embed_source(source: Path, classes: Classes | None) -> str:

@@ -183,7 +183,7 @@ def test_lists_share_no_batch_and_what_is_skipped_only_fills_its_place(
         read.append(key)
         return folder.read(key)
 
-    line = Pipeline(engine, note, folder.write, folder.pixels, frozenset({0, 6, 7, 8}), batch_size=4)
+    line = Pipeline(engine, note, folder.write, folder.pixels, {0, 6, 7, 8}.__contains__, batch_size=4)
     done = [item.key for item in line.run([range(3), range(3, 6), range(6, 9)])]
     assert sorted(done) == sorted(folder.written) == [1, 2, 3, 4, 5]
     assert sorted(read) == [0, 1, 2, 3, 4, 5], "of a list of which nothing is wanted, nothing is read"

@@ -1,3 +1,4 @@
+import io
 import json
 import os
 import subprocess
@@ -12,6 +13,7 @@ from helpers.translators import CONFIGS, make
 
 import img2img
 from img2img.cli import main
+from img2img.cli.convert import parse_shard
 from img2img.core.errors import UsageError
 from img2img.core.files import HOST
 from img2img.images import Array, read_image, write_image
@@ -378,6 +380,64 @@ def test_what_was_written_before_a_stop_is_in_the_report(tmp_path: Path) -> None
     made = sorted(file.name for file in (tmp_path / "out").iterdir())
     assert len(made) == 8 == caught.value.report.count("done")
     assert made == [Path(outcome.target).name for outcome in caught.value.report.outcomes]
+
+
+def test_shards_together_are_the_whole(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    for number in range(7):
+        write_image(tmp_path / "in" / f"{number}.png", picture(16, 16, 3, seed=number))
+    (tmp_path / "in" / "5.png").write_bytes(b"nothing")
+    report = ["--report", str(tmp_path / "report.jsonl"), "--page", str(tmp_path / "page.html")]
+    common = ["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(trained), "--device", "cpu"]
+    codes = [main([*common, *report, "--shard", f"{number}/3"]) for number in (1, 2, 3)]
+    assert sorted(codes) == [0, 0, 1]
+    names = {path.name for path in tmp_path.glob("report-*")}
+    assert names == {f"report-0000{number}-of-00003.jsonl" for number in (1, 2, 3)}
+    assert len(list(tmp_path.glob("page-0000?-of-00003.html"))) == 3
+    lines = [json.loads(line) for name in sorted(names) for line in (tmp_path / name).read_text().splitlines()]
+    statuses = {Path(line["source"]).name: line["status"] for line in lines}
+    assert len(lines) == 7 and statuses == {f"{n}.png": "failed" if n == 5 else "done" for n in range(7)}
+    for wrong in ("0/3", "4/3", "3", "a/b", "slurm"):
+        assert main([*common, "--shard", wrong]) == 2
+    assert "job array" in capsys.readouterr().err
+
+
+def test_a_task_of_slurm_has_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in {"ID": "14", "MIN": "10", "COUNT": "5", "STEP": "2"}.items():
+        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
+    assert parse_shard("slurm") == (3, 5) and parse_shard("2/4") == (2, 4) and parse_shard(None) == (1, 1)
+
+
+def test_a_list_from_the_standard_input(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for number in range(3):
+        write_image(tmp_path / "in" / f"{number}.png", picture(16, 16, 3, seed=number))
+    monkeypatch.setattr("sys.stdin", io.TextIOWrapper(io.BytesIO(b"2.png\n0.png\n")))
+    common = ["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(trained), "--device", "cpu"]
+    assert main([*common, "--list", "-"]) == 0
+    assert names(tmp_path / "out") == ["0.png", "2.png"]
+
+
+def test_the_report_is_written_as_it_goes(translator: Translator, tmp_path: Path) -> None:
+    for number in range(6):
+        write_image(tmp_path / "in" / f"{number}.png", picture(16, 16, 3, seed=number))
+    (tmp_path / "in" / "0.png").write_bytes(b"nothing")
+    record, seen = tmp_path / "report.jsonl", []
+
+    def watch(done: float, total: int) -> None:
+        seen.append((tmp_path / "report.jsonl.0").read_bytes().count(b"\n"))
+
+    convert(translator, tmp_path / "in", tmp_path / "out", record=record, batch_size=1, progress=watch)
+    assert seen[0] == 0 and any(0 < lines < 6 for lines in seen)
+    statuses = [json.loads(line)["status"] for line in record.read_text().splitlines()]
+    assert statuses == ["failed", *["done"] * 5] and not (tmp_path / "report.jsonl.0").exists()
+
+    def stop(done: float, total: int) -> None:
+        if done >= 3:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped) as caught:
+        convert(translator, tmp_path / "in", tmp_path / "b", record=record, batch_size=1, progress=stop)
+    lines = record.read_text().splitlines()
+    assert len(lines) == len(caught.value.report.outcomes) < 6 and not (tmp_path / "report.jsonl.0").exists()
 
 
 def test_openvino_converts_a_folder(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

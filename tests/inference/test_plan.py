@@ -2,6 +2,8 @@
 
 import json
 import os
+from collections.abc import Iterator
+from itertools import count
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,8 @@ import img2img
 from img2img.core.errors import UsageError
 from img2img.core.processes import ProcessRank
 from img2img.images import read_image, write_image
-from img2img.inference.plan import plan_jobs
-from img2img.inference.report import Outcome, Report
+from img2img.inference.plan import Job, Plan, divide_jobs, read_list
+from img2img.inference.report import Outcome, OutcomeFile, Report
 
 
 def touch(folder: Path, *names: str) -> None:
@@ -22,9 +24,11 @@ def touch(folder: Path, *names: str) -> None:
         (folder / name).write_text("")
 
 
-def planned(folder: Path, suffix: str | None = None) -> tuple[dict[str, str], Report]:
-    report = Report()
-    jobs = plan_jobs(folder / "in", folder / "out", suffix, report)
+def planned(folder: Path, suffix: str | None = None, listed: list[str] | None = None) -> tuple[dict[str, str], Report]:
+    refused: list[Outcome] = []
+    plan = Plan(folder / "in", folder / "out", suffix, listed)
+    jobs = list(plan.jobs(lambda number, outcome: refused.append(outcome)))
+    report = Report(refused, plan.ignored)
     assert len({job.target for job in jobs}) == len(jobs)
     return {str(j.source.relative_to(folder / "in")): str(j.target.relative_to(folder / "out")) for j in jobs}, report
 
@@ -115,24 +119,97 @@ def test_a_name_that_becomes_too_long_is_one_files_failure(tmp_path: Path) -> No
     assert "too long" in report.failures[0].reason
 
 
-def test_shares_are_complete_and_disjoint() -> None:
-    things = list(range(11))
+def test_shares_are_complete_and_disjoint(tmp_path: Path) -> None:
+    jobs = [Job(number, tmp_path / str(number), tmp_path) for number in range(11)]
     for most, lengths in ((64, [4, 4, 3]), (2, [2, 2, 2, 2, 2, 1])):
-        shares = [ProcessRank(index, 3).split(things, most) for index in range(3)]
+        shares = [list(divide_jobs(jobs, most, part, 3)[1]) for part in range(3)]
         lists = [each for share in shares for each in share]
-        assert sorted(thing for each in lists for thing in each) == things
+        assert sorted(job.number for each in lists for job in each) == list(range(11))
+        assert all(each == jobs[each[0].number : each[-1].number + 1] for each in lists), "they are neighbours"
         assert sorted(map(len, lists), reverse=True) == lengths
         assert max(map(len, shares)) - min(map(len, shares)) <= 1
-    assert (
-        ProcessRank().split(things, 64) == [things]
-        and ProcessRank().gather(things) == things
-        and ProcessRank().split([], 64) == []
-    )
+    first, lists_of_all = divide_jobs(iter(jobs), 64, 0, 1)
+    assert first == jobs and list(lists_of_all) == [jobs]
+    assert list(divide_jobs([], 64, 0, 1)[1]) == [] and ProcessRank().gather(jobs) == jobs
+
+
+def test_the_first_are_converted_before_all_are_found(tmp_path: Path) -> None:
+    taken = 0
+
+    def endless() -> Iterator[Job]:
+        nonlocal taken
+        for number in count():
+            taken += 1
+            yield Job(number, tmp_path / str(number), tmp_path)
+
+    for part in range(3):
+        _, lists = divide_jobs(endless(), 64, part, 3)
+        assert [job.number for job in next(lists)] == list(range(64 * part, 64 * part + 64))
+    assert taken < 5000
+
+
+def test_a_list_names_the_inputs_and_nothing_outside(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a.png", "in/b.png", "in/c.txt", "in/s/a.png", "in/s/b.png", "outside/c.png")
+    (tmp_path / "in" / "link.png").symlink_to(tmp_path / "outside" / "c.png")
+    (tmp_path / "in" / "door").symlink_to(tmp_path / "outside")
+    lines = ["s/b.png", "b.png", "../outside/c.png", str(tmp_path / "in" / "s" / "a.png"), "/etc/a.png", "b.png"]
+    names, report = planned(tmp_path, listed=[*lines, "link.png", "door/c.png", "c.txt", "gone.png"])
+    assert list(names) == ["s/b.png", "s/a.png", "b.png", "gone.png"], "each once, by folders"
+    reasons = {Path(each.source).name: each.reason for each in report.outcomes}
+    assert {each.status for each in report.outcomes} == {"failed"} and len(report.outcomes) == 5
+    assert all("lies outside of" in reasons[name] for name in ("c.png", "a.png", "link.png"))
+    assert "no image" in reasons["c.txt"]
+    with pytest.raises(UsageError, match="names no files"):
+        planned(tmp_path, listed=[])
+    with pytest.raises(UsageError, match="is a file"):
+        Plan(tmp_path / "in" / "a.png", tmp_path / "out.png", None, ["a.png"])
+
+
+def test_names_are_read_from_lines(tmp_path: Path) -> None:
+    (tmp_path / "names").write_bytes("ü.png\r\n\n a b.png \n".encode() + b"no\xffutf.png")
+    assert read_list(str(tmp_path / "names")) == ["ü.png", " a b.png ", "no\udcffutf.png"]
+    with pytest.raises(UsageError, match="can't be read"):
+        read_list(str(tmp_path / "gone"))
+
+
+def test_the_order_is_that_of_names_folder_by_folder(tmp_path: Path) -> None:
+    names = ["b.png", "z.png", "a/b.png", "a/a/c.png", "b/a.png"]
+    touch(tmp_path / "in", *reversed(names))
+    assert list(planned(tmp_path)[0]) == names
+    assert Plan(tmp_path / "in", tmp_path / "out").count() == len(names)
+
+
+def test_a_target_in_the_source_is_left_out_by_any_name(tmp_path: Path) -> None:
+    touch(tmp_path, "in/a.png", "in/s/out/b.png", "in/s/c.png")
+    (tmp_path / "out").symlink_to(tmp_path / "in" / "s" / "out")
+    assert list(planned(tmp_path)[0]) == ["a.png", "s/c.png"]
+
+
+def test_outcomes_in_a_file_are_those_of_a_list(tmp_path: Path) -> None:
+    made = [
+        Outcome("a.png", "o/a.png", "done", note="ends early", width=3, dtype="fp32"),
+        Outcome("b\udcff.png", "", "failed", "two\nlines"),
+        Outcome("c.png", "o/c.png", "skipped", "the target exists"),
+    ]
+    file = OutcomeFile(tmp_path / "report.jsonl.0")
+    for number in (2, 0, 1):
+        file.add(number, made[number])
+        assert len((tmp_path / "report.jsonl.0").read_bytes().splitlines()) == len(file), "written at once"
+    assert list(file) == made and [file[n] for n in range(3)] == made and file[-1] == made[2] and file[1:] == made[1:]
+    as_list, as_file = Report(made), Report(file)
+    assert as_list.remarks() == as_file.remarks() and as_list.summary() == as_file.summary()
+    assert as_file.failures == [made[1]]
+    as_list.write(tmp_path / "list"), as_file.write(tmp_path / "file")
+    assert (tmp_path / "list").read_bytes() == (tmp_path / "file").read_bytes()
+    file.remove()
+    assert not (tmp_path / "report.jsonl.0").exists() and list(file) == made
+    with pytest.raises(UsageError, match="can't be written"):
+        OutcomeFile(tmp_path / "no" / "folder")
 
 
 def test_what_alike_is_said_once() -> None:
-    report = Report([Outcome(f"{n}.png", "", "failed", "the disk is full") for n in range(30)])
-    report.outcomes += [Outcome(f"{n}.jpg", "", "failed", f"{n}.jpg is bad") for n in range(30)]
+    outcomes = [Outcome(f"{n}.png", "", "failed", "the disk is full") for n in range(30)]
+    report = Report([*outcomes, *(Outcome(f"{n}.jpg", "", "failed", f"{n}.jpg is bad") for n in range(30))])
     lines = report.remarks(most=3)
     assert lines[0] == "failed: 0.png, 1.png (+28 more): the disk is full"
     assert lines[1:3] == ["failed: 0.jpg is bad", "failed: 1.jpg is bad"] and "28 more" in lines[3]
@@ -149,8 +226,9 @@ def test_an_output_never_takes_an_inputs_place(tmp_path: Path) -> None:
     for name in ("x/a.png", "x/x/a.png"):
         write_image(tmp_path / name, picture(8, 8))
     before = (tmp_path / "x" / "a.png").read_bytes()
-    with pytest.raises(UsageError, match="is an input"):
-        img2img.convert(identity(), tmp_path / "x", tmp_path, existing="overwrite")
+    report = img2img.convert(identity(), tmp_path / "x", tmp_path, existing="overwrite")
+    assert [each.status for each in report.outcomes] == ["done", "failed"]
+    assert "x/a.png is an input" in report.failures[0].reason
     assert (tmp_path / "x" / "a.png").read_bytes() == before
 
 
