@@ -17,6 +17,7 @@ COMMANDS = {
     "compress": "compress.compress",
     "sample": "sample.sample",
     "check": "check.check",
+    "shard": "shard.shard",
     "import": "import_.import_",
     "export": "export.export",
     "fetch": "fetch.fetch",

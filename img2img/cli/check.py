@@ -49,7 +49,7 @@ def command(
         path=path, source=source, target=target, labels=labels, instances=instances, derive=derive, classes=classes,
         ignore_label=ignore_label,
     )  # fmt: skip
-    data = _open(config, kind)
+    data = open_data(config, kind)
     with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
 
         def start(files: int) -> Callable[[], None]:
@@ -73,7 +73,7 @@ def check(arguments: list[str]) -> int:
     return run_command(command, "check", same)
 
 
-def _open(config: "DataConfig", kind: str) -> "DataModule":
+def open_data(config: "DataConfig", kind: str) -> "DataModule":
     """The data as what the user says they are, or as what they look like."""
     from img2img.data.class_folders import ClassFolderData
     from img2img.data.labelled import LabelledData

@@ -1,5 +1,6 @@
 """What every kind of data promises: one protocol, one report, and the pieces that the kinds share."""
 
+import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
@@ -7,16 +8,18 @@ from pathlib import Path
 from typing import Annotated, Any, Literal, Protocol, TypeVar
 
 import torch
-from pydantic import Field
+from pydantic import Field, field_validator
 from torch import Tensor
 from torch.utils.data import Dataset
 from tyro.conf import arg
 
 from img2img.core.errors import UsageError, UserError, list_some
 from img2img.core.settings import Strict
+from img2img.core.stored import StoredPath, resolve_path
 from img2img.data.classes import Classes
 from img2img.data.facts import ImageFacts
 from img2img.data.layouts import Split
+from img2img.data.shards import split_name
 from img2img.data.transforms import JITTER, Derivation, JointTransform, Resize
 from img2img.images import Array
 
@@ -81,6 +84,11 @@ class DataConfig(Strict):
     out_channels: int | None = Field(None, ge=1, le=4)
     """Channels of the target; by default those of most files."""
 
+    @field_validator("path", "source", "target", "labels", "instances")
+    @classmethod
+    def _resolve(cls, path: Path | None) -> Path | None:
+        return path and resolve_path(path)
+
     @property
     def size_text(self) -> str:
         """Of the training images, for a person."""
@@ -121,6 +129,17 @@ class Pair:
     """Whether the source is a label map."""
     instances: Path | None = None
     """The instance map that belongs to the label map."""
+
+
+@dataclass(frozen=True)
+class Sample:
+    """What a shard holds under one key."""
+
+    key: str
+    files: dict[str, Path]
+    """By kind: source, target, label, inst, or empty for an image alone."""
+    label: str = ""
+    """The name of its class."""
 
 
 ReadPair = Callable[[Pair, int | None, Resize, int, int, int | None], tuple[Array, Array]]
@@ -258,6 +277,10 @@ class DataModule(Protocol):
         """What was found, a line a split."""
         ...
 
+    def list_samples(self) -> dict[str, list["Sample"]]:
+        """All samples, by the name that their shards get."""
+        ...
+
     def encode(self, batch: Batch, dtype: torch.dtype) -> Batch:
         """A batch on the device as the method sees it."""
         ...
@@ -317,6 +340,19 @@ def divide_splits(
     if "test" in splits and is_usable(splits["test"]):
         return train, splits["test"], "test"
     return train, None, ""
+
+
+def name_keys(files: Sequence[Path]) -> list[str]:
+    """Files' names in shards: their paths below the folder that they have in common, or as their shards call them."""
+    if not files:
+        return []
+    root = os.path.commonpath([file.parent for file in files])
+    return [
+        split_name(file.member)[0]
+        if isinstance(file, StoredPath) and file.member
+        else file.relative_to(root).with_suffix("").as_posix()
+        for file in files
+    ]
 
 
 def choose_held_out(total: int, share: float, what: str) -> set[int]:

@@ -18,6 +18,7 @@ from img2img.data.base import (
     ImageFolders,
     Pair,
     Progress,
+    Sample,
     Samples,
     ValidationSet,
     choose_held_out,
@@ -25,6 +26,7 @@ from img2img.data.base import (
     common_channels,
     count_sizes,
     divide_splits,
+    name_keys,
     report_unreadable,
     warn_of_leaks,
     warn_of_sample,
@@ -72,36 +74,40 @@ def find_class_folders(path: Path | None, with_classes: bool = True) -> dict[Spl
     if not any(found.values()):
         raise UsageError(f"{path} holds no images (image files: {list_image_kinds()}).")
     first = next(iter(places))
-    classes = _find_classes(places[first], found[first]) if with_classes else ()
+    classes = _find_classes(found[first]) if with_classes else ()
     return {split: _assign_labels(split, place, found[split], classes, first) for split, place in places.items()}
 
 
-def _list_files(place: Path) -> list[Path]:
-    return [file for each in image_files(place).values() for file in each]
+def _list_files(place: Path) -> list[tuple[str, Path]]:
+    """The images, each with the sub-folder that it lies in; empty for none."""
+    return [
+        (name.rpartition("/")[0].partition("/")[0], file) for name, each in image_files(place).items() for file in each
+    ]
 
 
-def _find_classes(place: Path, files: list[Path]) -> tuple[str, ...]:
+def _find_classes(files: list[tuple[str, Path]]) -> tuple[str, ...]:
     """The names of the sub-folders that all the images lie in; none if some lie elsewhere, or in one."""
-    names = {file.relative_to(place).parts[0] for file in files if len(file.relative_to(place).parts) > 1}
-    loose = any(len(file.relative_to(place).parts) == 1 for file in files)
-    return () if loose or len(names) < 2 else tuple(sorted(names, key=_natural_order))
+    names = {name for name, _ in files}
+    return () if "" in names or len(names) < 2 else tuple(sorted(names, key=_natural_order))
 
 
 def _natural_order(name: str) -> tuple[int, int, str]:
     return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
-def _assign_labels(split: Split, place: Path, files: list[Path], classes: tuple[str, ...], first: Split) -> ClassFolder:
+def _assign_labels(
+    split: Split, place: Path, found: list[tuple[str, Path]], classes: tuple[str, ...], first: Split
+) -> ClassFolder:
+    files = [file for _, file in found]
     if not classes:
         return ClassFolder(split, files, str(place))
     numbers = {name: number for number, name in enumerate(classes)}
-    strange = sorted({file.relative_to(place).parts[0] for file in files} - numbers.keys())
+    strange = sorted({name or file.name for name, file in found} - numbers.keys())
     if strange:
         raise UsageError(
             f"{place}: {list_some(strange)} is no class of {first}, which has {list_some(classes)}; each class needs a folder there."
         )
-    labels = tuple(numbers[file.relative_to(place).parts[0]] for file in files)
-    return ClassFolder(split, files, str(place), labels, classes)
+    return ClassFolder(split, files, str(place), tuple(numbers[name] for name, _ in found), classes)
 
 
 def hold_out_files(folder: ClassFolder, share: float) -> tuple[ClassFolder, ClassFolder]:
@@ -303,6 +309,16 @@ class ClassFolderData(ImageFolders):
         """How many images and classes there are."""
         classes = f" of {len(self.train.classes)} classes" if self.train.classes else ""
         return f"{len(self.train.files)} images{classes}"
+
+    def list_samples(self) -> dict[str, list[Sample]]:
+        """Images with their classes."""
+        return {
+            split: [
+                Sample(key, {"": file}, folder.classes[folder.labels[place]] if folder.labels else "")
+                for place, (key, file) in enumerate(zip(name_keys(folder.files), folder.files, strict=True))
+            ]
+            for split, folder in self.splits.items()
+        }
 
     def describe_splits(self) -> list[str]:
         """How many images were found in each split, and where."""

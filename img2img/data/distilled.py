@@ -39,7 +39,7 @@ def find_photos(path: Path, direction: Direction = "AtoB") -> dict[Split, Photos
     Raises:
         UsageError: if there is no such folder, or it holds no images.
     """
-    check_folder(path)
+    path = check_folder(path)
     own, other = ("A", "B") if direction == "AtoB" else ("B", "A")
     found: dict[Split, Photos] = {}
     for split in SPLITS:

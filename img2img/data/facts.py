@@ -13,6 +13,7 @@ from typing import Any, TypeVar
 
 from img2img.core.downloads import cache_folder
 from img2img.core.processes import count_cores, current_rank
+from img2img.data.index import recall_facts
 from img2img.images import ImageError, read_image
 
 Item = TypeVar("Item", bound=Hashable)
@@ -74,9 +75,11 @@ def collect_facts(
     """
     rank = current_rank()
     names = {item: json.dumps([kind, *(str(file.absolute()) for file in files_of(item))]) for item in items}
-    states = {item: _state_of(files_of(item)) for item in items}
-    cached = _load(set(names.values())) if rank.index == 0 else {}
-    known = rank.share({item: values for item in items if (values := _recall(cached, names[item], states[item]))})
+    indexed = {item: json.dumps(found) for item in items if (found := recall_facts(kind, files_of(item)))}
+    states = {item: _state_of(files_of(item)) for item in items if item not in indexed}
+    cached = _load({names[item] for item in states}) if rank.index == 0 else {}
+    known = rank.share({item: values for item in states if (values := _recall(cached, names[item], states[item]))})
+    known |= indexed
     facts = {item: restore(json.loads(values)) for item, values in known.items()}
     unreadable: dict[Item, str] = {}
     for _ in known:

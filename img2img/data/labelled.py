@@ -1,5 +1,6 @@
 """Label maps and images: found, checked, divided, loaded."""
 
+import json
 import zlib
 from collections import Counter
 from collections.abc import Callable
@@ -110,6 +111,10 @@ class MapFacts:
     """Pixels of each label."""
     instances: int
 
+    def to_json(self) -> str:
+        """As `read_map_facts` restores it."""
+        return json.dumps({**vars(self), "labels": list(self.labels.items())})  # JSON has no integers as keys
+
 
 def check_labelled(
     splits: dict[Split, PairedFolder],
@@ -174,13 +179,10 @@ def read_map_facts(pairs: list[Pair], advance: Callable[[], None]) -> tuple[dict
             maps = read_maps(pair.source, pair.instances)
         except ImageError as error:
             return str(error)
-        labels = list(count_labels(maps[..., 0]).items())  # JSON has no integers as keys
-        return {
-            "height": maps.shape[0],
-            "width": maps.shape[1],
-            "labels": labels,
-            "instances": int(maps[..., -1].max()) + 1,
-        }
+        facts = MapFacts(
+            height=maps.shape[0], width=maps.shape[1], labels=count_labels(maps[..., 0]), instances=int(maps[..., -1].max()) + 1
+        )  # fmt: skip
+        return json.loads(facts.to_json())  # type: ignore[no-any-return]
 
     def restore(values: dict[str, Any]) -> MapFacts:
         return MapFacts(**{**values, "labels": Counter(dict(map(tuple, values["labels"])))})

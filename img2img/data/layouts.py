@@ -3,10 +3,14 @@
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterator
+from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from img2img.core.errors import UsageError
+from img2img.core.stored import StoredPath, StoreError, walk_folder
+from img2img.data.shards import INSIDE, ShardFolder, find_shards
 from img2img.images import SUFFIXES
 
 Split = Literal["train", "val", "test"]
@@ -18,22 +22,45 @@ LABEL_LAYOUTS = "train_label, train_inst and train_img; train/label, train/inst 
 def image_files(folder: Path, recursive: bool = True, suffixes: tuple[str, ...] = SUFFIXES) -> dict[str, list[Path]]:
     """The image files below a folder by name: the relative path without the suffix. Hidden files don't count."""
     files: dict[str, list[Path]] = defaultdict(list)
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
-        for name in sorted(names):
-            file = Path(root, name)
+    if isinstance(folder, ShardFolder):
+        for key, members in folder.files(recursive).items():
+            if chosen := [member for member in members if member.suffix.lower() in suffixes]:
+                files[key] += chosen
+        return dict(files)
+    for root, names in _walk(folder, recursive):
+        for name in names:
+            file = root / name
             if file.suffix.lower() in suffixes and not name.startswith("."):
                 files[file.relative_to(folder).with_suffix("").as_posix()].append(file)
     return dict(files)
 
 
+def _walk(folder: Path, recursive: bool) -> Iterator[tuple[Path, list[str]]]:
+    """A folder, and all below it, each with the names of its files, sorted."""
+    if isinstance(folder, StoredPath):
+        walked = walk_folder(folder)
+        yield from walked if recursive else islice(walked, 1)
+        return
+    for root, folders, names in os.walk(folder):
+        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
+        yield Path(root), sorted(names)
+
+
 def check_folder(path: Path) -> Path:
-    """The path, if there is a folder.
+    """The path, if there is a folder; of shards, what looks like the folder that is in them.
 
     Raises:
-        UsageError: if not.
+        UsageError: if there is none, or it can't be reached.
     """
-    if not path.exists():
+    try:
+        if find_shards(path) is not None:
+            return ShardFolder(f"{path}{INSIDE}")
+        exists = path.exists()
+    except (StoreError, OSError) as error:
+        raise UsageError(
+            str(error) if isinstance(error, StoreError) else f"{path} can't be reached: {error.strerror or error}."
+        ) from None
+    if not exists:
         raise UsageError(f"{path}: there is no such folder.")
     if not path.is_dir():
         raise UsageError(f"{path} is a file; a data set is a folder.")

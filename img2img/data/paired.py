@@ -19,6 +19,7 @@ from img2img.data.base import (
     Pair,
     Progress,
     ReadPair,
+    Sample,
     Samples,
     ValidationSet,
     choose_held_out,
@@ -311,6 +312,14 @@ def read_pair(pair: Pair, enough: int | None = None) -> tuple[Array, Array]:
     return source, source if pair.target == pair.source else read_image(pair.target, enough)
 
 
+def name_files(pair: Pair) -> dict[str, Path]:
+    """The files of a pair by their kinds in a shard."""
+    if pair.derive:
+        return {"": pair.target}
+    source = "label" if pair.labels else "source"
+    return {source: pair.source, **({"inst": pair.instances} if pair.instances else {}), "target": pair.target}
+
+
 def read_validation_pair(
     pair: Pair,
     size: int | None,
@@ -399,6 +408,13 @@ class PairedData(ImageFolders):
     def describe(self) -> str:
         """How many pairs there are."""
         return f"{len(self.train)} pairs"
+
+    def list_samples(self) -> dict[str, list[Sample]]:
+        """Pairs; of one file, if it holds both sides."""
+        return {
+            split: [Sample(pair.name, {"": pair.source} if pair.half else name_files(pair)) for pair in folder.pairs]
+            for split, folder in self.splits.items()
+        }
 
     def describe_splits(self) -> list[str]:
         """How many pairs were found in each split, and where."""

@@ -20,6 +20,7 @@ from img2img.data.base import (
     ImageFolders,
     Pair,
     Progress,
+    Sample,
     Samples,
     ValidationSet,
     choose_held_out,
@@ -27,6 +28,7 @@ from img2img.data.base import (
     common_channels,
     count_sizes,
     divide_splits,
+    name_keys,
     report_unreadable,
     warn_of_leaks,
     warn_of_sample,
@@ -335,6 +337,15 @@ class UnpairedData(ImageFolders):
     def describe(self) -> str:
         """How many images each side has."""
         return f"{len(self.train.sources)} source and {len(self.train.targets)} target images, unpaired"
+
+    def list_samples(self) -> dict[str, list[Sample]]:
+        """The images of each side."""
+        return {
+            f"{split}{side}": [Sample(key, {"": file}) for key, file in zip(name_keys(files), files, strict=True)]
+            for split, folder in self.splits.items()
+            for side, files in (("A", folder.sources), ("B", folder.targets))
+            if files
+        }
 
     def describe_splits(self) -> list[str]:
         """How many images were found in each split, and where."""

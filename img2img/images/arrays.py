@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
 from img2img.core.errors import UserError
+from img2img.core.stored import StoredPath
 
 Array = NDArray[Any]
 
@@ -22,6 +23,15 @@ LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and OpenCV
 
 class ImageError(UserError):
     """A file can't be read as an image, or an image can't be used here."""
+
+
+def open_array(path: Path) -> Array:
+    """What a ``.npy`` holds; of a file of this machine, nothing is read before it is used."""
+    if isinstance(path, StoredPath):
+        with path.open("rb") as file:
+            array: Array = np.load(file, allow_pickle=False)
+            return array
+    return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
 
 
 def from_pil(image: Image.Image) -> Array:

@@ -14,6 +14,7 @@ import numpy as np
 
 import img2img
 from img2img.core.errors import UserError
+from img2img.core.stored import StoredPath
 from img2img.images.arrays import Array, ImageError
 from img2img.images.reading import Picture, Rules
 from img2img.images.worker import command
@@ -60,6 +61,7 @@ class Decoder:
         return self._ask("indices", path, _picture).frames[0]
 
     def _ask(self, task: str, path: Path, receive: Callable[[dict[str, Any], IO[bytes]], Any]) -> Any:
+        place = path.find() if isinstance(path, StoredPath) and path.member else None
         process, late = self._ensure_started(), threading.Event()
         assert process.stdin and process.stdout
 
@@ -70,7 +72,7 @@ class Decoder:
         timer = threading.Timer(self.timeout, stop)
         timer.start()
         try:
-            process.stdin.write(json.dumps([task, str(path)]).encode() + b"\n")
+            process.stdin.write(json.dumps([task, str(path), place]).encode() + b"\n")
             process.stdin.flush()
             values = json.loads(process.stdout.readline())
             if "error" in values:

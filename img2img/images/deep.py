@@ -52,7 +52,7 @@ def float_pages(path: Path, first: bool, accept: Callable[[list[tuple[int, int]]
     import tifffile
 
     try:
-        with tifffile.TiffFile(path) as file:
+        with path.open("rb") as opened, tifffile.TiffFile(opened) as file:
             pages: list[Any] = list(file.pages)[: 1 if first else None]
             if not pages or any(page.dtype != np.float32 or page.samplesperpixel not in (3, 4) for page in pages):
                 return None
@@ -87,7 +87,8 @@ def _decode_tifffile(path: Path, page: int) -> Array:
     """Channels that lie apart, (C, H, W), which OpenCV mistakes for others."""
     import tifffile
 
-    return np.asarray(tifffile.imread(path, key=page))
+    with path.open("rb") as file:
+        return np.asarray(tifffile.imread(file, key=page))
 
 
 def _to_rgb_order(array: Array) -> Array:

@@ -8,7 +8,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
-from img2img.images.arrays import Array, ImageError
+from img2img.images.arrays import Array, ImageError, open_array
 from img2img.images.reading import FORMATS, Rules, explain_failure, fit_size
 
 KINDS = {"RGB": "colours", "RGBA": "colours", "LA": "gray with alpha", "CMYK": "colours", "F": "floats"}
@@ -85,9 +85,9 @@ def resize_maps(maps: Array, height: int, width: int) -> Array:
 
 
 def _array(path: Path, rules: Rules) -> Array:
-    shape = np.load(path, mmap_mode="r", allow_pickle=False).shape
-    _refuse_size(math.prod(shape), rules)
-    return np.load(path, allow_pickle=False)
+    array = open_array(path)
+    _refuse_size(math.prod(array.shape), rules)
+    return np.array(array)
 
 
 def _refuse_size(pixels: int, rules: Rules) -> None:

@@ -17,6 +17,7 @@ from img2img.images.arrays import (
     check_unit_range,
     convert_channels,
     from_pil,
+    open_array,
     resize_with_alpha,
     to_16_bit,
 )
@@ -114,7 +115,7 @@ def count_pixels(path: Path, rules: Rules | None = None) -> int:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if path.suffix.lower() == ".npy":
-                height, width = np.load(path, mmap_mode="r", allow_pickle=False).shape[:2]
+                height, width = open_array(path).shape[:2]
                 return math.prod(fit_size(height, width, rules))
             with _open(path) as image:
                 return math.prod(fit_size(image.height, image.width, rules)) * len(_frames(image, rules.first))
@@ -283,7 +284,7 @@ def _dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:
 
 
 def _read_array(path: Path, rules: Rules) -> Picture:
-    array = np.load(path, mmap_mode="r", allow_pickle=False)
+    array = open_array(path)
     if array.ndim not in (2, 3) or 0 in array.shape:
         raise ImageError(f"its shape is {array.shape}; an image is (H, W) or (H, W, C)")
     height, width = array.shape[:2]

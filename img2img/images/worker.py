@@ -1,6 +1,6 @@
 """The process in which files are decoded: `python -m img2img.images.worker MEMORY SECONDS RULES`.
 
-It says ``{}`` when it is ready. Then it reads a JSON line a file, ``[task, path]``, and answers with a JSON line and the bytes of the frames. It knows
+It says ``{}`` when it is ready. Then it reads a JSON line a file, ``[task, path, place]``, and answers with a JSON line and the bytes of the frames. It knows
 nothing of torch, so that it starts fast; and nobody unpickles anything.
 """
 
@@ -17,6 +17,7 @@ import cv2
 import numpy as np
 from PIL import Image
 
+from img2img.core.stored import StoredPath, resolve_path
 from img2img.images.arrays import ImageError
 from img2img.images.labels import read_indices
 from img2img.images.reading import Picture, Rules, count_pixels, read_picture
@@ -73,9 +74,12 @@ def main() -> None:
     with suppress(BrokenPipeError, KeyboardInterrupt):
         _write(out, {})
         for line in sys.stdin.buffer:
-            task, path = json.loads(line)
+            task, text, place = json.loads(line)
+            path = resolve_path(text)
+            if isinstance(path, StoredPath) and place:
+                path.place = tuple(place)  # as its shard's index has it, which this process would have to read
             _end_after(seconds)
-            answer(task, Path(path), rules, out)
+            answer(task, path, rules, out)
             _end_after(0)
 
 

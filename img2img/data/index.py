@@ -1,0 +1,116 @@
+"""The index of shards: one Parquet file with the place, the size and what is known of every member, so that nothing is read twice."""
+
+import io
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib.util import find_spec
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from img2img.core.errors import UsageError
+from img2img.core.files import write_whole
+from img2img.core.stored import INDEXES, StoredPath, StoreError, TarIndex, read_tar_index
+
+INDEX = "index.parquet"
+IMAGE = ("height", "width", "channels", "bits", "digest")  # columns: the facts about an image
+TEXTS = ("maps", "label")  # columns: the facts about label maps as JSON; the class
+
+
+@dataclass(frozen=True)
+class Known:
+    """What an index says of the members of a tar file, in their order."""
+
+    columns: Mapping[str, NDArray[Any]]
+
+
+KNOWN: dict[str, Known] = {}
+"""By tar file."""
+
+
+def load_index(folder: Path) -> None:
+    """Takes over the index of a folder of shards, if there is one; but for shards that have another size by now."""
+    file = folder / INDEX
+    if not find_spec("pyarrow") or not file.is_file():
+        return
+    import pyarrow.parquet as parquet
+
+    try:
+        table = parquet.read_table(io.BytesIO(file.read_bytes()) if isinstance(file, StoredPath) else file)
+        columns = {name: table[name].to_numpy() for name in ("start", "size", "whole", *IMAGE, *TEXTS)}
+        shards, members = (table[name].to_pylist() for name in ("shard", "member"))
+    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are these
+        raise UsageError(f"{file} can't be read ({str(error).splitlines()[0]}); make it anew, or remove it.") from None
+    borders = [0, *(place for place in range(1, len(shards)) if shards[place] != shards[place - 1]), len(shards)]
+    for first, last in pairwise(borders):
+        shard = folder / str(shards[first] if first < last else "")
+        try:
+            unchanged = first < last and StoredPath(shard).size() == columns["whole"][first]
+        except (OSError, StoreError):
+            continue
+        if unchanged:
+            places = zip(columns["start"][first:last].tolist(), columns["size"][first:last].tolist(), strict=True)
+            INDEXES[str(shard)] = TarIndex.of(str(shard), dict(zip(members[first:last], places, strict=True)))
+            KNOWN[str(shard)] = Known({name: columns[name][first:last] for name in (*IMAGE, *TEXTS)})
+
+
+def recall_facts(kind: str, files: Sequence[Path]) -> dict[str, Any] | None:
+    """What an index says of a member, or of a label map's members, as JSON would hold it."""
+    file = files[0]
+    if not isinstance(file, StoredPath) or file.container not in KNOWN:
+        return None
+    columns, place = KNOWN[file.container].columns, INDEXES[file.container].locate(file.member)
+    if kind == "maps":
+        return json.loads(columns["maps"][place]) if columns["maps"][place] else None
+    if kind != "image" or not columns["height"][place]:
+        return None
+    return {**{name: int(columns[name][place]) for name in IMAGE[:-1]}, "digest": str(columns["digest"][place])}
+
+
+def read_class(file: StoredPath) -> str:
+    """The class that a member names, as the index has it, or else the member itself."""
+    known = KNOWN.get(file.container)
+    label = known.columns["label"][INDEXES[file.container].locate(file.member)] if known else None
+    return str(label or file.read_bytes().decode("utf-8", "replace")).strip().replace("/", "_")
+
+
+def write_index(folder: Path, shards: Sequence[str], facts: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
+    """Writes the index of a folder.
+
+    Args:
+        shards: their names.
+        facts: about members, by shard and name: values of columns.
+
+    Raises:
+        UsageError: if the package pyarrow is missing.
+    """
+    if not find_spec("pyarrow"):
+        raise UsageError("an index needs the package pyarrow: pip install 'img2img[scale]'.")
+    import pyarrow
+    import pyarrow.parquet as parquet
+
+    rows: list[dict[str, Any]] = []
+    empty: dict[str, Any] = dict.fromkeys(IMAGE, 0) | dict.fromkeys(("digest", *TEXTS), "")
+    for shard in shards:
+        path = StoredPath(folder / shard)
+        INDEXES.pop(str(path), None)
+        index, whole = read_tar_index(str(path)), path.size()
+        places = zip(index.list_names(), index.starts.tolist(), index.sizes.tolist(), strict=True)
+        rows += [
+            {"shard": shard, "member": name, "start": start, "size": size, "whole": whole}
+            | empty
+            | dict(facts.get((shard, name), {}))
+            for name, start, size in places
+        ]
+    types = {"shard": pyarrow.dictionary(pyarrow.int32(), pyarrow.string())}
+    types |= dict.fromkeys(("start", "size", "whole"), pyarrow.int64()) | dict.fromkeys(IMAGE[:-1], pyarrow.int32())
+    types |= dict.fromkeys(("member", "digest", *TEXTS), pyarrow.string())
+    schema = pyarrow.schema(
+        [(name, types[name]) for name in ("shard", "member", "start", "size", "whole", *IMAGE, *TEXTS)]
+    )
+    buffer = io.BytesIO()
+    parquet.write_table(pyarrow.Table.from_pylist(rows, schema), buffer, compression="zstd")
+    write_whole(folder / INDEX, buffer.getvalue())

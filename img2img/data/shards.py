@@ -1,0 +1,141 @@
+"""Data sets in shards: tar files named as `webdataset` has it, which look like the folders that all other code knows.
+
+A sample's files have a common name up to the first dot. ``cat.source.png`` and ``cat.target.png`` are a pair, ``cat.label.png``,
+``cat.inst.png`` and ``cat.target.png`` a label map with its instances and its image, ``cat.png`` is an image, whose class ``cat.cls`` names.
+Shards called ``train-000000.tar`` are of that split; so are ``trainA-000000.tar`` of one side.
+"""
+
+import os
+import re
+from collections import defaultdict
+from functools import lru_cache
+from pathlib import Path
+from typing import Any
+
+from img2img.core.errors import UsageError
+from img2img.core.stored import TAR, URL, StoredPath, StoreError, list_folder, read_tar_index, resolve_path
+from img2img.data.index import load_index, read_class
+from img2img.images import SUFFIXES
+
+BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
+MOST = 1_000_000  # shards of one pattern
+INSIDE = " (shards)"  # ends the name of shards; what follows is in them
+SPLIT = re.compile(r"^((train|val|test)(_?[A-Za-z]+)?)(?=[-_.\d])")
+FOLDERS = {"source": "A", "target": "B"}  # of a pair's files, in words that `layouts` knows
+CLASS = "cls"
+
+
+class ShardFolder(StoredPath):
+    """A folder that exists in shards only, as the layouts of data sets have it: ``shards (shards)/train/A``."""
+
+    @property
+    def parts_inside(self) -> tuple[str, tuple[str, ...]]:
+        """The shards, and the folders below."""
+        root, _, inside = str(self).partition(INSIDE)
+        return root, tuple(filter(None, inside.split("/")))
+
+    def is_dir(self, **options: Any) -> bool:
+        """Whether any shard has such a folder."""
+        root, inside = self.parts_inside
+        return any(folder[: len(inside)] == inside for folder in read_shards(root))
+
+    def is_file(self, **options: Any) -> bool:
+        """Never; files are `StoredPath`s, in their tar files."""
+        return False
+
+    def files(self, recursive: bool = True) -> dict[str, list[StoredPath]]:
+        """The files in it, by their names below it without their endings."""
+        root, inside = self.parts_inside
+        found: dict[str, list[StoredPath]] = {}
+        for folder, files in read_shards(root).items():
+            if folder[: len(inside)] != inside:
+                continue
+            for key, places in files.items():
+                name = "/".join((*folder[len(inside) :], key))
+                if recursive or "/" not in name:
+                    found.setdefault(name, []).extend(places)
+        return dict(sorted(found.items()))
+
+
+def find_shards(path: Path) -> list[StoredPath] | None:
+    """The tar files that a path names: itself, those of a pattern such as ``photos-{000000..000999}.tar``, or those of a folder.
+
+    Returns:
+        None if it is none of these.
+
+    Raises:
+        UsageError: if a pattern is wrong.
+    """
+    text = str(path)
+    if not text.endswith(TAR):
+        return _list_shards(path)
+    if found := BRACES.search(text):
+        first, last = found[1], found[2]
+        count = int(last) - int(first) + 1
+        if not 1 <= count <= MOST or len(BRACES.findall(text)) > 1:
+            raise UsageError(
+                f"{text}: give one range of numbers, the smaller first, as in photos-{{000000..000999}}.tar."
+            )
+        numbers = (f"{number:0{len(first)}}" for number in range(int(first), int(last) + 1))
+        return [StoredPath(text.replace(found[0], number)) for number in numbers]
+    return None if not URL.match(text) and path.is_dir() else [StoredPath(text)]
+
+
+def _list_shards(path: Path) -> list[StoredPath] | None:
+    """The tar files of a folder that holds no images beside them."""
+    if URL.match(str(path)):
+        names = list_folder(path)[0] if path.is_dir() else []
+    else:
+        names = sorted(os.listdir(path)) if path.is_dir() else []  # noqa: PTH208 (Path is slow)
+    names = [name for name in names if not name.startswith(".")]
+    shards = [StoredPath(path / name) for name in names if name.endswith(TAR)]
+    return None if any(name.lower().endswith(SUFFIXES) for name in names) else shards or None
+
+
+@lru_cache(maxsize=16)
+def read_shards(root: str) -> dict[tuple[str, ...], dict[str, list[StoredPath]]]:
+    """The files of shards, by the folder in which a data set has them, and their samples' keys.
+
+    Raises:
+        UsageError: if a shard can't be read, or is cut off.
+    """
+    found: dict[tuple[str, ...], dict[str, list[StoredPath]]] = defaultdict(dict)
+    folder = resolve_path(root)
+    load_index(folder if folder.is_dir() else folder.parent)
+    for shard in find_shards(folder) or []:
+        try:
+            _sort_members(shard, found)
+        except (StoreError, OSError) as error:
+            raise UsageError(str(error)) from None
+    return dict(found)
+
+
+def _sort_members(shard: StoredPath, found: dict[tuple[str, ...], dict[str, list[StoredPath]]]) -> None:
+    index = read_tar_index(str(shard))
+    if index.cut:
+        raise UsageError(f"{shard} is cut off after {index.cut}; make it anew.")
+    samples: dict[str, dict[str, StoredPath]] = defaultdict(dict)
+    for name in index.list_names():
+        key, kind = split_name(name)
+        if not Path(name).name.startswith("."):
+            samples[key][kind] = shard / name
+    split = match[1] if (match := SPLIT.match(shard.name)) else ""
+    for key, files in samples.items():
+        label = CLASS in files and read_class(files[CLASS])
+        for kind, file in files.items():
+            part = kind.rpartition(".")[0]
+            part = (
+                "img"
+                if part == "target" and any(each.startswith("label.") for each in files)
+                else FOLDERS.get(part, part)
+            )
+            if kind != CLASS:
+                folder = tuple(filter(None, (split, part or label)))
+                found[folder].setdefault(key, []).append(file)
+
+
+def split_name(name: str) -> tuple[str, str]:
+    """The key and the kind of a member: ``a/cat`` and ``source.png`` of ``a/cat.source.png``."""
+    folder, _, base = name.rpartition("/")
+    key, _, kind = base.partition(".")
+    return f"{folder}/{key}" if folder else key, kind
