@@ -85,6 +85,7 @@ def command(
         page: Write a page to look at: inputs beside outputs.
     """
 
+    from img2img.core.stored import resolve_path
     from img2img.data.base import choose_sample
     from img2img.inference import convert as room
     from img2img.inference.plan import read_list
@@ -126,7 +127,8 @@ def command(
     if page:
         there = [place for place, each in enumerate(outcome.outcomes) if each.status != "failed"]
         shown = [outcome.outcomes[place] for place in choose_sample(there, PICTURES)]
-        pairs = [(Path(each.source), Path(each.target)) for each in shown if Path(each.target).is_file()]
+        pairs = [(resolve_path(each.source), resolve_path(each.target)) for each in shown]
+        pairs = [(before, after) for before, after in pairs if after.is_file()]
         write_contact_sheet(page, pairs, len(there), source, outcome.summary(), outcome.remarks(), outcome.classes)
     if stopped:
         print("img2img: stopped; the same command with --skip-existing goes on.", file=sys.stderr)

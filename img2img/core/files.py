@@ -36,13 +36,12 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], replace: bool = True)
     """
     temporary: Path | None = None
     try:
-        handle, temporary = _open_temporary(path.parent)
+        handle, temporary = make_temporary(path.parent)
         with os.fdopen(handle, "wb") as file:
             file.writelines((data,) if isinstance(data, bytes) else data)
             file.flush()
             os.fsync(file.fileno())
-        temporary.chmod(0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
-        _put(temporary, path, replace)
+        move_into_place(temporary, path, replace)
     except OSError as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
@@ -51,8 +50,12 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], replace: bool = True)
         raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
 
 
-def _open_temporary(folder: Path) -> tuple[int, Path]:
-    """A file of another name, in a folder that is made if need be."""
+def make_temporary(folder: Path) -> tuple[int, Path]:
+    """Opens a file for what is to be moved into place, in a folder that is made if need be: its handle and its path.
+
+    Raises:
+        OSError: if it can't be made.
+    """
     try:
         handle, name = tempfile.mkstemp(prefix=_prefix(), dir=folder)
     except FileNotFoundError:
@@ -61,8 +64,13 @@ def _open_temporary(folder: Path) -> tuple[int, Path]:
     return handle, Path(name)
 
 
-def _put(temporary: Path, path: Path, replace: bool) -> None:
-    """Gives a file its name."""
+def move_into_place(temporary: Path, path: Path, replace: bool = True) -> None:
+    """Gives a file that is complete its name.
+
+    Raises:
+        OSError: if that can't be done; a `FileExistsError` if it may not replace another.
+    """
+    temporary.chmod(0o666 & ~UMASK)  # mkstemp makes files that only their owner can read
     if not replace:
         try:
             os.link(temporary, path)  # unlike renaming, this fails if somebody was faster

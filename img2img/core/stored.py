@@ -60,6 +60,11 @@ class StoredPath(type(Path())):  # type: ignore[misc]
         head, found, tail = str(self).partition(f"{TAR}/")
         return (head + TAR, tail) if found else ("", "")
 
+    @property
+    def _is_plain(self) -> bool:
+        """Whether it is a file of this machine, such as a tar file itself."""
+        return not self.member and not URL.match(str(self))
+
     def find(self) -> tuple[int, int]:
         """Where it begins in the tar file, and its bytes.
 
@@ -80,6 +85,8 @@ class StoredPath(type(Path())):  # type: ignore[misc]
         if mode != "rb":
             raise io.UnsupportedOperation(f"{self} can only be read")
         container, member = self._split()
+        if self._is_plain:
+            return Path(str(self)).open("rb")
         if not member:
             return io.BytesIO(_reach(str(self), lambda fs, path: fs.cat_file(path)))
         start, size = self.find()
@@ -100,8 +107,8 @@ class StoredPath(type(Path())):  # type: ignore[misc]
             OSError: if it is not there.
         """
         container, _ = self._split()
-        if container and not URL.match(container):
-            return Path(container).stat()
+        if not URL.match(str(self)):
+            return Path(container or str(self)).stat()
         info = _reach(container or str(self), lambda fs, path: fs.info(path))
         changed = info.get("mtime") or info.get("LastModified") or info.get("last_modified") or 0
         seconds = float(changed.timestamp() if hasattr(changed, "timestamp") else changed)
@@ -113,7 +120,7 @@ class StoredPath(type(Path())):  # type: ignore[misc]
         Raises:
             OSError: if it is not there.
         """
-        return int((self if URL.match(str(self)) else Path(self)).stat().st_size)
+        return int(self.stat().st_size)
 
     def exists(self, **options: Any) -> bool:
         """Whether there is such a file or folder."""
@@ -121,6 +128,8 @@ class StoredPath(type(Path())):  # type: ignore[misc]
 
     def is_file(self, **options: Any) -> bool:
         """Whether there is such a file."""
+        if self._is_plain:
+            return Path(str(self)).is_file()
         if not self.member:
             return bool(_reach(str(self), lambda fs, path: fs.isfile(path)))
         try:
@@ -131,6 +140,8 @@ class StoredPath(type(Path())):  # type: ignore[misc]
 
     def is_dir(self, **options: Any) -> bool:
         """Whether there is such a folder."""
+        if self._is_plain:
+            return Path(str(self)).is_dir()
         return not self.member and bool(_reach(str(self), lambda fs, path: fs.isdir(path)))
 
     def is_symlink(self) -> bool:
@@ -210,7 +221,6 @@ def read_tar_index(path: str) -> TarIndex:
 
 def _read_headers(path: str) -> TarIndex:
     members: dict[str, tuple[int, int]] = {}
-    cut = ""
     try:
         with _open_container(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             try:
@@ -223,13 +233,15 @@ def _read_headers(path: str) -> TarIndex:
                     if name in members:
                         raise StoreError(f"{path}: {name} is in it twice; make it anew.")
                     members[name] = (entry.offset_data, entry.size)
+                file.seek(archive.offset)
+                whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)  # what marks the end
             except tarfile.ReadError:
-                cut = list(members)[-1] if members else "its beginning"
+                whole = False
     except (tarfile.TarError, EOFError):
         raise StoreError(f"{path} is no tar file, or it is compressed, which shards must not be.") from None
     except OSError as error:
         raise StoreError(f"{path} can't be read: {error.strerror or error}.") from None
-    return TarIndex.of(path, members, cut)
+    return TarIndex.of(path, members, "" if whole else next(reversed(members), "its beginning"))
 
 
 def _open_container(path: str) -> Any:
@@ -241,7 +253,7 @@ def _open_container(path: str) -> Any:
 def read_range(path: str, start: int, size: int) -> bytes:
     """So many bytes of a file of this machine or behind a URL; fewer, if it ends early."""
     if URL.match(path):
-        data: bytes = _reach(path, lambda fs, place: fs.cat_file(place, start, start + size))
+        data: bytes = _reach(path, lambda fs, place: fs.cat_file(place, start=start, end=start + size))
         return data
     with Path(path).open("rb", buffering=0) as file:
         return os.pread(file.fileno(), size, start)
@@ -274,14 +286,17 @@ def walk_folder(folder: Path) -> Iterator[tuple[Path, list[str]]]:
             yield from walk_folder(folder / name)
 
 
-def write_stored(path: Path, file: Path) -> None:
-    """Puts a file of this machine behind a URL, where it appears whole.
+def write_stored(path: Path, content: Path | bytes) -> None:
+    """Puts bytes, or a file of this machine, behind a URL, where they appear whole.
 
     Raises:
         StoreError: if it can't be written.
     """
     try:
-        _reach(str(path), lambda fs, place: fs.put_file(str(file), place))
+        if isinstance(content, bytes):
+            _reach(str(path), lambda fs, place: fs.pipe_file(place, content))
+        else:
+            _reach(str(path), lambda fs, place: fs.put_file(str(content), place))
     except OSError as error:
         raise StoreError(f"{path} can't be written: {error.strerror or error}.") from None
 
@@ -313,5 +328,5 @@ def _reach(url: str, ask: Callable[[Any, str], T]) -> T:
             ) from None
         raise OSError(str(error)) from None
     except Exception as error:  # every driver has its own
-        reason = str(error).strip().splitlines() or [type(error).__name__]
-        raise OSError(reason[0].rstrip(".")) from None
+        reason = " ".join(str(error).split()) or type(error).__name__
+        raise OSError(reason[:300].rstrip(".")) from None

@@ -4,15 +4,16 @@ from collections.abc import Iterator
 from functools import lru_cache
 
 import numpy as np
+from numpy.typing import NDArray
 from torch.utils.data import Sampler
 
 Key = tuple[int, int]  # (epoch, index): what a data set is asked for
 
 
-@lru_cache(maxsize=16)
-def permutation(length: int, seed: int, epoch: int) -> list[int]:
+@lru_cache(maxsize=4)
+def permutation(length: int, seed: int, epoch: int) -> NDArray[np.uint32]:
     """The order of an epoch."""
-    return np.random.default_rng([seed, epoch]).permutation(length).tolist()
+    return np.random.default_rng([seed, epoch]).permutation(length).astype(np.uint32)
 
 
 class BatchOrder(Sampler[list[Key]]):
@@ -46,4 +47,4 @@ class BatchOrder(Sampler[list[Key]]):
 
     def _key(self, position: int) -> Key:
         epoch, place = divmod(position, self.length)
-        return epoch, permutation(self.length, self.seed, epoch)[place]
+        return epoch, int(permutation(self.length, self.seed, epoch)[place])

@@ -270,7 +270,7 @@ class UnpairedImages(Samples):
         smaller = min(lengths)
         turn, place = divmod(index, smaller)
         turns = -(-len(self) // smaller)
-        other = permutation(smaller, self.seed + PARTNERS, epoch * turns + turn)[place]
+        other = int(permutation(smaller, self.seed + PARTNERS, epoch * turns + turn)[place])
         return (index, other) if lengths[0] >= lengths[1] else (other, index)
 
 

@@ -125,18 +125,22 @@ def _list_chunks(members: Sequence[Member]) -> Iterator[bytes]:
     written = 0
     for member in members:
         data = member.content if isinstance(member.content, bytes) else member.content.read_bytes()
-        header = make_header(member.name, len(data))
-        padding = bytes(-len(data) % BLOCK)
-        yield from (header, data, padding)
-        written += len(header) + len(data) + len(padding)
-    yield bytes(2 * BLOCK + -(written + 2 * BLOCK) % tarfile.RECORDSIZE)
+        chunk = pad_member(member.name, data)
+        written += len(chunk)
+        yield chunk
+    yield end_archive(written)
 
 
-def make_header(name: str, size: int) -> bytes:
-    """What stands before a member of so many bytes."""
+def pad_member(name: str, data: bytes) -> bytes:
+    """A member as it stands in a tar file."""
     entry = tarfile.TarInfo(name)
-    entry.size = size
-    return entry.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape")
+    entry.size = len(data)
+    return entry.tobuf(tarfile.PAX_FORMAT, errors="surrogateescape") + data + bytes(-len(data) % BLOCK)
+
+
+def end_archive(written: int) -> bytes:
+    """What follows the last member, after so many bytes."""
+    return bytes(2 * BLOCK + -(written + 2 * BLOCK) % tarfile.RECORDSIZE)
 
 
 def index_shards(folder: Path, shards: Sequence[Shard], advance: Callable[[], None] = lambda: None) -> None:

@@ -11,6 +11,7 @@ import numpy as np
 from PIL import Image
 
 from img2img.core.files import write_whole
+from img2img.core.stored import StoredPath, write_stored
 from img2img.images.arrays import (
     Array,
     ImageError,
@@ -48,9 +49,21 @@ def write_image(path: Path, array: Array, quality: int = 95) -> None:
 
 
 def write_picture(path: Path, picture: Picture, quality: int = 95, replace: bool = True) -> None:
-    """As `write_image`, with frames and metadata; `replace` as of `write_whole`.
+    """As `write_image`, with frames and metadata; `replace` as of `write_whole`."""
+    data = encode_picture(path, picture, quality)
+    if isinstance(path, StoredPath):
+        write_stored(path, data)
+    else:
+        write_whole(path, data, replace)
+
+
+def encode_picture(path: Path, picture: Picture, quality: int = 95) -> bytes:
+    """The bytes of a file of that name.
 
     A profile is written where it fits the colours. GIFs get up to 256 colours a frame.
+
+    Raises:
+        ImageError: for a format that isn't known, or can't hold this image.
     """
     suffix = path.suffix.lower()
     if suffix not in (*SUFFIXES, ARRAY_SUFFIX):
@@ -60,12 +73,11 @@ def write_picture(path: Path, picture: Picture, quality: int = 95, replace: bool
     try:
         refuse_frames(suffix, picture)
         frames = [_fit_format(suffix, frame, len(picture.frames)) for frame in picture.frames]
-        data = _encode(suffix, frames, picture, quality)
+        return _encode(suffix, frames, picture, quality)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except (OSError, ValueError, MemoryError, cv2.error, struct.error) as error:
         raise ImageError(f"{path} can't be encoded: {explain_failure(error)}.") from None
-    write_whole(path, data, replace)
 
 
 def refuse_frames(suffix: str, picture: Picture) -> None:

@@ -18,21 +18,22 @@ from img2img.core.device import tune_allocator
 from img2img.core.errors import UsageError, UserError
 from img2img.core.files import ExistsError
 from img2img.core.processes import ProcessRank, join_processes
+from img2img.core.stored import resolve_path
 from img2img.data.base import Direction
-from img2img.images import Picture, Rules, composite_over_white, refuse_frames, write_picture
+from img2img.images import Picture, Rules, composite_over_white, encode_picture, refuse_frames, write_picture
 from img2img.images.decoder import Decoders
 from img2img.inference.batching import Item, Pipeline, count_threads
 from img2img.inference.engine import SMALL, Backend, DType, Engine
 from img2img.inference.label_maps import LabelMapReader
-from img2img.inference.plan import READ, Job, Plan, divide_jobs, make_folder
+from img2img.inference.plan import READ, Existing, Job, Plan, make_folder
 from img2img.inference.report import Outcome, OutcomeFile, Report, Stopped
+from img2img.inference.shards import ShardPlan, choose_part, find_plan
 from img2img.interop import is_onnx, load_translator
 from img2img.interop.onnx import OnnxGenerator
 from img2img.models import BlendedWarning, Mode, Style, Translator
 from img2img.tiling.progress import watch_large_images
 
 LABELS = re.compile(r"(^|_)labels?$")
-Existing = Literal["fail", "skip", "overwrite"]
 Frames = Literal["all", "first"]
 
 Shard = tuple[int, int]
@@ -127,7 +128,7 @@ def convert(
         Stopped: by Ctrl-C; a KeyboardInterrupt that has the report of what was done.
     """
     tune_allocator()
-    source, target = Path(source), Path(target)
+    source, target = resolve_path(source), resolve_path(target)
     suffix = f".{format.lower().lstrip('.')}" if format else None
     _refuse_words(suffix, {"existing": existing, "frames": frames, "mode": mode or "eval", "dtype": dtype})
     _refuse_numbers({"batch-size": batch_size, "size": size, "max-side": max_side, "max-pixels": max_pixels})
@@ -144,13 +145,19 @@ def convert(
         raise UsageError(f"direction {direction}: this translator is for {translator.config.direction}.")
     if not 1 <= shard[0] <= shard[1]:
         raise UsageError(f"shard {shard[0]}/{shard[1]}: give the number of a part, from 1, and of how many.")
-    plan = Plan(source, target, suffix, None if listed is None else list(listed))
+    shards = find_plan(source)
+    plan: Plan | ShardPlan
+    if shards is None:
+        plan = Plan(source, target, suffix, None if listed is None else list(listed))
+    else:
+        plan = ShardPlan(source, shards, target, suffix, existing)
+    if shards is not None and listed is not None:
+        raise UsageError("--list names files of a folder, but the source are shards.")
     report = Report(ignored=plan.ignored)
     rank, place = join_processes("cpu" if by_onnx else device)
     report.process = rank.index
     part, parts = (shard[0] - 1) * rank.count + rank.index, shard[1] * rank.count
     outcomes = OutcomeFile(_name_record(record, rank))
-    jobs = plan.jobs(outcomes.add if part == 0 else lambda number, outcome: None)
     rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
     decoders = Decoders(
         count_threads(place) + 1, rules, int(file_memory * 2**30), timeout
@@ -162,8 +169,12 @@ def convert(
         translator = translator if style is None else translator.with_style(style)
         translator.chosen_domain()
         report.classes = translator.config.classes
-        files.maps = LabelMapReader.of(translator.config, source, None if instances is None else Path(instances))
-        first, lists = divide_jobs(jobs, NEIGHBOURS, part, parts)
+        files.maps = LabelMapReader.of(
+            translator.config, source, None if instances is None else Path(instances), in_shards=shards is not None
+        )
+        if isinstance(plan, ShardPlan):
+            plan.part_of_samples = choose_part(translator.config)
+        first, lists = plan.divide(NEIGHBOURS, part, parts, outcomes.add if part == 0 or shards else _ignore)
         samples = rank.share(
             files.sample(translator, first[:FIRST], every=dtype == "int8") if dtype in ("auto", "int8") else []
         )
@@ -184,7 +195,7 @@ def convert(
                 _run(pipeline, files, prepared, outcomes, report, bar)
             except KeyboardInterrupt:
                 for item in pipeline.list_finished():
-                    outcomes.add(item.key.number, _outcome(item, pipeline, files))
+                    _record(item, pipeline, files, outcomes)
                 report.outcomes = outcomes
                 if record is not None and rank.index == 0:
                     report.write(Path(record))
@@ -192,6 +203,7 @@ def convert(
                 raise Stopped(report) from None
     finally:
         decoders.close()
+        plan.close()
     report.outcomes = outcomes.gather(rank)
     report.times = pipeline.times
     if record is not None:
@@ -200,6 +212,10 @@ def convert(
         rank.share(None)  # until it is there
         outcomes.remove()
     return report
+
+
+def _ignore(number: int, outcome: Outcome) -> None:
+    """What another process writes down."""
 
 
 def _name_record(record: Path | str | None, rank: ProcessRank) -> Path | None:
@@ -218,11 +234,11 @@ def _prepare(
         raise UsageError(f"{root} can't be made: {error.strerror}.") from None
     for jobs in lists:
         for job in jobs:
-            if outcome := _handle_existing(job, existing):
+            if job.shard is None and (outcome := _handle_existing(job, existing)):
                 job.skipped = True
                 outcomes.add(job.number, outcome)
                 bar.advance(1)
-            elif job.target.parent not in made:
+            elif job.shard is None and job.target.parent not in made:
                 made.add(job.target.parent)
                 with suppress(OSError):  # its images' outcomes will say what is wrong
                     make_folder(job.target.parent)
@@ -268,7 +284,10 @@ class _Files:
         return self.maps.read(self.decoders, job.source) if self.maps else self.decoders.picture(job.source)
 
     def write(self, job: Job, picture: Picture) -> None:
-        write_picture(job.target, picture, self.quality, self.existing == "overwrite")
+        if job.shard is None:
+            write_picture(job.target, picture, self.quality, self.existing == "overwrite")
+        else:
+            job.shard.put(job, encode_picture(job.target, picture, self.quality))
 
     def note(self, job: Job) -> str:
         """What should be known of an output."""
@@ -335,7 +354,7 @@ class _Progress:
         progress: as of `convert`.
     """
 
-    def __init__(self, plan: Plan, rank: ProcessRank, parts: int, progress: bool | Watch) -> None:
+    def __init__(self, plan: Plan | ShardPlan, rank: ProcessRank, parts: int, progress: bool | Watch) -> None:
         self.watch = progress if callable(progress) else None
         columns = *Progress.get_default_columns(), _Speed()
         self.bar = Progress(*columns, transient=True, disable=progress is not True or rank.index > 0)
@@ -381,7 +400,17 @@ def _run(
     """Sends this process' share of the jobs through the pipeline, and writes down what becomes of them."""
     with _note_blending(report), torch.inference_mode(), watch_large_images(bar.tell):
         for item in pipeline.run(lists, bar.advance):
-            outcomes.add(item.key.number, _outcome(item, pipeline, files))
+            _record(item, pipeline, files, outcomes)
+
+
+def _record(item: Item[Job], pipeline: Pipeline[Job], files: _Files, outcomes: OutcomeFile) -> None:
+    """Writes down what has become of an input; of those of a shard, when the shard is there."""
+    job, outcome = item.key, _outcome(item, pipeline, files)
+    if job.shard is None:
+        outcomes.add(job.number, outcome)
+    elif job.shard.account(job, outcome):
+        for number, each in job.shard.finish():
+            outcomes.add(number, each)
 
 
 @contextmanager

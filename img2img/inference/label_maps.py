@@ -5,8 +5,10 @@ from pathlib import Path
 from typing import Self
 
 from img2img.core.errors import UsageError
+from img2img.core.stored import StoredPath
 from img2img.data.label_maps import ENDINGS, instance_folder, label_files
-from img2img.images import ImageError, Picture
+from img2img.data.shards import split_name
+from img2img.images import ARRAY_SUFFIX, ImageError, Picture
 from img2img.images.decoder import Decoders
 from img2img.images.labels import join_maps
 from img2img.models import TranslatorConfig
@@ -24,10 +26,10 @@ class LabelMapReader:
     """By the names that they share with the label maps."""
 
     @classmethod
-    def of(cls, config: TranslatorConfig, source: Path, instances: Path | None) -> Self | None:
+    def of(cls, config: TranslatorConfig, source: Path, instances: Path | None, in_shards: bool = False) -> Self | None:
         """What a translator needs to read a folder of label maps, or one of them; None for a translator of images.
 
-        `instances` is the folder of instance maps, or the one; by default the folder beside the label maps'.
+        `instances` is the folder of instance maps, or the one; by default the folder beside the label maps'. In shards, they are beside the label maps.
 
         Raises:
             UsageError: if instance maps are needed and not to be found, or were given and are not needed.
@@ -37,6 +39,12 @@ class LabelMapReader:
         if config.classes is None:
             return None
         root = source if source.is_dir() else source.parent
+        if in_shards:
+            if instances is not None:
+                raise UsageError(
+                    "--instances: in shards, each label map has its instance map beside it (key.inst.png)."
+                )
+            return cls(root, root if config.edges else None, {})
         if not config.edges:
             return cls(root, None, {})
         folder = instances or instance_folder(root)
@@ -60,7 +68,7 @@ class LabelMapReader:
         labels = decoders.indices(source)
         if self.folder is None:
             return Picture([join_maps(labels, None)])
-        found = self.instances.get(_name(source, self.root), [])
+        found = _find_beside(source) or self.instances.get(_name(source, self.root), [])
         if len(found) != 1:
             what = "are several instance maps" if found else "is no instance map"
             raise ImageError(f"{source}: there {what} of this name in {self.folder}.")
@@ -68,6 +76,15 @@ class LabelMapReader:
             return Picture([join_maps(labels, labels if found[0] == source else decoders.indices(found[0]))])
         except ImageError as error:
             raise error if str(error).startswith(str(found[0])) else ImageError(f"{found[0]} {error}") from None
+
+
+def _find_beside(source: Path) -> list[Path]:
+    """The instance map of a label map in a shard."""
+    if not isinstance(source, StoredPath) or not source.member:
+        return []
+    key, container = split_name(source.member)[0], source.container
+    files = [StoredPath(f"{container}/{key}.inst{suffix}") for suffix in (".png", source.suffix, ARRAY_SUFFIX)]
+    return [file for file in dict.fromkeys(files) if file.is_file()]
 
 
 def _name(file: Path, root: Path) -> str:

@@ -9,13 +9,19 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 from img2img.core.errors import UsageError
 from img2img.core.files import remove_leftovers
+from img2img.core.stored import StoredPath, StoreError, list_folder
 from img2img.images import ARRAY_SUFFIX, SUFFIXES
 from img2img.inference.report import Outcome
 
+if TYPE_CHECKING:
+    from img2img.inference.shards import ShardWriter
+
 READ = (*SUFFIXES, ARRAY_SUFFIX)
+Existing = Literal["fail", "skip", "overwrite"]
 Refuse = Callable[[int, Outcome], None]
 """Is told what becomes of something that can't be an input, and its place among all."""
 STREAM = "-"
@@ -33,6 +39,8 @@ class Job:
     """If its name is not the one that one would expect."""
     skipped: bool = False
     """Whether it only fills its place in a batch, because its target exists."""
+    shard: "ShardWriter | None" = None
+    """What its output becomes a part of, unless it is a file."""
 
 
 class Plan:
@@ -54,7 +62,10 @@ class Plan:
         """How many files were left alone so far, by their suffix, or why."""
         self._number = 0
         _refuse_paths(source, target)
+        self._stored = isinstance(source, StoredPath)
         self._file = None if source.is_dir() else _plan_file(source, target, suffix)
+        self.root = target.parent if self._file else target
+        """The folder of all outputs."""
         if self._file:
             if listed is not None:
                 raise UsageError(f"--list names files of a folder, but {source} is a file.")
@@ -65,10 +76,12 @@ class Plan:
         if self._inside == self._outputs:
             raise UsageError(f"{target} is the source folder itself; give another target.")
 
-    @property
-    def root(self) -> Path:
-        """The folder of all outputs."""
-        return self.target.parent if self._file else self.target
+    def divide(self, most: int, part: int, parts: int, refuse: Refuse) -> tuple[list[Job], Iterator[list[Job]]]:
+        """As `divide_jobs`, of all jobs."""
+        return divide_jobs(self.jobs(refuse), most, part, parts)
+
+    def close(self) -> None:
+        """Nothing is open."""
 
     def jobs(self, refuse: Refuse) -> Iterator[Job]:
         """All inputs with their targets.
@@ -125,37 +138,45 @@ class Plan:
             names: list[str] = []
             below: list[str] = []
             try:
-                with os.scandir(self.source / folder) as entries:
-                    for entry in entries:
-                        self._sort_in(entry, folder, names, below, refuse)
-            except OSError as error:
-                refuse(Outcome(str(self.source / folder), "", "failed", f"can't be listed: {error.strerror or error}"))
+                if self._stored:
+                    files, below = list_folder(self.source / folder)
+                    names = [name for name in files if self._is_image(name)]
+                    below = [name for name in below if not name.startswith(".")]
+                else:
+                    with os.scandir(self.source / folder) as entries:
+                        for entry in entries:
+                            self._sort_in(entry, names, below, refuse)
+            except (OSError, StoreError) as error:
+                reason = str(error) if isinstance(error, StoreError) else f"can't be listed: {error.strerror or error}"
+                refuse(Outcome(str(self.source / folder), "", "failed", reason))
             paths = [os.path.join(folder, name) for name in sorted(below, reverse=True)]  # noqa: PTH118 (Path is slow)
             folders += [path for path in paths if path != excluded]
             yield folder, sorted(names)
 
     def _sort_in(
-        self,
-        entry: os.DirEntry[str],
-        folder: str,
-        names: list[str],
-        below: list[str],
-        refuse: Callable[[Outcome], None],
+        self, entry: os.DirEntry[str], names: list[str], below: list[str], refuse: Callable[[Outcome], None]
     ) -> None:
         """Puts an entry of a folder where it belongs; of the system it asks no more than the listing told, but for links."""
-        name = entry.name
-        if name.startswith("."):
-            self.ignored["hidden"] += 1
-        elif entry.is_dir(follow_symlinks=False):
-            below.append(name)
-        elif entry.is_symlink() and _is_folder(entry):
+        folder = entry.is_dir(follow_symlinks=False)
+        if folder and not entry.name.startswith("."):
+            below.append(entry.name)
+        elif not folder and entry.is_symlink() and not entry.name.startswith(".") and _is_folder(entry):
             refuse(Outcome(entry.path, "", "skipped", "a link to a folder, which is not followed"))
-        elif _suffix(name) not in READ:
-            self.ignored[_suffix(name) or "without a suffix"] += 1
+        elif not self._is_image(entry.name):
+            return
         elif refusal := _explain_refusal(entry, self._inside):
             refuse(Outcome(entry.path, "", *refusal))  # type: ignore[arg-type]
         else:
-            names.append(name)
+            names.append(entry.name)
+
+    def _is_image(self, name: str) -> bool:
+        """Whether a file has the name of an image; else it is counted among those that are left alone."""
+        suffix = _suffix(name)
+        if name.startswith("."):
+            self.ignored["hidden"] += 1
+        elif suffix not in READ:
+            self.ignored[suffix or "without a suffix"] += 1
+        return not name.startswith(".") and suffix in READ
 
     def _read_list(self, lines: list[str], refuse: Callable[[Outcome], None]) -> Iterator[tuple[str, list[str]]]:
         """The same of files that a list names, in the order of their folders' first lines."""
@@ -164,9 +185,13 @@ class Plan:
         for line in dict.fromkeys(lines):
             path = os.path.normpath(os.path.join(self.source, line))  # noqa: PTH118 (Path is slow)
             folder, name = os.path.split(os.path.relpath(path, self.source))
-            if folder not in inside:
+            if self._stored:
+                inside[folder] = not folder.startswith("..")
+            elif folder not in inside:
                 inside[folder] = _real_path(self.source / folder).is_relative_to(self._inside)
-            linked = Path(path).is_symlink() and not _real_path(Path(path)).is_relative_to(self._inside)
+            linked = (
+                not self._stored and Path(path).is_symlink() and not _real_path(Path(path)).is_relative_to(self._inside)
+            )
             if linked or not inside[folder]:
                 refuse(Outcome(path, "", "failed", f"it lies outside of {self.source}"))
             elif _suffix(name) not in READ:
@@ -180,7 +205,7 @@ class Plan:
         if not names:
             return
         source, target = self.source / folder, self.target / folder
-        goals = _name_outputs(names, self.suffix)
+        goals = name_outputs(names, self.suffix)
         real = _real_path(target)
         apart = self._outputs.is_relative_to(self._inside) and real.is_relative_to(self._outputs)
         amid = real.is_relative_to(self._inside) and not apart  # outputs come to lie in a folder of inputs
@@ -194,7 +219,7 @@ class Plan:
             yield Job(self._count(), source / name, target / goal, note)
 
 
-def _name_outputs(names: list[str], suffix: str | None) -> dict[str, tuple[str, str]]:
+def name_outputs(names: list[str], suffix: str | None) -> dict[str, tuple[str, str]]:
     """What the files of a folder become, and what each would have become alone; none if all keep their names."""
     if suffix is None:
         return {}
@@ -247,8 +272,8 @@ def _refuse_paths(source: Path, target: Path) -> None:
     for path in (source, target):
         try:
             path.exists()
-        except OSError as error:  # a name that is too long
-            raise UsageError(f"{path}: {error.strerror}.") from None
+        except OSError as error:  # a name that is too long, or a store that can't be reached
+            raise UsageError(f"{path}: {error.strerror or error}.") from None
     if not source.exists():
         raise UsageError(f"{source} does not exist; give an image or a folder of images.")
 
@@ -284,8 +309,9 @@ def make_folder(folder: Path) -> None:
     Raises:
         OSError: if it can't be made.
     """
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
+    if not isinstance(folder, StoredPath):
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -308,4 +334,6 @@ def _explain_refusal(entry: os.DirEntry[str], inside: Path) -> tuple[str, str] |
 
 
 def _real_path(path: Path) -> Path:
+    if isinstance(path, StoredPath):
+        return path
     return Path(os.path.realpath(path))  # Path.resolve raises on loops of links

@@ -1,5 +1,7 @@
 """Tiny data sets, drawn."""
 
+import io
+import tarfile
 from pathlib import Path
 from typing import Any
 
@@ -70,3 +72,13 @@ def write_unpaired(folder: Path, sources: int = 5, targets: int = 4, size: int =
             image = picture(size, size, seed=number)
             write_image(folder / f"{split}{side}" / f"{side}{number}.png", image if side == "A" else 255 - image)
     return folder
+
+
+def write_tar(path: Path, members: dict[str, bytes]) -> Path:
+    """A tar file of such members."""
+    with tarfile.open(path, "w") as archive:
+        for name, data in members.items():
+            entry = tarfile.TarInfo(name)
+            entry.size = len(data)
+            archive.addfile(entry, io.BytesIO(data))
+    return path
