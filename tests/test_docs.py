@@ -29,7 +29,29 @@ from img2img.networks import (
 ROOT = Path(__file__).parent.parent
 PAGES = [ROOT / "README.md", *sorted((ROOT / "docs").glob("*.md"))]
 TEXTS = {page.name: page.read_text() for page in PAGES}
-LAUNCHER = {"--num_processes", "--cpu", "--logdir", "--strict", "--write", "--compare"}
+LAUNCHER = {
+    "--num_processes",
+    "--cpu",
+    "--array",
+    "--gpus",
+    "--wrap",
+    "--nnodes",
+    "--nproc-per-node",
+    "--rdzv-backend",
+    "--rdzv-endpoint",
+    "--nodes",
+    "--ntasks-per-node",
+    "--gpus-per-node",
+    "--multi_gpu",
+    "--num_machines",
+    "--machine_rank",
+    "--main_process_ip",
+    "--main_process_port",
+    "--logdir",
+    "--strict",
+    "--write",
+    "--compare",
+}
 """Options of other programs: accelerate, tensorboard, mkdocs, tools/check_same_bytes.py."""
 
 

@@ -9,7 +9,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from itertools import chain, islice
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import Literal, Protocol
 
 from img2img.core.errors import UsageError
 from img2img.core.files import remove_leftovers
@@ -17,14 +17,27 @@ from img2img.core.stored import StoredPath, StoreError, list_folder
 from img2img.images import ARRAY_SUFFIX, SUFFIXES
 from img2img.inference.report import Outcome
 
-if TYPE_CHECKING:
-    from img2img.inference.shards import ShardWriter
-
 READ = (*SUFFIXES, ARRAY_SUFFIX)
 Existing = Literal["fail", "skip", "overwrite"]
 Refuse = Callable[[int, Outcome], None]
 """Is told what becomes of something that can't be an input, and its place among all."""
 STREAM = "-"
+
+
+class Shard(Protocol):
+    """A file that outputs become parts of."""
+
+    def put(self, job: "Job", data: bytes | None) -> None:
+        """The bytes that an input has become; None if it has failed."""
+        ...
+
+    def account(self, job: "Job", outcome: Outcome) -> bool:
+        """Takes what became of an input; whether it was the last."""
+        ...
+
+    def finish(self) -> list[tuple[int, Outcome]]:
+        """Gives the file its name; the outcomes of all inputs, with their places."""
+        ...
 
 
 @dataclass(slots=True, eq=False)
@@ -39,7 +52,7 @@ class Job:
     """If its name is not the one that one would expect."""
     skipped: bool = False
     """Whether it only fills its place in a batch, because its target exists."""
-    shard: "ShardWriter | None" = None
+    shard: "Shard | None" = None
     """What its output becomes a part of, unless it is a file."""
 
 

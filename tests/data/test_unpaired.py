@@ -108,7 +108,7 @@ def test_partners_have_nothing_to_do_with_the_order_of_samples(tmp_path: Path) -
     places = [(number % 40, images.partners(key)[1]) for number, key in enumerate(order)]
     assert abs(np.corrcoef(np.array(places).T)[0, 1]) < 0.2
     for epoch in range(3):
-        assert [images.partners((epoch, index))[1] for index in range(40)] != permutation(40, 0, epoch)
+        assert [images.partners((epoch, index))[1] for index in range(40)] != permutation(40, 0, epoch).tolist()
 
 
 def test_each_side_is_transformed_on_its_own(tmp_path: Path) -> None:

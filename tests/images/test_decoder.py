@@ -130,7 +130,7 @@ def test_the_decoder_ends_with_the_process_that_started_it(tmp_path: Path) -> No
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="there is no such timer on this system")
 def test_a_decoder_that_hangs_ends_itself_if_nobody_else_does(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "pipe.png")
-    task = json.dumps(["picture", str(tmp_path / "pipe.png")]).encode() + b"\n"
+    task = json.dumps(["picture", str(tmp_path / "pipe.png"), None]).encode() + b"\n"
     process = subprocess.Popen(command(2**32, 0.5, Rules()), stdin=subprocess.PIPE, stdout=subprocess.PIPE)
     assert process.stdin and process.stdout
     process.stdin.write(task)
