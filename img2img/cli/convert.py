@@ -59,7 +59,7 @@ def command(
         style_labels: Where styles are of classes: the label map of that image.
         style_instances: The instance map of that image, if there is one.
         direction: Which translator of a run that learned both ways; by default AtoB.
-        format: Write all outputs as png, jpg, webp, tif, bmp, gif or npy; by default as the input.
+        format: Write all outputs as png, jpg, webp, avif, heic, jxl, tif, bmp, gif, ppm, tga or npy; by default as the input.
         overwrite: Replace targets that exist.
         skip_existing: Leave targets that exist, to go on with a conversion that was stopped.
         mode: eval (running statistics, no dropout) or paper (batch statistics and dropout); by default the translator's.
@@ -67,8 +67,8 @@ def command(
         size: Scale the shorter side to so many pixels first; the output has that size. By default images keep theirs.
         max_side: Scale images whose longer side has more pixels down to it.
         frames: Of animations (GIF, APNG, WebP) and TIFFs of several pages: all or first.
-        no_metadata: Drop EXIF and DPI; the orientation is applied anyway.
-        quality: Of JPEG and WebP, 1-100.
+        no_metadata: Drop EXIF, XMP and DPI; the orientation is applied anyway.
+        quality: Of JPEG, WebP, AVIF, HEIC and JPEG XL, 1-100.
         dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32; tf32: fp32 with convolutions of 10 bits, on NVIDIA GPUs; int8: OpenVINO's, on CPUs, for as many layers as keep 40 dB.
         batch_size: Images of equal size that the network gets at once, at most 64; by default as many as pay.
         tile: Compute images of more than so many pixels squared in strips, with the same result; by default such as don't fit into the memory; 0: never.

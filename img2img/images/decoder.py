@@ -17,7 +17,7 @@ from img2img.core.errors import UserError
 from img2img.core.stored import StoredPath
 from img2img.images.arrays import Array, ImageError
 from img2img.images.reading import Picture, Rules
-from img2img.images.worker import command
+from img2img.images.worker import BLOCKS, command
 
 MEMORY = 4 * 2**30
 TIMEOUT = 60.0
@@ -148,9 +148,9 @@ def _picture(values: dict[str, Any], file: IO[bytes]) -> Picture:
                 raise EOFError
             left = left[count:]
         frames.append(frame)
-    exif, icc = (bytes.fromhex(values.pop(name)) for name in ("exif", "icc"))
+    blocks: dict[str, Any] = {name: bytes.fromhex(values.pop(name)) for name in BLOCKS}
     dpi = values.pop("dpi")
-    return Picture(frames, exif=exif, icc=icc, dpi=tuple(dpi) if dpi else None, **values)
+    return Picture(frames, **blocks, dpi=tuple(dpi) if dpi else None, **values)
 
 
 class Decoders:

@@ -9,7 +9,8 @@ import numpy as np
 from PIL import Image
 
 from img2img.images.arrays import Array, ImageError, open_array
-from img2img.images.reading import FORMATS, Rules, explain_failure, fit_size
+from img2img.images.formats import prepare_format
+from img2img.images.reading import Rules, explain_failure, fit_size
 
 KINDS = {"RGB": "colours", "RGBA": "colours", "LA": "gray with alpha", "CMYK": "colours", "F": "floats"}
 
@@ -96,10 +97,10 @@ def _refuse_size(pixels: int, rules: Rules) -> None:
 
 
 def _indices(path: Path, rules: Rules) -> Array:
-    with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+    with path.open("rb") as file, Image.open(file, formats=prepare_format(path)) as image:
         _refuse_size(image.width * image.height, rules)
-        if image.format == "JPEG":
-            raise ImageError("is a JPEG, which changes values; save label maps as PNG.")
+        if image.format in ("JPEG", "AVIF", "HEIF", "JXL"):
+            raise ImageError(f"is a {image.format}, which changes values; save label maps as PNG.")
         if image.mode in KINDS:
             raise ImageError(
                 f"holds {KINDS[image.mode]}, not indices; a label map is a gray or palette PNG with a number at each pixel."

@@ -1,6 +1,7 @@
 """Files → arrays: every frame or page, upright, at full depth, with what belongs to the image."""
 
 import math
+import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -22,14 +23,15 @@ from img2img.images.arrays import (
     to_16_bit,
 )
 from img2img.images.deep import count_deep_channels, decode_deep, float_pages
+from img2img.images.formats import prepare_format
 from img2img.images.gif import gif_is_whole
 
-FORMATS = ("PNG", "JPEG", "WEBP", "TIFF", "BMP", "DIB", "GIF")  # Pillow's others run programs, or are never meant
-ANIMATED = ("PNG", "WEBP", "GIF")
+ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
 ORIENTATION = 0x0112  # the EXIF tag
 TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # of EXIF: description, camera, author
 IFDS = (34665, 34853)  # of EXIF: exposure, place
 KEPT_EXIF = (*TEXT_TAGS, *IFDS, *range(40091, 40096))  # and Windows' texts, but not what says how pixels lie
+XMP_ORIENTATION = re.compile(rb"(tiff:Orientation\s*(?:=\s*[\"']|>\s*))\d+(\s*(?:[\"']|<))")
 FOR_MACHINES = ('{"shape"', "<?xml", "<OME", "ImageJ=")  # texts that describe the file they were in, not the image
 
 
@@ -67,6 +69,8 @@ class Picture:
     """As a block of EXIF data, without orientation and layout."""
     icc: bytes = b""
     """The colour profile of the frames, if they are gray or RGB."""
+    xmp: bytes = b""
+    """A packet of XMP, which says nothing of an orientation."""
     dpi: tuple[float, float] | None = None
     """Horizontal and vertical pixels an inch."""
     flat: bool = False
@@ -135,7 +139,7 @@ def explain_failure(error: BaseException) -> str:
 @contextmanager
 def _open(path: Path) -> Iterator[ImageFile.ImageFile]:
     """A Pillow image of a file that is open: of a path, Pillow maps TIFFs into memory, and then turned ones come out wrong."""
-    with path.open("rb") as file, Image.open(file, formats=FORMATS) as image:
+    with path.open("rb") as file, Image.open(file, formats=prepare_format(path)) as image:
         yield image
 
 
@@ -202,6 +206,7 @@ def _read_frames(path: Path, image: ImageFile.ImageFile, numbers: list[int], rul
         int(image.info.get("loop", 1 if image.format == "GIF" else 0)),
         _kept_exif(image) if rules.metadata else b"",
         icc if frames[0].shape[2] in colour and image.mode not in ("CMYK", "LAB") else b"",
+        _kept_xmp(image) if rules.metadata else b"",
         _dpi(image) if rules.metadata else None,
     )
 
@@ -272,6 +277,16 @@ def _kept_exif(image: ImageFile.ImageFile) -> bytes:
         return kept.tobytes() if len(kept) else b""
     except Exception:  # values that contradict their types
         return b""
+
+
+def _kept_xmp(image: ImageFile.ImageFile) -> bytes:
+    """XMP, whose orientation is that of an upright image."""
+    packet = image.info.get("xmp") or image.info.get("XML:com.adobe.xmp") or getattr(image, "tag_v2", {}).get(700)
+    if isinstance(packet, str):
+        packet = packet.encode()
+    if not isinstance(packet, bytes) or not packet.strip():
+        return b""
+    return XMP_ORIENTATION.sub(rb"\g<1>1\g<2>", packet)
 
 
 def _dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:

@@ -22,6 +22,8 @@ from img2img.images.arrays import ImageError
 from img2img.images.labels import read_indices
 from img2img.images.reading import Picture, Rules, count_pixels, read_picture
 
+BLOCKS = ("exif", "icc", "xmp")  # of a picture: bytes
+
 
 def answer(task: str, path: Path, rules: Rules, out: BinaryIO) -> None:
     """Does one task, ``pixels``, ``picture`` or ``indices``, and writes its answer."""
@@ -45,8 +47,8 @@ def answer(task: str, path: Path, rules: Rules, out: BinaryIO) -> None:
 def header(picture: Picture) -> dict[str, Any]:
     """What belongs to a picture, for JSON: the frames' shapes and types, and all the rest."""
     frames = [(frame.shape, frame.dtype.name) for frame in picture.frames]
-    rest = {name: value for name, value in vars(picture).items() if name not in ("frames", "exif", "icc")}
-    return {"frames": frames, "exif": picture.exif.hex(), "icc": picture.icc.hex(), **rest}
+    rest = {name: value for name, value in vars(picture).items() if name not in ("frames", *BLOCKS)}
+    return {"frames": frames, **{name: getattr(picture, name).hex() for name in BLOCKS}, **rest}
 
 
 def _write(out: BinaryIO, values: dict[str, Any]) -> None:

@@ -22,14 +22,23 @@ from img2img.images.arrays import (
     to_16_bit,
     to_pil,
 )
+from img2img.images.formats import (
+    ARRAY_SUFFIX,
+    BARE,
+    DEEP,
+    GRAY,
+    LOSSY,
+    MOVING,
+    OPAQUE,
+    PAGES,
+    SUFFIXES,
+    prepare_format,
+)
 from img2img.images.reading import TEXT_TAGS, Picture, explain_failure
 
-SUFFIXES = (".png", ".apng", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif")
-ARRAY_SUFFIX = ".npy"
-PAGES = (".tif", ".tiff")
-MOVING = (".png", ".apng", ".webp", ".gif", *PAGES)  # formats that hold several frames
-DEEP = (".png", *PAGES)  # formats that hold 16 bits a channel
-OPAQUE = (".jpg", ".jpeg", ".bmp")  # formats that hold no alpha
+HAVE_DPI = (".png", ".apng", ".jpg", ".jpeg", ".bmp", *PAGES)
+LONGEST_IN_JPEG = 65000  # bytes of EXIF data or XMP
+XMP_TAG = 700  # of TIFF
 
 
 def write_image(path: Path, array: Array, quality: int = 95) -> None:
@@ -72,6 +81,7 @@ def encode_picture(path: Path, picture: Picture, quality: int = 95) -> bytes:
         )
     try:
         refuse_frames(suffix, picture)
+        prepare_format(path)
         frames = [_fit_format(suffix, frame, len(picture.frames)) for frame in picture.frames]
         return _encode(suffix, frames, picture, quality)
     except ImageError as error:
@@ -101,7 +111,10 @@ def _fit_format(suffix: str, frame: Array, frames: int) -> Array:
         frame = to_16_bit(frame)
     if suffix not in DEEP or (suffix == ".png" and frames > 1):
         frame = to_8_bit(frame)
-    return composite_over_white(frame) if suffix in OPAQUE else frame
+    frame = composite_over_white(frame) if suffix in OPAQUE else frame
+    if suffix in GRAY and frame.shape[2] > 1:
+        raise ImageError(f"{suffix} holds gray, and this image has {frame.shape[2]} channels; use .ppm or .png")
+    return frame
 
 
 def _encode(suffix: str, frames: list[Array], picture: Picture, quality: int) -> bytes:
@@ -119,22 +132,20 @@ def _encode(suffix: str, frames: list[Array], picture: Picture, quality: int) ->
     if suffix in (".png", ".apng") and len(frames) == 1 and frames[0].shape[2] in by_opencv:
         return _encode_png(frames[0], picture, icc)
     images = [to_pil(frame) for frame in frames]
-    options: dict[str, Any] = {
+    options: dict[str, Any] = {"quality": quality} if suffix in LOSSY else {}
+    more: dict[str, dict[str, Any]] = {
         ".png": {"compress_level": 1},
         ".apng": {"compress_level": 1},
-        ".jpg": {"quality": quality, "subsampling": 0},
-        ".jpeg": {"quality": quality, "subsampling": 0},
-        ".webp": {"quality": quality},
-    }.get(suffix, {})
-    if icc and suffix not in (".bmp", ".gif"):
-        options["icc_profile"] = icc
-    if (
-        picture.exif
-        and suffix not in (".bmp", ".gif")
-        and (len(picture.exif) < 65000 or suffix not in (".jpg", ".jpeg"))
-    ):
-        options["exif"] = _encode_texts(picture.exif) if suffix in PAGES else picture.exif
-    if picture.dpi and suffix not in (".webp", ".gif"):
+        ".jpg": {"subsampling": 0},
+        ".jpeg": {"subsampling": 0},
+        ".avif": {"subsampling": "4:4:4"},
+        ".heic": {"chroma": 444},
+        ".heif": {"chroma": 444},
+    }
+    options |= more.get(suffix, {})
+    if suffix not in BARE:
+        options |= _list_metadata(suffix, picture, icc)
+    if picture.dpi and suffix in HAVE_DPI:
         options["dpi"] = picture.dpi
     if suffix == ".gif":
         images = [_quantise(image) for image in images]
@@ -143,13 +154,24 @@ def _encode(suffix: str, frames: list[Array], picture: Picture, quality: int) ->
         if suffix not in PAGES:
             durations = picture.durations or [1000] * len(images)
             options |= {"duration": durations, "loop": picture.loop}
-            options |= {".gif": {"disposal": 2, "optimize": False}, ".webp": {}}.get(
+            options |= {".gif": {"disposal": 2, "optimize": False}, ".webp": {}, ".avif": {}}.get(
                 suffix, {"disposal": 0, "blend": 0}
             )
             if suffix == ".gif" and picture.loop == 1:
                 del options["loop"]  # no word of it means once
     images[0].save(buffer, Image.registered_extensions()[suffix], **options)
     return buffer.getvalue()
+
+
+def _list_metadata(suffix: str, picture: Picture, icc: bytes) -> dict[str, Any]:
+    """Profile, EXIF data and XMP, as Pillow takes them."""
+    jpeg = suffix in (".jpg", ".jpeg")
+    found: dict[str, Any] = {"icc_profile": icc} if icc else {}
+    if picture.exif and (len(picture.exif) < LONGEST_IN_JPEG or not jpeg):
+        found["exif"] = _encode_texts(picture.exif) if suffix in PAGES else picture.exif
+    if picture.xmp and (len(picture.xmp) < LONGEST_IN_JPEG or not jpeg) and suffix not in (".png", ".apng"):
+        found |= {"tiffinfo": {XMP_TAG: picture.xmp}} if suffix in PAGES else {"xmp": picture.xmp}
+    return found
 
 
 def _encode_texts(block: bytes) -> Image.Exif:
@@ -195,6 +217,8 @@ def _encode_png(array: Array, picture: Picture, icc: bytes) -> bytes:
         chunks += _chunk(b"pHYs", struct.pack(">IIB", *(round(value / 0.0254) for value in picture.dpi), 1))
     if picture.exif:
         chunks += _chunk(b"eXIf", picture.exif.removeprefix(b"Exif\0\0"))
+    if picture.xmp:
+        chunks += _chunk(b"iTXt", b"XML:com.adobe.xmp\0\0\0\0\0" + picture.xmp)
     return png[:33] + chunks + png[33:]
 
 
@@ -207,7 +231,11 @@ def _deep_tiff(frames: list[Array], picture: Picture, icc: bytes) -> bytes:
     import tifffile
 
     exif = _encode_texts(picture.exif) if picture.exif else {}
-    tags = [(tag, "s", 0, exif[tag], True) for tag in TEXT_TAGS if isinstance(exif.get(tag), bytes)]
+    tags: list[tuple[Any, ...]] = [
+        (tag, "s", 0, exif[tag], True) for tag in TEXT_TAGS if isinstance(exif.get(tag), bytes)
+    ]
+    if picture.xmp:
+        tags.append((XMP_TAG, "B", len(picture.xmp), picture.xmp, True))
     buffer = io.BytesIO()
     with tifffile.TiffWriter(buffer) as writer:
         for frame in frames:

@@ -97,9 +97,9 @@ def convert(
         size: scale the shorter side to so many pixels first; the output has that size.
         max_side: scale images whose longer side has more pixels down to it.
         frames: all frames of an animation and pages of a TIFF, or the first.
-        metadata: whether EXIF and DPI are kept.
+        metadata: whether EXIF, XMP and DPI are kept.
         alpha: whether alpha is carried to the outputs; else they are what the network makes of the images over white.
-        quality: of JPEG and WebP, 1–100.
+        quality: of JPEG, WebP, AVIF, HEIC and JPEG XL, 1–100.
         dtype: of weights and activations; ``tf32``: fp32, whose convolutions on NVIDIA GPUs keep 10 bits; ``auto`` is bf16 where the device computes in it, if the first image comes out
             within 40 dB of fp32's, else fp32; ``int8``: OpenVINO's, for as many convolutions as keep the first images within 40 dB.
         batch_size: images of equal size that the network gets at once, at most 64; by default as many as pay.
@@ -278,7 +278,7 @@ class _Files:
             self.truncated.add(job)
         if not self.alpha:
             picture = replace(picture, frames=[composite_over_white(frame) for frame in picture.frames])
-        return picture if self.metadata else replace(picture, exif=b"", dpi=None)
+        return picture if self.metadata else replace(picture, exif=b"", xmp=b"", dpi=None)
 
     def _picture(self, job: Job) -> Picture:
         return self.maps.read(self.decoders, job.source) if self.maps else self.decoders.picture(job.source)

@@ -38,7 +38,7 @@ def decoder(start: Callable[..., Decoder]) -> Decoder:
 
 
 def test_what_comes_through_is_equal(decoder: Decoder, tmp_path: Path) -> None:
-    there = Picture([picture(9, 7, dtype=np.uint16), picture(5, 6, 4)], dpi=(300.0, 200.0), exif=b"")
+    there = Picture([picture(9, 7, dtype=np.uint16), picture(5, 6, 4)], dpi=(300.0, 200.0), exif=b"", xmp=b"<x/>")
     write_picture(tmp_path / "ü \udcff.tif", there)
     here = decoder.picture(tmp_path / "ü \udcff.tif")
     assert [frame.dtype for frame in here.frames] == [np.uint16, np.uint8] and here.dpi == (300, 200)

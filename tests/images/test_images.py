@@ -1,6 +1,7 @@
 import io
 import struct
 import zlib
+from dataclasses import replace
 from pathlib import Path
 
 import cv2
@@ -16,6 +17,8 @@ from PIL import Image, ImageOps
 from img2img.images import (
     SUFFIXES,
     ImageError,
+    Picture,
+    Rules,
     composite_over_white,
     convert_channels,
     from_pil,
@@ -25,6 +28,7 @@ from img2img.images import (
     to_8_bit,
     to_pil,
     write_image,
+    write_picture,
 )
 from img2img.images.arrays import check_16_bit_range, to_16_bit
 from img2img.images.tensors import build_grid, to_array, to_tensor
@@ -110,11 +114,71 @@ def test_unreadable_files_are_named(tmp_path: Path, content: bytes) -> None:
 @pytest.mark.parametrize("dtype", [np.uint8, np.uint16])
 def test_truncated_files_are_refused(tmp_path: Path, suffix: str, dtype: type) -> None:
     path = tmp_path / f"cut{suffix}"
-    noise = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (64, 64, 3)).astype(dtype)
+    channels = 1 if suffix == ".pgm" else 3
+    noise = np.random.default_rng(0).integers(0, np.iinfo(dtype).max, (64, 64, channels)).astype(dtype)
     write_image(path, noise)
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
     with pytest.raises(ImageError, match="cut"):
         read_image(path)
+
+
+@pytest.mark.parametrize("suffix", [".avif", ".heic", ".jxl", ".ppm", ".tga"])
+def test_less_common_formats_come_back(tmp_path: Path, suffix: str) -> None:
+    exact = suffix in (".ppm", ".tga")
+    for channels in (1, 3, 4):
+        image = picture(24, 40, channels)
+        write_image(tmp_path / f"a{suffix}", image)
+        back = read_image(tmp_path / f"a{suffix}")
+        wanted = composite_over_white(image) if suffix == ".ppm" else image
+        assert back.shape[2] in (wanted.shape[2], 3), "AVIF has no gray"
+        assert abs(back.astype(int) - wanted).mean() <= (0 if exact else 3)
+    image = picture(24, 40, seed=1)
+    write_image(tmp_path / f"low{suffix}", image, quality=10)
+    write_image(tmp_path / f"high{suffix}", image, quality=95)
+    sizes = [(tmp_path / f"{name}{suffix}").stat().st_size for name in ("low", "high")]
+    assert sizes[0] == sizes[1] if exact else sizes[0] < sizes[1]
+
+
+def test_gray_formats_refuse_colour(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.pgm", picture(8, 8, 1))
+    assert np.array_equal(read_image(tmp_path / "a.pgm"), picture(8, 8, 1))
+    with pytest.raises(ImageError, match=r"use \.ppm or \.png"):
+        write_image(tmp_path / "b.pgm", picture(8, 8, 3))
+
+
+def test_avif_keeps_its_frames(tmp_path: Path) -> None:
+    frames = [picture(24, 24, seed=seed) for seed in range(3)]
+    write_picture(tmp_path / "a.avif", Picture(frames, durations=[100, 200, 300]))
+    back = read_picture(tmp_path / "a.avif")
+    assert len(back.frames) == 3 and back.durations == [100, 200, 300]
+
+
+def test_a_format_that_needs_a_package_says_so(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    write_image(tmp_path / "a.heic", picture(16, 16))
+    monkeypatch.setattr("img2img.images.formats.find_spec", lambda name: None)
+    with pytest.raises(ImageError, match=r"a\.heic: .*pip install pillow-heif"):
+        read_image(tmp_path / "a.heic")
+    with pytest.raises(ImageError, match="pillow-jxl-plugin"):
+        write_image(tmp_path / "a.jxl", picture(16, 16))
+
+
+def test_a_format_without_a_mark_is_taken_by_its_ending_only(tmp_path: Path) -> None:
+    write_image(tmp_path / "a.tga", picture(16, 16))
+    (tmp_path / "a.tga").rename(tmp_path / "a.png")
+    with pytest.raises(ImageError, match="no image of a known format"):
+        read_image(tmp_path / "a.png")
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".webp", ".tif", ".avif", ".heic"])
+def test_xmp_is_kept_but_for_the_orientation(tmp_path: Path, suffix: str) -> None:
+    packet = b'<x:xmpmeta xmlns:x="adobe:ns:meta/"><d tiff:Orientation="6" dc:creator="me"/><tiff:Orientation>8</tiff:Orientation></x:xmpmeta>'
+    wanted = packet.replace(b'="6"', b'="1"').replace(b">8<", b">1<")
+    Image.fromarray(picture(16, 24)).save(tmp_path / "a.jpg", xmp=packet)
+    photo = read_picture(tmp_path / "a.jpg")
+    assert photo.xmp == wanted and not read_picture(tmp_path / "a.jpg", Rules(metadata=False)).xmp
+    for dtype in (np.uint8, np.uint16):
+        write_picture(tmp_path / f"b{suffix}", replace(photo, frames=[picture(16, 24, dtype=dtype)]))
+        assert read_picture(tmp_path / f"b{suffix}").xmp.rstrip(b"\0") == wanted
 
 
 def test_a_missing_file_and_an_unknown_format_are_named(tmp_path: Path) -> None:
