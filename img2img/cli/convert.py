@@ -47,11 +47,11 @@ def command(
     report: Path | None = None,
     page: Path | None = None,
 ) -> int:
-    """Translates a folder of images or label maps, with its sub-folders, or one file. Sizes, names, depth and alpha are kept.
+    """Translates a folder of images or label maps, with its sub-folders, one file, a film, or shards. Sizes, names, depth and alpha are kept.
 
     Args:
-        source: A folder or a file.
-        target: A folder, or a file if the source is one.
+        source: A folder, a file, a film, tar files (shards), or a URL such as s3://bucket/photos.
+        target: A folder or URL, or a file if the source is one.
         model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
         instances: Of label maps: the folder of their instance maps, of the same names; by default the one beside, such as val_inst for val_label.
         style: Of a translator between domains: the name of one. Of one trained with --encoder: a number, or CLASS=NUMBER for some classes.

@@ -16,7 +16,7 @@ usage: img2img COMMAND [OPTIONS]
   train METHOD --data PATH  train a translator on a folder of images; METHOD: {methods}
   train --resume RUN        go on with a run that was stopped
   convert SOURCE TARGET --model MODEL
-                            translate a folder or a file, of images or label maps; --direction BtoA takes a cyclegan's other way
+                            translate a folder, a file or a film, of images or label maps; --direction BtoA takes a cyclegan's other way
   evaluate --model MODEL --data PATH
                             PSNR, SSIM and L1 of a translator, or of two folders of images
   compress MODEL --data PHOTOS --output RUN

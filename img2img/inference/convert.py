@@ -5,7 +5,7 @@ import threading
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import astuple, replace
 from pathlib import Path
 from typing import Literal, Self, get_args
 
@@ -16,7 +16,7 @@ from torch import Tensor
 
 from img2img.core.device import tune_allocator
 from img2img.core.errors import UsageError, UserError
-from img2img.core.files import ExistsError
+from img2img.core.files import ExistsError, digest_tensors
 from img2img.core.processes import ProcessRank, join_processes
 from img2img.core.stored import resolve_path
 from img2img.data.base import Direction
@@ -28,6 +28,7 @@ from img2img.inference.label_maps import LabelMapReader
 from img2img.inference.plan import READ, Existing, Job, Plan, make_folder
 from img2img.inference.report import Outcome, OutcomeFile, Report, Stopped
 from img2img.inference.shards import ShardPlan, choose_part, find_plan
+from img2img.inference.video import FilmPlan, convert_video, is_video, read_first_frame
 from img2img.interop import is_onnx, load_translator
 from img2img.interop.onnx import OnnxGenerator
 from img2img.models import BlendedWarning, Mode, Style, Translator
@@ -146,13 +147,16 @@ def convert(
     if not 1 <= shard[0] <= shard[1]:
         raise UsageError(f"shard {shard[0]}/{shard[1]}: give the number of a part, from 1, and of how many.")
     shards = find_plan(source)
-    plan: Plan | ShardPlan
-    if shards is None:
+    film = is_video(source) and source.is_file()
+    plan: Plan | ShardPlan | FilmPlan
+    if film:
+        plan = FilmPlan(source, target, suffix)
+    elif shards is None:
         plan = Plan(source, target, suffix, None if listed is None else list(listed))
     else:
         plan = ShardPlan(source, shards, target, suffix, existing)
-    if shards is not None and listed is not None:
-        raise UsageError("--list names files of a folder, but the source are shards.")
+    if (film or shards is not None) and listed is not None:
+        raise UsageError(f"--list names files of a folder, which {source} is not.")
     report = Report(ignored=plan.ignored)
     rank, place = join_processes("cpu" if by_onnx else device)
     report.process = rank.index
@@ -175,10 +179,14 @@ def convert(
         if isinstance(plan, ShardPlan):
             plan.part_of_samples = choose_part(translator.config)
         first, lists = plan.divide(NEIGHBOURS, part, parts, outcomes.add if part == 0 or shards else _ignore)
+        if film and translator.config.classes is not None:
+            raise UsageError(f"{source} is a film, and this translator takes label maps.")
+        files.film = rules if film else None
         samples = rank.share(
             files.sample(translator, first[:FIRST], every=dtype == "int8") if dtype in ("auto", "int8") else []
         )
-        work = len(first) * samples[0][0, 0].numel() if samples else 0
+        count = plan.count() if film else len(first)
+        work = count * samples[0][0, 0].numel() if samples else 0
         backend: Backend = (
             "torch" if engine == "auto" and rank.count > 1 else engine
         )  # of several, none may choose alone
@@ -192,7 +200,10 @@ def convert(
         with _Progress(plan, rank, parts, progress) as bar:
             prepared = _prepare(lists, plan.root, existing, outcomes, bar)
             try:
-                _run(pipeline, files, prepared, outcomes, report, bar)
+                if film:
+                    _run_film(pipeline, rules, quality, prepared, outcomes, report, bar)
+                else:
+                    _run(pipeline, files, prepared, outcomes, report, bar)
             except KeyboardInterrupt:
                 for item in pipeline.list_finished():
                     _record(item, pipeline, files, outcomes)
@@ -261,6 +272,8 @@ class _Files:
         self.truncated: set[Job] = set()
         self.maps: LabelMapReader | None = None
         """How label maps are read, if they are what is read."""
+        self.film: Rules | None = None
+        """How a film's frames are read, if that is what is read."""
 
     def pixels(self, job: Job) -> int:
         try:
@@ -281,6 +294,8 @@ class _Files:
         return picture if self.metadata else replace(picture, exif=b"", xmp=b"", dpi=None)
 
     def _picture(self, job: Job) -> Picture:
+        if self.film:
+            return read_first_frame(job.source, self.film)
         return self.maps.read(self.decoders, job.source) if self.maps else self.decoders.picture(job.source)
 
     def write(self, job: Job, picture: Picture) -> None:
@@ -354,7 +369,9 @@ class _Progress:
         progress: as of `convert`.
     """
 
-    def __init__(self, plan: Plan | ShardPlan, rank: ProcessRank, parts: int, progress: bool | Watch) -> None:
+    def __init__(
+        self, plan: Plan | ShardPlan | FilmPlan, rank: ProcessRank, parts: int, progress: bool | Watch
+    ) -> None:
         self.watch = progress if callable(progress) else None
         columns = *Progress.get_default_columns(), _Speed()
         self.bar = Progress(*columns, transient=True, disable=progress is not True or rank.index > 0)
@@ -401,6 +418,29 @@ def _run(
     with _note_blending(report), torch.inference_mode(), watch_large_images(bar.tell):
         for item in pipeline.run(lists, bar.advance):
             _record(item, pipeline, files, outcomes)
+
+
+def _run_film(
+    pipeline: Pipeline[Job],
+    rules: Rules,
+    quality: int,
+    lists: Iterable[list[Job]],
+    outcomes: OutcomeFile,
+    report: Report,
+    bar: _Progress,
+) -> None:
+    """The same of a film."""
+    engine, seed, batch_size = pipeline.engine, pipeline.seed, pipeline.batch_size
+    for job in (job for jobs in lists for job in jobs if not job.skipped):
+        weights, state = digest_tensors(engine.translator.generator.state_dict()), job.source.stat()
+        film = str(job.source.resolve()), state.st_size, state.st_mtime_ns
+        how = engine.dtype, engine.backend, engine.mode, seed, batch_size, quality, *astuple(rules)
+        with _note_blending(report):
+            outcome = convert_video(
+                engine, job.source, job.target, rules, quality, seed, pipeline.tile, batch_size,
+                {"film": film, "translator": weights, "how": how}, bar.advance,
+            )  # fmt: skip
+        outcomes.add(job.number, outcome)
 
 
 def _record(item: Item[Job], pipeline: Pipeline[Job], files: _Files, outcomes: OutcomeFile) -> None:

@@ -1,0 +1,409 @@
+"""Films: their frames are translated in order, their sound and their timing are kept.
+
+A film is converted in segments, each of which is written whole or not at all beside the target, and joined at the end. A conversion that
+was stopped goes on after the last segment that is there.
+"""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing, suppress
+from dataclasses import asdict, dataclass
+from fractions import Fraction
+from importlib.util import find_spec
+from itertools import chain, islice
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+
+from img2img.core.errors import UsageError, UserError
+from img2img.core.files import make_temporary, move_into_place, write_whole
+from img2img.images import Array, ImageError, Picture, Rules
+from img2img.images.arrays import resize_with_alpha
+from img2img.images.reading import fit_size
+from img2img.inference.engine import BATCH_PIXELS, Engine
+from img2img.inference.plan import Job, Refuse
+from img2img.inference.report import Outcome
+
+if TYPE_CHECKING:
+    from av.container import InputContainer
+    from av.video.frame import VideoFrame
+    from av.video.stream import VideoStream
+
+CODECS = {".mp4": "libx264", ".mov": "libx264", ".m4v": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
+VIDEOS = (*CODECS, ".avi", ".mpg", ".mpeg", ".wmv", ".ts")
+SEGMENT = 240  # frames
+STILL = 2  # steps of 255 that a pixel may change between frames where a film stands still
+HD = 720  # rows from which on colours are those of ITU-R BT.709, if a film doesn't say so
+
+
+@dataclass(frozen=True)
+class Flicker:
+    """How much pixels change from frame to frame where the film stands still, summed over them, in steps of 255."""
+
+    film: float = 0.0
+    translation: float = 0.0
+    pixels: int = 0
+
+    def __add__(self, other: "Flicker") -> "Flicker":
+        return Flicker(self.film + other.film, self.translation + other.translation, self.pixels + other.pixels)
+
+    def describe(self) -> str:
+        """For a person; empty if the film never stands still."""
+        if not self.pixels:
+            return ""
+        film, translation = self.film / self.pixels, self.translation / self.pixels
+        return f"flicker where the film stands still: {translation:.2f} steps of 255 from frame to frame; of the film itself, {film:.2f}"
+
+
+@dataclass(frozen=True)
+class Look:
+    """How a film's frames are shown and stored."""
+
+    time_base: Fraction
+    rate: Fraction
+    colours: int
+    """Of FFmpeg's colour spaces."""
+    frames: int
+    """About; 0 if unknown."""
+    deep: bool
+    """Whether it has more than 8 bits a channel, of which 8 are kept."""
+
+
+class FilmPlan:
+    """A film and what it becomes; takes the place of `Plan`.
+
+    Raises:
+        UsageError: if the target can't be used.
+    """
+
+    def __init__(self, source: Path, target: Path, suffix: str | None) -> None:
+        if suffix and suffix not in CODECS:
+            raise UsageError(
+                f"--format {suffix[1:]}: {source} is a film; there are {', '.join(s[1:] for s in CODECS)}."
+            )
+        if target.is_dir():
+            target = (target / source.name).with_suffix(suffix or source.suffix)
+        if target.suffix.lower() not in CODECS or suffix not in (None, target.suffix.lower()):
+            kinds = ", ".join(CODECS) if suffix is None else suffix
+            raise UsageError(f"{target}: {source.name} is a film; give a file that ends with {kinds}.")
+        if target.exists() and target.resolve() == source.resolve():
+            raise UsageError(f"{target} is the source itself; give another target.")
+        self.root, self.job = target.parent, Job(0, source, target)
+        self.ignored: Counter[str] = Counter()
+
+    def count(self) -> int:
+        """About how many frames it has, by its header; 1 if that doesn't say."""
+        with suppress(OSError, ValueError), closing(_open(self.job.source)) as film:
+            return max(1, _read_look(film.streams.video[0]).frames)
+        return 1
+
+    def divide(self, most: int, part: int, parts: int, refuse: Refuse) -> tuple[list[Job], Iterator[list[Job]]]:
+        """The film is one job, of the first process."""
+        return [self.job], iter([[self.job]] if part == 0 else [])
+
+    def close(self) -> None:
+        """Nothing is open."""
+
+
+def is_video(path: Path) -> bool:
+    """By its name."""
+    return path.suffix.lower() in VIDEOS
+
+
+def convert_video(
+    engine: Engine,
+    source: Path,
+    target: Path,
+    rules: Rules,
+    quality: int,
+    seed: int,
+    tile: int | None,
+    batch_size: int | None,
+    about: dict[str, Any],
+    advance: Callable[[int], None],
+) -> Outcome:
+    """Converts a film.
+
+    Args:
+        rules: of frames' size.
+        about: what a segment depends on beside the film; segments of something else are made anew.
+        advance: is told how many more frames are done.
+
+    Returns:
+        What became of it, with its number of frames.
+    """
+    folder = target.with_name(f".{target.name}.segments")
+    names = str(source), str(target)
+    try:
+        with closing(_open(source)) as film:
+            look = _read_look(film.streams.video[0])
+            if not _goes_on(folder, about):
+                shutil.rmtree(folder, ignore_errors=True)
+                folder.mkdir(parents=True)
+                write_whole(folder / "about.json", json.dumps(about).encode())
+            flicker, size, count = Flicker(), (0, 0), 0
+            shown = _read_frames(film, look, rules)
+            number = 0
+            while (first := next(shown, None)) is not None:
+                segment, note = folder / f"{number:06}.nut", folder / f"{number:06}.json"
+                frames = chain([first], islice(shown, SEGMENT - 1))
+                size = first[0].shape[:2]
+                if note.is_file() and segment.is_file():
+                    done = sum(1 for _ in frames)
+                    advance(done)
+                else:
+                    done, found = _write_segment(
+                        engine,
+                        frames,
+                        segment,
+                        CODECS[target.suffix.lower()],
+                        look,
+                        quality,
+                        seed,
+                        tile,
+                        batch_size,
+                        advance,
+                    )
+                    write_whole(note, json.dumps(asdict(found)).encode())
+                flicker += Flicker(**json.loads(note.read_text()))
+                count, number = count + done, number + 1
+        if not count:
+            raise ImageError(f"{source} has no frames.")
+        _join(source, target, [folder / f"{place:06}.nut" for place in range(number)])
+        shutil.rmtree(folder, ignore_errors=True)
+    except (UserError, OSError, ValueError) as error:  # FFmpeg's errors are the last two
+        return Outcome(*names, "failed", str(error) if isinstance(error, UserError) else f"{source}: {_explain(error)}")
+    deep = "more than 8 bits a channel became 8" if look.deep else ""
+    choice = engine.choose(8, *size, tile)
+    return Outcome(
+        *names, "done", "", "; ".join(filter(None, [flicker.describe(), deep])), size[1], size[0], count, 8, engine.mode,
+        choice.dtype, choice.backend,
+    )  # fmt: skip
+
+
+def read_first_frame(source: Path, rules: Rules) -> Picture:
+    """The first frame, as a picture.
+
+    Raises:
+        UsageError: if the film can't be read.
+    """
+    try:
+        with closing(_open(source)) as film:
+            frame = next(_read_frames(film, _read_look(film.streams.video[0]), rules), None)
+    except (OSError, ValueError) as error:
+        raise UsageError(f"{source}: {_explain(error)}.") from None
+    if frame is None:
+        raise UsageError(f"{source} has no frames.")
+    return Picture([frame[0]])
+
+
+def _open(source: Path) -> "InputContainer":
+    if not find_spec("av"):
+        raise UsageError(f"{source.name} is a film, which needs the package av: pip install av, or 'img2img[video]'.")
+    import av
+
+    film = av.open(str(source))
+    if not film.streams.video:
+        film.close()
+        raise UsageError(f"{source} holds no pictures.")
+    film.streams.video[0].thread_type = "AUTO"
+    return film
+
+
+def _goes_on(folder: Path, about: dict[str, Any]) -> bool:
+    """Whether segments that were made of the same are there."""
+    try:
+        return bool(json.loads((folder / "about.json").read_text()) == json.loads(json.dumps(about)))
+    except (OSError, ValueError):
+        return False
+
+
+def _read_look(stream: "VideoStream") -> Look:
+    context = stream.codec_context
+    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
+    seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
+    spaces = {1: 1, 5: 5, 6: 5, 7: 7, 9: 9}  # of frames, to those of the scaler
+    colours = spaces.get(int(context.colorspace or 0), 1 if context.height >= HD else 5)
+    return Look(
+        stream.time_base or 1 / rate, Fraction(rate), colours, stream.frames or round(seconds * rate),
+        any(component.bits > 8 for component in context.format.components) if context.format else False,
+    )  # fmt: skip
+
+
+def _read_frames(film: "InputContainer", look: Look, rules: Rules) -> Iterator[tuple[Array, int]]:
+    """All frames in the order in which they are shown, upright, (H, W, 3), uint8, each with its time."""
+    height, width = film.streams.video[0].codec_context.height, film.streams.video[0].codec_context.width
+    goal = fit_size(height, width, rules)
+    if max(height * width, goal[0] * goal[1]) > rules.max_pixels:
+        raise ImageError(
+            f"{film.name}: a frame has {height * width / 1e6:.4g} million pixels, more than {rules.max_pixels / 1e6:.4g} million; --max-pixels allows more."
+        )
+    for number, frame in enumerate(film.decode(video=0)):
+        time = round(number / (look.rate * look.time_base)) if frame.pts is None else frame.pts
+        shown = frame.reformat(format="rgb24", src_colorspace=look.colours)
+        array = np.rot90(shown.to_ndarray(), round(frame.rotation / 90) % 4)
+        fitted = fit_size(array.shape[0], array.shape[1], rules)
+        yield resize_with_alpha(np.ascontiguousarray(array), *fitted), time
+
+
+def _write_segment(
+    engine: Engine,
+    frames: Iterable[tuple[Array, int]],
+    path: Path,
+    codec: str,
+    look: Look,
+    quality: int,
+    seed: int,
+    tile: int | None,
+    batch_size: int | None,
+    advance: Callable[[int], None],
+) -> tuple[int, Flicker]:
+    """Translates some frames and writes them as a film of their own: how many they were, and how they flicker.
+
+    Decoding and encoding, in a thread each, run beside the network.
+    """
+    import av
+
+    handle, temporary = make_temporary(path.parent)
+    count, flicker = 0, Flicker()
+    before: tuple[Array, Array] | None = None
+    try:
+        with (
+            open(handle, "wb", closefd=True) as file,  # noqa: PTH123 (a handle)
+            av.open(file, "w", format="nut") as film,
+            ThreadPoolExecutor(1) as reading,
+            ThreadPoolExecutor(1) as writing,
+        ):
+            stream: Any = None
+            coming = iter(frames)
+            first = next(coming)
+            height, width = first[0].shape[:2]
+            most = 1 if engine.mode == "paper" else batch_size or max(1, BATCH_PIXELS // (height * width))
+            coming = chain([first], coming)
+            ahead = reading.submit(lambda: list(islice(coming, most)))
+            written: list[Any] = []
+            while batch := ahead.result():
+                ahead = reading.submit(lambda: list(islice(coming, most)))
+                made = _translate(engine, [array for array, _ in batch], seed, tile)
+                if stream is None:
+                    stream = _add_stream(film, codec, look, made[0].shape[:2], quality)
+                for work in written:
+                    work.result()
+                written = [
+                    writing.submit(_encode, film, stream, look, array, time)
+                    for array, (_, time) in zip(made, batch, strict=True)
+                ]
+                for (array, _), done in zip(batch, made, strict=True):
+                    if before is not None:
+                        flicker += _measure_flicker(before, (array, done))
+                    before = array, done
+                count += len(batch)
+                advance(len(batch))
+            for work in written:
+                work.result()
+            film.mux(stream.encode(None))
+        move_into_place(temporary, path)
+    finally:
+        temporary.unlink(missing_ok=True)
+    return count, flicker
+
+
+@torch.inference_mode()
+def _translate(engine: Engine, frames: list[Array], seed: int, tile: int | None) -> list[Array]:
+    height, width = frames[0].shape[:2]
+    translator = engine.choose(8, height, width, tile).translator
+    prepared = [translator.prepare(frame) for frame in frames]
+    done = translator(torch.stack([image for image, _, _ in prepared]), mode=engine.mode, seed=seed, tile=tile)
+    made = [translator.finish(image, None, np.dtype(np.uint8)) for image in done]
+    return [np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3] for array in made]
+
+
+def _add_stream(film: Any, codec: str, look: Look, size: tuple[int, int], quality: int) -> Any:
+    crf = str(min(51, round(10 + 0.6 * (100 - quality))))
+    options = (
+        {"crf": crf, "bf": "0"}
+        if codec == "libx264"
+        else {"crf": crf, "b": "0", "row-mt": "1", "auto-alt-ref": "0", "lag-in-frames": "0"}
+    )
+    stream = film.add_stream(codec, rate=look.rate, options=options)
+    stream.height, stream.width = size
+    stream.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
+    stream.time_base = stream.codec_context.time_base = look.time_base
+    stream.codec_context.colorspace = {1: 1, 5: 6, 7: 7, 9: 9}[look.colours]
+    stream.codec_context.color_range = 1
+    return stream
+
+
+def _encode(film: Any, stream: Any, look: Look, array: Array, time: int) -> None:
+    import av
+
+    frame: VideoFrame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
+    frame = frame.reformat(format=stream.pix_fmt, dst_colorspace=look.colours)
+    frame.pts, frame.time_base = time, look.time_base
+    film.mux(stream.encode(frame))
+
+
+def _measure_flicker(before: tuple[Array, Array], after: tuple[Array, Array]) -> Flicker:
+    change, made = (np.abs(b.astype(np.int16) - a).mean(2) for a, b in zip(before, after, strict=True))
+    still = change <= STILL
+    return Flicker(float(change[still].sum()), float(made[still].sum()), int(still.sum()))
+
+
+def _join(source: Path, target: Path, segments: list[Path]) -> None:
+    """Writes the segments one after the other, with the sound and all else of the source, without encoding anything again."""
+    import av
+
+    handle, temporary = make_temporary(target.parent)
+    formats = {".mkv": "matroska", ".m4v": "mp4"}
+    try:
+        with (
+            open(handle, "wb") as file,  # noqa: PTH123 (a handle)
+            av.open(file, "w", format=formats.get(target.suffix.lower(), target.suffix.lower()[1:])) as joined,
+            closing(_open(source)) as film,
+            closing(av.open(str(segments[0]))) as sample,
+        ):
+            joined.metadata.update(film.metadata)
+            pictures = joined.add_stream_from_template(sample.streams.video[0])
+            pictures.time_base = sample.streams.video[0].time_base
+            others = {}
+            for stream in film.streams:
+                if stream.type in ("audio", "subtitle"):
+                    others[stream.index] = _copy_stream(joined, stream, target)
+            rest = (packet for packet in film.demux() if packet.stream.index in others and packet.dts is not None)
+            waiting: Any = next(rest, None)
+            for segment in segments:
+                with closing(av.open(str(segment))) as part:
+                    packets: Iterator[Any] = (packet for packet in part.demux(video=0) if packet.dts is not None)
+                    for packet in packets:
+                        while waiting is not None and waiting.dts * waiting.time_base <= packet.dts * packet.time_base:
+                            waiting.stream = others[waiting.stream.index]
+                            joined.mux(waiting)
+                            waiting = next(rest, None)
+                        packet.stream = pictures
+                        joined.mux(packet)
+            for packet in chain([waiting] if waiting is not None else [], rest):
+                packet.stream = others[packet.stream.index]
+                joined.mux(packet)
+        move_into_place(temporary, target)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _copy_stream(joined: Any, stream: Any, target: Path) -> Any:
+    try:
+        return joined.add_stream_from_template(stream)
+    except (OSError, ValueError):
+        name = stream.codec_context.name if stream.codec_context else stream.type
+        raise ImageError(
+            f"{target.suffix} can't hold the film's {stream.type} ({name}); give a target that ends with .mkv."
+        ) from None
+
+
+def _explain(error: Exception) -> str:
+    """What FFmpeg says, without its number."""
+    return str(getattr(error, "strerror", None) or error).rstrip(".")
