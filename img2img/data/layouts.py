@@ -28,10 +28,11 @@ def image_files(folder: Path, recursive: bool = True, suffixes: tuple[str, ...] 
                 files[key] += chosen
         return dict(files)
     for root, names in _walk(folder, recursive):
+        below = "" if root == folder else f"{root.relative_to(folder).as_posix()}/"
         for name in names:
-            file = root / name
-            if file.suffix.lower() in suffixes and not name.startswith("."):
-                files[file.relative_to(folder).with_suffix("").as_posix()].append(file)
+            stem, suffix = os.path.splitext(name)  # noqa: PTH122 (Path is slow)
+            if suffix.lower() in suffixes and not name.startswith("."):
+                files[f"{below}{stem}"].append(root / name)
     return dict(files)
 
 

@@ -97,6 +97,12 @@ def test_packing_goes_on_and_never_replaces(pairs: Path, tmp_path: Path, capsys:
     pack(pairs, shards, "paired")
     after = {path.name: path.read_bytes() for path in shards.iterdir() if not path.name.startswith(".")}
     assert after == before and "were there already" in capsys.readouterr().out
+    with tarfile.open(shards / "train-000000.tar") as archive:
+        renamed = {f"x{entry.name}": archive.extractfile(entry).read() for entry in archive}  # type: ignore[union-attr]
+    write_tar(shards / "train-000000.tar", renamed)
+    INDEXES.clear()
+    assert main(["shard", str(pairs), str(shards), "--kind", "paired", "--size-mb", "0.002"]) == 2
+    assert "holds something else" in capsys.readouterr().err
     (shards / "train-000000.tar").write_bytes(before["val-000000.tar"])
     assert main(["shard", str(pairs), str(shards)]) == 2
     assert "holds something else" in capsys.readouterr().err
@@ -137,6 +143,18 @@ def test_shards_of_others_need_no_index(tmp_path: Path) -> None:
     assert split.pairs[0].name == "sub/0" and str(split.pairs[0].source).endswith("photos-0000.tar/sub/0.source.png")
     write_image(tmp_path / "s" / "beside.png", picture(16, 16))
     assert find_shards(tmp_path / "s") is None, "a folder of images is one, whatever else is in it"
+
+
+def test_classes_are_named_beside_the_images(tmp_path: Path) -> None:
+    image = png(tmp_path)
+    members = {
+        f"{n}.{kind}": image if kind == "png" else name
+        for n, name in enumerate((b"cat", b"dog\n", b"cat"))
+        for kind in ("png", "cls")
+    }
+    write_tar(tmp_path / "a.tar", members)
+    folder = ClassFolderData(DataConfig(path=tmp_path / "a.tar")).splits["train"]
+    assert folder.classes == ("cat", "dog") and sorted(folder.labels) == [0, 0, 1]
 
 
 def test_what_is_missing_or_twice_is_named_with_its_shard(tmp_path: Path) -> None:

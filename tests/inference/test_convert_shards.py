@@ -166,6 +166,14 @@ def test_the_side_that_is_translated_is_converted(trained: Path, tmp_path: Path)
     assert list(members(tmp_path / "out.tar")) == ["a.png", "a.cls"]
 
 
+def test_label_maps_are_left_out_where_images_are_wanted(trained: Path, tmp_path: Path) -> None:
+    write_image(tmp_path / "x.png", picture(16, 16))
+    image = (tmp_path / "x.png").read_bytes()
+    write_tar(tmp_path / "in.tar", {"a.label.png": b"never read", "a.inst.png": b"never read", "a.png": image})
+    assert convert(trained, tmp_path / "in.tar", tmp_path / "out.tar").summary() == "1 converted, 0 skipped, 0 failed"
+    assert list(members(tmp_path / "out.tar")) == ["a.png"]
+
+
 def test_label_maps_find_their_instance_maps_in_the_shard(tmp_path: Path) -> None:
     data = write_labelled(write_labelled(tmp_path / "data", 4, 32), 3, 32, split="val", first=6)
     run = train(tiny_config(data, tmp_path / "run", {"name": "pix2pixhd", "coarse_share": 0.0}, steps=2), quiet=True)

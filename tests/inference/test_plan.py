@@ -5,6 +5,7 @@ import os
 from collections.abc import Iterator
 from itertools import count
 from pathlib import Path
+from typing import Any
 
 import pytest
 from helpers.data import picture
@@ -201,10 +202,33 @@ def test_outcomes_in_a_file_are_those_of_a_list(tmp_path: Path) -> None:
     assert as_file.failures == [made[1]]
     as_list.write(tmp_path / "list"), as_file.write(tmp_path / "file")
     assert (tmp_path / "list").read_bytes() == (tmp_path / "file").read_bytes()
+    file.add(3, made[0])
+    assert file[1] == made[1] and list(file) == [*made, made[0]], "what was read doesn't change where it is written"
     file.remove()
-    assert not (tmp_path / "report.jsonl.0").exists() and list(file) == made
+    assert not (tmp_path / "report.jsonl.0").exists() and list(file)[:3] == made
     with pytest.raises(UsageError, match="can't be written"):
         OutcomeFile(tmp_path / "no" / "folder")
+
+
+def test_outcomes_of_several_processes_come_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("img2img.inference.report.CHUNK", 2)
+    files = [OutcomeFile(), OutcomeFile()]
+    made = [Outcome(f"{n}.png", "", "failed" if n % 3 else "done") for n in range(7)]
+    for number, outcome in enumerate(made):
+        files[number % 2 if number < 4 else 0].add(number, outcome)
+    pending: list[Any] = []
+
+    class Both(ProcessRank):
+        def gather(self, things: list[Any]) -> list[Any]:
+            if things and isinstance(things[0], int):
+                return [len(file) for file in files]
+            pending.append(things)
+            place = 2 * (len(pending) - 1)
+            other = [(files[1]._numbers[n], files[1]._line(n)) for n in range(place, min(place + 2, len(files[1])))]
+            return [*things, *other]
+
+    together = files[0].gather(Both(0, 2))
+    assert list(together) == made and together.counts == {"done": 3, "failed": 4}
 
 
 def test_what_alike_is_said_once() -> None:
