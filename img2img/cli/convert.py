@@ -47,10 +47,10 @@ def command(
     report: Path | None = None,
     page: Path | None = None,
 ) -> int:
-    """Translates a folder of images or label maps, with its sub-folders, one file, a film, or shards. Sizes, names, depth and alpha are kept.
+    """Translates a folder of images or label maps, with its sub-folders, one file, a video, or shards. Sizes, names, depth and alpha are kept.
 
     Args:
-        source: A folder, a file, a film, tar files (shards), or a URL such as s3://bucket/photos.
+        source: A folder, a file, a video, tar files (shards), or a URL such as s3://bucket/photos.
         target: A folder or URL, or a file if the source is one.
         model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
         instances: Of label maps: the folder of their instance maps, of the same names; by default the one beside, such as val_inst for val_label.
@@ -80,26 +80,32 @@ def command(
         file_memory: Give up a file that takes more GB to decode (on Linux).
         accept_truncated: Convert files that end early; what is missing is gray or black.
         list: Convert only the files that FILE names, a path below SOURCE on each line; - reads the names from the standard input.
-        shard: Convert one part of the inputs, such as 3/128: run all parts anywhere, at the same time or not. slurm: the part that the task of a job array has. Reports and pages get the part's number in their names.
+        shard: Convert one part of the inputs, such as 3/128: run all parts anywhere, at the same time or not. Reports and pages get the part's number in their names.
         report: Write a JSON line per input to this file. Until all is done, they stand in FILE.0, as they come.
         page: Write a page to look at: inputs beside outputs.
     """
 
-    from img2img.core.stored import resolve_path
+    from img2img.core.stored import is_remote, resolve_path
     from img2img.data.base import choose_sample
     from img2img.inference import convert as room
-    from img2img.inference.plan import read_list
+    from img2img.inference.plan import STREAM, read_list
     from img2img.inference.report import Stopped
     from img2img.models import has_both_directions
     from img2img.pages.contact_sheet import PICTURES, write_contact_sheet
 
     number, count = parse_shard(shard)
+    if list == STREAM and int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise UsageError("--list -: several processes can't share the standard input; give a file.")
     listed = read_list(list) if list is not None else None
     report, page = (file and name_part(file, number, count) for file in (report, page))
     if overwrite and skip_existing:
         raise UsageError("--overwrite and --skip-existing exclude each other.")
+    for file, option in ((report, "--report"), (page, "--page")):
+        if file and is_remote(resolve_path(file)):
+            raise UsageError(f"{option} {file}: give a file of this machine.")
     if report:
         refuse_file(report, "--report", b'{"source":')
+        refuse_file(report.with_name(f"{report.name}.0"), "--report", b'{"source":')
     if page:
         refuse_file(page, "--page", b"<!doctype ")
     if report and page and report.absolute() == page.absolute():
@@ -133,7 +139,7 @@ def command(
     if stopped:
         print("img2img: stopped; the same command with --skip-existing goes on.", file=sys.stderr)
         return 130
-    return 1 if outcome.failures else 0
+    return 1 if outcome.count("failed") else 0
 
 
 def convert(arguments: list[str]) -> int:
@@ -146,21 +152,13 @@ def convert(arguments: list[str]) -> int:
 
 
 def parse_shard(text: str | None) -> tuple[int, int]:
-    """The number of a part, from 1, and of how many, of ``3/128`` or ``slurm``.
+    """The number of a part, from 1, and of how many, of ``3/128``.
 
     Raises:
-        UsageError: if it is neither, or there is no job array of Slurm.
+        UsageError: if it is none.
     """
     if text is None:
         return 1, 1
-    if text == "slurm":
-        names = ("ID", "MIN", "COUNT")
-        values = [os.environ.get(f"SLURM_ARRAY_TASK_{name}", "") for name in names]
-        if not all(value.isdigit() for value in values):
-            raise UsageError("--shard slurm is for a task of a job array (sbatch --array); give --shard I/N instead.")
-        number, first, count = map(int, values)
-        step = int(os.environ.get("SLURM_ARRAY_TASK_STEP") or 1)
-        text = f"{(number - first) // step + 1}/{count}"
     found = re.fullmatch(r"(\d+)/(\d+)", text)
     if not found or not 1 <= int(found[1]) <= int(found[2]):
         raise UsageError(f"--shard {text}: give the number of a part and of how many there are, from 1/N to N/N.")

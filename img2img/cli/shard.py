@@ -1,6 +1,5 @@
 """`img2img shard`: a data set in tar files."""
 
-import shutil
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -32,11 +31,16 @@ def command(
     from rich.progress import Progress
 
     from img2img.cli.check import open_data
+    from img2img.core.files import write_whole
+    from img2img.core.stored import StoredPath, resolve_path
     from img2img.data.base import DataConfig
     from img2img.data.write_shards import index_shards, plan_shards, write_shards
 
     if not 0.001 <= size_mb <= 1e6:
         raise UsageError(f"--size-mb {size_mb:g}: give a number from 0.001 to 1,000,000.")
+    path, output = resolve_path(path), resolve_path(output)
+    if isinstance(output, StoredPath):
+        raise UsageError(f"{output}: shards are written to a folder of this machine; copy them from there.")
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; give a folder.")
     data = open_data(DataConfig(path=path), kind)
@@ -57,7 +61,7 @@ def command(
         there = write_shards(output, shards, lambda size: bar.advance(task, size))
         index_shards(output, shards)
     if (path / "classes.yaml").is_file():
-        shutil.copyfile(path / "classes.yaml", output / "classes.yaml")
+        write_whole(output / "classes.yaml", (path / "classes.yaml").read_bytes())
     samples = sum(len(shard.samples) for shard in shards)
     print(
         f"{output}: {samples:,} samples in {len(shards):,} shards, {total / 1e6:,.1f} MB"

@@ -16,7 +16,7 @@ usage: img2img COMMAND [OPTIONS]
   train METHOD --data PATH  train a translator on a folder of images; METHOD: {methods}
   train --resume RUN        go on with a run that was stopped
   convert SOURCE TARGET --model MODEL
-                            translate a folder, a file or a film, of images or label maps; --direction BtoA takes a cyclegan's other way
+                            translate a folder, a file or a video, of images or label maps; --direction BtoA takes a cyclegan's other way
   evaluate --model MODEL --data PATH
                             PSNR, SSIM and L1 of a translator, or of two folders of images
   compress MODEL --data PHOTOS --output RUN
@@ -30,7 +30,7 @@ usage: img2img COMMAND [OPTIONS]
   fetch NAME                a published CycleGAN, pix2pix or CUT model, or (--dataset) data set
   push MODEL USER/NAME      share a model on the Hugging Face Hub, or in a folder, with a card
   check PATH                what is wrong with a data set, paired or not, or of label maps
-  shard PATH OUTPUT         a data set in tar files, which large stores read faster
+  shard PATH OUTPUT         pack a data set into tar files
 
 img2img COMMAND --help says more; for training, img2img train METHOD --help. MODEL is a translator's or a run's folder, a file of weights, or USER/NAME on the Hub.
 Several processes: accelerate launch -m img2img train METHOD ..., with the same options.

@@ -42,12 +42,14 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], replace: bool = True)
             file.flush()
             os.fsync(file.fileno())
         move_into_place(temporary, path, replace)
-    except OSError as error:
+    except BaseException as error:
         if temporary is not None:
             temporary.unlink(missing_ok=True)
         if isinstance(error, FileExistsError) and not replace:
             raise ExistsError(f"{path} exists by now.") from None
-        raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
+        if isinstance(error, OSError):
+            raise UserError(f"{path} can't be written: {error.strerror or error}.") from None
+        raise
 
 
 def make_temporary(folder: Path) -> tuple[int, Path]:

@@ -10,6 +10,7 @@ import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
 from typing import IO, Any, Self, TypeVar
@@ -57,8 +58,12 @@ class StoredPath(type(Path())):  # type: ignore[misc]
         return self._split()[1]
 
     def _split(self) -> tuple[str, str]:
-        head, found, tail = str(self).partition(f"{TAR}/")
-        return (head + TAR, tail) if found else ("", "")
+        text, start = str(self), 0
+        while (place := text.find(f"{TAR}/", start)) >= 0:
+            head, start = text[: place + len(TAR)], place + 1
+            if URL.match(text) or not _is_folder(head):  # a folder may be called so, too
+                return head, text[place + len(TAR) + 1 :]
+        return "", ""
 
     @property
     def _is_plain(self) -> bool:
@@ -92,7 +97,7 @@ class StoredPath(type(Path())):  # type: ignore[misc]
         start, size = self.find()
         data = read_range(container, start, size)
         if len(data) < size:
-            raise OSError(f"the shard ends {size - len(data):,} bytes before it does")
+            raise OSError(f"the shard is cut off: {size - len(data):,} bytes of it are missing")
         return io.BytesIO(data)
 
     def read_bytes(self) -> bytes:
@@ -149,12 +154,23 @@ class StoredPath(type(Path())):  # type: ignore[misc]
         return False
 
 
+def is_remote(path: Path) -> bool:
+    """Whether it is, or lies in, what is behind a URL."""
+    return isinstance(path, StoredPath) and URL.match(str(path)) is not None
+
+
+@cache
+def _is_folder(path: str) -> bool:
+    return Path(path).is_dir()
+
+
 def resolve_path(path: Path | str) -> Path:
     """A `StoredPath` for a URL or a member of a tar file; any other path as it is."""
-    text = str(path)
-    head, found, _ = text.partition(f"{TAR}/")
-    stored = URL.match(text) or (found and os.path.isfile(head + TAR))  # noqa: PTH113 (once for each file)
-    return StoredPath(text) if stored and not isinstance(path, StoredPath) else Path(path)
+    if isinstance(path, StoredPath):
+        return path
+    stored = StoredPath(path)
+    inside = stored.container and Path(stored.container).is_file()
+    return stored if URL.match(str(path)) or inside else Path(path)
 
 
 @dataclass(frozen=True)
@@ -228,7 +244,7 @@ def _read_headers(path: str) -> TarIndex:
                     if not entry.isfile():
                         continue
                     name = os.path.normpath(entry.name)
-                    if name.startswith(("/", "..")):
+                    if name.startswith(("/", "../")) or name == "..":
                         raise StoreError(f"{path}: the name of its member {entry.name} leads out of it.")
                     if name in members:
                         raise StoreError(f"{path}: {name} is in it twice; make it anew.")
@@ -237,6 +253,8 @@ def _read_headers(path: str) -> TarIndex:
                 whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)  # what marks the end
             except tarfile.ReadError:
                 whole = False
+    except StoreError:
+        raise
     except (tarfile.TarError, EOFError):
         raise StoreError(f"{path} is no tar file, or it is compressed, which shards must not be.") from None
     except OSError as error:
@@ -311,7 +329,7 @@ def _reach(url: str, ask: Callable[[Any, str], T]) -> T:
     import fsspec
 
     found = URL.match(url)
-    if found is None:
+    if found is None or "::" in url:  # which would lead to another file system
         raise StoreError(f"{url}: name the folder or file, as in s3://bucket/folder.")
     try:
         system, path = fsspec.core.url_to_fs(url)
@@ -326,7 +344,7 @@ def _reach(url: str, ask: Callable[[Any, str], T]) -> T:
             raise StoreError(
                 f"{url}: there is no protocol {found[1]}; there are s3, gs, hf, https and others."
             ) from None
-        raise OSError(str(error)) from None
+        raise StoreError(f"{url}: {error}") from None
     except Exception as error:  # every driver has its own
         reason = " ".join(str(error).split()) or type(error).__name__
-        raise OSError(reason[:300].rstrip(".")) from None
+        raise StoreError(f"{url} can't be reached: {reason[:300].rstrip('.')}.") from None

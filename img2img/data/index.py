@@ -34,7 +34,10 @@ KNOWN: dict[str, Known] = {}
 def load_index(folder: Path) -> None:
     """Takes over the index of a folder of shards, if there is one; but for shards that have another size by now."""
     file = folder / INDEX
-    if not find_spec("pyarrow") or not file.is_file():
+    try:
+        if not find_spec("pyarrow") or not file.is_file():
+            return
+    except (OSError, StoreError):  # the shards' own error will say why
         return
     import pyarrow.parquet as parquet
 
@@ -42,7 +45,7 @@ def load_index(folder: Path) -> None:
         table = parquet.read_table(io.BytesIO(file.read_bytes()) if isinstance(file, StoredPath) else file)
         columns = {name: table[name].to_numpy() for name in ("start", "size", "whole", *IMAGE, *TEXTS)}
         shards, members = (table[name].to_pylist() for name in ("shard", "member"))
-    except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are these
+    except (OSError, StoreError, ValueError, KeyError) as error:  # pyarrow's errors are these
         raise UsageError(f"{file} can't be read ({str(error).splitlines()[0]}); make it anew, or remove it.") from None
     borders = [0, *(place for place in range(1, len(shards)) if shards[place] != shards[place - 1]), len(shards)]
     for first, last in pairwise(borders):

@@ -8,14 +8,16 @@ Shards called ``train-000000.tar`` are of that split; so are ``trainA-000000.tar
 import os
 import re
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import lru_cache
+from itertools import chain
 from pathlib import Path
 from typing import Any
 
 from img2img.core.errors import UsageError
 from img2img.core.stored import TAR, URL, StoredPath, StoreError, list_folder, read_tar_index, resolve_path
 from img2img.data.index import load_index, read_class
-from img2img.images import SUFFIXES
+from img2img.images import ARRAY_SUFFIX, SUFFIXES
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MOST = 1_000_000  # shards of one pattern
@@ -31,7 +33,7 @@ class ShardFolder(StoredPath):
     @property
     def parts_inside(self) -> tuple[str, tuple[str, ...]]:
         """The shards, and the folders below."""
-        root, _, inside = str(self).partition(INSIDE)
+        root, _, inside = str(self).rpartition(INSIDE)
         return root, tuple(filter(None, inside.split("/")))
 
     def is_dir(self, **options: Any) -> bool:
@@ -82,14 +84,25 @@ def find_shards(path: Path) -> list[StoredPath] | None:
 
 
 def _list_shards(path: Path) -> list[StoredPath] | None:
-    """The tar files of a folder that holds no images beside them."""
-    if URL.match(str(path)):
-        names = list_folder(path)[0] if path.is_dir() else []
+    """The tar files of a folder that holds neither images nor other folders beside them."""
+    names = []
+    if isinstance(path, StoredPath):
+        files, folders = list_folder(path) if path.is_dir() else ([], [])
+        entries: Iterable[tuple[str, bool]] = chain(
+            ((name, True) for name in folders), ((name, False) for name in files)
+        )
+    elif path.is_dir():
+        entries = ((entry.name, entry.is_dir()) for entry in os.scandir(path))
     else:
-        names = sorted(os.listdir(path)) if path.is_dir() else []  # noqa: PTH208 (Path is slow)
-    names = [name for name in names if not name.startswith(".")]
-    shards = [StoredPath(path / name) for name in names if name.endswith(TAR)]
-    return None if any(name.lower().endswith(SUFFIXES) for name in names) else shards or None
+        return None
+    for name, is_folder in entries:
+        if name.startswith("."):
+            continue
+        if is_folder or name.lower().endswith((*SUFFIXES, ARRAY_SUFFIX)):
+            return None
+        if name.endswith(TAR):
+            names.append(name)
+    return [StoredPath(path / name) for name in sorted(names)] or None
 
 
 @lru_cache(maxsize=16)

@@ -29,7 +29,7 @@ class Member:
 
 
 @dataclass(frozen=True)
-class Shard:
+class PlannedShard:
     """One tar file, and what belongs into it."""
 
     name: str
@@ -38,13 +38,13 @@ class Shard:
     """With the keys that they have here."""
 
 
-def plan_shards(samples: Mapping[str, Sequence[Sample]], limit: int) -> list[Shard]:
+def plan_shards(samples: Mapping[str, Sequence[Sample]], limit: int) -> list[PlannedShard]:
     """Which samples get into which shard, in their order: a new one is begun after so many bytes.
 
     Raises:
         UsageError: if a file is gone.
     """
-    shards: list[Shard] = []
+    shards: list[PlannedShard] = []
     for prefix, each in samples.items():
         taken: set[str] = set()
         number, filled = 0, limit
@@ -52,7 +52,7 @@ def plan_shards(samples: Mapping[str, Sequence[Sample]], limit: int) -> list[Sha
             key = choose_key(sample.key, taken)
             members = _list_members(key, sample)
             if filled >= limit:
-                shards.append(Shard(f"{prefix}-{number:06}.tar", [], []))
+                shards.append(PlannedShard(f"{prefix}-{number:06}.tar", [], []))
                 number, filled = number + 1, 0
             shards[-1].members.extend(members)
             shards[-1].samples.append((key, sample))
@@ -75,7 +75,8 @@ def _list_members(key: str, sample: Sample) -> list[Member]:
     members = []
     for kind, file in sample.files.items():
         try:
-            size = len(file.read_bytes()) if isinstance(file, StoredPath) else file.stat().st_size
+            inside = isinstance(file, StoredPath) and file.member
+            size = file.find()[1] if inside else file.stat().st_size  # type: ignore[attr-defined]
         except OSError as error:
             raise UsageError(f"{file} can't be read: {error.strerror or error}.") from None
         members.append(Member(".".join(filter(None, (key, kind))) + file.suffix.lower(), file, size))
@@ -85,7 +86,9 @@ def _list_members(key: str, sample: Sample) -> list[Member]:
     return members
 
 
-def write_shards(folder: Path, shards: Sequence[Shard], advance: Callable[[int], None] = lambda size: None) -> int:
+def write_shards(
+    folder: Path, shards: Sequence[PlannedShard], advance: Callable[[int], None] = lambda size: None
+) -> int:
     """Writes the shards that are not there yet, each whole or not at all, and tells of every one how many bytes it holds.
 
     Returns:
@@ -109,7 +112,7 @@ def write_shards(folder: Path, shards: Sequence[Shard], advance: Callable[[int],
     return there
 
 
-def _refuse_another(path: Path, shard: Shard) -> None:
+def _refuse_another(path: Path, shard: PlannedShard) -> None:
     try:
         index = read_tar_index(str(path))
         same = index.list_names() == [member.name for member in shard.members] and not index.cut
@@ -143,22 +146,28 @@ def end_archive(written: int) -> bytes:
     return bytes(2 * BLOCK + -(written + 2 * BLOCK) % tarfile.RECORDSIZE)
 
 
-def index_shards(folder: Path, shards: Sequence[Shard], advance: Callable[[], None] = lambda: None) -> None:
+def index_shards(folder: Path, shards: Sequence[PlannedShard], advance: Callable[[], None] = lambda: None) -> None:
     """Writes the index of shards, with what is known of the files that they were made of."""
     samples = [(shard.name, key, sample) for shard in shards for key, sample in shard.samples]
     images = [file for _, _, sample in samples for kind, file in sample.files.items() if kind not in MAPS]
     known, _ = read_image_facts(list(dict.fromkeys(images)), advance)
     pairs = {
-        key: Pair(key, sample.files["label"], sample.files["target"], labels=True, instances=sample.files.get("inst"))
-        for _, key, sample in samples
+        (shard, key): Pair(
+            f"{shard}/{key}",
+            sample.files["label"],
+            sample.files["target"],
+            labels=True,
+            instances=sample.files.get("inst"),
+        )
+        for shard, key, sample in samples
         if "label" in sample.files
     }
     maps = read_map_facts(list(pairs.values()), advance)[0] if pairs else {}
     facts: dict[tuple[str, str], dict[str, Any]] = {}
     for shard, key, sample in samples:
         for member, (kind, file) in zip(_list_members(key, sample), sample.files.items(), strict=False):
-            if kind == "label" and pairs[key] in maps:
-                facts[shard, member.name] = {"maps": maps[pairs[key]].to_json()}
+            if kind == "label" and (pair := pairs[shard, key]) in maps:
+                facts[shard, member.name] = {"maps": maps[pair].to_json()}
             elif file in known:
                 facts[shard, member.name] = vars(known[file])
         if sample.label:

@@ -16,9 +16,9 @@ from torch import Tensor
 
 from img2img.core.device import tune_allocator
 from img2img.core.errors import UsageError, UserError
-from img2img.core.files import ExistsError, digest_tensors
+from img2img.core.files import ExistsError
 from img2img.core.processes import ProcessRank, join_processes
-from img2img.core.stored import resolve_path
+from img2img.core.stored import StoreError, is_remote, resolve_path
 from img2img.data.base import Direction
 from img2img.images import Picture, Rules, composite_over_white, encode_picture, refuse_frames, write_picture
 from img2img.images.decoder import Decoders
@@ -27,8 +27,8 @@ from img2img.inference.engine import SMALL, Backend, DType, Engine
 from img2img.inference.label_maps import LabelMapReader
 from img2img.inference.plan import READ, Existing, Job, Plan, make_folder
 from img2img.inference.report import Outcome, OutcomeFile, Report, Stopped
-from img2img.inference.shards import ShardPlan, choose_part, find_plan
-from img2img.inference.video import FilmPlan, convert_video, is_video, read_first_frame
+from img2img.inference.shards import ShardPlan, choose_part, list_source_shards
+from img2img.inference.video import VideoPlan, convert_video, is_video, read_first_frame
 from img2img.interop import is_onnx, load_translator
 from img2img.interop.onnx import OnnxGenerator
 from img2img.models import BlendedWarning, Mode, Style, Translator
@@ -37,10 +37,11 @@ from img2img.tiling.progress import watch_large_images
 LABELS = re.compile(r"(^|_)labels?$")
 Frames = Literal["all", "first"]
 
-Shard = tuple[int, int]
+Part = tuple[int, int]
 """The number of a part, from 1, and of how many."""
 Watch = Callable[[float, int], None]
 
+GUESS = 2**20  # pixels of an image behind a URL, whose header would be a request of its own
 NEIGHBOURS = 64  # inputs, of which those of equal size share batches
 FIRST = 20  # inputs, of which one that can be read decides on bf16; all set the ranges of int8
 
@@ -74,7 +75,7 @@ def convert(
     file_memory: float = 4.0,
     accept_truncated: bool = False,
     listed: Sequence[str] | None = None,
-    shard: Shard = (1, 1),
+    shard: Part = (1, 1),
     record: Path | str | None = None,
     progress: bool | Watch = False,
 ) -> Report:
@@ -131,7 +132,10 @@ def convert(
     tune_allocator()
     source, target = resolve_path(source), resolve_path(target)
     suffix = f".{format.lower().lstrip('.')}" if format else None
-    _refuse_words(suffix, {"existing": existing, "frames": frames, "mode": mode or "eval", "dtype": dtype})
+    _refuse_words(
+        None if is_video(source) else suffix,
+        {"existing": existing, "frames": frames, "mode": mode or "eval", "dtype": dtype},
+    )
     _refuse_numbers({"batch-size": batch_size, "size": size, "max-side": max_side, "max-pixels": max_pixels})
     if not 1 <= quality <= 100:
         raise UsageError(f"--quality {quality}: give a number from 1 to 100.")
@@ -146,27 +150,20 @@ def convert(
         raise UsageError(f"direction {direction}: this translator is for {translator.config.direction}.")
     if not 1 <= shard[0] <= shard[1]:
         raise UsageError(f"shard {shard[0]}/{shard[1]}: give the number of a part, from 1, and of how many.")
-    shards = find_plan(source)
-    film = is_video(source) and source.is_file()
-    plan: Plan | ShardPlan | FilmPlan
-    if film:
-        plan = FilmPlan(source, target, suffix)
-    elif shards is None:
-        plan = Plan(source, target, suffix, None if listed is None else list(listed))
-    else:
-        plan = ShardPlan(source, shards, target, suffix, existing)
-    if (film or shards is not None) and listed is not None:
-        raise UsageError(f"--list names files of a folder, which {source} is not.")
+    plan = _find_plan(source, target, suffix, existing, listed)
+    video, in_shards = isinstance(plan, VideoPlan), isinstance(plan, ShardPlan)
+    if video and (frames == "first" or instances is not None):
+        raise UsageError(f"{source} is a video, for which --frames and --instances have no meaning; leave them out.")
     report = Report(ignored=plan.ignored)
     rank, place = join_processes("cpu" if by_onnx else device)
     report.process = rank.index
     part, parts = (shard[0] - 1) * rank.count + rank.index, shard[1] * rank.count
-    outcomes = OutcomeFile(_name_record(record, rank))
     rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
     decoders = Decoders(
         count_threads(place) + 1, rules, int(file_memory * 2**30), timeout
     )  # they start while others load
     files = _Files(decoders, metadata, alpha, quality, existing)
+    outcomes: OutcomeFile | None = None
     try:
         if not isinstance(translator, Translator):
             translator = load_translator(translator, place, direction=direction)
@@ -174,18 +171,19 @@ def convert(
         translator.chosen_domain()
         report.classes = translator.config.classes
         files.maps = LabelMapReader.of(
-            translator.config, source, None if instances is None else Path(instances), in_shards=shards is not None
+            translator.config, source, None if instances is None else Path(instances), in_shards=in_shards
         )
         if isinstance(plan, ShardPlan):
             plan.part_of_samples = choose_part(translator.config)
-        first, lists = plan.divide(NEIGHBOURS, part, parts, outcomes.add if part == 0 or shards else _ignore)
-        if film and translator.config.classes is not None:
-            raise UsageError(f"{source} is a film, and this translator takes label maps.")
-        files.film = rules if film else None
+        if video and translator.config.classes is not None:
+            raise UsageError(f"{source} is a video, and this translator takes label maps.")
+        files.video = rules if video else None
+        outcomes = OutcomeFile(_name_record(record, rank))
+        first, lists = plan.divide(NEIGHBOURS, part, parts, outcomes.add if part == 0 or in_shards else _ignore)
         samples = rank.share(
             files.sample(translator, first[:FIRST], every=dtype == "int8") if dtype in ("auto", "int8") else []
         )
-        count = plan.count() if film else len(first)
+        count = plan.count() if video else len(first)
         work = count * samples[0][0, 0].numel() if samples else 0
         backend: Backend = (
             "torch" if engine == "auto" and rank.count > 1 else engine
@@ -200,8 +198,8 @@ def convert(
         with _Progress(plan, rank, parts, progress) as bar:
             prepared = _prepare(lists, plan.root, existing, outcomes, bar)
             try:
-                if film:
-                    _run_film(pipeline, rules, quality, prepared, outcomes, report, bar)
+                if video:
+                    _run_video(pipeline, rules, quality, metadata, prepared, outcomes, report, bar)
                 else:
                     _run(pipeline, files, prepared, outcomes, report, bar)
             except KeyboardInterrupt:
@@ -212,6 +210,10 @@ def convert(
                     report.write(Path(record))
                     outcomes.remove()
                 raise Stopped(report) from None
+    except UsageError:
+        if outcomes is not None:
+            outcomes.remove()
+        raise
     finally:
         decoders.close()
         plan.close()
@@ -223,6 +225,21 @@ def convert(
         rank.share(None)  # until it is there
         outcomes.remove()
     return report
+
+
+def _find_plan(
+    source: Path, target: Path, suffix: str | None, existing: Existing, listed: Sequence[str] | None
+) -> Plan | ShardPlan | VideoPlan:
+    """What is converted, by what the source is."""
+    shards = list_source_shards(source)
+    video = is_video(source) and source.is_file()
+    if (video or shards is not None) and listed is not None:
+        raise UsageError(f"--list names files of a folder, which {source} is not.")
+    if video:
+        return VideoPlan(source, target, suffix)
+    if shards is not None:
+        return ShardPlan(source, shards, target, suffix, existing)
+    return Plan(source, target, suffix, None if listed is None else list(listed))
 
 
 def _ignore(number: int, outcome: Outcome) -> None:
@@ -267,24 +284,26 @@ class _Files:
     def __init__(self, decoders: Decoders, metadata: bool, alpha: bool, quality: int, existing: Existing) -> None:
         self.decoders, self.metadata, self.quality, self.existing = decoders, metadata, quality, existing
         self.alpha = alpha
-        self.bad: dict[Job, UserError] = {}
+        self.bad: dict[Path, UserError] = {}
         """What is wrong with inputs that were tried before."""
         self.truncated: set[Job] = set()
         self.maps: LabelMapReader | None = None
         """How label maps are read, if they are what is read."""
-        self.film: Rules | None = None
-        """How a film's frames are read, if that is what is read."""
+        self.video: Rules | None = None
+        """How a video's frames are read, if that is what is read."""
 
     def pixels(self, job: Job) -> int:
         try:
-            return 0 if job in self.bad else self.decoders.pixels(job.source)
+            if job.source in self.bad:
+                return 0
+            return GUESS if is_remote(job.source) else self.decoders.pixels(job.source)
         except UserError as error:
-            self.bad[job] = error
+            self.bad[job.source] = error
             return 0
 
     def read(self, job: Job) -> Picture:
-        if job in self.bad:
-            raise self.bad[job]
+        if job.source in self.bad:
+            raise self.bad[job.source]
         picture = self._picture(job)
         refuse_frames(job.target.suffix.lower(), picture)
         if picture.truncated:
@@ -294,8 +313,8 @@ class _Files:
         return picture if self.metadata else replace(picture, exif=b"", xmp=b"", dpi=None)
 
     def _picture(self, job: Job) -> Picture:
-        if self.film:
-            return read_first_frame(job.source, self.film)
+        if self.video:
+            return read_first_frame(job.source, self.video)
         return self.maps.read(self.decoders, job.source) if self.maps else self.decoders.picture(job.source)
 
     def write(self, job: Job, picture: Picture) -> None:
@@ -319,7 +338,7 @@ class _Files:
             try:
                 image = translator.prepare(self._picture(job).frames[0])[0][None, :, :512, :512]
             except UserError as error:
-                self.bad[job] = error
+                self.bad[job.source] = error
                 continue
             shows_much = min(image.shape[2:]) >= SMALL and image.float().std() > 0.05
             found = [image, *found] if shows_much else [*found, image]
@@ -370,7 +389,7 @@ class _Progress:
     """
 
     def __init__(
-        self, plan: Plan | ShardPlan | FilmPlan, rank: ProcessRank, parts: int, progress: bool | Watch
+        self, plan: Plan | ShardPlan | VideoPlan, rank: ProcessRank, parts: int, progress: bool | Watch
     ) -> None:
         self.watch = progress if callable(progress) else None
         columns = *Progress.get_default_columns(), _Speed()
@@ -420,25 +439,26 @@ def _run(
             _record(item, pipeline, files, outcomes)
 
 
-def _run_film(
+def _run_video(
     pipeline: Pipeline[Job],
     rules: Rules,
     quality: int,
+    metadata: bool,
     lists: Iterable[list[Job]],
     outcomes: OutcomeFile,
     report: Report,
     bar: _Progress,
 ) -> None:
-    """The same of a film."""
+    """The same of a video."""
     engine, seed, batch_size = pipeline.engine, pipeline.seed, pipeline.batch_size
     for job in (job for jobs in lists for job in jobs if not job.skipped):
-        weights, state = digest_tensors(engine.translator.generator.state_dict()), job.source.stat()
-        film = str(job.source.resolve()), state.st_size, state.st_mtime_ns
+        state = job.source.stat()
+        of = str(job.source.resolve()), state.st_size, state.st_mtime_ns
         how = engine.dtype, engine.backend, engine.mode, seed, batch_size, quality, *astuple(rules)
         with _note_blending(report):
             outcome = convert_video(
                 engine, job.source, job.target, rules, quality, seed, pipeline.tile, batch_size,
-                {"film": film, "translator": weights, "how": how}, bar.advance,
+                {"video": of, "how": how}, metadata, bar.advance,
             )  # fmt: skip
         outcomes.add(job.number, outcome)
 
@@ -477,10 +497,11 @@ def _handle_existing(job: Job, existing: Existing) -> Outcome | None:
     """What becomes of an input whose target is there already."""
     names = str(job.source), str(job.target)
     try:
-        if existing == "overwrite" or not job.target.exists():
+        there = existing != "overwrite" and (job.target.is_file if is_remote(job.target) else job.target.exists)()
+        if not there:
             return None
-    except OSError as error:  # a name that is too long
-        return Outcome(*names, "failed", f"{job.target} can't be written: {error.strerror}")
+    except (OSError, StoreError) as error:  # a name that is too long, or a store that can't be reached
+        return Outcome(*names, "failed", f"{job.target} can't be written: {getattr(error, 'strerror', None) or error}")
     if existing == "skip":
         return Outcome(*names, "skipped", "the target exists")
     return Outcome(*names, "failed", "the target exists; --overwrite replaces it, --skip-existing leaves it")

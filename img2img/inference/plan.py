@@ -24,8 +24,8 @@ Refuse = Callable[[int, Outcome], None]
 STREAM = "-"
 
 
-class Shard(Protocol):
-    """A file that outputs become parts of."""
+class Archive(Protocol):
+    """A file that several outputs go into."""
 
     def put(self, job: "Job", data: bytes | None) -> None:
         """The bytes that an input has become; None if it has failed."""
@@ -52,7 +52,7 @@ class Job:
     """If its name is not the one that one would expect."""
     skipped: bool = False
     """Whether it only fills its place in a batch, because its target exists."""
-    shard: "Shard | None" = None
+    shard: "Archive | None" = None
     """What its output becomes a part of, unless it is a file."""
 
 
@@ -193,25 +193,34 @@ class Plan:
 
     def _read_list(self, lines: list[str], refuse: Callable[[Outcome], None]) -> Iterator[tuple[str, list[str]]]:
         """The same of files that a list names, in the order of their folders' first lines."""
-        folders: dict[str, list[str]] = {}
+        folders: dict[str, dict[str, None]] = {}
         inside: dict[str, bool] = {}
-        for line in dict.fromkeys(lines):
+        for line in lines:
             path = os.path.normpath(os.path.join(self.source, line))  # noqa: PTH118 (Path is slow)
             folder, name = os.path.split(os.path.relpath(path, self.source))
-            if self._stored:
-                inside[folder] = not folder.startswith("..")
-            elif folder not in inside:
-                inside[folder] = _real_path(self.source / folder).is_relative_to(self._inside)
-            linked = (
-                not self._stored and Path(path).is_symlink() and not _real_path(Path(path)).is_relative_to(self._inside)
-            )
-            if linked or not inside[folder]:
-                refuse(Outcome(path, "", "failed", f"it lies outside of {self.source}"))
-            elif _suffix(name) not in READ:
-                refuse(Outcome(path, "", "failed", f"no image: its name ends with none of {', '.join(READ)}"))
+            try:
+                refusal = self._explain_line(Path(path), folder, inside)
+            except (OSError, ValueError) as error:  # a name that is too long, or holds a zero
+                refusal = f"it can't be read: {getattr(error, 'strerror', None) or error}"
+            if refusal:
+                refuse(Outcome(path, "", "failed", refusal))
             else:
-                folders.setdefault(folder, []).append(name)
-        yield from folders.items()
+                folders.setdefault(folder, {})[name] = None
+        for folder, names in folders.items():
+            yield folder, list(names)
+
+    def _explain_line(self, path: Path, folder: str, inside: dict[str, bool]) -> str:
+        """Why a listed file is no input; `inside` remembers which folders are in the source folder."""
+        if self._stored:
+            inside[folder] = folder != ".." and not folder.startswith("../")
+        elif folder not in inside:
+            inside[folder] = _real_path(self.source / folder).is_relative_to(self._inside)
+        linked = not self._stored and path.is_symlink() and not _real_path(path).is_relative_to(self._inside)
+        if linked or not inside[folder]:
+            return f"it lies outside of {self.source}"
+        if _suffix(path.name) not in READ:
+            return f"no image: its name ends with none of {', '.join(READ)}"
+        return ""
 
     def _plan_folder(self, folder: str, names: list[str], refuse: Callable[[Outcome], None]) -> Iterator[Job]:
         """The jobs of one folder's files, none of which takes the name of another, or the place of an input."""
@@ -220,12 +229,12 @@ class Plan:
         source, target = self.source / folder, self.target / folder
         goals = name_outputs(names, self.suffix)
         real = _real_path(target)
-        apart = self._outputs.is_relative_to(self._inside) and real.is_relative_to(self._outputs)
-        amid = real.is_relative_to(self._inside) and not apart  # outputs come to lie in a folder of inputs
+        below = self._outputs.is_relative_to(self._inside) and real.is_relative_to(self._outputs)
+        among_inputs = real.is_relative_to(self._inside) and not below
         for name in names:
             goal, wanted = goals.get(name, (name, name))
-            if amid and (real / goal).exists():
-                reason = f"{target / goal} is an input, which the output would replace; give another target"
+            if among_inputs:
+                reason = "its output would lie in the source folder; give another target"
                 refuse(Outcome(str(source / name), str(target / goal), "failed", reason))
                 continue
             note = "" if goal == wanted else f"written as {goal}, for others would be {wanted}, too"

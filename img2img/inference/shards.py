@@ -9,7 +9,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from img2img.core.errors import UsageError, UserError
+from img2img.core.errors import UsageError
 from img2img.core.files import make_temporary, move_into_place
 from img2img.core.stored import TAR, URL, StoredPath, StoreError, TarIndex, read_tar_index, write_stored
 from img2img.data.index import load_index
@@ -32,14 +32,16 @@ class ShardWriter:
         entries: the names of its members, with that of the input that each is made of; or with none for what is copied from the input.
     """
 
-    def __init__(self, shard: StoredPath, path: Path, entries: list[tuple[str, str]], copied: set[str]) -> None:
-        self.shard, self.path = shard, path
+    def __init__(
+        self, shard: StoredPath, path: Path, entries: list[tuple[str, str]], copied: set[str], replace: bool
+    ) -> None:
+        self.shard, self.path, self.replace = shard, path, replace
         self.left = len(entries) - len(copied)
         """Inputs of which nothing is known yet."""
         self.outcomes: list[tuple[int, Outcome]] = []
         self._entries, self._copied = entries, copied
         self._ready: dict[str, bytes | None] = {}
-        self._broken: OSError | None = None
+        self._broken: Exception | None = None
         self._next = self._written = 0
         self._file: IO[bytes] | None = None
         self._temporary: Path | None = None
@@ -70,8 +72,8 @@ class ShardWriter:
                 elif (data := self._ready.pop(made_of)) is not None:
                     self._append(pad_member(name, data))
                 self._next += 1
-        except OSError as error:
-            self._broken = error  # what is written ends within a member
+        except Exception as error:
+            self._broken = error  # what is written may end within a member
             raise
 
     def _append(self, data: bytes) -> None:
@@ -85,7 +87,7 @@ class ShardWriter:
     def account(self, job: Job, outcome: Outcome) -> bool:
         """Takes what became of an input; whether it was the last."""
         if outcome.status == "failed":
-            with suppress(OSError):
+            with suppress(Exception):  # `finish` will say it
                 self.put(job, None)
         self.outcomes.append((job.number, outcome))
         self.left -= 1
@@ -94,11 +96,13 @@ class ShardWriter:
     def finish(self) -> list[tuple[int, Outcome]]:
         """Gives the tar file its name; the outcomes of all inputs, which have failed if that can't be done."""
         try:
-            self._write_ready()  # also if all of the last ones are copied
+            with self._lock:
+                self._write_ready()  # also if all of the last ones are copied
+                assert self._next == len(self._entries)
             if any(outcome.status == "done" for _, outcome in self.outcomes):
                 self._append(end_archive(self._written))
                 self._place()
-        except (OSError, UserError) as error:
+        except Exception as error:
             reason = f"{self.path} can't be written: {getattr(error, 'strerror', None) or error}"
             self.outcomes = [
                 (number, Outcome(each.source, each.target, "failed", reason)) for number, each in self.outcomes
@@ -115,14 +119,16 @@ class ShardWriter:
         if isinstance(self.path, StoredPath):
             write_stored(self.path, self._temporary)
         else:
-            move_into_place(self._temporary, self.path)
+            move_into_place(self._temporary, self.path, self.replace)
 
     def close(self) -> None:
         """Removes what is not finished."""
-        if self._file is not None:
-            self._file.close()
-        if self._temporary is not None:
-            self._temporary.unlink(missing_ok=True)
+        with self._lock:
+            self._broken = self._broken or OSError("the conversion has ended")
+            if self._file is not None:
+                self._file.close()
+            if self._temporary is not None:
+                self._temporary.unlink(missing_ok=True)
 
 
 class ShardPlan:
@@ -153,7 +159,12 @@ class ShardPlan:
         self.targets = [target if one else target / shard.name for shard in shards]
         same = [each for each, made in zip(shards, self.targets, strict=True) if _real(each) == _real(made)]
         if same:
-            raise UsageError(f"{same[0]} would be replaced by what it becomes; give another target.")
+            raise UsageError(f"{same[0]} is the source and the target; give another target.")
+        twice = [path for path, count in Counter(self.targets).items() if count > 1]
+        if twice:
+            raise UsageError(
+                f"{twice[0]} would be written by several shards of that name; convert one folder at a time."
+            )
         if not isinstance(target, StoredPath) and self.root.is_file():
             raise UsageError(f"{self.root} is a file; give a folder.")
         self.ignored: Counter[str] = Counter()
@@ -191,8 +202,8 @@ class ShardPlan:
             try:
                 index = read_tar_index(str(shard))
                 names = self._choose(index)
-                outcome = self._explain_whole(shard, target, index, names)
-            except StoreError as error:
+                outcome = self._decide_on_shard(shard, target, index, names)
+            except (StoreError, OSError) as error:
                 outcome = Outcome(str(shard), str(target), "failed", str(error))
             if outcome:
                 refuse(number, outcome)
@@ -200,7 +211,7 @@ class ShardPlan:
             jobs = self._plan_shard(number + 1, shard, target, read_tar_index(str(shard)), names)
             yield from (jobs[first : first + most] for first in range(0, len(jobs), most))
 
-    def _explain_whole(self, shard: StoredPath, target: Path, index: TarIndex, names: list[str]) -> Outcome | None:
+    def _decide_on_shard(self, shard: StoredPath, target: Path, index: TarIndex, names: list[str]) -> Outcome | None:
         """What becomes of a shard whose members are not converted."""
         which = str(shard), str(target)
         if index.cut:
@@ -215,7 +226,7 @@ class ShardPlan:
         goals = self._name(names)
         missing = [name for name in names if goals[name] not in made]
         if missing:
-            reason = f"the target exists without what {missing[0]} becomes ({len(missing)} such); remove it to convert the shard anew"
+            reason = f"the target exists, but {len(missing)} translations are missing in it, such as that of {missing[0]}; remove it to convert the shard again"
             return Outcome(*which, "failed", reason)
         return Outcome(*which, "skipped", "the target exists")
 
@@ -224,7 +235,7 @@ class ShardPlan:
         every = index.list_names()
         copied = {name for name in every if not name.lower().endswith(READ)}
         entries = [(goals.get(name, name), name) for name in every if name in chosen or name in copied]
-        writer = ShardWriter(shard, target, entries, copied)
+        writer = ShardWriter(shard, target, entries, copied, self.existing == "overwrite")
         self.writers = [each for each in self.writers if each.left] + [writer]
         return [
             Job(number + place, StoredPath(shard / name), target / goals[name], shard=writer)
@@ -233,7 +244,8 @@ class ShardPlan:
 
     def _choose(self, index: TarIndex) -> list[str]:
         """The members that are converted."""
-        names = [name for name in index.list_names() if name.lower().endswith(READ)]
+        visible = [name for name in index.list_names() if not name.rpartition("/")[2].startswith(".")]
+        names = [name for name in visible if name.lower().endswith(READ)]
         parts = {name: split_name(name)[1].rpartition(".")[0] for name in names}
         if self.part_of_samples in parts.values():
             return [name for name in names if parts[name] == self.part_of_samples]
@@ -266,7 +278,7 @@ def choose_part(config: TranslatorConfig) -> str:
     return "target" if config.direction == "BtoA" else "source"
 
 
-def find_plan(source: Path) -> list[StoredPath] | None:
+def list_source_shards(source: Path) -> list[StoredPath] | None:
     """The shards that a source names.
 
     Raises:

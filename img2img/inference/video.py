@@ -1,9 +1,10 @@
-"""Films: their frames are translated in order, their sound and their timing are kept.
+"""Videos: their frames are translated in order, their sound and their timing are kept.
 
-A film is converted in segments, each of which is written whole or not at all beside the target, and joined at the end. A conversion that
+A video is converted in segments, each of which is written whole or not at all beside the target, and joined at the end. A conversion that
 was stopped goes on after the last segment that is there.
 """
 
+import hashlib
 import json
 import shutil
 from collections import Counter
@@ -22,6 +23,7 @@ import torch
 
 from img2img.core.errors import UsageError, UserError
 from img2img.core.files import make_temporary, move_into_place, write_whole
+from img2img.core.stored import StoredPath
 from img2img.images import Array, ImageError, Picture, Rules
 from img2img.images.arrays import resize_with_alpha
 from img2img.images.reading import fit_size
@@ -37,32 +39,32 @@ if TYPE_CHECKING:
 CODECS = {".mp4": "libx264", ".mov": "libx264", ".m4v": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
 VIDEOS = (*CODECS, ".avi", ".mpg", ".mpeg", ".wmv", ".ts")
 SEGMENT = 240  # frames
-STILL = 2  # steps of 255 that a pixel may change between frames where a film stands still
-HD = 720  # rows from which on colours are those of ITU-R BT.709, if a film doesn't say so
+STILL = 2  # steps of 255 that a pixel may change between frames where a video stands still
+HD = 720  # rows from which on colours are those of ITU-R BT.709, if a video doesn't say so
 
 
 @dataclass(frozen=True)
 class Flicker:
-    """How much pixels change from frame to frame where the film stands still, summed over them, in steps of 255."""
+    """How much pixels change from frame to frame where the video stands still, summed over them, in steps of 255."""
 
-    film: float = 0.0
+    video: float = 0.0
     translation: float = 0.0
     pixels: int = 0
 
     def __add__(self, other: "Flicker") -> "Flicker":
-        return Flicker(self.film + other.film, self.translation + other.translation, self.pixels + other.pixels)
+        return Flicker(self.video + other.video, self.translation + other.translation, self.pixels + other.pixels)
 
     def describe(self) -> str:
-        """For a person; empty if the film never stands still."""
+        """For a person; empty if the video never stands still."""
         if not self.pixels:
             return ""
-        film, translation = self.film / self.pixels, self.translation / self.pixels
-        return f"flicker where the film stands still: {translation:.2f} steps of 255 from frame to frame; of the film itself, {film:.2f}"
+        video, translation = self.video / self.pixels, self.translation / self.pixels
+        return f"flicker where the video stands still: {translation:.2f} steps of 255 from frame to frame; of the video itself, {video:.2f}"
 
 
 @dataclass(frozen=True)
 class Look:
-    """How a film's frames are shown and stored."""
+    """How a video's frames are shown and stored."""
 
     time_base: Fraction
     rate: Fraction
@@ -74,23 +76,25 @@ class Look:
     """Whether it has more than 8 bits a channel, of which 8 are kept."""
 
 
-class FilmPlan:
-    """A film and what it becomes; takes the place of `Plan`.
+class VideoPlan:
+    """A video and what it becomes; takes the place of `Plan`.
 
     Raises:
         UsageError: if the target can't be used.
     """
 
     def __init__(self, source: Path, target: Path, suffix: str | None) -> None:
+        if isinstance(source, StoredPath) or isinstance(target, StoredPath):
+            raise UsageError(f"{source}: videos are converted from and to files of this machine; copy it first.")
         if suffix and suffix not in CODECS:
             raise UsageError(
-                f"--format {suffix[1:]}: {source} is a film; there are {', '.join(s[1:] for s in CODECS)}."
+                f"--format {suffix[1:]}: {source} is a video; there are {', '.join(s[1:] for s in CODECS)}."
             )
         if target.is_dir():
             target = (target / source.name).with_suffix(suffix or source.suffix)
         if target.suffix.lower() not in CODECS or suffix not in (None, target.suffix.lower()):
             kinds = ", ".join(CODECS) if suffix is None else suffix
-            raise UsageError(f"{target}: {source.name} is a film; give a file that ends with {kinds}.")
+            raise UsageError(f"{target}: {source.name} is a video; give a file that ends with {kinds}.")
         if target.exists() and target.resolve() == source.resolve():
             raise UsageError(f"{target} is the source itself; give another target.")
         self.root, self.job = target.parent, Job(0, source, target)
@@ -98,12 +102,12 @@ class FilmPlan:
 
     def count(self) -> int:
         """About how many frames it has, by its header; 1 if that doesn't say."""
-        with suppress(OSError, ValueError), closing(_open(self.job.source)) as film:
-            return max(1, _read_look(film.streams.video[0]).frames)
+        with suppress(OSError, ValueError), closing(_open(self.job.source)) as container:
+            return max(1, _read_look(container.streams.video[0]).frames)
         return 1
 
     def divide(self, most: int, part: int, parts: int, refuse: Refuse) -> tuple[list[Job], Iterator[list[Job]]]:
-        """The film is one job, of the first process."""
+        """The video is one job, of the first process."""
         return [self.job], iter([[self.job]] if part == 0 else [])
 
     def close(self) -> None:
@@ -125,13 +129,15 @@ def convert_video(
     tile: int | None,
     batch_size: int | None,
     about: dict[str, Any],
+    metadata: bool,
     advance: Callable[[int], None],
 ) -> Outcome:
-    """Converts a film.
+    """Converts a video.
 
     Args:
         rules: of frames' size.
-        about: what a segment depends on beside the film; segments of something else are made anew.
+        about: what a segment depends on beside the video; segments of something else are made anew.
+        metadata: whether title, place and the like are kept.
         advance: is told how many more frames are done.
 
     Returns:
@@ -140,14 +146,19 @@ def convert_video(
     folder = target.with_name(f".{target.name}.segments")
     names = str(source), str(target)
     try:
-        with closing(_open(source)) as film:
-            look = _read_look(film.streams.video[0])
+        with closing(_open(source)) as container:
+            look = _read_look(container.streams.video[0])
+            shown = _read_frames(container, look, rules)
+            start = next(shown, None)
+            if start is None:
+                raise ImageError(f"{source} has no frames.")
+            shown = chain([start], shown)
+            about = about | {"translator": _probe(engine, start[0].shape, seed, tile)}
             if not _goes_on(folder, about):
                 shutil.rmtree(folder, ignore_errors=True)
                 folder.mkdir(parents=True)
                 write_whole(folder / "about.json", json.dumps(about).encode())
             flicker, size, count = Flicker(), (0, 0), 0
-            shown = _read_frames(film, look, rules)
             number = 0
             while (first := next(shown, None)) is not None:
                 segment, note = folder / f"{number:06}.nut", folder / f"{number:06}.json"
@@ -172,11 +183,9 @@ def convert_video(
                     write_whole(note, json.dumps(asdict(found)).encode())
                 flicker += Flicker(**json.loads(note.read_text()))
                 count, number = count + done, number + 1
-        if not count:
-            raise ImageError(f"{source} has no frames.")
-        _join(source, target, [folder / f"{place:06}.nut" for place in range(number)])
+        _join(source, target, [folder / f"{place:06}.nut" for place in range(number)], metadata)
         shutil.rmtree(folder, ignore_errors=True)
-    except (UserError, OSError, ValueError) as error:  # FFmpeg's errors are the last two
+    except Exception as error:  # of FFmpeg or the network; as for an image, it is the file's failure
         return Outcome(*names, "failed", str(error) if isinstance(error, UserError) else f"{source}: {_explain(error)}")
     deep = "more than 8 bits a channel became 8" if look.deep else ""
     choice = engine.choose(8, *size, tile)
@@ -190,11 +199,11 @@ def read_first_frame(source: Path, rules: Rules) -> Picture:
     """The first frame, as a picture.
 
     Raises:
-        UsageError: if the film can't be read.
+        UsageError: if the video can't be read.
     """
     try:
-        with closing(_open(source)) as film:
-            frame = next(_read_frames(film, _read_look(film.streams.video[0]), rules), None)
+        with closing(_open(source)) as container:
+            frame = next(_read_frames(container, _read_look(container.streams.video[0]), rules), None)
     except (OSError, ValueError) as error:
         raise UsageError(f"{source}: {_explain(error)}.") from None
     if frame is None:
@@ -204,15 +213,15 @@ def read_first_frame(source: Path, rules: Rules) -> Picture:
 
 def _open(source: Path) -> "InputContainer":
     if not find_spec("av"):
-        raise UsageError(f"{source.name} is a film, which needs the package av: pip install av, or 'img2img[video]'.")
+        raise UsageError(f"{source.name} is a video, which needs the package av: pip install av, or 'img2img[video]'.")
     import av
 
-    film = av.open(str(source))
-    if not film.streams.video:
-        film.close()
-        raise UsageError(f"{source} holds no pictures.")
-    film.streams.video[0].thread_type = "AUTO"
-    return film
+    container = av.open(str(source))
+    if not container.streams.video:
+        container.close()
+        raise UsageError(f"{source} has no video stream.")
+    container.streams.video[0].thread_type = "AUTO"
+    return container
 
 
 def _goes_on(folder: Path, about: dict[str, Any]) -> bool:
@@ -235,17 +244,17 @@ def _read_look(stream: "VideoStream") -> Look:
     )  # fmt: skip
 
 
-def _read_frames(film: "InputContainer", look: Look, rules: Rules) -> Iterator[tuple[Array, int]]:
+def _read_frames(container: "InputContainer", look: Look, rules: Rules) -> Iterator[tuple[Array, int]]:
     """All frames in the order in which they are shown, upright, (H, W, 3), uint8, each with its time."""
-    height, width = film.streams.video[0].codec_context.height, film.streams.video[0].codec_context.width
+    height, width = container.streams.video[0].codec_context.height, container.streams.video[0].codec_context.width
     goal = fit_size(height, width, rules)
     if max(height * width, goal[0] * goal[1]) > rules.max_pixels:
         raise ImageError(
-            f"{film.name}: a frame has {height * width / 1e6:.4g} million pixels, more than {rules.max_pixels / 1e6:.4g} million; --max-pixels allows more."
+            f"{container.name}: a frame has {height * width / 1e6:.4g} million pixels, more than {rules.max_pixels / 1e6:.4g} million; --max-pixels allows more."
         )
-    for number, frame in enumerate(film.decode(video=0)):
+    for number, frame in enumerate(container.decode(video=0)):
         time = round(number / (look.rate * look.time_base)) if frame.pts is None else frame.pts
-        shown = frame.reformat(format="rgb24", src_colorspace=look.colours)
+        shown = frame.reformat(width, height, "rgb24", src_colorspace=look.colours)  # few videos change their size
         array = np.rot90(shown.to_ndarray(), round(frame.rotation / 90) % 4)
         fitted = fit_size(array.shape[0], array.shape[1], rules)
         yield resize_with_alpha(np.ascontiguousarray(array), *fitted), time
@@ -263,7 +272,7 @@ def _write_segment(
     batch_size: int | None,
     advance: Callable[[int], None],
 ) -> tuple[int, Flicker]:
-    """Translates some frames and writes them as a film of their own: how many they were, and how they flicker.
+    """Translates some frames and writes them as a video of their own: how many they were, and how they flicker.
 
     Decoding and encoding, in a thread each, run beside the network.
     """
@@ -275,7 +284,7 @@ def _write_segment(
     try:
         with (
             open(handle, "wb", closefd=True) as file,  # noqa: PTH123 (a handle)
-            av.open(file, "w", format="nut") as film,
+            av.open(file, "w", format="nut") as container,
             ThreadPoolExecutor(1) as reading,
             ThreadPoolExecutor(1) as writing,
         ):
@@ -291,11 +300,11 @@ def _write_segment(
                 ahead = reading.submit(lambda: list(islice(coming, most)))
                 made = _translate(engine, [array for array, _ in batch], seed, tile)
                 if stream is None:
-                    stream = _add_stream(film, codec, look, made[0].shape[:2], quality)
+                    stream = _add_stream(container, codec, look, made[0].shape[:2], quality)
                 for work in written:
                     work.result()
                 written = [
-                    writing.submit(_encode, film, stream, look, array, time)
+                    writing.submit(_encode, container, stream, look, array, time)
                     for array, (_, time) in zip(made, batch, strict=True)
                 ]
                 for (array, _), done in zip(batch, made, strict=True):
@@ -306,31 +315,43 @@ def _write_segment(
                 advance(len(batch))
             for work in written:
                 work.result()
-            film.mux(stream.encode(None))
+            container.mux(stream.encode(None))
         move_into_place(temporary, path)
     finally:
         temporary.unlink(missing_ok=True)
     return count, flicker
 
 
+def _probe(engine: Engine, shape: tuple[int, ...], seed: int, tile: int | None) -> str:
+    """A digest of what the translator makes of noise, by which another one, or another style, is known."""
+    noise = np.random.default_rng(0).integers(0, 256, shape, np.uint8)
+    return hashlib.blake2b(_translate(engine, [noise], seed, tile)[0].tobytes(), digest_size=16).hexdigest()
+
+
 @torch.inference_mode()
 def _translate(engine: Engine, frames: list[Array], seed: int, tile: int | None) -> list[Array]:
+    """What frames of equal size become; if the memory is too small for all at once, one by one."""
     height, width = frames[0].shape[:2]
     translator = engine.choose(8, height, width, tile).translator
     prepared = [translator.prepare(frame) for frame in frames]
-    done = translator(torch.stack([image for image, _, _ in prepared]), mode=engine.mode, seed=seed, tile=tile)
+    try:
+        done = translator(torch.stack([image for image, _, _ in prepared]), mode=engine.mode, seed=seed, tile=tile)
+    except ImageError:
+        if len(frames) == 1:
+            raise
+        return [_translate(engine, [frame], seed, tile)[0] for frame in frames]
     made = [translator.finish(image, None, np.dtype(np.uint8)) for image in done]
     return [np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3] for array in made]
 
 
-def _add_stream(film: Any, codec: str, look: Look, size: tuple[int, int], quality: int) -> Any:
+def _add_stream(container: Any, codec: str, look: Look, size: tuple[int, int], quality: int) -> Any:
     crf = str(min(51, round(10 + 0.6 * (100 - quality))))
     options = (
         {"crf": crf, "bf": "0"}
         if codec == "libx264"
         else {"crf": crf, "b": "0", "row-mt": "1", "auto-alt-ref": "0", "lag-in-frames": "0"}
     )
-    stream = film.add_stream(codec, rate=look.rate, options=options)
+    stream = container.add_stream(codec, rate=look.rate, options=options)
     stream.height, stream.width = size
     stream.pix_fmt = "yuv444p" if size[0] % 2 or size[1] % 2 else "yuv420p"
     stream.time_base = stream.codec_context.time_base = look.time_base
@@ -339,13 +360,13 @@ def _add_stream(film: Any, codec: str, look: Look, size: tuple[int, int], qualit
     return stream
 
 
-def _encode(film: Any, stream: Any, look: Look, array: Array, time: int) -> None:
+def _encode(container: Any, stream: Any, look: Look, array: Array, time: int) -> None:
     import av
 
     frame: VideoFrame = av.VideoFrame.from_ndarray(np.ascontiguousarray(array), format="rgb24")
     frame = frame.reformat(format=stream.pix_fmt, dst_colorspace=look.colours)
     frame.pts, frame.time_base = time, look.time_base
-    film.mux(stream.encode(frame))
+    container.mux(stream.encode(frame))
 
 
 def _measure_flicker(before: tuple[Array, Array], after: tuple[Array, Array]) -> Flicker:
@@ -354,7 +375,7 @@ def _measure_flicker(before: tuple[Array, Array], after: tuple[Array, Array]) ->
     return Flicker(float(change[still].sum()), float(made[still].sum()), int(still.sum()))
 
 
-def _join(source: Path, target: Path, segments: list[Path]) -> None:
+def _join(source: Path, target: Path, segments: list[Path], metadata: bool) -> None:
     """Writes the segments one after the other, with the sound and all else of the source, without encoding anything again."""
     import av
 
@@ -364,17 +385,18 @@ def _join(source: Path, target: Path, segments: list[Path]) -> None:
         with (
             open(handle, "wb") as file,  # noqa: PTH123 (a handle)
             av.open(file, "w", format=formats.get(target.suffix.lower(), target.suffix.lower()[1:])) as joined,
-            closing(_open(source)) as film,
+            closing(_open(source)) as container,
             closing(av.open(str(segments[0]))) as sample,
         ):
-            joined.metadata.update(film.metadata)
+            if metadata:
+                joined.metadata.update(container.metadata)
             pictures = joined.add_stream_from_template(sample.streams.video[0])
             pictures.time_base = sample.streams.video[0].time_base
             others = {}
-            for stream in film.streams:
+            for stream in container.streams:
                 if stream.type in ("audio", "subtitle"):
                     others[stream.index] = _copy_stream(joined, stream, target)
-            rest = (packet for packet in film.demux() if packet.stream.index in others and packet.dts is not None)
+            rest = (packet for packet in container.demux() if packet.stream.index in others and packet.dts is not None)
             waiting: Any = next(rest, None)
             for segment in segments:
                 with closing(av.open(str(segment))) as part:
@@ -400,10 +422,10 @@ def _copy_stream(joined: Any, stream: Any, target: Path) -> Any:
     except (OSError, ValueError):
         name = stream.codec_context.name if stream.codec_context else stream.type
         raise ImageError(
-            f"{target.suffix} can't hold the film's {stream.type} ({name}); give a target that ends with .mkv."
+            f"{target.suffix} can't hold the video's {stream.type} ({name}); give a target that ends with .mkv."
         ) from None
 
 
 def _explain(error: Exception) -> str:
     """What FFmpeg says, without its number."""
-    return str(getattr(error, "strerror", None) or error).rstrip(".")
+    return (str(getattr(error, "strerror", None) or error) or type(error).__name__).rstrip(".")

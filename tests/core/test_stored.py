@@ -67,7 +67,7 @@ def test_a_shard_that_is_cut_off_tells_after_what(tmp_path: Path) -> None:
         assert read_tar_index(str(tmp_path / f"{size}.tar")).cut == last[-1], size
     (tmp_path / "cut.tar").write_bytes(data[:2500])
     assert read_tar_index(str(tmp_path / "cut.tar")).cut == "1.png" and not read_tar_index(str(tmp_path / "a.tar")).cut
-    with pytest.raises(OSError, match="bytes before it does"):
+    with pytest.raises(OSError, match="bytes of it are missing"):
         resolve_path(tmp_path / "cut.tar" / "1.png").open()
 
 
@@ -79,6 +79,15 @@ def test_links_and_folders_are_no_members(tmp_path: Path) -> None:
             archive.addfile(entry)
         archive.addfile(tarfile.TarInfo("a.png"))
     assert read_tar_index(str(tmp_path / "a.tar")).list_names() == ["a.png"]
+
+
+def test_folders_may_be_called_as_shards_are(tmp_path: Path) -> None:
+    (tmp_path / "x.tar" / "sub").mkdir(parents=True)
+    shard = write_tar(tmp_path / "x.tar" / "sub" / "a.tar", {"b.tar/c.png": b"abc", "..d.png": b"d"})
+    member = resolve_path(shard / "b.tar" / "c.png")
+    assert isinstance(member, StoredPath) and member.container == str(shard) and member.read_bytes() == b"abc"
+    assert resolve_path(member) is member and resolve_path(shard / "..d.png").read_bytes() == b"d"
+    assert type(resolve_path(tmp_path / "x.tar" / "sub" / "e.png")) is type(tmp_path)
 
 
 def test_urls_keep_their_slashes() -> None:
@@ -93,7 +102,8 @@ def test_urls_keep_their_slashes() -> None:
 def test_what_cannot_be_reached_is_a_sentence() -> None:
     with pytest.raises(StoreError, match="there is no protocol nonsense"):
         list_folder(StoredPath("nonsense://a/b"))
-    with pytest.raises(StoreError, match="name the folder"):
-        list_folder(StoredPath("a/b"))
+    for path in ("a/b", "s3://bucket/a::memory://b"):
+        with pytest.raises(StoreError, match="name the folder"):
+            list_folder(StoredPath(path))
     with pytest.raises(StoreError, match="can't be listed"):
         list_folder(StoredPath("memory://gone/b"))

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.configs import tiny_config
-from helpers.data import picture, write_pairs, write_tar
+from helpers.data import picture, write_labelled, write_pairs, write_tar
 from helpers.runs import assert_equal
 
 from img2img.cli import main
@@ -19,7 +19,7 @@ from img2img.data import facts
 from img2img.data.base import DataConfig
 from img2img.data.class_folders import ClassFolderData
 from img2img.data.index import INDEX, KNOWN
-from img2img.data.labelled import LabelledData
+from img2img.data.labelled import LabelledData, read_map_facts
 from img2img.data.paired import PairedData
 from img2img.data.shards import find_shards, read_shards
 from img2img.data.unpaired import UnpairedData
@@ -141,6 +141,9 @@ def test_shards_of_others_need_no_index(tmp_path: Path) -> None:
         (split,) = PairedData(DataConfig(path=tmp_path / path)).splits.values()
         assert len(split.pairs) == count and not split.unmatched
     assert split.pairs[0].name == "sub/0" and str(split.pairs[0].source).endswith("photos-0000.tar/sub/0.source.png")
+    (tmp_path / "s" / "trainA").mkdir()
+    assert find_shards(tmp_path / "s") is None, "an archive beside the folders that were in it"
+    (tmp_path / "s" / "trainA").rmdir()
     write_image(tmp_path / "s" / "beside.png", picture(16, 16))
     assert find_shards(tmp_path / "s") is None, "a folder of images is one, whatever else is in it"
 
@@ -164,6 +167,17 @@ def test_what_is_missing_or_twice_is_named_with_its_shard(tmp_path: Path) -> Non
     report = PairedData(DataConfig(path=tmp_path / "train-{0..1}.tar")).check()
     assert any("train-0.tar/b.source.png" in text for text in report.warnings)
     assert any("same name" in text and "a" in text for text in report.warnings) and report.splits == {"train": 1}
+
+
+def test_splits_with_equal_keys_keep_their_own_facts(tmp_path: Path) -> None:
+    data = write_labelled(write_labelled(tmp_path / "data", 2, 16), 2, 32, split="val")
+    shards = pack(data, tmp_path / "shards", "labels")
+    facts = read_map_facts(
+        [pair for folder in LabelledData(DataConfig(path=shards)).splits.values() for pair in folder.pairs],
+        lambda: None,
+    )[0]
+    heights = {(Path(pair.source.container).name[:3], found.height) for pair, found in facts.items()}  # type: ignore[attr-defined]
+    assert heights == {("tra", 16), ("val", 32)}
 
 
 def test_wrong_shards_are_sentences(tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from helpers.translators import CONFIGS, make
 
 import img2img
 from img2img.cli import main
-from img2img.cli.convert import parse_shard
+from img2img.cli.convert import command, parse_shard
 from img2img.core.errors import UsageError
 from img2img.core.files import HOST
 from img2img.images import Array, read_image, write_image
@@ -396,15 +396,18 @@ def test_shards_together_are_the_whole(trained: Path, tmp_path: Path, capsys: py
     lines = [json.loads(line) for name in sorted(names) for line in (tmp_path / name).read_text().splitlines()]
     statuses = {Path(line["source"]).name: line["status"] for line in lines}
     assert len(lines) == 7 and statuses == {f"{n}.png": "failed" if n == 5 else "done" for n in range(7)}
-    for wrong in ("0/3", "4/3", "3", "a/b", "slurm"):
+    for wrong in ("0/3", "4/3", "3", "a/b", "/3"):
         assert main([*common, "--shard", wrong]) == 2
-    assert "job array" in capsys.readouterr().err
+    assert "from 1/N to N/N" in capsys.readouterr().err
+    assert parse_shard("2/4") == (2, 4) and parse_shard(None) == (1, 1)
 
 
-def test_a_task_of_slurm_has_its_part(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name, value in {"ID": "14", "MIN": "10", "COUNT": "5", "STEP": "2"}.items():
-        monkeypatch.setenv(f"SLURM_ARRAY_TASK_{name}", value)
-    assert parse_shard("slurm") == (3, 5) and parse_shard("2/4") == (2, 4) and parse_shard(None) == (1, 1)
+def test_several_processes_share_no_standard_input(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    with pytest.raises(UsageError, match="give a file"):
+        command(tmp_path, tmp_path / "out", trained, list="-")
 
 
 def test_a_list_from_the_standard_input(trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -434,6 +437,10 @@ def test_the_report_is_written_as_it_goes(translator: Translator, tmp_path: Path
         if done >= 3:
             raise KeyboardInterrupt
 
+    before = record.read_bytes()
+    with pytest.raises(UsageError):
+        convert(translator, tmp_path / "in", tmp_path / "c", record=record, style=("a",))
+    assert record.read_bytes() == before and not (tmp_path / "report.jsonl.0").exists()
     with pytest.raises(Stopped) as caught:
         convert(translator, tmp_path / "in", tmp_path / "b", record=record, batch_size=1, progress=stop)
     lines = record.read_text().splitlines()

@@ -76,7 +76,7 @@ def test_another_format_and_one_shard(trained: Path, shards: Path, tmp_path: Pat
     assert [n for n in members(tmp_path / "x" / "one.tar") if n.startswith("1/0")] == ["1/0.cls", "1/0.jpg"]
     with pytest.raises(UsageError, match="give a folder"):
         convert(trained, shards, tmp_path / "two.tar")
-    with pytest.raises(UsageError, match="would be replaced"):
+    with pytest.raises(UsageError, match="is the source and the target"):
         convert(trained, shards, shards, existing="overwrite")
     with pytest.raises(UsageError, match="--list"):
         convert(trained, shards, tmp_path / "y", listed=["a.png"])
@@ -93,7 +93,10 @@ def test_existing_shards(trained: Path, shards: Path, tmp_path: Path) -> None:
     assert convert(trained, shards, tmp_path / "out", existing="overwrite").count("done") == 12
     write_tar(tmp_path / "out" / "p-1.tar", {"1/0.png": b""})
     report = convert(trained, shards, tmp_path / "out", existing="skip")
-    assert report.count("skipped") == 2 and "without what 1/1.png becomes (3 such)" in report.failures[0].reason
+    assert (
+        report.count("skipped") == 2
+        and "3 translations are missing in it, such as that of 1/1.png" in report.failures[0].reason
+    )
 
 
 def test_bad_members_and_bad_shards_are_named_and_the_rest_converted(
@@ -151,6 +154,35 @@ def test_a_shard_that_cannot_be_written_fails_as_a_whole(
         f"{tmp_path}/out/p-1.tar can't be written: No space left on device"
     }
     assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["p-0.tar", "p-2.tar"]
+
+
+def test_a_shard_that_breaks_in_between_is_never_published(
+    trained: Path, shards: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    append = ShardWriter._append
+
+    def fail(self: ShardWriter, data: bytes) -> None:
+        if self.path.name == "p-1.tar" and b"1/2.png" in data[:512]:
+            raise MemoryError
+        append(self, data)
+
+    monkeypatch.setattr(ShardWriter, "_append", fail)
+    report = convert(trained, shards, tmp_path / "out")
+    assert report.count("done") == 8 and report.count("failed") == 4
+    assert sorted(path.name for path in (tmp_path / "out").iterdir()) == ["p-0.tar", "p-2.tar"]
+
+
+def test_shards_of_one_name_are_refused(trained: Path, shards: Path, tmp_path: Path) -> None:
+    for number in range(2):
+        (tmp_path / f"s-{number}").mkdir()
+        (tmp_path / f"s-{number}" / "data.tar").write_bytes((shards / f"p-{number}.tar").read_bytes())
+    with pytest.raises(UsageError, match="several shards of that name"):
+        convert(trained, tmp_path / "s-{0..1}" / "data.tar", tmp_path / "out")
+
+
+def test_hidden_members_are_left_alone(trained: Path, shards: Path, tmp_path: Path) -> None:
+    write_tar(shards / "p-0.tar", {**members(shards / "p-0.tar"), "0/._0.png": b"a Mac's"})
+    assert convert(trained, shards / "p-0.tar", tmp_path / "out.tar").summary() == "4 converted, 0 skipped, 0 failed"
 
 
 def test_parts_have_whole_shards(trained: Path, shards: Path, tmp_path: Path) -> None:

@@ -153,11 +153,22 @@ def test_a_list_names_the_inputs_and_nothing_outside(tmp_path: Path) -> None:
     touch(tmp_path, "in/a.png", "in/b.png", "in/c.txt", "in/s/a.png", "in/s/b.png", "outside/c.png")
     (tmp_path / "in" / "link.png").symlink_to(tmp_path / "outside" / "c.png")
     (tmp_path / "in" / "door").symlink_to(tmp_path / "outside")
-    lines = ["s/b.png", "b.png", "../outside/c.png", str(tmp_path / "in" / "s" / "a.png"), "/etc/a.png", "b.png"]
-    names, report = planned(tmp_path, listed=[*lines, "link.png", "door/c.png", "c.txt", "gone.png"])
+    lines = [
+        "s/b.png",
+        "b.png",
+        "./b.png",
+        "s/../b.png",
+        "../outside/c.png",
+        str(tmp_path / "in" / "s" / "a.png"),
+        "/etc/a.png",
+        "b.png",
+    ]
+    names, report = planned(
+        tmp_path, listed=[*lines, "link.png", "door/c.png", "c.txt", "gone.png", "n" * 300 + ".png", "a\0/b.png"]
+    )
     assert list(names) == ["s/b.png", "s/a.png", "b.png", "gone.png"], "each once, by folders"
     reasons = {Path(each.source).name: each.reason for each in report.outcomes}
-    assert {each.status for each in report.outcomes} == {"failed"} and len(report.outcomes) == 5
+    assert {each.status for each in report.outcomes} == {"failed"} and len(report.outcomes) == 7
     assert all("lies outside of" in reasons[name] for name in ("c.png", "a.png", "link.png"))
     assert "no image" in reasons["c.txt"]
     with pytest.raises(UsageError, match="names no files"):
@@ -252,7 +263,7 @@ def test_an_output_never_takes_an_inputs_place(tmp_path: Path) -> None:
     before = (tmp_path / "x" / "a.png").read_bytes()
     report = img2img.convert(identity(), tmp_path / "x", tmp_path, existing="overwrite")
     assert [each.status for each in report.outcomes] == ["done", "failed"]
-    assert "x/a.png is an input" in report.failures[0].reason
+    assert "would lie in the source folder" in report.failures[0].reason
     assert (tmp_path / "x" / "a.png").read_bytes() == before
 
 

@@ -18,6 +18,9 @@ from img2img.cli import main
 from img2img.images import Array
 from img2img.inference import video
 from img2img.inference.report import Stopped
+from img2img.models import Training, Translator, TranslatorConfig
+from img2img.networks import build_generator, initialise
+from img2img.networks.generators.resnet import ResNetConfig
 
 
 def write_film(
@@ -110,17 +113,49 @@ def test_what_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert len(written) == 4, "segments of another quality are made anew"
 
 
-def test_flicker_is_measured_where_the_film_stands_still(tmp_path: Path) -> None:
-    class Noise(type(identity().generator)):  # type: ignore[misc]
-        def forward(self, source: Any) -> Any:
-            return source + np.random.default_rng(int(source.sum().item() * 1000) & 0xFFFF).uniform(-0.1, 0.1)
+def test_segments_of_another_style_are_not_taken(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    film = write_film(tmp_path / "in.mp4")
+    config = ResNetConfig(channels=4, blocks=1).resolve(3 * (1 + 2), 3, 32)
+    training = Training(img2img="0")
+    about = TranslatorConfig(method="stargan", generator=config, size=32, training=training, domains=("a", "b"))
+    model = Translator(about, initialise(build_generator(config)).eval())
 
+    def stop(done: float, total: int) -> None:
+        if done >= 20:
+            raise KeyboardInterrupt
+
+    with pytest.raises(Stopped):
+        img2img.convert(model, film, tmp_path / "out.mp4", style="a", device="cpu", progress=stop)
+    write, written = video._write_segment, []
+    monkeypatch.setattr(video, "_write_segment", lambda *args: (written.append(args[2].name), write(*args))[1])
+    img2img.convert(model, film, tmp_path / "out.mp4", style="b", device="cpu")
+    assert len(written) == 4
+
+
+def test_metadata_can_be_dropped(tmp_path: Path) -> None:
+    film = write_film(tmp_path / "in.mp4", 2)
+    with av.open(str(film)) as container, av.open(str(tmp_path / "titled.mp4"), "w") as titled:
+        titled.metadata["title"] = "secret"
+        stream = titled.add_stream_from_template(container.streams.video[0])
+        for packet in container.demux(video=0):
+            if packet.dts is not None:
+                packet.stream = stream
+                titled.mux(packet)
+    for metadata in (True, False):
+        img2img.convert(
+            identity(), tmp_path / "titled.mp4", tmp_path / f"{metadata}.mp4", metadata=metadata, device="cpu"
+        )
+        with av.open(str(tmp_path / f"{metadata}.mp4")) as made:
+            assert made.metadata.get("title") == ("secret" if metadata else None)
+
+
+def test_flicker_is_measured_where_the_film_stands_still(tmp_path: Path) -> None:
     film = write_film(tmp_path / "in.mp4", 12, still=True)
     calm = img2img.convert(identity(), film, tmp_path / "calm.mp4", device="cpu").outcomes[0].note
-    assert calm.startswith("flicker where the film stands still: 0.")
+    assert calm.startswith("flicker where the video stands still: 0.")
     first, second = picture(8, 8), picture(8, 8, seed=3)
     measured = video._measure_flicker((first, first), (first, second))
-    assert measured.film == 0 and measured.pixels == 64
+    assert measured.video == 0 and measured.pixels == 64
     assert measured.translation == pytest.approx(np.abs(first.astype(int) - second).mean(2).sum())
     moved = first.copy()
     moved[0] ^= 255
@@ -149,7 +184,7 @@ def test_what_cannot_be_done_is_said(tmp_path: Path, trained: Path, capsys: pyte
             [
                 "convert",
                 str(tmp_path / source),
-                str(tmp_path / target),
+                target if "://" in target else str(tmp_path / target),
                 "--model",
                 str(trained),
                 "--device",
@@ -161,7 +196,8 @@ def test_what_cannot_be_done_is_said(tmp_path: Path, trained: Path, capsys: pyte
 
     for arguments, words in {
         ("in.mp4", "out.png"): "ends with .mp4", ("in.mp4", "in.mp4"): "source itself",
-        ("in.mp4", "o.mp4", "--format", "png"): "is a film; there are mp4", ("in.mp4", "o.mp4", "--list", __file__): "--list",
+        ("in.mp4", "o.mp4", "--format", "png"): "is a video; there are mp4", ("in.mp4", "o.mp4", "--list", __file__): "--list",
+        ("in.mp4", "o.mp4", "--frames", "first"): "--frames", ("in.mp4", "s3://bucket/o.mp4"): "files of this machine",
     }.items():  # fmt: skip
         code, said = run(*arguments)
         assert code == 2 and words in said, arguments
