@@ -41,6 +41,8 @@ def command(
     path, output = resolve_path(path), resolve_path(output)
     if isinstance(output, StoredPath):
         raise UsageError(f"{output}: shards are written to a folder of this machine; copy them from there.")
+    if output.resolve().is_relative_to(path.resolve()):
+        raise UsageError(f"{output} lies in the data set; give a folder outside of it.")
     if output.exists() and not output.is_dir():
         raise UsageError(f"{output} is a file; give a folder.")
     data = open_data(DataConfig(path=path), kind)

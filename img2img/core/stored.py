@@ -241,14 +241,17 @@ def _read_headers(path: str) -> TarIndex:
         with _open_container(path) as file, tarfile.open(fileobj=file, mode="r:") as archive:
             try:
                 for entry in archive:
-                    if not entry.isfile():
+                    if not (entry.isfile() or entry.islnk()):
                         continue
                     name = os.path.normpath(entry.name)
                     if name.startswith(("/", "../")) or name == "..":
                         raise StoreError(f"{path}: the name of its member {entry.name} leads out of it.")
                     if name in members:
                         raise StoreError(f"{path}: {name} is in it twice; make it anew.")
-                    members[name] = (entry.offset_data, entry.size)
+                    if entry.isfile():
+                        members[name] = (entry.offset_data, entry.size)
+                    elif (first := os.path.normpath(entry.linkname)) in members:  # tar's way to store a file once
+                        members[name] = members[first]
                 file.seek(archive.offset)
                 whole = file.read(tarfile.BLOCKSIZE) == bytes(tarfile.BLOCKSIZE)  # what marks the end
             except tarfile.ReadError:

@@ -31,8 +31,12 @@ KNOWN: dict[str, Known] = {}
 """By tar file."""
 
 
-def load_index(folder: Path) -> None:
-    """Takes over the index of a folder of shards, if there is one; but for shards that have another size by now."""
+def load_index(folder: Path, strict: bool = False) -> None:
+    """Takes over the index of a folder of shards, if there is one; but for shards that have another size by now.
+
+    Raises:
+        UsageError: if it can't be read; if `strict`, also if the shards are others than it says.
+    """
     file = folder / INDEX
     try:
         if not find_spec("pyarrow") or not file.is_file():
@@ -42,7 +46,9 @@ def load_index(folder: Path) -> None:
     import pyarrow.parquet as parquet
 
     try:
-        table = parquet.read_table(io.BytesIO(file.read_bytes()) if isinstance(file, StoredPath) else file)
+        table = parquet.ParquetFile(io.BytesIO(file.read_bytes())).read(
+            use_threads=False
+        )  # threads that an early exit aborts
         columns = {name: table[name].to_numpy() for name in ("start", "size", "whole", *IMAGE, *TEXTS)}
         shards, members = (table[name].to_pylist() for name in ("shard", "member"))
     except (OSError, StoreError, ValueError, KeyError) as error:  # pyarrow's errors are these
@@ -50,10 +56,16 @@ def load_index(folder: Path) -> None:
     borders = [0, *(place for place in range(1, len(shards)) if shards[place] != shards[place - 1]), len(shards)]
     for first, last in pairwise(borders):
         shard = folder / str(shards[first] if first < last else "")
-        try:
-            unchanged = first < last and StoredPath(shard).size() == columns["whole"][first]
-        except (OSError, StoreError):
+        if first == last:
             continue
+        try:
+            unchanged = StoredPath(shard).size() == columns["whole"][first]
+        except (OSError, StoreError):
+            unchanged = False
+        if strict and not unchanged:
+            raise UsageError(
+                f"{shard} is missing, or not the one that {file} lists. Pack the data set again; or remove the index, if this is meant."
+            )
         if unchanged:
             places = zip(columns["start"][first:last].tolist(), columns["size"][first:last].tolist(), strict=True)
             INDEXES[str(shard)] = TarIndex.of(str(shard), dict(zip(members[first:last], places, strict=True)))

@@ -11,7 +11,9 @@ from typing import Literal
 from img2img.core.errors import UsageError
 from img2img.core.stored import StoredPath, StoreError, walk_folder
 from img2img.data.shards import INSIDE, ShardFolder, find_shards
+from img2img.data.video import extract_frames
 from img2img.images import SUFFIXES
+from img2img.images.video import is_video
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
@@ -48,11 +50,13 @@ def _walk(folder: Path, recursive: bool) -> Iterator[tuple[Path, list[str]]]:
 
 
 def check_folder(path: Path) -> Path:
-    """The path, if there is a folder; of shards, what looks like the folder that is in them.
+    """The path, if there is a folder; of shards, what looks like the folder that is in them; of a video, a folder of frames.
 
     Raises:
         UsageError: if there is none, or it can't be reached.
     """
+    if is_video(path) and path.is_file() and not isinstance(path, StoredPath):
+        return extract_frames(path)
     try:
         if find_shards(path) is not None:
             return ShardFolder(f"{path}{INSIDE}")

@@ -21,6 +21,7 @@ from img2img.images import ARRAY_SUFFIX, SUFFIXES
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MOST = 1_000_000  # shards of one pattern
+COMPRESSED = (".tar.gz", ".tgz", ".tar.bz2", ".tar.xz", ".tar.zst")
 INSIDE = " (shards)"  # ends the name of shards; what follows is in them
 SPLIT = re.compile(r"^((train|val|test)(_?[A-Za-z]+)?)(?=[-_.\d])")
 FOLDERS = {"source": "A", "target": "B"}  # of a pair's files, in words that `layouts` knows
@@ -69,6 +70,8 @@ def find_shards(path: Path) -> list[StoredPath] | None:
         UsageError: if a pattern is wrong.
     """
     text = str(path)
+    if text.endswith(COMPRESSED) and path.is_file():
+        raise UsageError(f"{path} is compressed, which shards must not be; unpack it, and pack it with tar cf.")
     if not text.endswith(TAR):
         return _list_shards(path)
     if found := BRACES.search(text):
@@ -114,7 +117,7 @@ def read_shards(root: str) -> dict[tuple[str, ...], dict[str, list[StoredPath]]]
     """
     found: dict[tuple[str, ...], dict[str, list[StoredPath]]] = defaultdict(dict)
     folder = resolve_path(root)
-    load_index(folder if folder.is_dir() else folder.parent)
+    load_index(folder if folder.is_dir() else folder.parent, strict=folder.is_dir())
     for shard in find_shards(folder) or []:
         try:
             _sort_members(shard, found)

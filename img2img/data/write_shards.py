@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from img2img.core.errors import UsageError
+from img2img.core.errors import UsageError, list_some
 from img2img.core.files import remove_leftovers, write_whole
 from img2img.core.stored import StoredPath, StoreError, read_tar_index
 from img2img.data.base import Pair, Sample
@@ -99,8 +99,14 @@ def write_shards(
         UserError: if one can't be written.
     """
     there = 0
-    folder.mkdir(parents=True, exist_ok=True)
-    remove_leftovers(folder)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        remove_leftovers(folder)
+        strange = sorted({path.name for path in folder.glob("*.tar")} - {shard.name for shard in shards})
+    except OSError as error:
+        raise UsageError(f"{folder} can't be made: {error.strerror}.") from None
+    if strange:
+        raise UsageError(f"{folder} holds other shards ({list_some(strange, 2)}); give another folder, or remove them.")
     for shard in shards:
         path = folder / shard.name
         if path.exists():

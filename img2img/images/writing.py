@@ -167,10 +167,15 @@ def _list_metadata(suffix: str, picture: Picture, icc: bytes) -> dict[str, Any]:
     """Profile, EXIF data and XMP, as Pillow takes them."""
     jpeg = suffix in (".jpg", ".jpeg")
     found: dict[str, Any] = {"icc_profile": icc} if icc else {}
+    if suffix in PAGES:
+        exif = _encode_texts(picture.exif) if picture.exif else Image.Exif()
+        if picture.xmp:
+            exif[XMP_TAG] = picture.xmp
+        return found | ({"exif": exif} if len(exif) else {})
     if picture.exif and (len(picture.exif) < LONGEST_IN_JPEG or not jpeg):
-        found["exif"] = _encode_texts(picture.exif) if suffix in PAGES else picture.exif
+        found["exif"] = picture.exif
     if picture.xmp and (len(picture.xmp) < LONGEST_IN_JPEG or not jpeg) and suffix not in (".png", ".apng"):
-        found |= {"tiffinfo": {XMP_TAG: picture.xmp}} if suffix in PAGES else {"xmp": picture.xmp}
+        found["xmp"] = picture.xmp
     return found
 
 

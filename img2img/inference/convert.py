@@ -22,13 +22,14 @@ from img2img.core.stored import StoreError, is_remote, resolve_path
 from img2img.data.base import Direction
 from img2img.images import Picture, Rules, composite_over_white, encode_picture, refuse_frames, write_picture
 from img2img.images.decoder import Decoders
+from img2img.images.video import is_video
 from img2img.inference.batching import Item, Pipeline, count_threads
 from img2img.inference.engine import SMALL, Backend, DType, Engine
 from img2img.inference.label_maps import LabelMapReader
 from img2img.inference.plan import READ, Existing, Job, Plan, make_folder
 from img2img.inference.report import Outcome, OutcomeFile, Report, Stopped
 from img2img.inference.shards import ShardPlan, choose_part, list_source_shards
-from img2img.inference.video import VideoPlan, convert_video, is_video, read_first_frame
+from img2img.inference.video import VideoPlan, convert_video, read_first_frame
 from img2img.interop import is_onnx, load_translator
 from img2img.interop.onnx import OnnxGenerator
 from img2img.models import BlendedWarning, Mode, Style, Translator

@@ -216,6 +216,9 @@ class ShardPlan:
         which = str(shard), str(target)
         if index.cut:
             return Outcome(*which, "failed", f"the shard is cut off after {index.cut}; make it anew")
+        if not names and any(name.lower().endswith(READ) for name in index.list_names()):
+            reason = "its images are none that this translator takes, but label maps, instance maps or targets"
+            return Outcome(*which, "failed", reason)
         if not names:
             return Outcome(*which, "skipped", "it holds no images")
         if self.existing == "overwrite" or not target.exists():

@@ -5,6 +5,7 @@ was stopped goes on after the last segment that is there.
 """
 
 import hashlib
+import io
 import json
 import shutil
 from collections import Counter
@@ -12,8 +13,6 @@ from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
-from fractions import Fraction
-from importlib.util import find_spec
 from itertools import chain, islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,22 +24,19 @@ from img2img.core.errors import UsageError, UserError
 from img2img.core.files import make_temporary, move_into_place, write_whole
 from img2img.core.stored import StoredPath
 from img2img.images import Array, ImageError, Picture, Rules
-from img2img.images.arrays import resize_with_alpha
-from img2img.images.reading import fit_size
+from img2img.images.video import Look, explain_video_error, open_video, read_frames, read_look
 from img2img.inference.engine import BATCH_PIXELS, Engine
 from img2img.inference.plan import Job, Refuse
 from img2img.inference.report import Outcome
 
 if TYPE_CHECKING:
-    from av.container import InputContainer
     from av.video.frame import VideoFrame
-    from av.video.stream import VideoStream
 
 CODECS = {".mp4": "libx264", ".mov": "libx264", ".m4v": "libx264", ".mkv": "libx264", ".webm": "libvpx-vp9"}
-VIDEOS = (*CODECS, ".avi", ".mpg", ".mpeg", ".wmv", ".ts")
+FORMATS = {".mp4": "mp4", ".mov": "mov", ".m4v": "mp4", ".mkv": "matroska", ".webm": "webm"}
+SHORT = 0.9  # of a video's duration; sound may be a little longer than the pictures
 SEGMENT = 240  # frames
 STILL = 2  # steps of 255 that a pixel may change between frames where a video stands still
-HD = 720  # rows from which on colours are those of ITU-R BT.709, if a video doesn't say so
 
 
 @dataclass(frozen=True)
@@ -60,20 +56,6 @@ class Flicker:
             return ""
         video, translation = self.video / self.pixels, self.translation / self.pixels
         return f"flicker where the video stands still: {translation:.2f} steps of 255 from frame to frame; of the video itself, {video:.2f}"
-
-
-@dataclass(frozen=True)
-class Look:
-    """How a video's frames are shown and stored."""
-
-    time_base: Fraction
-    rate: Fraction
-    colours: int
-    """Of FFmpeg's colour spaces."""
-    frames: int
-    """About; 0 if unknown."""
-    deep: bool
-    """Whether it has more than 8 bits a channel, of which 8 are kept."""
 
 
 class VideoPlan:
@@ -102,8 +84,8 @@ class VideoPlan:
 
     def count(self) -> int:
         """About how many frames it has, by its header; 1 if that doesn't say."""
-        with suppress(OSError, ValueError), closing(_open(self.job.source)) as container:
-            return max(1, _read_look(container.streams.video[0]).frames)
+        with suppress(OSError, ValueError), closing(open_video(self.job.source)) as container:
+            return max(1, read_look(container.streams.video[0]).frames)
         return 1
 
     def divide(self, most: int, part: int, parts: int, refuse: Refuse) -> tuple[list[Job], Iterator[list[Job]]]:
@@ -112,11 +94,6 @@ class VideoPlan:
 
     def close(self) -> None:
         """Nothing is open."""
-
-
-def is_video(path: Path) -> bool:
-    """By its name."""
-    return path.suffix.lower() in VIDEOS
 
 
 def convert_video(
@@ -145,10 +122,19 @@ def convert_video(
     """
     folder = target.with_name(f".{target.name}.segments")
     names = str(source), str(target)
+    last = 0
+
+    def note_times(frames: Iterator[tuple[Array, int]]) -> Iterator[tuple[Array, int]]:
+        nonlocal last
+        for frame in frames:
+            last = frame[1]
+            yield frame
+
     try:
-        with closing(_open(source)) as container:
-            look = _read_look(container.streams.video[0])
-            shown = _read_frames(container, look, rules)
+        with closing(open_video(source)) as container:
+            look = read_look(container.streams.video[0])
+            _refuse_streams(container, target)
+            shown = read_frames(container, look, rules)
             start = next(shown, None)
             if start is None:
                 raise ImageError(f"{source} has no frames.")
@@ -159,6 +145,7 @@ def convert_video(
                 folder.mkdir(parents=True)
                 write_whole(folder / "about.json", json.dumps(about).encode())
             flicker, size, count = Flicker(), (0, 0), 0
+            shown = note_times(shown)
             number = 0
             while (first := next(shown, None)) is not None:
                 segment, note = folder / f"{number:06}.nut", folder / f"{number:06}.json"
@@ -186,11 +173,19 @@ def convert_video(
         _join(source, target, [folder / f"{place:06}.nut" for place in range(number)], metadata)
         shutil.rmtree(folder, ignore_errors=True)
     except Exception as error:  # of FFmpeg or the network; as for an image, it is the file's failure
-        return Outcome(*names, "failed", str(error) if isinstance(error, UserError) else f"{source}: {_explain(error)}")
+        return Outcome(
+            *names, "failed", str(error) if isinstance(error, UserError) else f"{source}: {explain_video_error(error)}"
+        )
     deep = "more than 8 bits a channel became 8" if look.deep else ""
+    end = float(last * look.time_base)
+    short = (
+        f"it ends after {end:.1f} of {look.seconds:.1f} seconds: it may be damaged"
+        if end < SHORT * look.seconds - 0.5
+        else ""
+    )
     choice = engine.choose(8, *size, tile)
     return Outcome(
-        *names, "done", "", "; ".join(filter(None, [flicker.describe(), deep])), size[1], size[0], count, 8, engine.mode,
+        *names, "done", "", "; ".join(filter(None, [flicker.describe(), deep, short])), size[1], size[0], count, 8, engine.mode,
         choice.dtype, choice.backend,
     )  # fmt: skip
 
@@ -202,26 +197,13 @@ def read_first_frame(source: Path, rules: Rules) -> Picture:
         UsageError: if the video can't be read.
     """
     try:
-        with closing(_open(source)) as container:
-            frame = next(_read_frames(container, _read_look(container.streams.video[0]), rules), None)
+        with closing(open_video(source)) as container:
+            frame = next(read_frames(container, read_look(container.streams.video[0]), rules), None)
     except (OSError, ValueError) as error:
-        raise UsageError(f"{source}: {_explain(error)}.") from None
+        raise UsageError(f"{source}: {explain_video_error(error)}.") from None
     if frame is None:
         raise UsageError(f"{source} has no frames.")
     return Picture([frame[0]])
-
-
-def _open(source: Path) -> "InputContainer":
-    if not find_spec("av"):
-        raise UsageError(f"{source.name} is a video, which needs the package av: pip install av, or 'img2img[video]'.")
-    import av
-
-    container = av.open(str(source))
-    if not container.streams.video:
-        container.close()
-        raise UsageError(f"{source} has no video stream.")
-    container.streams.video[0].thread_type = "AUTO"
-    return container
 
 
 def _goes_on(folder: Path, about: dict[str, Any]) -> bool:
@@ -230,34 +212,6 @@ def _goes_on(folder: Path, about: dict[str, Any]) -> bool:
         return bool(json.loads((folder / "about.json").read_text()) == json.loads(json.dumps(about)))
     except (OSError, ValueError):
         return False
-
-
-def _read_look(stream: "VideoStream") -> Look:
-    context = stream.codec_context
-    rate = stream.average_rate or stream.guessed_rate or Fraction(25)
-    seconds = float(stream.duration * stream.time_base) if stream.duration and stream.time_base else 0.0
-    spaces = {1: 1, 5: 5, 6: 5, 7: 7, 9: 9}  # of frames, to those of the scaler
-    colours = spaces.get(int(context.colorspace or 0), 1 if context.height >= HD else 5)
-    return Look(
-        stream.time_base or 1 / rate, Fraction(rate), colours, stream.frames or round(seconds * rate),
-        any(component.bits > 8 for component in context.format.components) if context.format else False,
-    )  # fmt: skip
-
-
-def _read_frames(container: "InputContainer", look: Look, rules: Rules) -> Iterator[tuple[Array, int]]:
-    """All frames in the order in which they are shown, upright, (H, W, 3), uint8, each with its time."""
-    height, width = container.streams.video[0].codec_context.height, container.streams.video[0].codec_context.width
-    goal = fit_size(height, width, rules)
-    if max(height * width, goal[0] * goal[1]) > rules.max_pixels:
-        raise ImageError(
-            f"{container.name}: a frame has {height * width / 1e6:.4g} million pixels, more than {rules.max_pixels / 1e6:.4g} million; --max-pixels allows more."
-        )
-    for number, frame in enumerate(container.decode(video=0)):
-        time = round(number / (look.rate * look.time_base)) if frame.pts is None else frame.pts
-        shown = frame.reformat(width, height, "rgb24", src_colorspace=look.colours)  # few videos change their size
-        array = np.rot90(shown.to_ndarray(), round(frame.rotation / 90) % 4)
-        fitted = fit_size(array.shape[0], array.shape[1], rules)
-        yield resize_with_alpha(np.ascontiguousarray(array), *fitted), time
 
 
 def _write_segment(
@@ -380,12 +334,11 @@ def _join(source: Path, target: Path, segments: list[Path], metadata: bool) -> N
     import av
 
     handle, temporary = make_temporary(target.parent)
-    formats = {".mkv": "matroska", ".m4v": "mp4"}
     try:
         with (
             open(handle, "wb") as file,  # noqa: PTH123 (a handle)
-            av.open(file, "w", format=formats.get(target.suffix.lower(), target.suffix.lower()[1:])) as joined,
-            closing(_open(source)) as container,
+            av.open(file, "w", format=FORMATS[target.suffix.lower()]) as joined,
+            closing(open_video(source)) as container,
             closing(av.open(str(segments[0]))) as sample,
         ):
             if metadata:
@@ -416,6 +369,16 @@ def _join(source: Path, target: Path, segments: list[Path], metadata: bool) -> N
         temporary.unlink(missing_ok=True)
 
 
+def _refuse_streams(container: Any, target: Path) -> None:
+    """Says before the work what would go wrong after it."""
+    import av
+
+    with av.open(io.BytesIO(), "w", format=FORMATS[target.suffix.lower()]) as trial:
+        for stream in container.streams:
+            if stream.type in ("audio", "subtitle"):
+                _copy_stream(trial, stream, target)
+
+
 def _copy_stream(joined: Any, stream: Any, target: Path) -> Any:
     try:
         return joined.add_stream_from_template(stream)
@@ -424,8 +387,3 @@ def _copy_stream(joined: Any, stream: Any, target: Path) -> Any:
         raise ImageError(
             f"{target.suffix} can't hold the video's {stream.type} ({name}); give a target that ends with .mkv."
         ) from None
-
-
-def _explain(error: Exception) -> str:
-    """What FFmpeg says, without its number."""
-    return (str(getattr(error, "strerror", None) or error) or type(error).__name__).rstrip(".")

@@ -1,5 +1,6 @@
 """Members of tar files and objects behind URLs, as paths."""
 
+import io
 import pickle
 import tarfile
 from pathlib import Path
@@ -77,8 +78,14 @@ def test_links_and_folders_are_no_members(tmp_path: Path) -> None:
             entry = tarfile.TarInfo(name)
             entry.type, entry.linkname = kind, "/etc/passwd"
             archive.addfile(entry)
-        archive.addfile(tarfile.TarInfo("a.png"))
-    assert read_tar_index(str(tmp_path / "a.tar")).list_names() == ["a.png"]
+        entry = tarfile.TarInfo("a.png")
+        entry.size = 3
+        archive.addfile(entry, io.BytesIO(b"abc"))
+        entry = tarfile.TarInfo("same.png")
+        entry.type, entry.linkname = tarfile.LNKTYPE, "./a.png"
+        archive.addfile(entry)
+    assert read_tar_index(str(tmp_path / "a.tar")).list_names() == ["a.png", "same.png"]
+    assert resolve_path(tmp_path / "a.tar" / "same.png").read_bytes() == b"abc", "GNU tar stores hard links so"
 
 
 def test_folders_may_be_called_as_shards_are(tmp_path: Path) -> None:

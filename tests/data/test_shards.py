@@ -103,9 +103,6 @@ def test_packing_goes_on_and_never_replaces(pairs: Path, tmp_path: Path, capsys:
     INDEXES.clear()
     assert main(["shard", str(pairs), str(shards), "--kind", "paired", "--size-mb", "0.002"]) == 2
     assert "holds something else" in capsys.readouterr().err
-    (shards / "train-000000.tar").write_bytes(before["val-000000.tar"])
-    assert main(["shard", str(pairs), str(shards)]) == 2
-    assert "holds something else" in capsys.readouterr().err
     assert main(["shard", str(pairs), str(shards), "--size-mb", "0"]) == 2
     assert main(["shard", str(tmp_path / "gone"), str(shards)]) == 2
 
@@ -116,6 +113,22 @@ def test_a_damaged_image_stops_packing_with_its_name(
     (pairs / "trainA" / "2.png").write_bytes(b"nothing")
     assert main(["shard", str(pairs), str(tmp_path / "shards"), "--kind", "paired"]) == 1
     assert "trainA/2.png" in capsys.readouterr().err and not (tmp_path / "shards").exists()
+
+
+def test_other_shards_and_the_data_set_itself_are_refused(
+    pairs: Path, unpaired: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shards = pack(pairs, tmp_path / "shards", "paired")
+    before = {path: path.read_bytes() for path in shards.iterdir()}
+    for source, target, words in (
+        (unpaired, shards, "holds other shards"), (pairs, pairs, "lies in the data set"), (pairs, pairs / "x", "lies in"),
+        (pairs, Path("/proc/no"), "can't be made"),
+    ):  # fmt: skip
+        assert main(["shard", str(source), str(target), "--kind", "auto"]) == 2
+        assert words in capsys.readouterr().err
+    assert {path: path.read_bytes() for path in shards.iterdir()} == before
+    (tmp_path / "x.tar.gz").write_bytes(b"")
+    assert main(["check", str(tmp_path / "x.tar.gz")]) == 2 and "compressed" in capsys.readouterr().err
 
 
 def test_keys_never_collide(tmp_path: Path) -> None:
@@ -194,7 +207,10 @@ def test_wrong_shards_are_sentences(tmp_path: Path) -> None:
 def test_an_index_of_other_shards_is_not_believed(tmp_path: Path) -> None:
     shards = pack(write_pairs(tmp_path / "pairs", 4), tmp_path / "shards", "paired", size_mb=1)
     write_tar(shards / "train-000000.tar", {"a.source.png": png(tmp_path), "a.target.png": png(tmp_path, 1)})
-    assert [pair.name for pair in PairedData(DataConfig(path=shards)).splits["train"].pairs] == ["a"]
+    with pytest.raises(UsageError, match=r"train-000000\.tar is missing, or not the one"):
+        PairedData(DataConfig(path=shards))
+    shards_alone = shards / "train-{000000..000000}.tar"
+    assert [pair.name for pair in PairedData(DataConfig(path=shards_alone)).splits["train"].pairs] == ["a"]
     (shards / INDEX).write_bytes(b"nothing")
     read_shards.cache_clear()
     with pytest.raises(UsageError, match="make it anew"):

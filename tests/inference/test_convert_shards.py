@@ -206,6 +206,12 @@ def test_label_maps_are_left_out_where_images_are_wanted(trained: Path, tmp_path
     assert list(members(tmp_path / "out.tar")) == ["a.png"]
 
 
+def test_shards_without_an_input_say_so(trained: Path, tmp_path: Path) -> None:
+    write_tar(tmp_path / "in.tar", {"a.label.png": b"", "a.inst.png": b""})
+    report = convert(trained, tmp_path / "in.tar", tmp_path / "out.tar")
+    assert "none that this translator takes" in report.failures[0].reason and not (tmp_path / "out.tar").exists()
+
+
 def test_label_maps_find_their_instance_maps_in_the_shard(tmp_path: Path) -> None:
     data = write_labelled(write_labelled(tmp_path / "data", 4, 32), 3, 32, split="val", first=6)
     run = train(tiny_config(data, tmp_path / "run", {"name": "pix2pixhd", "coarse_share": 0.0}, steps=2), quiet=True)

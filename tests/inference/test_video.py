@@ -1,5 +1,6 @@
 """Films are translated frame by frame, with their timing and their sound."""
 
+import itertools
 import json
 import struct
 from fractions import Fraction
@@ -15,7 +16,11 @@ from helpers.translators import CONFIGS, make
 
 import img2img
 from img2img.cli import main
-from img2img.images import Array
+from img2img.core.errors import UsageError
+from img2img.data.base import DataConfig
+from img2img.data.class_folders import ClassFolderData
+from img2img.data.unpaired import UnpairedData
+from img2img.images import Array, read_image
 from img2img.inference import video
 from img2img.inference.report import Stopped
 from img2img.models import Training, Translator, TranslatorConfig
@@ -105,7 +110,9 @@ def test_what_was_stopped_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     report = img2img.convert(model, film, tmp_path / "out.mp4", device="cpu", existing="skip")
     assert written == ["000002.nut", "000003.nut"] and report.outcomes[0].frames == 30
     img2img.convert(model, film, tmp_path / "whole.mp4", device="cpu")
-    assert (tmp_path / "out.mp4").read_bytes() == (tmp_path / "whole.mp4").read_bytes()
+    (times, frames, sound), (again, made, kept) = read(tmp_path / "whole.mp4"), read(tmp_path / "out.mp4")
+    assert times == again and sound == kept
+    assert all(abs(a.astype(int) - b).mean() < 1 for a, b in zip(frames, made, strict=True))
     with pytest.raises(Stopped):
         img2img.convert(model, film, tmp_path / "out.mp4", device="cpu", progress=stop, existing="overwrite")
     written.clear()
@@ -147,6 +154,26 @@ def test_metadata_can_be_dropped(tmp_path: Path) -> None:
         )
         with av.open(str(tmp_path / f"{metadata}.mp4")) as made:
             assert made.metadata.get("title") == ("secret" if metadata else None)
+
+
+def test_frames_of_a_video_are_a_data_set(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "cache"))
+    films = [write_film(tmp_path / name, 64, sound=False) for name in ("a.mp4", "b.mkv")]
+    config = DataConfig(source=films[0], target=films[1], size=32)
+    data = UnpairedData(config)
+    train = data.splits["train"]
+    numbers = [int(file.stem) for file in train.sources]
+    assert len(numbers) > 5 and len({b - a for a, b in itertools.pairwise(numbers)}) == 1 and numbers[0] == 0
+    frames = read(films[0])[1]
+    for number, file in zip(numbers, train.sources, strict=True):
+        assert abs(read_image(file).astype(int) - frames[number]).mean() < 2
+    made = {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.png")}
+    assert UnpairedData(config).splits["train"].sources == train.sources
+    assert {path: path.stat().st_mtime_ns for path in (tmp_path / "cache").rglob("*.png")} == made
+    assert not data.check().errors and ClassFolderData(DataConfig(path=films[1])).splits["train"].files == train.targets
+    (tmp_path / "bad.mp4").write_bytes(b"nothing")
+    with pytest.raises(UsageError, match=r"bad\.mp4"):
+        ClassFolderData(DataConfig(path=tmp_path / "bad.mp4"))
 
 
 def test_flicker_is_measured_where_the_film_stands_still(tmp_path: Path) -> None:
@@ -201,6 +228,12 @@ def test_what_cannot_be_done_is_said(tmp_path: Path, trained: Path, capsys: pyte
     }.items():  # fmt: skip
         code, said = run(*arguments)
         assert code == 2 and words in said, arguments
+    code, said = run("in.mp4", "o.webm")
+    assert code == 1 and "can't hold the video's audio (aac)" in said and not list(tmp_path.glob(".o.webm*"))
+    long = write_film(tmp_path / "long.mkv", 60, sound=False)
+    (tmp_path / "half.mkv").write_bytes(long.read_bytes()[: long.stat().st_size // 2])
+    code, said = run("half.mkv", "half-out.mkv")
+    assert code == 0 and "seconds: it may be damaged" in said
     for name in ("bad.mp4", "cut.mp4"):
         code, said = run(name, "out.mp4")
         assert code == 1 and name in said and "Traceback" not in said and not (tmp_path / "out.mp4").exists()
