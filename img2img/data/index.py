@@ -2,6 +2,7 @@
 
 import io
 import json
+import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -51,6 +52,8 @@ def load_index(folder: Path, strict: bool = False) -> None:
         )  # threads that an early exit aborts
         columns = {name: table[name].to_numpy() for name in ("start", "size", "whole", *IMAGE, *TEXTS)}
         shards, members = (table[name].to_pylist() for name in ("shard", "member"))
+        if any(os.path.normpath(name) != name or name.startswith(("/", "../")) for name in members):
+            raise ValueError("a name in it leads out of its shard")
     except (OSError, StoreError, ValueError, KeyError) as error:  # pyarrow's errors are these
         raise UsageError(f"{file} can't be read ({str(error).splitlines()[0]}); make it anew, or remove it.") from None
     borders = [0, *(place for place in range(1, len(shards)) if shards[place] != shards[place - 1]), len(shards)]

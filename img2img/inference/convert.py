@@ -138,19 +138,12 @@ def convert(
         {"existing": existing, "frames": frames, "mode": mode or "eval", "dtype": dtype},
     )
     _refuse_numbers({"batch-size": batch_size, "size": size, "max-side": max_side, "max-pixels": max_pixels})
-    if not 1 <= quality <= 100:
-        raise UsageError(f"--quality {quality}: give a number from 1 to 100.")
-    if tile is not None and tile < 0:
-        raise UsageError(f"--tile {tile}: give the side of a square in pixels, or 0 for never.")
-    if not (0 < timeout < 1e6 and 1 <= file_memory < 1e6):
-        raise UsageError("--timeout takes a number above 0, in seconds; --file-memory at least 1, in GB.")
+    _refuse_ranges(quality, tile, timeout, file_memory, shard)
     by_onnx = _refuse_engine(translator, engine)
     if by_onnx and (compile or tile is not None or device not in ("auto", "cpu")):
         raise UsageError("--compile, --tile and other devices than the CPU are not for ONNX files; leave them out.")
     if isinstance(translator, Translator) and direction not in (None, translator.config.direction):
         raise UsageError(f"direction {direction}: this translator is for {translator.config.direction}.")
-    if not 1 <= shard[0] <= shard[1]:
-        raise UsageError(f"shard {shard[0]}/{shard[1]}: give the number of a part, from 1, and of how many.")
     plan = _find_plan(source, target, suffix, existing, listed)
     video, in_shards = isinstance(plan, VideoPlan), isinstance(plan, ShardPlan)
     if video and (frames == "first" or instances is not None):
@@ -371,6 +364,17 @@ def _refuse_engine(translator: Translator | Path | str, engine: str) -> bool:
             "--engine torch: an ONNX file is computed by onnxruntime; leave it out, or give the translator's folder."
         )
     return by_onnx
+
+
+def _refuse_ranges(quality: int, tile: int | None, timeout: float, file_memory: float, shard: Part) -> None:
+    if not 1 <= quality <= 100:
+        raise UsageError(f"--quality {quality}: give a number from 1 to 100.")
+    if tile is not None and tile < 0:
+        raise UsageError(f"--tile {tile}: give the side of a square in pixels, or 0 for never.")
+    if not (0 < timeout < 1e6 and 1 <= file_memory < 1e6):
+        raise UsageError("--timeout takes a number above 0, in seconds; --file-memory at least 1, in GB.")
+    if not 1 <= shard[0] <= shard[1]:
+        raise UsageError(f"shard {shard[0]}/{shard[1]}: give the number of a part, from 1, and of how many.")
 
 
 def _refuse_numbers(given: dict[str, int | None]) -> None:

@@ -1,9 +1,14 @@
-"""Data sets and conversions in an object store: S3, as moto imitates it on this machine."""
+"""Data sets and conversions behind URLs: a web server, and S3, as moto imitates it on this machine."""
 
 import io
 import json
+import re
+import shutil
+import threading
 import urllib.request
 from collections.abc import Iterator
+from functools import partial
+from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -21,9 +26,10 @@ from img2img.images import read_image
 
 @pytest.fixture(scope="module")
 def server() -> Iterator[str]:
-    from moto.server import ThreadedMotoServer
-
-    running = ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    """Where the packages are (pip install s3fs 'moto[s3,server]'): pip needs minutes to find versions that fit all others."""
+    pytest.importorskip("s3fs")
+    moto = pytest.importorskip("moto.server")
+    running = moto.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     running.start()
     yield "http://{}:{}".format(*running.get_host_and_port())
     running.stop()
@@ -57,6 +63,64 @@ def upload(folder: Path, url: str) -> None:
 def names(url: str) -> list[str]:
     fsspec.filesystem("s3").invalidate_cache()
     return [name.partition("bucket/")[2] for name in fsspec.filesystem("s3").find(url)]
+
+
+class Ranges(SimpleHTTPRequestHandler):
+    """Serves a folder, parts of files, too."""
+
+    def do_GET(self) -> None:
+        wanted, file = (
+            re.match(r"bytes=(\d+)-(\d+)$", self.headers.get("Range", "")),
+            Path(self.translate_path(self.path)),
+        )
+        if not wanted or not file.is_file():
+            return super().do_GET()
+        first, last = int(wanted[1]), min(int(wanted[2]), file.stat().st_size - 1)
+        self.send_response(206)
+        self.send_header("Content-Range", f"bytes {first}-{last}/{file.stat().st_size}")
+        self.send_header("Content-Length", str(last - first + 1))
+        self.end_headers()
+        self.wfile.write(file.read_bytes()[first : last + 1])
+
+    def end_headers(self) -> None:
+        self.send_header("Accept-Ranges", "bytes")
+        super().end_headers()
+
+    def log_message(self, *_: Any) -> None:
+        """Nothing."""
+
+
+@pytest.fixture
+def web(tmp_path: Path) -> Iterator[str]:
+    """The URL of the folder ``web``."""
+    (tmp_path / "web").mkdir()
+    with ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(tmp_path / "web"))) as server:
+        threading.Thread(target=server.serve_forever, daemon=True).start()
+        INDEXES.clear(), KNOWN.clear(), read_shards.cache_clear()
+        yield f"http://127.0.0.1:{server.server_address[1]}"
+        server.shutdown()
+
+
+def test_a_web_server_has_folders_and_shards(web: str, trained: Path, tmp_path: Path, capsys: Any) -> None:
+    pairs = write_pairs(tmp_path / "pairs", 4)
+    shutil.copytree(pairs, tmp_path / "web" / "pairs")
+    assert main(["shard", str(pairs), str(tmp_path / "web" / "shards"), "--kind", "paired", "--size-mb", "0.002"]) == 0
+    INDEXES.clear(), KNOWN.clear()
+    common = ["--model", str(trained), "--device", "cpu"]
+    for kind in ("pairs", "shards"):
+        assert main(["check", f"{web}/{kind}", "--kind", "paired"]) == 0
+        assert "train: 4 pairs" in capsys.readouterr().out
+    assert main(["convert", f"{web}/shards", str(tmp_path / "out"), *common]) == 0
+    assert main(["convert", str(tmp_path / "web" / "shards"), str(tmp_path / "plain"), *common]) == 0
+    for file in (tmp_path / "plain").iterdir():
+        assert (tmp_path / "out" / file.name).read_bytes() == file.read_bytes()
+    assert main(["convert", f"{web}/pairs/trainA", str(tmp_path / "files"), *common]) == 0
+    assert len(list((tmp_path / "files").glob("*.png"))) == 4
+    capsys.readouterr()
+    assert main(["convert", f"{web}/gone.tar", str(tmp_path / "no"), *common]) == 1
+    assert "gone.tar" in capsys.readouterr().err
+    assert main(["check", "http://127.0.0.1:1/photos"]) == 2
+    assert "127.0.0.1:1/photos" in capsys.readouterr().err
 
 
 def test_a_folder_is_checked_and_converted(bucket: str, trained: Path, tmp_path: Path, capsys: Any) -> None:

@@ -6,6 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pyarrow
+import pyarrow.parquet as parquet
 import pytest
 import torch
 from helpers.configs import tiny_config
@@ -211,6 +213,12 @@ def test_an_index_of_other_shards_is_not_believed(tmp_path: Path) -> None:
         PairedData(DataConfig(path=shards))
     shards_alone = shards / "train-{000000..000000}.tar"
     assert [pair.name for pair in PairedData(DataConfig(path=shards_alone)).splits["train"].pairs] == ["a"]
+    table = parquet.read_table(shards / INDEX).to_pylist()
+    table[0]["member"] = "../a.png"
+    parquet.write_table(pyarrow.Table.from_pylist(table), shards / INDEX)
+    read_shards.cache_clear()
+    with pytest.raises(UsageError, match="leads out of its shard"):
+        PairedData(DataConfig(path=shards))
     (shards / INDEX).write_bytes(b"nothing")
     read_shards.cache_clear()
     with pytest.raises(UsageError, match="make it anew"):
