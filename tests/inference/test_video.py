@@ -21,6 +21,7 @@ from img2img.data.base import DataConfig
 from img2img.data.class_folders import ClassFolderData
 from img2img.data.unpaired import UnpairedData
 from img2img.images import Array, read_image
+from img2img.images.video import read_look
 from img2img.inference import video
 from img2img.inference.report import Stopped
 from img2img.models import Training, Translator, TranslatorConfig
@@ -187,6 +188,18 @@ def test_flicker_is_measured_where_the_film_stands_still(tmp_path: Path) -> None
     moved = first.copy()
     moved[0] ^= 255
     assert video._measure_flicker((first, first), (moved, second)).pixels == 56
+
+
+@pytest.mark.parametrize(("height", "colours"), [(720, 1), (480, 5)])
+def test_colours_go_by_the_height_if_a_film_does_not_say(height: int, colours: int, tmp_path: Path) -> None:
+    with av.open(str(tmp_path / "in.mp4"), "w") as film:
+        stream: Any = film.add_stream("libx264", rate=24)
+        stream.height, stream.width, stream.pix_fmt = height, 32, "yuv420p"
+        frame = av.VideoFrame.from_ndarray(picture(height, 32), format="rgb24")
+        film.mux(stream.encode(frame))
+        film.mux(stream.encode(None))
+    with av.open(str(tmp_path / "in.mp4")) as film:
+        assert read_look(film.streams.video[0]).colours == colours
 
 
 def test_a_film_that_was_turned_is_upright(tmp_path: Path) -> None:
