@@ -20,7 +20,7 @@ from img2img.app.limits import Limits
 from img2img.core.errors import UserError
 from img2img.images import Array, Rules, composite_over_white, resize, to_8_bit, write_image
 from img2img.images.decoder import Decoders
-from img2img.inference.convert import Watch
+from img2img.inference.progress import Watch
 from img2img.inference.report import Report, Stopped
 
 Function = TypeVar("Function", bound=Callable[..., Any])

@@ -12,7 +12,7 @@ from pathlib import Path, PurePosixPath
 
 from img2img.app.limits import ROOM
 from img2img.core.errors import UsageError, UserError
-from img2img.inference.convert import Watch
+from img2img.inference.progress import Watch
 from img2img.inference.report import Outcome
 
 MOST_FILES = 100_000  # in an archive

@@ -34,10 +34,12 @@ def command(
     from img2img.core.files import write_whole
     from img2img.core.stored import StoredPath, resolve_path
     from img2img.data.base import DataConfig
+    from img2img.data.index import require_index
     from img2img.data.write_shards import index_shards, plan_shards, write_shards
 
     if not 0.001 <= size_mb <= 1e6:
         raise UsageError(f"--size-mb {size_mb:g}: give a number from 0.001 to 1,000,000.")
+    require_index()
     path, output = resolve_path(path), resolve_path(output)
     if isinstance(output, StoredPath):
         raise UsageError(f"{output}: shards are written to a folder of this machine; copy them from there.")

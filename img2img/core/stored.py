@@ -9,7 +9,7 @@ import os
 import re
 import tarfile
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from pathlib import Path
 from types import SimpleNamespace
@@ -186,13 +186,23 @@ class TarIndex:
     """What sorts the names."""
     cut: str = ""
     """After which member the file ends early; empty if it is whole."""
+    facts: Mapping[str, NDArray[Any]] = field(default_factory=dict)
+    """What is known of each member, in their order, by columns."""
 
     @classmethod
-    def of(cls, path: str, members: Mapping[str, tuple[int, int]], cut: str = "") -> Self:
+    def of(
+        cls,
+        path: str,
+        members: Mapping[str, tuple[int, int]],
+        cut: str = "",
+        facts: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Self:
         """Of the places and sizes of all members."""
         names = np.array([name.encode("utf-8", "surrogateescape") for name in members] or [b""][:0], np.bytes_)
         places = np.array(list(members.values()), np.int64).reshape(-1, 2)
-        return cls(path, names, places[:, 0].copy(), places[:, 1].copy(), np.argsort(names, kind="stable"), cut)
+        return cls(
+            path, names, places[:, 0].copy(), places[:, 1].copy(), np.argsort(names, kind="stable"), cut, facts or {}
+        )
 
     def find(self, name: str) -> tuple[int, int]:
         """Where a member begins, and its bytes.

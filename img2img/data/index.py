@@ -4,13 +4,10 @@ import io
 import json
 import os
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
-
-from numpy.typing import NDArray
 
 from img2img.core.errors import UsageError
 from img2img.core.files import write_whole
@@ -19,17 +16,6 @@ from img2img.core.stored import INDEXES, StoredPath, StoreError, TarIndex, read_
 INDEX = "index.parquet"
 IMAGE = ("height", "width", "channels", "bits", "digest")  # columns: the facts about an image
 TEXTS = ("maps", "label")  # columns: the facts about label maps as JSON; the class
-
-
-@dataclass(frozen=True)
-class Known:
-    """What an index says of the members of a tar file, in their order."""
-
-    columns: Mapping[str, NDArray[Any]]
-
-
-KNOWN: dict[str, Known] = {}
-"""By tar file."""
 
 
 def load_index(folder: Path, strict: bool = False) -> None:
@@ -47,9 +33,8 @@ def load_index(folder: Path, strict: bool = False) -> None:
     import pyarrow.parquet as parquet
 
     try:
-        table = parquet.ParquetFile(io.BytesIO(file.read_bytes())).read(
-            use_threads=False
-        )  # threads that an early exit aborts
+        opened = parquet.ParquetFile(io.BytesIO(file.read_bytes()))
+        table = opened.read(use_threads=False)  # threads would abort a process that ends early
         columns = {name: table[name].to_numpy() for name in ("start", "size", "whole", *IMAGE, *TEXTS)}
         shards, members = (table[name].to_pylist() for name in ("shard", "member"))
         if any(os.path.normpath(name) != name or name.startswith(("/", "../")) for name in members):
@@ -57,10 +42,8 @@ def load_index(folder: Path, strict: bool = False) -> None:
     except (OSError, StoreError, ValueError, KeyError) as error:  # pyarrow's errors are these
         raise UsageError(f"{file} can't be read ({str(error).splitlines()[0]}); make it anew, or remove it.") from None
     borders = [0, *(place for place in range(1, len(shards)) if shards[place] != shards[place - 1]), len(shards)]
-    for first, last in pairwise(borders):
-        shard = folder / str(shards[first] if first < last else "")
-        if first == last:
-            continue
+    for first, last in pairwise(borders if shards else ()):
+        shard = folder / str(shards[first])
         try:
             unchanged = StoredPath(shard).size() == columns["whole"][first]
         except (OSError, StoreError):
@@ -71,16 +54,18 @@ def load_index(folder: Path, strict: bool = False) -> None:
             )
         if unchanged:
             places = zip(columns["start"][first:last].tolist(), columns["size"][first:last].tolist(), strict=True)
-            INDEXES[str(shard)] = TarIndex.of(str(shard), dict(zip(members[first:last], places, strict=True)))
-            KNOWN[str(shard)] = Known({name: columns[name][first:last] for name in (*IMAGE, *TEXTS)})
+            facts = {name: columns[name][first:last] for name in (*IMAGE, *TEXTS)}
+            index = TarIndex.of(str(shard), dict(zip(members[first:last], places, strict=True)), facts=facts)
+            INDEXES[str(shard)] = index
 
 
 def recall_facts(kind: str, files: Sequence[Path]) -> dict[str, Any] | None:
     """What an index says of a member, or of a label map's members, as JSON would hold it."""
     file = files[0]
-    if not isinstance(file, StoredPath) or file.container not in KNOWN:
+    index = INDEXES.get(file.container) if isinstance(file, StoredPath) else None
+    if index is None or not index.facts:
         return None
-    columns, place = KNOWN[file.container].columns, INDEXES[file.container].locate(file.member)
+    columns, place = index.facts, index.locate(file.member)  # type: ignore[attr-defined]
     if kind == "maps":
         return json.loads(columns["maps"][place]) if columns["maps"][place] else None
     if kind != "image" or not columns["height"][place]:
@@ -90,9 +75,19 @@ def recall_facts(kind: str, files: Sequence[Path]) -> dict[str, Any] | None:
 
 def read_class(file: StoredPath) -> str:
     """The class that a member names, as the index has it, or else the member itself."""
-    known = KNOWN.get(file.container)
-    label = known.columns["label"][INDEXES[file.container].locate(file.member)] if known else None
+    index = read_tar_index(file.container)
+    label = index.facts["label"][index.locate(file.member)] if index.facts else None
     return str(label or file.read_bytes().decode("utf-8", "replace")).strip().replace("/", "_")
+
+
+def require_index() -> None:
+    """Says before the work that the index can't be written after it.
+
+    Raises:
+        UsageError: if the package pyarrow is missing.
+    """
+    if not find_spec("pyarrow"):
+        raise UsageError("the index of shards needs the package pyarrow: pip install pyarrow, or 'img2img[scale]'.")
 
 
 def write_index(folder: Path, shards: Sequence[str], facts: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:
@@ -101,12 +96,7 @@ def write_index(folder: Path, shards: Sequence[str], facts: Mapping[tuple[str, s
     Args:
         shards: their names.
         facts: about members, by shard and name: values of columns.
-
-    Raises:
-        UsageError: if the package pyarrow is missing.
     """
-    if not find_spec("pyarrow"):
-        raise UsageError("an index needs the package pyarrow: pip install 'img2img[scale]'.")
     import pyarrow
     import pyarrow.parquet as parquet
 

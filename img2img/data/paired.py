@@ -314,8 +314,6 @@ def read_pair(pair: Pair, enough: int | None = None) -> tuple[Array, Array]:
 
 def name_files(pair: Pair) -> dict[str, Path]:
     """The files of a pair by their kinds in a shard."""
-    if pair.derive:
-        return {"": pair.target}
     source = "label" if pair.labels else "source"
     return {source: pair.source, **({"inst": pair.instances} if pair.instances else {}), "target": pair.target}
 

@@ -33,9 +33,13 @@ class PlannedShard:
     """One tar file, and what belongs into it."""
 
     name: str
-    members: list[Member]
-    samples: list[tuple[str, Sample]]
-    """With the keys that they have here."""
+    samples: list[tuple[Sample, list[Member]]]
+    """Each with its members: its files in their order, then its class."""
+
+    @property
+    def members(self) -> list[Member]:
+        """All of them, in their order."""
+        return [member for _, members in self.samples for member in members]
 
 
 def plan_shards(samples: Mapping[str, Sequence[Sample]], limit: int) -> list[PlannedShard]:
@@ -52,10 +56,9 @@ def plan_shards(samples: Mapping[str, Sequence[Sample]], limit: int) -> list[Pla
             key = choose_key(sample.key, taken)
             members = _list_members(key, sample)
             if filled >= limit:
-                shards.append(PlannedShard(f"{prefix}-{number:06}.tar", [], []))
+                shards.append(PlannedShard(f"{prefix}-{number:06}.tar", []))
                 number, filled = number + 1, 0
-            shards[-1].members.extend(members)
-            shards[-1].samples.append((key, sample))
+            shards[-1].samples.append((sample, members))
             filled += sum(member.size for member in members)
     return shards
 
@@ -154,28 +157,22 @@ def end_archive(written: int) -> bytes:
 
 def index_shards(folder: Path, shards: Sequence[PlannedShard], advance: Callable[[], None] = lambda: None) -> None:
     """Writes the index of shards, with what is known of the files that they were made of."""
-    samples = [(shard.name, key, sample) for shard in shards for key, sample in shard.samples]
-    images = [file for _, _, sample in samples for kind, file in sample.files.items() if kind not in MAPS]
+    samples = [(shard.name, sample, members) for shard in shards for sample, members in shard.samples]
+    images = [file for _, sample, _ in samples for kind, file in sample.files.items() if kind not in MAPS]
     known, _ = read_image_facts(list(dict.fromkeys(images)), advance)
     pairs = {
-        (shard, key): Pair(
-            f"{shard}/{key}",
-            sample.files["label"],
-            sample.files["target"],
-            labels=True,
-            instances=sample.files.get("inst"),
-        )
-        for shard, key, sample in samples
-        if "label" in sample.files
-    }
+        (shard, sample.key): Pair(f"{shard}/{sample.key}", files["label"], files["target"], labels=True, instances=files.get("inst"))
+        for shard, sample, _ in samples
+        if "label" in (files := sample.files)
+    }  # fmt: skip
     maps = read_map_facts(list(pairs.values()), advance)[0] if pairs else {}
     facts: dict[tuple[str, str], dict[str, Any]] = {}
-    for shard, key, sample in samples:
-        for member, (kind, file) in zip(_list_members(key, sample), sample.files.items(), strict=False):
-            if kind == "label" and (pair := pairs[shard, key]) in maps:
+    for shard, sample, members in samples:
+        for member, (kind, file) in zip(members, sample.files.items(), strict=False):
+            if kind == "label" and (pair := pairs[shard, sample.key]) in maps:
                 facts[shard, member.name] = {"maps": maps[pair].to_json()}
             elif file in known:
                 facts[shard, member.name] = vars(known[file])
         if sample.label:
-            facts[shard, f"{key}.{CLASS}"] = {"label": sample.label}
+            facts[shard, members[-1].name] = {"label": sample.label}
     write_index(folder, [shard.name for shard in shards], facts)

@@ -1,17 +1,14 @@
 """Folder to folder, or file to file: every image translated once, none lost, each accounted for."""
 
 import re
-import threading
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Literal, Self, get_args
+from typing import Literal, get_args
 
 import torch
-from rich.progress import Progress, ProgressColumn, Task
-from rich.text import Text
 from torch import Tensor
 
 from img2img.core.device import tune_allocator
@@ -27,6 +24,7 @@ from img2img.inference.batching import Item, Pipeline, count_threads
 from img2img.inference.engine import SMALL, Backend, DType, Engine
 from img2img.inference.label_maps import LabelMapReader
 from img2img.inference.plan import READ, Existing, Job, Plan, make_folder
+from img2img.inference.progress import ConversionProgress, Watch
 from img2img.inference.report import Outcome, OutcomeFile, Report, Stopped
 from img2img.inference.shards import ShardPlan, choose_part, list_source_shards
 from img2img.inference.video import VideoPlan, convert_video, read_first_frame
@@ -40,7 +38,6 @@ Frames = Literal["all", "first"]
 
 Part = tuple[int, int]
 """The number of a part, from 1, and of how many."""
-Watch = Callable[[float, int], None]
 
 GUESS = 2**20  # pixels of an image behind a URL, whose header would be a request of its own
 NEIGHBOURS = 64  # inputs, of which those of equal size share batches
@@ -189,7 +186,7 @@ def convert(
         pipeline = Pipeline(
             computing, files.read, files.write, files.pixels, lambda job: job.skipped, seed, tile, batch_size
         )
-        with _Progress(plan, rank, parts, progress) as bar:
+        with ConversionProgress(plan.count, parts, progress, rank.index == 0) as bar:
             prepared = _prepare(lists, plan.root, existing, outcomes, bar)
             try:
                 if video:
@@ -246,7 +243,7 @@ def _name_record(record: Path | str | None, rank: ProcessRank) -> Path | None:
 
 
 def _prepare(
-    lists: Iterable[list[Job]], root: Path, existing: Existing, outcomes: OutcomeFile, bar: "_Progress"
+    lists: Iterable[list[Job]], root: Path, existing: Existing, outcomes: OutcomeFile, bar: ConversionProgress
 ) -> Iterator[list[Job]]:
     """Lists of jobs, whose folders are made and whose targets that exist are accounted for."""
     made = {root}
@@ -385,58 +382,13 @@ def _refuse_numbers(given: dict[str, int | None]) -> None:
         raise UsageError(f"--batch-size {given['batch-size']}: give at most {NEIGHBOURS}; more is no faster.")
 
 
-class _Progress:
-    """Shows, or tells, how many images are done; of how many, as soon as they are counted.
-
-    Args:
-        parts: into which all images are divided; this process converts one.
-        progress: as of `convert`.
-    """
-
-    def __init__(
-        self, plan: Plan | ShardPlan | VideoPlan, rank: ProcessRank, parts: int, progress: bool | Watch
-    ) -> None:
-        self.watch = progress if callable(progress) else None
-        columns = *Progress.get_default_columns(), _Speed()
-        self.bar = Progress(*columns, transient=True, disable=progress is not True or rank.index > 0)
-        what = "converting" if parts == 1 else f"converting a {parts}th"
-        self.task = self.bar.add_task(what, total=None)
-        self.ended = 0
-        self.total = -(-plan.count() // parts) if self.watch else 0
-        if not self.bar.disable:
-
-            def count() -> None:
-                self.bar.update(self.task, total=-(-plan.count() // parts))
-
-            threading.Thread(target=count, daemon=True).start()
-
-    def __enter__(self) -> Self:
-        self.bar.start()
-        self.tell(0.0)
-        return self
-
-    def __exit__(self, *of_error: object) -> None:
-        self.bar.stop()
-
-    def advance(self, images: int) -> None:
-        """So many more are done."""
-        self.ended += images
-        self.tell(0.0)
-
-    def tell(self, share: float) -> None:
-        """Which share of the next one is done."""
-        self.bar.update(self.task, completed=self.ended + share)
-        if self.watch:
-            self.watch(self.ended + share, self.total)
-
-
 def _run(
     pipeline: Pipeline[Job],
     files: _Files,
     lists: Iterable[list[Job]],
     outcomes: OutcomeFile,
     report: Report,
-    bar: _Progress,
+    bar: ConversionProgress,
 ) -> None:
     """Sends this process' share of the jobs through the pipeline, and writes down what becomes of them."""
     with _note_blending(report), torch.inference_mode(), watch_large_images(bar.tell):
@@ -452,7 +404,7 @@ def _run_video(
     lists: Iterable[list[Job]],
     outcomes: OutcomeFile,
     report: Report,
-    bar: _Progress,
+    bar: ConversionProgress,
 ) -> None:
     """The same of a video."""
     engine, seed, batch_size = pipeline.engine, pipeline.seed, pipeline.batch_size
@@ -489,13 +441,6 @@ def _note_blending(report: Report) -> Iterator[None]:
             report.notes.append(str(warning.message))
         else:
             warnings.warn_explicit(warning.message, warning.category, warning.filename, warning.lineno)
-
-
-class _Speed(ProgressColumn):
-    """Images a second."""
-
-    def render(self, task: Task) -> Text:
-        return Text(f"{task.speed or 0:.3g} images/s", style="progress.data.speed")
 
 
 def _handle_existing(job: Job, existing: Existing) -> Outcome | None:

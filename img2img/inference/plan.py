@@ -22,6 +22,7 @@ Existing = Literal["fail", "skip", "overwrite"]
 Refuse = Callable[[int, Outcome], None]
 """Is told what becomes of something that can't be an input, and its place among all."""
 STREAM = "-"
+AHEAD = 1024  # inputs that are looked at before the first is converted
 
 
 class Archive(Protocol):
@@ -85,7 +86,7 @@ class Plan:
             return
         if target.is_file():
             raise UsageError(f"{target} is a file, but {source} is a folder; give a folder.")
-        self._inside, self._outputs = _real_path(source), _real_path(target)
+        self._inside, self._outputs = real_path(source), real_path(target)
         if self._inside == self._outputs:
             raise UsageError(f"{target} is the source folder itself; give another target.")
 
@@ -214,8 +215,8 @@ class Plan:
         if self._stored:
             inside[folder] = folder != ".." and not folder.startswith("../")
         elif folder not in inside:
-            inside[folder] = _real_path(self.source / folder).is_relative_to(self._inside)
-        linked = not self._stored and path.is_symlink() and not _real_path(path).is_relative_to(self._inside)
+            inside[folder] = real_path(self.source / folder).is_relative_to(self._inside)
+        linked = not self._stored and path.is_symlink() and not real_path(path).is_relative_to(self._inside)
         if linked or not inside[folder]:
             return f"it lies outside of {self.source}"
         if _suffix(path.name) not in READ:
@@ -228,7 +229,7 @@ class Plan:
             return
         source, target = self.source / folder, self.target / folder
         goals = name_outputs(names, self.suffix)
-        real = _real_path(target)
+        real = real_path(target)
         below = self._outputs.is_relative_to(self._inside) and real.is_relative_to(self._outputs)
         among_inputs = real.is_relative_to(self._inside) and not below
         for name in names:
@@ -274,9 +275,6 @@ def divide_jobs(jobs: Iterable[Job], most: int, part: int, parts: int) -> tuple[
     return ahead[:AHEAD], islice(lists, part, None, parts)
 
 
-AHEAD = 1024  # inputs that are looked at before the first is converted
-
-
 def read_list(path: str) -> list[str]:
     """The lines of a list of files; of the standard input for ``-``.
 
@@ -311,7 +309,7 @@ def _plan_file(source: Path, target: Path, suffix: str | None) -> Job:
         target = target.with_suffix(suffix) if target.suffix.lower() in READ else target.with_name(target.name + suffix)
     if target.suffix.lower() not in READ:
         raise UsageError(f"{target}: give a file that ends with one of {', '.join(READ)}, or a folder that exists.")
-    if target.exists() and _real_path(target) == _real_path(source):
+    if target.exists() and real_path(target) == real_path(source):
         raise UsageError(f"{target} is the source itself; give another target.")
     return Job(0, source, target)
 
@@ -346,7 +344,7 @@ def _explain_refusal(entry: os.DirEntry[str], inside: Path) -> tuple[str, str] |
     """Why a file is no input: it leads out of the source folder, or nowhere, or is none."""
     if entry.is_file(follow_symlinks=False):
         return None
-    if entry.is_symlink() and not _real_path(Path(entry.path)).is_relative_to(inside):
+    if entry.is_symlink() and not real_path(Path(entry.path)).is_relative_to(inside):
         return "skipped", "a link that leads out of the source folder"
     try:
         regular = stat.S_ISREG(entry.stat().st_mode)
@@ -355,7 +353,8 @@ def _explain_refusal(entry: os.DirEntry[str], inside: Path) -> tuple[str, str] |
     return None if regular else ("failed", "no file, but a pipe, socket or device")
 
 
-def _real_path(path: Path) -> Path:
+def real_path(path: Path) -> Path:
+    """Where links lead; a `StoredPath` has none."""
     if isinstance(path, StoredPath):
         return path
     return Path(os.path.realpath(path))  # Path.resolve raises on loops of links

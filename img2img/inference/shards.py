@@ -11,11 +11,11 @@ from typing import IO
 
 from img2img.core.errors import UsageError
 from img2img.core.files import make_temporary, move_into_place
-from img2img.core.stored import TAR, URL, StoredPath, StoreError, TarIndex, read_tar_index, write_stored
+from img2img.core.stored import TAR, StoredPath, StoreError, TarIndex, read_tar_index, write_stored
 from img2img.data.index import load_index
 from img2img.data.shards import FOLDERS, find_shards, split_name
 from img2img.data.write_shards import end_archive, pad_member
-from img2img.inference.plan import AHEAD, READ, Existing, Job, Refuse, name_outputs
+from img2img.inference.plan import AHEAD, READ, Existing, Job, Refuse, name_outputs, real_path
 from img2img.inference.report import Outcome
 from img2img.models import TranslatorConfig
 
@@ -29,7 +29,9 @@ class ShardWriter:
     Args:
         shard: which is converted.
         path: what it becomes.
-        entries: the names of its members, with that of the input that each is made of; or with none for what is copied from the input.
+        entries: the names of its members, each with that of the member that it is made of.
+        copied: members that are taken over as they are.
+        replace: whether it may take the place of another file.
     """
 
     def __init__(
@@ -157,7 +159,7 @@ class ShardPlan:
         self.shards, self.suffix, self.existing = shards, suffix, existing
         self.root = target.parent if one else target
         self.targets = [target if one else target / shard.name for shard in shards]
-        same = [each for each, made in zip(shards, self.targets, strict=True) if _real(each) == _real(made)]
+        same = [each for each, made in zip(shards, self.targets, strict=True) if real_path(each) == real_path(made)]
         if same:
             raise UsageError(f"{same[0]} is the source and the target; give another target.")
         twice = [path for path, count in Counter(self.targets).items() if count > 1]
@@ -193,12 +195,10 @@ class ShardPlan:
         return first, self._list(most, part, parts, refuse)
 
     def _list(self, most: int, part: int, parts: int, refuse: Refuse) -> Iterator[list[Job]]:
-        number = 0
         for place, (shard, target) in enumerate(zip(self.shards, self.targets, strict=True)):
             if place % parts != part:
                 continue
             number = place << 32
-            names: list[str] = []
             try:
                 index = read_tar_index(str(shard))
                 names = self._choose(index)
@@ -208,7 +208,7 @@ class ShardPlan:
             if outcome:
                 refuse(number, outcome)
                 continue
-            jobs = self._plan_shard(number + 1, shard, target, read_tar_index(str(shard)), names)
+            jobs = self._plan_shard(number + 1, shard, target, index, names)
             yield from (jobs[first : first + most] for first in range(0, len(jobs), most))
 
     def _decide_on_shard(self, shard: StoredPath, target: Path, index: TarIndex, names: list[str]) -> Outcome | None:
@@ -268,10 +268,6 @@ class ShardPlan:
         """Removes what is not finished."""
         for writer in self.writers:
             writer.close()
-
-
-def _real(path: Path) -> str:
-    return str(path) if URL.match(str(path)) else os.path.realpath(str(path))
 
 
 def choose_part(config: TranslatorConfig) -> str:

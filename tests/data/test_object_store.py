@@ -19,7 +19,7 @@ from PIL import Image
 
 from img2img.cli import main
 from img2img.core.stored import INDEXES, StoredPath, list_folder
-from img2img.data.index import INDEX, KNOWN
+from img2img.data.index import INDEX
 from img2img.data.shards import read_shards
 from img2img.images import read_image
 
@@ -50,7 +50,7 @@ def bucket(server: str, monkeypatch: pytest.MonkeyPatch) -> str:
     system = fsspec.filesystem("s3", skip_instance_cache=True)
     fsspec.filesystem("s3").clear_instance_cache()
     system.mkdir("bucket")
-    INDEXES.clear(), KNOWN.clear(), read_shards.cache_clear()
+    INDEXES.clear(), read_shards.cache_clear()
     return "s3://bucket"
 
 
@@ -96,7 +96,7 @@ def web(tmp_path: Path) -> Iterator[str]:
     (tmp_path / "web").mkdir()
     with ThreadingHTTPServer(("127.0.0.1", 0), partial(Ranges, directory=str(tmp_path / "web"))) as server:
         threading.Thread(target=server.serve_forever, daemon=True).start()
-        INDEXES.clear(), KNOWN.clear(), read_shards.cache_clear()
+        INDEXES.clear(), read_shards.cache_clear()
         yield f"http://127.0.0.1:{server.server_address[1]}"
         server.shutdown()
 
@@ -105,7 +105,7 @@ def test_a_web_server_has_folders_and_shards(web: str, trained: Path, tmp_path: 
     pairs = write_pairs(tmp_path / "pairs", 4)
     shutil.copytree(pairs, tmp_path / "web" / "pairs")
     assert main(["shard", str(pairs), str(tmp_path / "web" / "shards"), "--kind", "paired", "--size-mb", "0.002"]) == 0
-    INDEXES.clear(), KNOWN.clear()
+    INDEXES.clear()
     common = ["--model", str(trained), "--device", "cpu"]
     for kind in ("pairs", "shards"):
         assert main(["check", f"{web}/{kind}", "--kind", "paired"]) == 0
@@ -158,10 +158,12 @@ def test_shards_are_read_where_they_lie_and_converted(bucket: str, trained: Path
         == 0
     )
     upload(shards, f"{bucket}/shards")
-    INDEXES.clear(), KNOWN.clear()
+    INDEXES.clear()
     assert INDEX in list_folder(StoredPath(f"{bucket}/shards"))[0]
     assert main(["check", f"{bucket}/shards", "--kind", "paired"]) == 0
-    assert "train: 4 pairs" in capsys.readouterr().out and len(KNOWN) == len(list(shards.glob("*.tar")))
+    assert "train: 4 pairs" in capsys.readouterr().out and len(
+        [index for index in INDEXES.values() if index.facts]
+    ) == len(list(shards.glob("*.tar")))
     common = ["--model", str(trained), "--device", "cpu"]
     assert main(["convert", f"{bucket}/shards", f"{bucket}/out", *common]) == 0
     assert main(["convert", str(shards), str(tmp_path / "out"), *common]) == 0

@@ -20,7 +20,7 @@ from img2img.core.stored import INDEXES
 from img2img.data import facts
 from img2img.data.base import DataConfig
 from img2img.data.class_folders import ClassFolderData
-from img2img.data.index import INDEX, KNOWN
+from img2img.data.index import INDEX
 from img2img.data.labelled import LabelledData, read_map_facts
 from img2img.data.paired import PairedData
 from img2img.data.shards import find_shards, read_shards
@@ -34,7 +34,7 @@ KINDS = {"paired": PairedData, "unpaired": UnpairedData, "labels": LabelledData,
 @pytest.fixture(autouse=True)
 def forget() -> None:
     """As a new process does."""
-    INDEXES.clear(), KNOWN.clear(), read_shards.cache_clear()
+    INDEXES.clear(), read_shards.cache_clear()
 
 
 def pack(folder: Path, output: Path, kind: str, size_mb: float = 0.002) -> Path:

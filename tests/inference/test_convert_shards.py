@@ -13,7 +13,6 @@ import img2img
 from img2img.cli import main
 from img2img.core.errors import UsageError
 from img2img.core.stored import INDEXES
-from img2img.data.index import KNOWN
 from img2img.data.shards import read_shards
 from img2img.images import write_image
 from img2img.inference.report import Report, Stopped
@@ -24,7 +23,7 @@ from img2img.training.train import train
 @pytest.fixture(autouse=True)
 def forget() -> None:
     """As a new process does."""
-    INDEXES.clear(), KNOWN.clear(), read_shards.cache_clear()
+    INDEXES.clear(), read_shards.cache_clear()
 
 
 @pytest.fixture
