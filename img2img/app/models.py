@@ -168,7 +168,10 @@ def _read_entry(name: str, folder: Path) -> Entry:
     if read_kind(place) == "sampler":
         return Entry(name, folder, read_settings(place, NoiseGeneratorModelConfig))
     both: tuple[Direction, ...] = ("AtoB", "BtoA") if has_both_directions(folder) else ()
-    return Entry(name, folder, read_config(place), both)
+    config = read_config(place)
+    if config.in_range or config.out_range:
+        raise UsageError(f"{folder} translates measurements, which this page can't show; use img2img convert.")
+    return Entry(name, folder, config, both)
 
 
 def _list_folders(place: Path) -> list[Path]:

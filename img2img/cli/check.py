@@ -25,6 +25,9 @@ def command(
     kind: Literal["auto", "paired", "unpaired", "labels", "images"] = "auto",
     classes: int | Path | None = None,
     ignore_label: int | None = None,
+    range: tuple[float, float] | None = None,
+    source_range: tuple[float, float] | None = None,
+    target_range: tuple[float, float] | None = None,
 ) -> int:
     """Reads every image of a data set and says what can't work and what may surprise.
 
@@ -38,6 +41,9 @@ def command(
         kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; labels, for spade and pix2pixhd; images, of one kind, for gan, infogan and stargan; auto goes by the names of folders and files.
         classes: Of label maps: the number of labels, or a YAML table of their names; by default classes.yaml in the folder, else a guess from the labels that occur.
         ignore_label: Of label maps: the label of pixels that have no class.
+        range: Of measurements: the values that become -1 and 1 in the network, as of img2img train's --data.range.
+        source_range: The same of the sources alone.
+        target_range: The same of the targets alone.
     """
     from rich.progress import Progress
 
@@ -47,7 +53,7 @@ def command(
         raise UsageError("which data? Give the data set's folder, or --source (or --labels) and --target.")
     config = DataConfig(
         path=path, source=source, target=target, labels=labels, instances=instances, derive=derive, classes=classes,
-        ignore_label=ignore_label,
+        ignore_label=ignore_label, range=range, source_range=source_range, target_range=target_range,
     )  # fmt: skip
     data = open_data(config, kind)
     with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
@@ -61,6 +67,7 @@ def command(
         print(line)
     for problem in report.problems:
         text = problem.text.replace("--data.ignore-label", "--ignore-label").replace("--data.classes", "--classes")
+        text = text.replace("--data.range", "--range")
         print(f"{problem.level}: {text}")
     if not report.problems:
         print("No problems were found.")

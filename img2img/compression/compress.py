@@ -117,6 +117,8 @@ def compress(
     teacher = _load_teacher(about, accelerator)
     if direction not in (None, teacher.config.direction):
         raise UsageError(f"--direction {direction}: this translator is for {teacher.config.direction}.")
+    if teacher.config.in_range or teacher.config.out_range:
+        raise UsageError(f"{model} translates measurements; only translators of images can be compressed.")
     side = size or min(teacher.config.size, teacher.config.width or teacher.config.size)
     generator = choose_student(teacher.config.generator, macs, teacher.in_channels, side)
     splits = find_photos(source, teacher.config.direction)

@@ -1,5 +1,6 @@
 """What every kind of data promises: one protocol, one report, and the pieces that the kinds share."""
 
+import math
 import os
 from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -22,6 +23,7 @@ from img2img.data.layouts import Split
 from img2img.data.shards import split_name
 from img2img.data.transforms import JITTER, Derivation, JointTransform, Resize
 from img2img.images import Array
+from img2img.images.bands import Range
 
 Direction = Literal["AtoB", "BtoA"]
 Progress = Callable[[int], Callable[[], None]]
@@ -30,8 +32,10 @@ Batch = dict[str, Tensor]
 S = TypeVar("S")
 
 SAMPLE = 1000  # pairs, or images
+WIDE = 20  # times the extent of the values, from which on a range is too wide
 SMALL = 16  # pixels below which a side teaches nothing
 CHANNEL_NAMES = {1: "gray", 2: "gray with alpha", 3: "RGB", 4: "RGB with alpha"}
+MOST_CHANNELS = 256
 
 
 class DataConfig(Strict):
@@ -79,15 +83,33 @@ class DataConfig(Strict):
     """Without a val split: the share of the training images to hold out for validation."""
     check: Literal["all", "sample"] = "all"
     """Which files are read before training, to find what is damaged or doesn't fit: all, once, or a sample of 1000 (pairs, or images). Those that aren't read can still stop the training."""
-    in_channels: int | None = Field(None, ge=1, le=4)
-    """Channels of the source, 1 (gray) to 4 (RGB with alpha); by default those of most files."""
-    out_channels: int | None = Field(None, ge=1, le=4)
+    in_channels: int | None = Field(None, ge=1, le=MOST_CHANNELS)
+    """Channels of the source, 1 (gray) to 4 (RGB with alpha), or the number of its bands; by default those of most files."""
+    out_channels: int | None = Field(None, ge=1, le=MOST_CHANNELS)
     """Channels of the target; by default those of most files."""
+    range: Range | None = None
+    """The files hold measurements, not colours: the values that become -1 and 1 in the network, such as -1000 3000. Every channel is a band, and outputs have such values again."""
+    source_range: Range | None = None
+    """The same of the sources alone."""
+    target_range: Range | None = None
+    """The same of the targets alone, such as 0 10000 of depth maps in mm."""
 
     @field_validator("path", "source", "target", "labels", "instances")
     @classmethod
     def _resolve(cls, path: Path | None) -> Path | None:
         return path and resolve_path(path)
+
+    @field_validator("range", "source_range", "target_range")
+    @classmethod
+    def _order(cls, limits: Range | None) -> Range | None:
+        if limits and not (all(map(math.isfinite, limits)) and limits[0] < limits[1]):
+            raise ValueError("give two numbers, the lower one first")
+        return limits
+
+    @property
+    def ranges(self) -> tuple[Range | None, Range | None]:
+        """Of the sources, and of the targets; None for colours."""
+        return self.source_range or self.range, self.target_range or self.range
 
     @property
     def size_text(self) -> str:
@@ -129,6 +151,8 @@ class Pair:
     """Whether the source is a label map."""
     instances: Path | None = None
     """The instance map that belongs to the label map."""
+    ranges: tuple[Range | None, Range | None] = (None, None)
+    """Of source and target, as of `DataConfig.ranges`."""
 
 
 @dataclass(frozen=True)
@@ -342,6 +366,20 @@ def divide_splits(
     return train, None, ""
 
 
+def refuse_jitter_of_bands(config: DataConfig) -> None:
+    """Raises a `UsageError` if colours are to be changed of what has none."""
+    if config.colour_jitter and config.ranges[0]:
+        raise UsageError(
+            "--data.colour-jitter changes colours, and --data.range says that the sources have none; leave it out."
+        )
+
+
+def refuse_ranges(config: DataConfig, what: str) -> None:
+    """Raises a `UsageError` if a range is given where only images are known."""
+    if config.ranges != (None, None):
+        raise UsageError(f"--data.range is for pairs and for two folders of images, not for {what}; leave it out.")
+
+
 def name_keys(files: Sequence[Path]) -> list[str]:
     """Files' names in shards: their paths below the folder that they have in common, or as their shards call them."""
     if not files:
@@ -404,17 +442,57 @@ def group_reasons(reasons: list[str]) -> list[str]:
     return found
 
 
-def common_channels(side: str, facts: Sequence[ImageFacts], report: DataReport) -> int:
-    """The most frequent number of channels; warns where it, or the depth, is mixed."""
+def name_channels(channels: int) -> str:
+    """What so many channels are, for a person."""
+    return CHANNEL_NAMES.get(channels, f"{channels} bands")
+
+
+def common_channels(side: str, facts: Sequence[ImageFacts], report: DataReport, limits: Range | None = None) -> int:
+    """The most frequent number of channels; warns where it, or the depth, is mixed.
+
+    Args:
+        limits: of measurements, the range.
+    """
     counts = Counter(each.channels for each in facts)
     common = counts.most_common(1)[0][0]
-    if len(counts) > 1:
-        kinds = ", ".join(f"{number} of {CHANNEL_NAMES[channels]}" for channels, number in counts.most_common())
-        report.add("warning", f"{side}: channels are mixed ({kinds}); all are used as {CHANNEL_NAMES[common]}.")
+    kinds = ", ".join(f"{number} of {name_channels(channels)}" for channels, number in counts.most_common())
+    if limits is None and max(counts) > max(CHANNEL_NAMES):
+        report.add(
+            "error",
+            f"{side}: colours have at most 4 channels, but these are {kinds}; say with --data.range what their values mean.",
+        )
+    elif limits is not None:
+        _check_range(side, facts, report, limits)
+    if limits is not None and len(counts) > 1:
+        report.add(
+            "error",
+            f"{side}: the numbers of bands differ: {', '.join(f'{number} files have {bands}' for bands, number in counts.most_common())}.",
+        )
+    elif len(counts) > 1:
+        report.add("warning", f"{side}: channels are mixed ({kinds}); all are used as {name_channels(common)}.")
     bits = Counter(each.bits for each in facts)
     if len(bits) > 1:
         report.add("warning", f"{side}: {bits[16]} images have 16 bits a channel, {bits[8]} have 8.")
     return common
+
+
+def _check_range(side: str, facts: Sequence[ImageFacts], report: DataReport, limits: Range) -> None:
+    """Warns of values that are clipped, and of a range that is much too wide."""
+    found = [each.extent for each in facts if each.extent is not None]
+    if not found:
+        report.add("error", f"{side}: there is no value in any file, only NaN or what stands for no data.")
+        return
+    low, high = min(each[0] for each in found), max(each[1] for each in found)
+    given = f"{limits[0]:g} {limits[1]:g}"
+    if low < limits[0] or high > limits[1]:
+        report.add(
+            "warning", f"{side}: values go from {low:g} to {high:g}; those beyond the range {given} are clipped."
+        )
+    if high - low < (limits[1] - limits[0]) / WIDE:
+        report.add(
+            "warning",
+            f"{side}: values go from {low:g} to {high:g}, a small part of the range {given}: a network sees hardly any contrast.",
+        )
 
 
 def warn_of_leaks(

@@ -27,6 +27,7 @@ from img2img.data.base import (
     count_sizes,
     divide_splits,
     name_keys,
+    refuse_ranges,
     report_unreadable,
     warn_of_leaks,
     warn_of_sample,
@@ -276,6 +277,7 @@ class ClassFolderData(ImageFolders):
                 raise UsageError(
                     f"--data.{option}: {method} takes one folder of images, --data FOLDER, which are no pairs; leave it out."
                 )
+        refuse_ranges(config, method)
         if config.width is not None or config.direction == "BtoA":
             option = "--direction" if config.width is None else "--width"
             raise UsageError(f"{option}: {method} takes square images of one kind; leave it out.")

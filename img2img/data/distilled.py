@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from img2img.core.errors import UsageError
-from img2img.data.base import DataConfig, Direction
+from img2img.data.base import DataConfig, Direction, refuse_ranges
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
 from img2img.data.paired import PairedData, PairedFolder, PairedImages, match
 from img2img.data.sampler import Key
@@ -122,6 +122,7 @@ class DistilledData(PairedData):
     def refuse_options(cls, config: DataConfig, method: str) -> None:
         """Refuses what is about label maps, and other ways to name pairs."""
         super().refuse_options(config, method)
+        refuse_ranges(config, method)
         for name in ("source", "derive"):
             if getattr(config, name) is not None:
                 raise UsageError(f"--data.{name}: distill learns from --data and --data.target; leave it out.")

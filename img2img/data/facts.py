@@ -4,17 +4,21 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Hashable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
 from dataclasses import asdict, dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, TypeVar
 
 from img2img.core.downloads import cache_folder
 from img2img.core.processes import count_cores, current_rank
 from img2img.data.index import recall_facts
-from img2img.images import ImageError, read_image
+from img2img.images import ImageError, Rules, read_picture
+from img2img.images.arrays import to_16_bit
+from img2img.images.bands import Range
 
 Item = TypeVar("Item", bound=Hashable)
 Fact = TypeVar("Fact")
@@ -34,23 +38,46 @@ class ImageFacts:
     channels: int
     bits: int
     digest: str
+    extent: Range | None = None
+    """Of measurements, the least and the greatest value, unless there are none."""
 
 
 def read_image_facts(
-    files: Sequence[Path], advance: Callable[[], None] = lambda: None
+    files: Sequence[Path], advance: Callable[[], None] = lambda: None, ranges: Mapping[Path, Range | None] | None = None
 ) -> tuple[dict[Path, ImageFacts], dict[Path, str]]:
-    """The facts about images, and why some files can't be read."""
+    """The facts about images, and why some files can't be read.
 
-    def read(file: Path) -> dict[str, Any] | str:
-        try:
-            array = read_image(file)
-        except ImageError as error:
-            return str(error)
-        digest = hashlib.blake2b(array.tobytes() + repr(array.shape).encode(), digest_size=16).hexdigest()
-        height, width, channels = array.shape
-        return asdict(ImageFacts(height, width, channels, array.dtype.itemsize * 8, digest))
+    Args:
+        ranges: of files that hold measurements.
+    """
+    groups: dict[Range | None, list[Path]] = defaultdict(list)
+    for file in files:
+        groups[ranges.get(file) if ranges else None].append(file)
+    facts: dict[Path, ImageFacts] = {}
+    unreadable: dict[Path, str] = {}
+    for limits, group in groups.items():
+        kind = f"bands {limits[0]!r} {limits[1]!r}" if limits else "image"
+        found = collect_facts(kind, group, lambda file: (file,), partial(_read_facts, limits), _restore_facts, advance)
+        facts |= found[0]
+        unreadable |= found[1]
+    return facts, unreadable
 
-    return collect_facts("image", files, lambda file: (file,), read, lambda values: ImageFacts(**values), advance)
+
+def _read_facts(limits: Range | None, file: Path) -> dict[str, Any] | str:
+    try:
+        picture = read_picture(file, Rules(first=True, metadata=False, range=limits))
+    except ImageError as error:
+        return str(error)
+    array = picture.frames[0] if limits else to_16_bit(picture.frames[0])
+    digest = hashlib.blake2b(array.tobytes() + repr(array.shape).encode(), digest_size=16).hexdigest()
+    height, width, channels = array.shape
+    extent = picture.bands.found if picture.bands else None
+    return asdict(ImageFacts(height, width, channels, array.dtype.itemsize * 8, digest, extent))
+
+
+def _restore_facts(values: dict[str, Any]) -> ImageFacts:
+    extent = values.get("extent")
+    return ImageFacts(**{**values, "extent": tuple(extent) if extent else None})
 
 
 def collect_facts(

@@ -8,7 +8,7 @@ import numpy as np
 
 from img2img.core.errors import UsageError
 from img2img.data.layouts import SPLITS, Split, image_files
-from img2img.images import ARRAY_SUFFIX, SUFFIXES, Array
+from img2img.images import Array
 
 ENDINGS = re.compile(  # by which the names of what belongs together differ in data sets that people have
     r"_(gtFine_|gtCoarse_)?(labelIds|labelTrainIds|instanceIds|leftImg8bit|label|labels|inst|instance|img|image)$"
@@ -38,7 +38,7 @@ def label_sides(path: Path) -> dict[Split, Sides]:
 def label_files(folder: Path) -> dict[str, list[Path]]:
     """The image files below a folder by name, without the endings that tell labels, instances and images apart."""
     files: dict[str, list[Path]] = defaultdict(list)
-    for name, found in image_files(folder, suffixes=(*SUFFIXES, ARRAY_SUFFIX)).items():
+    for name, found in image_files(folder).items():
         files[ENDINGS.sub("", name)] += found
     return dict(files)
 

@@ -23,6 +23,7 @@ from img2img.data.base import (
     choose_sample,
     common_channels,
     count_sizes,
+    refuse_ranges,
     report_unreadable,
     warn_of_sample,
 )
@@ -360,6 +361,7 @@ class LabelledData(PairedData):
             "data.source": config.source, "direction BtoA": config.direction == "BtoA", "data.derive": config.derive,
             "data.in-channels": config.in_channels, "data.colour-jitter": config.colour_jitter,
         }  # fmt: skip
+        refuse_ranges(config, "label maps")
         for name, value in given.items():
             if value:
                 raise UsageError(f"--{name}: these are label maps; leave it out.")

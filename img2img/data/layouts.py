@@ -12,16 +12,17 @@ from img2img.core.errors import UsageError
 from img2img.core.stored import StoredPath, StoreError, walk_folder
 from img2img.data.shards import INSIDE, ShardFolder, find_shards
 from img2img.data.video import extract_frames
-from img2img.images import SUFFIXES
+from img2img.images import ARRAY_SUFFIX, SUFFIXES
 from img2img.images.video import is_video
 
+READABLE = (*SUFFIXES, ARRAY_SUFFIX)
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 LAYOUTS = "trainA and trainB, train/A and train/B, train_A and train_B, A and B, or train/ with side-by-side images"
 LABEL_LAYOUTS = "train_label, train_inst and train_img; train/label, train/inst and train/img; or label, inst and img"
 
 
-def image_files(folder: Path, recursive: bool = True, suffixes: tuple[str, ...] = SUFFIXES) -> dict[str, list[Path]]:
+def image_files(folder: Path, recursive: bool = True, suffixes: tuple[str, ...] = READABLE) -> dict[str, list[Path]]:
     """The image files below a folder by name: the relative path without the suffix. Hidden files don't count."""
     files: dict[str, list[Path]] = defaultdict(list)
     if isinstance(folder, ShardFolder):
@@ -127,4 +128,4 @@ def find_sides(path: Path) -> dict[Split, tuple[Path, Path]]:
 
 def list_image_kinds() -> str:
     """The endings of image files, for a person."""
-    return ", ".join(suffix[1:] for suffix in SUFFIXES)
+    return ", ".join(suffix[1:] for suffix in READABLE)

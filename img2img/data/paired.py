@@ -27,6 +27,7 @@ from img2img.data.base import (
     common_channels,
     count_sizes,
     divide_splits,
+    refuse_jitter_of_bands,
     report_unreadable,
     warn_of_leaks,
     warn_of_sample,
@@ -49,6 +50,7 @@ from img2img.data.transforms import Derivation, JointTransform, Resize, derive_s
 from img2img.images import Array, ImageError, read_image
 from img2img.images import resize as resize_image
 from img2img.images.arrays import fit_channels, to_unit
+from img2img.images.bands import Range
 from img2img.images.tensors import to_tensor
 
 
@@ -73,6 +75,7 @@ def find_pairs(
     target: Path | None = None,
     derive: Derivation | None = None,
     direction: Direction = "AtoB",
+    ranges: tuple[Range | None, Range | None] = (None, None),
 ) -> dict[Split, PairedFolder]:
     """Finds the splits of a paired data set, whatever layout it has.
 
@@ -81,6 +84,8 @@ def find_pairs(
         source: a folder of source images, alone or with sub-folders train, val, test.
         target: a folder of target images of the same names.
         derive: any folder of images; each source is made from its target.
+        direction: which side is the source.
+        ranges: of source and target, as of `DataConfig.ranges`.
 
     Returns:
         The splits that are there, in the order train, val, test; none is empty of files.
@@ -105,7 +110,10 @@ def find_pairs(
         known = f"{LAYOUTS}; of label maps: {LABEL_LAYOUTS}"
         what = "no images" if derive or source else f"no pairs in a layout that is known: {known}"
         raise UsageError(f"{path or source} holds {what} (image files: {list_image_kinds()}).")
-    return {split: _apply_direction(folder, direction) for split, folder in found.items()}
+    turned = {split: _apply_direction(folder, direction) for split, folder in found.items()}
+    if ranges == (None, None):
+        return turned
+    return {split: replace(f, pairs=[replace(p, ranges=ranges) for p in f.pairs]) for split, f in turned.items()}
 
 
 def match(source: Path, target: Path, split: Split = "train") -> PairedFolder:
@@ -193,7 +201,8 @@ def check_pairs(
     every = [pair for folder in splits.values() for pair in folder.pairs]
     total = len({file for pair in every for file in (pair.source, pair.target)})
     files = sorted({file for pair in choose_sample(every, most) for file in (pair.source, pair.target)})
-    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    ranges = {file: limits for p in every for file, limits in zip((p.source, p.target), p.ranges, strict=True)}
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, ranges)
     warn_of_sample(report, len(files), total)
     check_partners(splits, report)
     report_unreadable(report, [reason for _, reason in sorted(unreadable.items())], " and its partner")
@@ -207,7 +216,8 @@ def check_pairs(
         if all(pair.source == pair.target for folder in splits.values() for pair in folder.pairs):
             break  # both sides are one file
     report.in_channels, report.out_channels = (
-        common_channels(side, [facts[getattr(pair, side)] for pair in pairs], report) for side in ("source", "target")
+        common_channels(side, [facts[getattr(pair, side)] for pair in pairs], report, limits)
+        for side, limits in zip(("source", "target"), pairs[0].ranges, strict=True)
     )
     if pairs[0].derive:
         report.in_channels = report.out_channels if pairs[0].derive == "lowres" else 1
@@ -289,13 +299,13 @@ class PairedImages(Samples):
         if pair.derive:
             source = derive_source(target, pair.derive)
         return {
-            "source": to_tensor(fit_channels(source, self.in_channels, pair.source)),
-            "target": to_tensor(fit_channels(target, self.out_channels, pair.target)),
+            "source": to_tensor(fit_channels(source, self.in_channels, pair.source, has_bands(pair, 0))),
+            "target": to_tensor(fit_channels(target, self.out_channels, pair.target, has_bands(pair, 1))),
         }
 
 
 def read_pair(pair: Pair, enough: int | None = None) -> tuple[Array, Array]:
-    """Decodes a pair: two arrays (H, W, C), uint8 or uint16. For a derived pair both are the target.
+    """Decodes a pair: two arrays (H, W, C), uint8 or uint16, or float32 in [0, 1] of measurements. For a derived pair both are the target.
 
     Args:
         enough: as of `Rules`; the halves of a file are decoded whole.
@@ -303,13 +313,18 @@ def read_pair(pair: Pair, enough: int | None = None) -> tuple[Array, Array]:
     Raises:
         ImageError: naming the file that can't be read or split.
     """
-    source = read_image(pair.source, None if pair.half else enough)
+    source = read_image(pair.source, None if pair.half else enough, pair.ranges[0])
     if pair.half:
         if source.shape[1] % 2:
             raise ImageError(f"{pair.source}: {source.shape[1]} pixels wide, so it can't be two images side by side.")
         left, right = np.split(source, 2, axis=1)
         return (left, right) if pair.half == "AB" else (right, left)
-    return source, source if pair.target == pair.source else read_image(pair.target, enough)
+    return source, source if pair.target == pair.source else read_image(pair.target, enough, pair.ranges[1])
+
+
+def has_bands(pair: Pair, side: int) -> bool:
+    """Whether the source, 0, or the target, 1, holds measurements: not if the source is made of the target's channels."""
+    return pair.ranges[side] is not None and not (side == 0 and pair.derive in ("gray", "edges"))
 
 
 def name_files(pair: Pair) -> dict[str, Path]:
@@ -334,13 +349,16 @@ def read_validation_pair(
         width: the training width, if it is not `size`.
 
     Returns:
-        Two arrays (H, W, C), uint8 or uint16.
+        Two arrays (H, W, C), uint8 or uint16, or float32 in [0, 1] of measurements.
     """
     source, target = read_pair(pair)
     tall, wide = target.shape[:2] if size is None else scale_size(target.shape, size, resize, width)
     target = resize_image(target, tall, wide)
     source = derive_source(target, pair.derive) if pair.derive else resize_image(source, tall, wide)
-    return fit_channels(source, in_channels, pair.source), fit_channels(target, out_channels, pair.target)
+    return (
+        fit_channels(source, in_channels, pair.source, has_bands(pair, 0)),
+        fit_channels(target, out_channels, pair.target, has_bands(pair, 1)),
+    )
 
 
 class PairedData(ImageFolders):
@@ -352,8 +370,9 @@ class PairedData(ImageFolders):
     def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
         self.config = config
         self.splits = find_pairs(
-            config.path, source=config.source, target=config.target, derive=config.derive, direction=config.direction
-        )
+            config.path, source=config.source, target=config.target, derive=config.derive, direction=config.direction,
+            ranges=config.ranges,
+        )  # fmt: skip
 
     @classmethod
     def recognises(cls, config: DataConfig) -> bool:
@@ -368,6 +387,11 @@ class PairedData(ImageFolders):
                 raise UsageError(
                     f"--data.{name.replace('_', '-')}: these are no label maps (train_label, train_img); leave it out."
                 )
+        refuse_jitter_of_bands(config)
+        if config.derive and config.ranges[0] != config.ranges[1]:
+            raise UsageError(
+                "--data.derive makes the sources from the targets, so both have one range: give --data.range."
+            )
         if config.derive and config.colour_jitter:
             raise UsageError(
                 "--data.colour-jitter changes the source alone, but --data.derive makes it from the target."
@@ -376,6 +400,9 @@ class PairedData(ImageFolders):
     def check(self, progress: Progress | None = None) -> DataReport:
         """See `check_pairs`."""
         report = check_pairs(self.splits, progress, self.config.most_checked)
+        pairs = [pair for folder in self.splits.values() for pair in folder.pairs]
+        if self.config.ranges[0] != self.config.ranges[1] and any(pair.half for pair in pairs):
+            raise UsageError("pairs side by side in one file have one range: give --data.range.")
         if self.config.derive in ("gray", "edges") and self.config.in_channels not in (None, 1):
             raise UsageError(
                 f"--data.in-channels {self.config.in_channels}: sources derived as {self.config.derive} have 1."

@@ -12,7 +12,6 @@ from torch import Tensor
 
 from img2img.core.errors import UsageError, list_some
 from img2img.data.base import (
-    CHANNEL_NAMES,
     SMALL,
     DataConfig,
     DataReport,
@@ -28,6 +27,7 @@ from img2img.data.base import (
     common_channels,
     count_sizes,
     divide_splits,
+    name_channels,
     name_keys,
     report_unreadable,
     warn_of_leaks,
@@ -50,6 +50,7 @@ from img2img.data.sampler import Key, permutation
 from img2img.data.transforms import JointTransform
 from img2img.images import read_image
 from img2img.images.arrays import fit_channels, to_unit
+from img2img.images.bands import Range
 from img2img.images.tensors import to_tensor
 
 PARTNERS = 2**20  # apart from the run's seed, so that partners are drawn from another row of numbers than the order
@@ -133,13 +134,19 @@ def hold_out_images(folder: UnpairedFolder, share: float) -> tuple[UnpairedFolde
 
 
 def check_unpaired(
-    splits: dict[Split, UnpairedFolder], progress: Progress | None = None, most: int | None = None
+    splits: dict[Split, UnpairedFolder],
+    progress: Progress | None = None,
+    most: int | None = None,
+    ranges: tuple[Range | None, Range | None] = (None, None),
 ) -> DataReport:
-    """Reads the files of an unpaired data set, all or a sample, and says what can't work and what may surprise."""
+    """Reads the files of an unpaired data set, all or a sample, and says what can't work and what may surprise; `ranges` as of `DataConfig`."""
     report = DataReport()
     every = sorted({file for folder in splits.values() for file in (*folder.sources, *folder.targets)})
     files, total = choose_sample(every, most), len(every)
-    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    of_file = {
+        file: limits for f in splits.values() for side, limits in zip((f.sources, f.targets), ranges, strict=True) for file in side
+    }  # fmt: skip
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, of_file)
     warn_of_sample(report, len(files), total)
     for split, folder in splits.items():
         report.splits[split] = max(len(folder.sources), len(folder.targets))
@@ -156,9 +163,11 @@ def check_unpaired(
     for side in ("sources", "targets"):
         sided = [(split, file) for split, folder in splits.items() for file in getattr(folder, side)]
         warn_of_leaks(report, f"{side}: ", sided, facts)
-    report.in_channels, report.out_channels = (common_channels(side, each, report) for side, each in sides.items())
+    report.in_channels, report.out_channels = (
+        common_channels(side, each, report, limits) for (side, each), limits in zip(sides.items(), ranges, strict=True)
+    )
     if report.in_channels != report.out_channels:
-        kinds = CHANNEL_NAMES[report.in_channels], CHANNEL_NAMES[report.out_channels]
+        kinds = name_channels(report.in_channels), name_channels(report.out_channels)
         report.add(
             "warning",
             f"the sources are {kinds[0]} and the targets {kinds[1]}: cyclegan then needs --identity-weight 0, cut and "
@@ -244,9 +253,11 @@ class UnpairedImages(Samples):
         in_channels: int,
         out_channels: int,
         seed: int,
+        ranges: tuple[Range | None, Range | None] = (None, None),
     ) -> None:
         self.sides = sources, targets
         self.channels = in_channels, out_channels
+        self.ranges = ranges
         self.transform, self.seed = transform, seed
 
     def __len__(self) -> int:
@@ -257,8 +268,9 @@ class UnpairedImages(Samples):
         chosen = self.partners(key)
         tensors = []
         for side, (files, place, channels) in enumerate(zip(self.sides, chosen, self.channels, strict=True)):
-            file = files[place]
-            image = to_unit(fit_channels(read_image(file, self.transform.enough), channels, file))
+            file, limits = files[place], self.ranges[side]
+            read = read_image(file, self.transform.enough, limits)
+            image = to_unit(fit_channels(read, channels, file, limits is not None))
             seed = zlib.crc32(f"{self.seed}/{key[0]}/{key[1]}/{side}".encode())
             tensors.append(to_tensor(np.ascontiguousarray(self.transform.apply_to_one(image, seed))))
         return {"source": tensors[0], "target": tensors[1]}
@@ -308,7 +320,7 @@ class UnpairedData(ImageFolders):
 
     def check(self, progress: Progress | None = None) -> DataReport:
         """See `check_unpaired`."""
-        return check_unpaired(self.splits, progress, self.config.most_checked)
+        return check_unpaired(self.splits, progress, self.config.most_checked, self.config.ranges)
 
     def divide(self, holdout: float) -> None:
         """See `divide_splits`."""
@@ -318,7 +330,9 @@ class UnpairedData(ImageFolders):
 
     def build_training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
         """Images of both sides with random partners."""
-        return UnpairedImages(self.train.sources, self.train.targets, transform, in_channels, out_channels, seed)
+        return UnpairedImages(
+            self.train.sources, self.train.targets, transform, in_channels, out_channels, seed, self.config.ranges
+        )
 
     def validation_set(self, direction: str) -> ValidationSet:
         """The sources of a direction, with those targets that happen to be known."""
@@ -326,7 +340,11 @@ class UnpairedData(ImageFolders):
         sides = (folder.sources, folder.targets)
         sources, targets = sides if direction != "BtoA" else sides[::-1]
         partners = {p.source: p.target for p in folder.pairs} | {p.target: p.source for p in folder.pairs}
-        pairs = [Pair(file.stem, file, partners.get(file, file)) for file in sources]
+        own, other = self.config.ranges if direction != "BtoA" else self.config.ranges[::-1]
+        pairs = [
+            Pair(file.stem, file, partners.get(file, file), ranges=(own, other if file in partners else own))
+            for file in sources
+        ]
         return ValidationSet(pairs, False, targets, self.name, read_validation_pair, PairedImages)
 
     @property

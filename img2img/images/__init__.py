@@ -1,6 +1,7 @@
 """Files ↔ arrays ↔ tensors: decoding, encoding, orientation, alpha, bit depth, value range, metadata, grids.
 
-An image array is (H, W, C), uint8, uint16 or float in [0, 1], with C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha.
+An image array is (H, W, C), uint8, uint16 or float in [0, 1], with C = 1 gray, 2 gray and alpha, 3 RGB, 4 RGB and alpha; or
+float in [0, 1] with any number of bands (see `bands`), of which none is alpha.
 An image tensor is (C, H, W), or (B, C, H, W), float32 in [-1, 1]. Only `tensors` imports torch, so that processes which
 decode start fast.
 """

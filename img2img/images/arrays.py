@@ -17,6 +17,7 @@ from img2img.core.stored import StoredPath
 Array = NDArray[Any]
 
 ROUNDING = 1e-4  # by which floats may miss 0 and 1
+GROUP = 4  # channels that OpenCV resizes at a time
 BAND = 2**22  # pixels that are computed at a time
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and OpenCV
 
@@ -73,7 +74,7 @@ def check_16_bit_range(values: Array) -> Array:
     """Integers as uint16, or an `ImageError` if they are beyond its range."""
     if values.size and (values.min() < 0 or values.max() > 65535):
         raise ImageError(
-            f"its integers go from {values.min()} to {values.max()}; only 0 to 65535 can be read: scale them to 16 bits"
+            f"its integers go from {values.min()} to {values.max()}; only 0 to 65535 can be read: scale them to 16 bits, or train with --data.range"
         )
     return values.astype(np.uint16)
 
@@ -86,7 +87,7 @@ def check_unit_range(values: Array) -> Array:
         raise ImageError("some of its floats are infinite, or no numbers (NaN)")
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise ImageError(
-            f"its floats go from {low:.4g} to {high:.4g}; only 0 (black) to 1 (white) can be read: scale them"
+            f"its floats go from {low:.4g} to {high:.4g}; only 0 (black) to 1 (white) can be read: scale them, or train with --data.range"
         )
     return values.clip(0, 1)
 
@@ -149,7 +150,7 @@ def _cast(values: Array, dtype: np.dtype[Any]) -> Array:
     return (np.rint(values) if np.issubdtype(dtype, np.integer) else values).astype(dtype)
 
 
-def _in_bands(function: Callable[[slice], Array], height: int, width: int) -> Array:
+def apply_in_bands(function: Callable[[slice], Array], height: int, width: int) -> Array:
     """What a function makes of all rows, some at a time: its intermediate results are several times as large as an image."""
     rows = max(1, BAND // max(1, width))
     return np.concatenate([function(slice(first, first + rows)) for first in range(0, height, rows)])
@@ -171,7 +172,7 @@ def composite_over_white(array: Array) -> Array:
         share = alpha[band].astype(np.float64) / white
         return _cast(colour[band] * share + white * (1 - share), array.dtype)
 
-    return _in_bands(compose, array.shape[0], array.shape[1])
+    return apply_in_bands(compose, array.shape[0], array.shape[1])
 
 
 def convert_channels(array: Array, channels: int) -> Array:
@@ -190,7 +191,9 @@ def convert_channels(array: Array, channels: int) -> Array:
         if array.shape[2] == 1 and channels == 3:
             return np.repeat(array, 3, axis=2)
         if array.shape[2] == 3 and channels == 1:
-            return _in_bands(lambda band: _cast(array[band] @ np.array(LUMA), array.dtype)[..., None], *array.shape[:2])
+            return apply_in_bands(
+                lambda band: _cast(array[band] @ np.array(LUMA), array.dtype)[..., None], *array.shape[:2]
+            )
     elif channels in (2, 4) and array.shape[2] < 5:
         colour, alpha = split_alpha(array)
         opaque = np.full((*array.shape[:2], 1), peak(array.dtype), array.dtype)
@@ -200,8 +203,10 @@ def convert_channels(array: Array, channels: int) -> Array:
     raise ImageError(f"an image of {array.shape[2]} channels can't become one of {channels}.")
 
 
-def fit_channels(image: Array, channels: int, path: Path) -> Array:
-    """As `convert_channels`, with errors that name the file."""
+def fit_channels(image: Array, channels: int, path: Path, bands: bool = False) -> Array:
+    """As `convert_channels`, with errors that name the file; bands are not converted."""
+    if bands and image.shape[2] != channels:
+        raise ImageError(f"{path}: it has {image.shape[2]} bands, and the network takes {channels}.")
     try:
         return convert_channels(image, channels)
     except ImageError as error:
@@ -212,6 +217,9 @@ def resize(image: Array, height: int, width: int) -> Array:
     """Resizes (H, W, C) by area averaging when it shrinks, bicubic when it grows; the same image if nothing changes."""
     if image.shape[:2] == (height, width):
         return image
+    if image.shape[2] > GROUP:
+        groups = [image[..., first : first + GROUP] for first in range(0, image.shape[2], GROUP)]
+        return np.concatenate([resize(np.ascontiguousarray(group), height, width) for group in groups], axis=2)
     shrinks = height * width < image.shape[0] * image.shape[1]
     done = cv2.resize(image, (width, height), interpolation=cv2.INTER_AREA if shrinks else cv2.INTER_CUBIC)
     done = done[..., None] if done.ndim == 2 else done

@@ -16,6 +16,7 @@ import img2img
 from img2img.core.errors import UserError
 from img2img.core.stored import StoredPath
 from img2img.images.arrays import Array, ImageError
+from img2img.images.bands import Bands
 from img2img.images.reading import Picture, Rules
 from img2img.images.worker import BLOCKS, command
 
@@ -138,8 +139,9 @@ class Decoder:
 
 
 def _picture(values: dict[str, Any], file: IO[bytes]) -> Picture:
-    frames = []
-    for shape, dtype in values.pop("frames"):
+    frames: list[Array] = []
+    count_frames = len(values["frames"])
+    for shape, dtype in (*values.pop("frames"), *values.pop("masks")):
         frame = np.empty(shape, dtype)
         left = memoryview(frame.data).cast("B")
         while len(left):
@@ -150,7 +152,10 @@ def _picture(values: dict[str, Any], file: IO[bytes]) -> Picture:
         frames.append(frame)
     blocks: dict[str, Any] = {name: bytes.fromhex(values.pop(name)) for name in BLOCKS}
     dpi = values.pop("dpi")
-    return Picture(frames, **blocks, dpi=tuple(dpi) if dpi else None, **values)
+    stored = values.pop("bands")
+    masks = frames[count_frames:]
+    bands = stored and Bands(**{**stored, "header": bytes.fromhex(stored["header"]), "missing": masks})
+    return Picture(frames[:count_frames], **blocks, dpi=tuple(dpi) if dpi else None, bands=bands, **values)
 
 
 class Decoders:

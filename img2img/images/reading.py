@@ -5,9 +5,10 @@ import re
 import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import cv2
 import numpy as np
 from PIL import Image, ImageFile, UnidentifiedImageError
 
@@ -19,12 +20,15 @@ from img2img.images.arrays import (
     convert_channels,
     from_pil,
     open_array,
+    resize,
     resize_with_alpha,
     to_16_bit,
 )
+from img2img.images.bands import Bands, Range, scale_values
 from img2img.images.deep import count_deep_channels, decode_deep, float_pages
-from img2img.images.formats import prepare_format
+from img2img.images.formats import PAGES, prepare_format
 from img2img.images.gif import gif_is_whole
+from img2img.images.tiff import measure_tiff, read_tiff
 
 ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
 ORIENTATION = 0x0112  # the EXIF tag
@@ -51,6 +55,8 @@ class Rules:
     """Scale down to at most so many pixels on the longer side."""
     metadata: bool = True
     """Read EXIF and DPI as well, which a converted file keeps."""
+    range: Range | None = None
+    """The file holds measurements: these values become 0 and 1, and every channel is a band; see `img2img.images.bands`."""
     enough: int | None = None
     """A JPEG may come at a half, a quarter or an eighth of its size, if both sides keep so many pixels; it is decoded faster."""
 
@@ -77,18 +83,22 @@ class Picture:
     """A .npy of shape (H, W)."""
     truncated: bool = False
     """The file ends early."""
+    bands: Bands | None = None
+    """Of measurements: what 0 and 1 stand for, and how they are stored."""
 
 
-def read_image(path: Path, enough: int | None = None) -> Array:
+def read_image(path: Path, enough: int | None = None, range: Range | None = None) -> Array:
     """Decodes a file's first frame to (H, W, C), uint8 or uint16, upright by its EXIF orientation; see `from_pil`.
 
     Args:
         enough: as of `Rules`.
+        range: as of `Rules`; what comes out is float32 in [0, 1] then.
 
     Raises:
         ImageError: if it can't be decoded whole.
     """
-    return to_16_bit(read_picture(path, Rules(first=True, metadata=False, enough=enough)).frames[0])
+    frame = read_picture(path, Rules(first=True, metadata=False, range=range, enough=enough)).frames[0]
+    return frame if range else to_16_bit(frame)
 
 
 def read_picture(path: Path, rules: Rules | None = None) -> Picture:
@@ -103,6 +113,8 @@ def read_picture(path: Path, rules: Rules | None = None) -> Picture:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if rules.range is not None:
+                return _read_bands(path, rules, rules.range)
             return _read_array(path, rules) if path.suffix.lower() == ".npy" else _read_file(path, rules)
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist.") from None
@@ -121,6 +133,8 @@ def count_pixels(path: Path, rules: Rules | None = None) -> int:
             if path.suffix.lower() == ".npy":
                 height, width = open_array(path).shape[:2]
                 return math.prod(fit_size(height, width, rules))
+            if rules.range is not None and path.suffix.lower() in PAGES:
+                return sum(_weigh(size) for size in measure_tiff(path, rules.first))
             with _open(path) as image:
                 return math.prod(fit_size(image.height, image.width, rules)) * len(_frames(image, rules.first))
     except Exception:  # as in read_picture, which says what is wrong
@@ -158,6 +172,10 @@ def _read_file(path: Path, rules: Rules) -> Picture:
                 if not rules.accept_truncated:
                     raise
     except UnidentifiedImageError:
+        if path.suffix.lower() in PAGES and any(size[2] > 4 for size in measure_tiff(path, first=True)):
+            raise ImageError(
+                "it holds more bands than colours have; a translator that is trained with --data.range takes them"
+            ) from None
         pages = float_pages(path, rules.first, lambda sizes: _refuse_bombs(sizes, rules))
         if pages is None:
             raise
@@ -316,6 +334,42 @@ def _read_array(path: Path, rules: Rules) -> Picture:
     elif values.dtype != np.uint8:
         raise ImageError(f"its values are {values.dtype}; use integers or floats")
     return Picture([_fit(np.ascontiguousarray(values), rules)], flat=flat)
+
+
+def _read_bands(path: Path, rules: Rules, limits: Range) -> Picture:
+    """Measurements of any format: frames in [0, 1], with what it takes to write them."""
+    suffix = path.suffix.lower()
+    no_data, header = None, b""
+    if suffix == ".npy":
+        array = open_array(path)
+        if array.ndim not in (2, 3) or 0 in array.shape:
+            raise ImageError(f"its shape is {array.shape}; an image is (H, W) or (H, W, C)")
+        picture = Picture([np.atleast_3d(np.asarray(array))], flat=array.ndim == 2)
+        _refuse_bombs([(array.shape[0], array.shape[1] * max(1, picture.frames[0].shape[2] // 4))], rules)
+    elif suffix in PAGES:
+        frames, no_data, header = read_tiff(
+            path, rules.first, lambda sizes: _refuse_bombs([(1, _weigh(size)) for size in sizes], rules)
+        )
+        picture = Picture(frames)
+    else:
+        picture = _read_file(path, replace(rules, range=None, size=None, max_side=None))
+    dtype = picture.frames[0].dtype.name
+    scaled, missing, found = [], [], []
+    for frame in picture.frames:
+        unit, nothing, extremes = scale_values(frame, limits, no_data)
+        found += list(extremes or ())
+        height, width = fit_size(frame.shape[0], frame.shape[1], rules)
+        scaled.append(resize(unit, height, width))
+        small = cv2.resize(nothing.astype(np.uint8), (width, height), interpolation=cv2.INTER_NEAREST_EXACT)
+        missing.append(small.astype(bool))
+    some = missing if any(mask.any() for mask in missing) else []
+    extent = (min(found), max(found)) if found else None
+    return replace(picture, frames=scaled, bands=Bands(limits, dtype, header, no_data, some, extent))
+
+
+def _weigh(size: tuple[int, int, int]) -> int:
+    """Pixels; more channels than an image file has count as more."""
+    return size[0] * size[1] * max(1, size[2] // 4)
 
 
 def _turn_upright(array: Array, orientation: int) -> Array:

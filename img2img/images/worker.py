@@ -32,7 +32,8 @@ def answer(task: str, path: Path, rules: Rules, out: BinaryIO) -> None:
         return
     try:
         picture = read_picture(path, rules) if task == "picture" else Picture([read_indices(path, rules)])
-        frames = [np.ascontiguousarray(frame) for frame in picture.frames]
+        masks = picture.bands.missing if picture.bands else []
+        frames = [np.ascontiguousarray(frame) for frame in (*picture.frames, *masks)]
     except ImageError as error:
         _write(out, {"error": str(error)})
     except MemoryError:
@@ -45,15 +46,30 @@ def answer(task: str, path: Path, rules: Rules, out: BinaryIO) -> None:
 
 
 def header(picture: Picture) -> dict[str, Any]:
-    """What belongs to a picture, for JSON: the frames' shapes and types, and all the rest."""
+    """What belongs to a picture, for JSON: the frames' shapes and types, those of masks of what is missing, and all the rest."""
+    bands = picture.bands
     frames = [(frame.shape, frame.dtype.name) for frame in picture.frames]
-    rest = {name: value for name, value in vars(picture).items() if name not in ("frames", *BLOCKS)}
-    return {"frames": frames, **{name: getattr(picture, name).hex() for name in BLOCKS}, **rest}
+    masks = [(mask.shape, mask.dtype.name) for mask in bands.missing] if bands else []
+    rest = {name: value for name, value in vars(picture).items() if name not in ("frames", "bands", *BLOCKS)}
+    stored = bands and {**vars(bands), "header": bands.header.hex(), "missing": []}
+    return {
+        "frames": frames,
+        "masks": masks,
+        "bands": stored,
+        **{name: getattr(picture, name).hex() for name in BLOCKS},
+        **rest,
+    }
 
 
 def _write(out: BinaryIO, values: dict[str, Any]) -> None:
     out.write(json.dumps(values).encode() + b"\n")
     out.flush()
+
+
+def parse_rules(text: str) -> Rules:
+    """Rules, from JSON, which has no tuples."""
+    values = json.loads(text)
+    return Rules(**{**values, "range": tuple(values["range"]) if values["range"] else None})
 
 
 def limit_memory(size: int) -> None:
@@ -67,7 +83,7 @@ def limit_memory(size: int) -> None:
 
 def main() -> None:
     """Answers until its input ends, as it does when the process that started it is gone."""
-    memory, seconds, rules = int(sys.argv[1]), float(sys.argv[2]), Rules(**json.loads(sys.argv[3]))
+    memory, seconds, rules = int(sys.argv[1]), float(sys.argv[2]), parse_rules(sys.argv[3])
     out = os.fdopen(os.dup(1), "wb")
     os.dup2(2, 1)  # what libraries print must not come between
     Image.MAX_IMAGE_PIXELS = None  # rules.max_pixels takes its place

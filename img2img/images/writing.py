@@ -22,6 +22,7 @@ from img2img.images.arrays import (
     to_16_bit,
     to_pil,
 )
+from img2img.images.bands import ANY, Bands, restore_frames
 from img2img.images.formats import (
     ARRAY_SUFFIX,
     BARE,
@@ -35,6 +36,7 @@ from img2img.images.formats import (
     prepare_format,
 )
 from img2img.images.reading import TEXT_TAGS, Picture, explain_failure
+from img2img.images.tiff import write_tiff
 
 HAVE_DPI = (".png", ".apng", ".jpg", ".jpeg", ".bmp", *PAGES)
 LONGEST_IN_JPEG = 65000  # bytes of EXIF data or XMP
@@ -82,12 +84,27 @@ def encode_picture(path: Path, picture: Picture, quality: int = 95) -> bytes:
     try:
         refuse_frames(suffix, picture)
         prepare_format(path)
+        if picture.bands is not None:
+            return _encode_bands(suffix, picture, picture.bands, quality)
         frames = [_fit_format(suffix, frame, len(picture.frames)) for frame in picture.frames]
         return _encode(suffix, frames, picture, quality)
     except ImageError as error:
         raise ImageError(f"{path}: {error}") from None
     except (OSError, ValueError, MemoryError, cv2.error, struct.error) as error:
         raise ImageError(f"{path} can't be encoded: {explain_failure(error)}.") from None
+
+
+def _encode_bands(suffix: str, picture: Picture, bands: Bands, quality: int) -> bytes:
+    """Measurements, in the values that they had in their file."""
+    held = ANY if suffix in (ARRAY_SUFFIX, *PAGES) else ("uint8", "uint16") if suffix == ".png" else ("uint8",)
+    frames, no_data = restore_frames(picture.frames, bands, held)
+    if suffix in PAGES:
+        return write_tiff(frames, bands.header, no_data)
+    channels = frames[0].shape[2]
+    if suffix != ARRAY_SUFFIX and (channels > 4 or (channels in (2, 4) and suffix != ".png")):
+        raise ImageError(f"it has {channels} bands, more than {suffix} can hold; use .tif or .npy")
+    frames = [_fit_format(suffix, frame, len(frames)) for frame in frames]
+    return _encode(suffix, frames, picture, quality)
 
 
 def refuse_frames(suffix: str, picture: Picture) -> None:

@@ -18,6 +18,7 @@ from img2img.core.processes import ProcessRank, join_processes
 from img2img.core.stored import StoreError, is_remote, resolve_path
 from img2img.data.base import Direction
 from img2img.images import Picture, Rules, composite_over_white, encode_picture, refuse_frames, write_picture
+from img2img.images.bands import Bands, Range
 from img2img.images.decoder import Decoders
 from img2img.images.video import is_video
 from img2img.inference.batching import Item, Pipeline, count_threads
@@ -150,9 +151,7 @@ def convert(
     report.process = rank.index
     part, parts = (shard[0] - 1) * rank.count + rank.index, shard[1] * rank.count
     rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
-    decoders = Decoders(
-        count_threads(place) + 1, rules, int(file_memory * 2**30), timeout
-    )  # they start while others load
+    decoders = _start_decoders(place, rules, file_memory, timeout)  # they start while others load
     files = _Files(decoders, metadata, alpha, quality, existing)
     outcomes: OutcomeFile | None = None
     try:
@@ -160,6 +159,15 @@ def convert(
             translator = load_translator(translator, place, direction=direction)
         translator = translator if style is None else translator.with_style(style)
         translator.chosen_domain()
+        if translator.config.in_range is not None:
+            if video:
+                raise UsageError(f"{source} is a video, and this translator takes measurements.")
+            decoders.close()
+            decoders = _start_decoders(place, replace(rules, range=translator.config.in_range), file_memory, timeout)
+            files.decoders = decoders
+        if translator.config.out_range is not None and video:
+            raise UsageError(f"{source} is a video, and this translator makes measurements, which a video can't hold.")
+        files.out_range = translator.config.out_range
         report.classes = translator.config.classes
         files.maps = LabelMapReader.of(
             translator.config, source, None if instances is None else Path(instances), in_shards=in_shards
@@ -216,6 +224,10 @@ def convert(
         rank.share(None)  # until it is there
         outcomes.remove()
     return report
+
+
+def _start_decoders(device: torch.device, rules: Rules, gigabytes: float, timeout: float) -> Decoders:
+    return Decoders(count_threads(device) + 1, rules, int(gigabytes * 2**30), timeout)
 
 
 def _find_plan(
@@ -280,6 +292,8 @@ class _Files:
         self.truncated: set[Job] = set()
         self.maps: LabelMapReader | None = None
         """How label maps are read, if they are what is read."""
+        self.out_range: Range | None = None
+        """Of measurements, if such are made: the values that 0 and 1 stand for."""
         self.video: Rules | None = None
         """How a video's frames are read, if that is what is read."""
 
@@ -299,7 +313,7 @@ class _Files:
         refuse_frames(job.target.suffix.lower(), picture)
         if picture.truncated:
             self.truncated.add(job)
-        if not self.alpha:
+        if not self.alpha and picture.bands is None:
             picture = replace(picture, frames=[composite_over_white(frame) for frame in picture.frames])
         return picture if self.metadata else replace(picture, exif=b"", xmp=b"", dpi=None)
 
@@ -309,6 +323,9 @@ class _Files:
         return self.maps.read(self.decoders, job.source) if self.maps else self.decoders.picture(job.source)
 
     def write(self, job: Job, picture: Picture) -> None:
+        limits = self.out_range
+        bands = picture.bands or Bands((0, 1), "uint8")
+        picture = replace(picture, bands=replace(bands, range=limits) if limits else None)
         if job.shard is None:
             write_picture(job.target, picture, self.quality, self.existing == "overwrite")
         else:

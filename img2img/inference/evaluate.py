@@ -135,7 +135,9 @@ def evaluate(
             _refuse_missing_pairs(config, splits[chosen])
         features = features or "lite"
         sides = find_unpaired(Path(data), direction=direction or config.direction)[chosen]
-        pairs, targets = [Pair(file.stem, file, file) for file in sides.sources], sides.targets
+        limits = config.in_range
+        pairs = [Pair(file.stem, file, file, ranges=(limits, limits)) for file in sides.sources]
+        targets = sides.targets
     sets = _Sets(features, feature_weights, translator.device) if features else None
     paired = bool(splits[chosen].pairs)
     distance = PerceptualDistance().to(translator.device) if paired else None
@@ -147,12 +149,12 @@ def evaluate(
 
     def both(pair: Pair) -> tuple[Scores | None, Scores | None]:
         source, target = read(pair, translator.in_channels)
-        done = translator(source, mode=mode, seed=seed)
+        done = translator.translate_scaled(source, mode=mode, seed=seed)
         if sets:
             sets.add(done, None if pair.labels else source, target if paired else None)
         if agreement:
             agreement.add(done, target, source[..., 0])
-        comparable = paired and not pair.labels and _comparable(source.shape[2], target.shape[2])
+        comparable = paired and not pair.labels and _comparable(source, target)
         copied = score(source, target, distance) if comparable else None
         scores = score(done, target, distance) if paired else None
         if look:
@@ -169,7 +171,8 @@ def evaluate(
     if sets:
         if not paired:
             for file in targets:
-                sets.truth.append(sets.look(read(Pair(file.stem, file, file), translator.out_channels)[1]))
+                real = Pair(file.stem, file, file, ranges=(config.out_range, config.out_range))
+                sets.truth.append(sets.look(read(real, translator.out_channels)[1]))
         evaluation.about["features"] = sets.kind
         evaluation.metrics |= sets.distances(sets.images)
         if "kid" not in evaluation.metrics:
@@ -196,7 +199,8 @@ def _splits(data: Path, config: TranslatorConfig, direction: Direction | None) -
         UsageError: if the folder holds label maps and it takes images, or the other way round.
     """
     if config.classes is None:
-        return find_pairs(data, direction=direction or config.direction, derive=config.derive)
+        ranges = config.in_range, config.out_range
+        return find_pairs(data, direction=direction or config.direction, derive=config.derive, ranges=ranges)
     splits = find_labelled(data, with_instances=config.edges)
     if not splits:
         raise UsageError(
@@ -313,6 +317,7 @@ def _show_progress(pairs: dict[str, Pair], progress: bool) -> Iterator[tuple[str
     yield from track(list(pairs.items()), "evaluating", transient=True, disable=not progress)
 
 
-def _comparable(source: int, target: int) -> bool:
-    """Whether an image of so many channels can be converted to one of the other number."""
-    return source <= 4 and target <= 4
+def _comparable(source: Array, target: Array) -> bool:
+    """Whether an image can be converted to the channels of the other: bands can't."""
+    channels = source.shape[2], target.shape[2]
+    return channels[0] == channels[1] or (source.dtype.kind == target.dtype.kind == "u" and max(channels) <= 4)

@@ -176,6 +176,10 @@ def export_onnx(
     needs_weights(translator)
     if not raw:
         translator.chosen_domain()
+    if not raw and (translator.config.in_range or translator.config.out_range):
+        raise UsageError(
+            "this translator is of measurements, and an ONNX file with all around the network takes 8-bit images: add --raw."
+        )
     chosen = mode or translator.config.mode
     plain = copy.copy(translator)
     plain.generator = _build_plain(translator.generator, chosen)

@@ -34,8 +34,8 @@ def score(image: Array, truth: Array, distance: PerceptualDistance | None = None
     smaller), over all channels.
 
     Args:
-        image: (H, W, C), uint8 or uint16; if its channels differ from the truth's, it is converted to the truth's.
-        truth: (H, W, C), uint8 or uint16; alpha goes over white on both.
+        image: (H, W, C), uint8 or uint16, or float32 in [0, 1] of measurements; if its channels differ from the truth's, it is converted to the truth's.
+        truth: the same; alpha goes over white on both, which measurements have not.
         distance: gives the perceptual distance.
 
     Raises:
@@ -46,7 +46,8 @@ def score(image: Array, truth: Array, distance: PerceptualDistance | None = None
     if image.shape[:2] != truth.shape[:2]:
         sizes = [f"{array.shape[1]}×{array.shape[0]}" for array in (image, truth)]
         raise UserError(f"images of different sizes can't be compared: {sizes[0]} and {sizes[1]}.")
-    truth = composite_over_white(truth)
+    bands = np.issubdtype(truth.dtype, np.floating)
+    truth = truth if bands else composite_over_white(truth)
     a = convert_channels(image, truth.shape[2]) / peak(image.dtype)
     b = truth / peak(truth.dtype)
     with np.errstate(divide="ignore"):

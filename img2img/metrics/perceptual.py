@@ -21,7 +21,7 @@ class PerceptualDistance(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Array, truth: Array) -> float:
-        """Images (H, W, C) of one size, uint8 or uint16: 0 for equal ones, at most 4. Of more than 4 channels the first 3 are seen."""
+        """Images (H, W, C) of one size, as of `prepare_image`: 0 for equal ones, at most 4. Of more than 4 channels the first 3 are seen."""
         device = self.network.get_buffer("mean_0").device
         seen = torch.stack([prepare_image(each) for each in (image, truth)]).to(device)
         features = self.network(scale_down(seen.float() / 127.5 - 1))
@@ -49,8 +49,14 @@ class LiteFeatures(nn.Module):
 
 
 def prepare_image(image: Array) -> Tensor:
-    """(H, W, C), uint8 or uint16 → (3, H, W) uint8: alpha goes over white, gray is repeated, of more than 4 channels the first 3 count."""
-    colours = image[..., :3] if image.shape[2] > 4 else convert_channels(image, 3)
+    """(H, W, C) → (3, H, W) uint8.
+
+    Of uint8 or uint16, alpha goes over white, and gray is repeated. Of measurements, float32 in [0, 1], and of more than 4 channels,
+    the first 3 count, or the first alone.
+    """
+    if image.shape[2] > 4 or np.issubdtype(image.dtype, np.floating):
+        image = image[..., : 3 if image.shape[2] >= 3 else 1]
+    colours = convert_channels(image, 3)
     return torch.from_numpy(np.ascontiguousarray(to_8_bit(colours).transpose(2, 0, 1)))
 
 

@@ -7,6 +7,7 @@ from pydantic import Field, model_validator
 
 from img2img.core.settings import Strict
 from img2img.data.classes import Classes
+from img2img.images.bands import Range
 from img2img.networks import EncoderConfig, GeneratorConfig
 
 Mode = Literal["eval", "paper"]
@@ -76,6 +77,10 @@ class TranslatorConfig(Strict):
     """How its training images were scaled to that size."""
     direction: Literal["AtoB", "BtoA"] = "AtoB"
     """Which side of the data set was the source."""
+    in_range: Range | None = None
+    """Of measurements, the values in files that are -1 and 1 for the network; then every channel is a band."""
+    out_range: Range | None = None
+    """The same of what it makes."""
     derive: Literal["gray", "edges", "lowres"] | None = None
     """How its sources were made, if they were."""
     classes: Classes | None = None

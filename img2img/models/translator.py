@@ -3,6 +3,7 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -16,6 +17,7 @@ from img2img.core.device import choose_device, convolve_exactly
 from img2img.core.errors import UsageError, list_some
 from img2img.core.files import whole_folder, write_tensors
 from img2img.images import Array, ImageError, convert_channels, to_pil
+from img2img.images.bands import ANY, Bands, Range, restore_frames, scale_values
 from img2img.images.tensors import to_array, to_tensor
 from img2img.models.adapter import ADAPTER_FILE
 from img2img.models.config import Mode, TranslatorConfig
@@ -135,7 +137,7 @@ class Translator(Shareable):
             image: a PIL image, taken as it lies (`ImageOps.exif_transpose` turns it); an array (H, W) or (H, W, C), uint8,
                 uint16, or float in [0, 1]; or a float tensor (C, H, W) or
                 (B, C, H, W) in [-1, 1]. Of images and arrays, gray and colour are converted to what the network
-                wants; alpha that it doesn't want is carried to the output, and the network sees the image over white.
+                wants (of a translator of measurements, an array holds their values, and so does what it makes); alpha that it doesn't want is carried to the output, and the network sees the image over white.
                 A tensor must have the network's channels. A translator of label maps takes a PIL image, an array (H, W) or a
                 tensor (H, W) or (B, H, W) of indices instead.
             instances: the instance map of a label map, if the translator was trained with such; of the same kind and size.
@@ -224,6 +226,8 @@ class Translator(Shareable):
         if isinstance(image, Tensor):
             self._check(image, (3,))
             return image.to(torch.float32), lambda done: done.to(image.device, image.dtype)
+        if self.config.in_range is not None or self.config.out_range is not None:
+            return self._prepare_bands(image)
         array = as_array(image)
         source, alpha, dtype = self.prepare(array)
         if isinstance(image, Image.Image):
@@ -235,13 +239,47 @@ class Translator(Shareable):
 
         return source, finish
 
+    def _prepare_bands(self, image: Any) -> tuple[Tensor, Callable[[Tensor], Array]]:
+        """The same of measurements, or of an image of which measurements are made; those are arrays of values."""
+        bands = Bands(self.config.out_range or (0, 1), "float32")
+        if self.config.in_range is None:
+            unit = as_array(image)
+        elif not isinstance(image, np.ndarray) or image.ndim not in (2, 3) or 0 in image.shape:
+            raise UsageError("this translator takes measurements: an array (H, W) or (H, W, C), or a tensor.")
+        else:
+            unit, missing, _ = scale_values(np.atleast_3d(image), self.config.in_range)
+            bands = replace(bands, dtype=image.dtype.name, missing=[missing])
+        source, _, dtype = self.prepare(unit)
+
+        def finish(done: Tensor) -> Array:
+            made = self.finish(done, None, dtype)
+            if self.config.out_range is not None:
+                made = restore_frames([made], bands, ANY)[0][0]
+            return made[..., 0] if getattr(image, "ndim", 3) == 2 and made.shape[2] == 1 else made
+
+        return source, finish
+
+    def translate_scaled(self, array: Array, *, mode: Mode | None = None, seed: int = 0) -> Array:
+        """As `__call__`, of an array as a data set gives it: measurements are float32 in [0, 1] already, and so is what is made of them."""
+        if self.config.in_range is None and self.config.out_range is None:
+            return self(array, mode=mode, seed=seed)
+        source, _, dtype = self.prepare(array)
+        return self.finish(self(source, mode=mode, seed=seed), None, dtype)
+
     def prepare(self, array: Array) -> tuple[Tensor, Array | None, np.dtype[Any]]:
         """An array (H, W, C) as what the network sees, (in_channels, H, W) in [-1, 1]; the alpha to be carried, (H, W, 1); the output's type.
 
+        Measurements are float32 in [0, 1], as `img2img.images.bands.scale_values` gives them.
         Of label maps, an array (H, W, 1 or 2) of labels and instances, it sees them as a tensor (1 or 2, H, W) of integers.
         """
         if self.config.classes is not None:
             return as_maps(array, None, self.config.classes, self.config.edges)[0], None, np.dtype(np.uint8)
+        if self.config.in_range is not None:
+            if array.shape[2] != self.in_channels:
+                raise ImageError(f"it has {array.shape[2]} bands, and this translator takes {self.in_channels}")
+            return to_tensor(array), None, np.dtype(np.float32 if self.config.out_range else np.uint8)
+        if self.config.out_range is not None:
+            return to_tensor(convert_channels(array, self.in_channels)), None, np.dtype(np.float32)
         carries = array.shape[2] in (2, 4) and {self.in_channels, self.out_channels} <= {1, 3}
         source = to_tensor(convert_channels(array, self.in_channels))  # what is transparent it sees over white
         return source, array[..., -1:] if carries else None, array.dtype
@@ -342,8 +380,8 @@ class Translator(Shareable):
             task="image-to-image",
             source=f"label maps of {config.classes.count} classes"
             if config.classes
-            else f"images of {self.in_channels} channels",
-            made=f"images of {self.out_channels} channels{' of ' if domains else ''}{', '.join(domains)}",
+            else _describe_images(self.in_channels, config.in_range),
+            made=f"{_describe_images(self.out_channels, config.out_range)}{' of ' if domains else ''}{', '.join(domains)}",
             size=f"{size} pixels; it takes any size",
             use=f"translation = model(image{f', style={domains[0]!r}' if domains else ''})  # a PIL image, an array or a tensor",
             command=f"convert SOURCE TARGET --model MODEL{f' --style {domains[0]}' if domains else ''}",
@@ -380,3 +418,10 @@ class Translator(Shareable):
         loaded = cls(config, generator.eval(), encoder, styles, adapter)
         loaded.home = folder.absolute()
         return loaded.to(choose_device(str(device)))
+
+
+def _describe_images(channels: int, limits: Range | None) -> str:
+    """What goes in, or comes out, for a person."""
+    if limits is None:
+        return f"images of {channels} channels"
+    return f"measurements of {channels} bands, from {limits[0]:g} to {limits[1]:g}"

@@ -6,6 +6,7 @@ from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from jinja2 import Environment, PackageLoader
 
 from img2img.core.files import write_whole
@@ -55,7 +56,8 @@ def _embed_cached(file: Path, longest: int, _changed: int) -> str:
 def embed_array(image: Array, longest: int) -> str:
     """An image (H, W, C) of any kind as a data URL of at most so many pixels a side: what a browser shows of it."""
     height, width, channels = image.shape
-    image = to_8_bit(image if channels <= 4 else image[..., :3])
+    bands = channels > 4 or np.issubdtype(image.dtype, np.floating)
+    image = to_8_bit(image[..., : 3 if channels >= 3 else 1] if bands else image)
     image = composite_over_white(image) if image.shape[2] in (2, 4) else image
     scale = longest / max(height, width)
     if scale < 1:

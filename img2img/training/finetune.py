@@ -118,6 +118,13 @@ def _take_architecture(config: RunConfig, start: Start) -> RunConfig:
     architectures = [_leave_open(_without_norm(each, start.notes)) for each in start.translators.values()]
     if any(each.config.value_range != (-1, 1) for each in start.translators.values()):
         raise UsageError("--init: training is on values from -1 to 1, and that model's are from 0 to 1.")
+    for each in start.translators.values():
+        known = each.config.in_range, each.config.out_range
+        if known != (None, None) and config.data.ranges == (None, None):
+            given = " ".join(
+                f"--data.{side}-range {limits[0]:g} {limits[1]:g}" for side, limits in zip(("source", "target"), known, strict=True) if limits
+            )  # fmt: skip
+            raise UsageError(f"--init: that model was trained on measurements: add {given}.")
     if any(each != architectures[0] for each in architectures):
         raise UsageError("--init: both models must be of one architecture.")
     found = _with_networks(config, {"generator": architectures[0]}, "--init")

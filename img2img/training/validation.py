@@ -24,6 +24,7 @@ from img2img.data.class_folders import read_plain_images
 from img2img.data.paired import read_validation_pair
 from img2img.data.transforms import JointTransform
 from img2img.images import Array, write_image
+from img2img.images.bands import Range
 from img2img.images.tensors import build_grid, build_sheet
 from img2img.methods.base import Method
 from img2img.metrics.distribution import FEATURE_NAMES, FEWEST, distances, features, find_weights, make_extractor
@@ -257,6 +258,7 @@ class TranslatorEvaluator(Evaluator[Translator]):
         config, architecture = self.config, self.method.generator_configs[direction]
         data, bare = config.data, build_empty(build_generator, architecture)
         state, adapter, base = collect_plain_state(generator), None, None
+        ranges = self._ranges(direction)
         if self.base is not None:
             rank, before = config.finetune.lora, self.base
             adapter = factor_difference(before, state, rank)
@@ -278,6 +280,8 @@ class TranslatorEvaluator(Evaluator[Translator]):
                 width=data.width,
                 resize=data.resize,
                 direction=direction or data.direction,  # type: ignore[arg-type]
+                in_range=ranges[0],
+                out_range=ranges[1],
                 derive=data.derive,
                 classes=self.report.classes,
                 domains=self.report.names,
@@ -332,7 +336,7 @@ class TranslatorEvaluator(Evaluator[Translator]):
         for pair, way in list(zip(images.pairs, ways, strict=False))[mine]:
             try:
                 source, target = self._read(images, pair, translator.in_channels, translator.out_channels)
-                done = way(source)
+                done = way.translate_scaled(source)
                 scores = score(done, target, self.distance) if images.has_target(pair) else None
                 outcomes.append((scores, self._features(done, translator.device)))
             except UserError as error:  # raised only when all processes have come so far
@@ -351,7 +355,8 @@ class TranslatorEvaluator(Evaluator[Translator]):
             outcomes: list[Tensor | UserError | None] = []
             for file in images.targets[self.accelerator.process_index :: self.accelerator.num_processes]:
                 try:
-                    pair = Pair(file.stem, file, file)
+                    limits = self._ranges(direction)[1]
+                    pair = Pair(file.stem, file, file, ranges=(limits, limits))
                     image = read_validation_pair(pair, data.size, data.resize, channels, channels, data.width)[1]
                     outcomes.append(self._features(image, translator.device))
                 except UserError as error:
@@ -362,6 +367,11 @@ class TranslatorEvaluator(Evaluator[Translator]):
     def _read(self, images: ValidationSet, pair: Pair, in_channels: int, out_channels: int) -> tuple[Array, Array]:
         data = self.config.data
         return images.read(pair, data.size, data.resize, in_channels, out_channels, data.width)
+
+    def _ranges(self, direction: str) -> tuple[Range | None, Range | None]:
+        """Of the sources and targets of a direction."""
+        ranges = self.config.data.ranges
+        return ranges if direction != "BtoA" else ranges[::-1]
 
     def _features(self, image: Array, device: torch.device) -> Tensor | None:
         return None if self.extractor is None else features(self.extractor.to(device), [image], device)

@@ -30,8 +30,8 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def reads(monkeypatch: pytest.MonkeyPatch) -> list[Path]:
     """Which files were decoded."""
     decoded: list[Path] = []
-    real = room.read_image
-    monkeypatch.setattr(room, "read_image", lambda file: (decoded.append(file), real(file))[1])
+    real = room.read_picture
+    monkeypatch.setattr(room, "read_picture", lambda file, rules: (decoded.append(file), real(file, rules))[1])
     return decoded
 
 
@@ -131,11 +131,11 @@ def test_several_processes_read_a_part_each_and_know_all(tmp_path: Path) -> None
 def _check_in_a_process(rank: int, folder: Path) -> None:
     os.environ["XDG_CACHE_HOME"] = str(folder / f"cache-{rank}")
     torch.distributed.init_process_group("gloo", f"file://{folder / 'meeting'}", rank=rank, world_size=2)
-    files, decoded, real = sorted((folder / "pairs").rglob("*.png")), [], room.read_image
+    files, decoded, real = sorted((folder / "pairs").rglob("*.png")), [], room.read_picture
     for file in files:
         os.utime(file, (1e9, 1e9))
     torch.distributed.barrier()
-    room.read_image = lambda file: (decoded.append(file), real(file))[1]
+    room.read_picture = lambda file, rules: (decoded.append(file), real(file, rules))[1]
     facts, unreadable = read_image_facts(files)
     assert len(facts) == 5, unreadable
     assert list(unreadable) == [folder / "pairs" / "trainA" / "1.png"]

@@ -63,7 +63,9 @@ def test_shards_hold_what_the_folder_holds(
     report = one.check()
     monkeypatch.setattr(facts, "CACHE_FILE", "empty.sqlite")
     with monkeypatch.context() as patch:
-        patch.setattr(facts, "read_image", lambda file: pytest.fail(f"{file} is read, though the index knows it"))
+        patch.setattr(
+            facts, "read_picture", lambda file, rules: pytest.fail(f"{file} is read, though the index knows it")
+        )
         again = other.check()
     assert (again.splits, again.sizes, again.summary) == (report.splits, report.sizes, report.summary)
     texts = [re.sub(r"-\d+\.tar", "", problem.text).replace(str(shards), str(folder)) for problem in again.problems]
