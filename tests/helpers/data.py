@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import tifffile
 from PIL import Image
 
 from img2img.images import write_image
@@ -82,3 +83,19 @@ def write_tar(path: Path, members: dict[str, bytes]) -> Path:
             entry.size = len(data)
             archive.addfile(entry, io.BytesIO(data))
     return path
+
+
+def write_bands(folder: Path, count: int = 6, bands: int = 4, size: int = 32) -> Path:
+    """Sources of some bands of int16, and targets of one of uint16."""
+    drawn = np.random.default_rng(0)
+    for split, number in (("train", count), ("val", 2)):
+        for side in "AB":
+            (folder / f"{split}{side}").mkdir(parents=True)
+        for place in range(number):
+            values = drawn.integers(-900, 2900, (size, size, bands)).astype(np.int16)
+            target = ((values[..., 0] + 1000.0) * 2.5).astype(np.uint16)
+            tifffile.imwrite(
+                folder / f"{split}A" / f"{place}.tif", values, photometric="minisblack", planarconfig="contig"
+            )
+            tifffile.imwrite(folder / f"{split}B" / f"{place}.tif", target)
+    return folder

@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import tifffile
 from helpers.configs import tiny_config
+from helpers.data import write_bands
 
 from img2img.core.errors import UsageError
 from img2img.data.base import DataConfig
@@ -19,22 +20,6 @@ from img2img.models import Translator
 from img2img.training.train import train
 
 SOURCE, TARGET = (-1000.0, 3000.0), (0.0, 10000.0)
-
-
-def write_bands(folder: Path, count: int = 6, bands: int = 4, size: int = 32) -> Path:
-    """Sources of some bands of int16, and targets of one of uint16."""
-    drawn = np.random.default_rng(0)
-    for split, number in (("train", count), ("val", 2)):
-        for side in "AB":
-            (folder / f"{split}{side}").mkdir(parents=True)
-        for place in range(number):
-            values = drawn.integers(-900, 2900, (size, size, bands)).astype(np.int16)
-            target = ((values[..., 0] + 1000.0) * 2.5).astype(np.uint16)
-            tifffile.imwrite(
-                folder / f"{split}A" / f"{place}.tif", values, photometric="minisblack", planarconfig="contig"
-            )
-            tifffile.imwrite(folder / f"{split}B" / f"{place}.tif", target)
-    return folder
 
 
 @pytest.fixture(scope="module")
