@@ -98,14 +98,26 @@ def restore_frames(frames: list[Array], bands: Bands, allowed: tuple[str, ...]) 
     """Frames in [0, 1] as values of a type that a format can hold; and the value that says that nothing was measured."""
     dtype = choose_type(bands.dtype, bands.range, allowed)
     done = [restore_values(frame, bands.range, dtype) for frame in frames]
-    if not any(mask.any() for mask in bands.missing):
-        return done, bands.no_data if bands.no_data is not None and _holds(dtype, bands.no_data) else None
-    no_data = bands.no_data
-    if no_data is None or not _holds(dtype, no_data):
+    no_data = bands.no_data if bands.no_data is not None and _holds(dtype, bands.no_data) else None
+    if no_data is None and any(mask.any() for mask in bands.missing):
         no_data = math.nan if dtype.kind == "f" else float(np.iinfo(dtype).min)
-    for frame, mask in zip(done, bands.missing, strict=True):
-        frame[mask] = no_data
+    if no_data is None:
+        return done, None
+    for place, frame in enumerate(done):
+        _avoid(frame, no_data, bands.range)
+        if bands.missing:
+            frame[bands.missing[place]] = no_data
     return done, no_data
+
+
+def _avoid(values: Array, no_data: float, limits: Range) -> None:
+    """Moves values that would read as no data by the least step, into the range."""
+    value = values.dtype.type(no_data)
+    up = no_data < limits[1]
+    if values.dtype.kind == "f":
+        values[values == value] = np.nextafter(value, values.dtype.type(np.inf if up else -np.inf))
+    else:
+        values[values == value] = value + 1 if up else value - 1
 
 
 def _holds(dtype: np.dtype[Any], value: float) -> bool:

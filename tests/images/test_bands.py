@@ -104,6 +104,24 @@ def test_no_data_stays_no_data(tmp_path: Path) -> None:
     assert (made[2:4, 3:7] == -9999).all() and (made == -9999).sum() == 8 and made[8, 8] == 1000
 
 
+@pytest.mark.parametrize("dtype", ["uint16", "float32"])
+def test_what_is_made_is_never_no_data(tmp_path: Path, dtype: str) -> None:
+    array = values().clip(1).astype(dtype)
+    array[0] = 0
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        array,
+        photometric="minisblack",
+        planarconfig="contig",
+        extratags=[(42113, "s", 0, "0", True)],
+    )
+    picture = read_picture(tmp_path / "a.tif", Rules(range=(0, 3000)))
+    picture.frames = [np.zeros((12, 18, 2), np.float32)]
+    write_picture(tmp_path / "b.tif", picture)
+    made = tifffile.imread(tmp_path / "b.tif")
+    assert (made[0] == 0).all() and (made[1:] > 0).all() and (made[1:] <= 1).all()
+
+
 def test_floats_without_a_number(tmp_path: Path) -> None:
     array = values(dtype=np.float32)
     array[0, 0], array[1, 1, 0] = math.nan, math.inf
