@@ -374,6 +374,14 @@ def refuse_jitter_of_bands(config: DataConfig) -> None:
         )
 
 
+def check_band_counts(config: DataConfig, report: "DataReport") -> None:
+    """Notes numbers of channels that were asked for and that bands don't have: they can't be converted."""
+    asked = ("in", config.in_channels, report.in_channels), ("out", config.out_channels, report.out_channels)
+    for (side, wanted, there), limits in zip(asked, config.ranges, strict=True):
+        if limits is not None and wanted not in (None, there):
+            report.add("error", f"--data.{side}-channels {wanted}: the files have {there} bands; leave it out.")
+
+
 def refuse_ranges(config: DataConfig, what: str) -> None:
     """Raises a `UsageError` if a range is given where only images are known."""
     if config.ranges != (None, None):

@@ -36,6 +36,9 @@ def image_files(folder: Path, recursive: bool = True, suffixes: tuple[str, ...] 
             stem, suffix = os.path.splitext(name)  # noqa: PTH122 (Path is slow)
             if suffix.lower() in suffixes and not name.startswith("."):
                 files[f"{below}{stem}"].append(root / name)
+    for found in files.values():  # an array beside an image is something about it
+        if len(found) > 1 and any(file.suffix.lower() != ARRAY_SUFFIX for file in found):
+            found[:] = [file for file in found if file.suffix.lower() != ARRAY_SUFFIX]
     return dict(files)
 
 

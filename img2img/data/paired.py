@@ -22,6 +22,7 @@ from img2img.data.base import (
     Sample,
     Samples,
     ValidationSet,
+    check_band_counts,
     choose_held_out,
     choose_sample,
     common_channels,
@@ -300,7 +301,7 @@ class PairedImages(Samples):
             source = derive_source(target, pair.derive)
         return {
             "source": to_tensor(fit_channels(source, self.in_channels, pair.source, has_bands(pair, 0))),
-            "target": to_tensor(fit_channels(target, self.out_channels, pair.target, has_bands(pair, 1))),
+            "target": to_tensor(_fit_target(target, self.out_channels, pair)),
         }
 
 
@@ -323,8 +324,14 @@ def read_pair(pair: Pair, enough: int | None = None) -> tuple[Array, Array]:
 
 
 def has_bands(pair: Pair, side: int) -> bool:
-    """Whether the source, 0, or the target, 1, holds measurements: not if the source is made of the target's channels."""
-    return pair.ranges[side] is not None and not (side == 0 and pair.derive in ("gray", "edges"))
+    """Whether the source, 0, or the target, 1, holds measurements."""
+    return pair.ranges[side] is not None
+
+
+def _fit_target(target: Array, channels: int, pair: Pair) -> Array:
+    """The target with the channels that the network makes; bands of a source in the place of an unknown target stay."""
+    alone = pair.source == pair.target and not pair.half and not pair.derive
+    return target if alone and has_bands(pair, 1) else fit_channels(target, channels, pair.target, has_bands(pair, 1))
 
 
 def name_files(pair: Pair) -> dict[str, Path]:
@@ -357,7 +364,7 @@ def read_validation_pair(
     source = derive_source(target, pair.derive) if pair.derive else resize_image(source, tall, wide)
     return (
         fit_channels(source, in_channels, pair.source, has_bands(pair, 0)),
-        fit_channels(target, out_channels, pair.target, has_bands(pair, 1)),
+        _fit_target(target, out_channels, pair),
     )
 
 
@@ -388,6 +395,10 @@ class PairedData(ImageFolders):
                     f"--data.{name.replace('_', '-')}: these are no label maps (train_label, train_img); leave it out."
                 )
         refuse_jitter_of_bands(config)
+        if config.derive in ("gray", "edges") and config.ranges != (None, None):
+            raise UsageError(
+                f"--data.derive {config.derive} makes sources of colours, and --data.range says that there are none."
+            )
         if config.derive and config.ranges[0] != config.ranges[1]:
             raise UsageError(
                 "--data.derive makes the sources from the targets, so both have one range: give --data.range."
@@ -400,6 +411,7 @@ class PairedData(ImageFolders):
     def check(self, progress: Progress | None = None) -> DataReport:
         """See `check_pairs`."""
         report = check_pairs(self.splits, progress, self.config.most_checked)
+        check_band_counts(self.config, report)
         pairs = [pair for folder in self.splits.values() for pair in folder.pairs]
         if self.config.ranges[0] != self.config.ranges[1] and any(pair.half for pair in pairs):
             raise UsageError("pairs side by side in one file have one range: give --data.range.")

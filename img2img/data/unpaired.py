@@ -22,6 +22,7 @@ from img2img.data.base import (
     Sample,
     Samples,
     ValidationSet,
+    check_band_counts,
     choose_held_out,
     choose_sample,
     common_channels,
@@ -320,7 +321,9 @@ class UnpairedData(ImageFolders):
 
     def check(self, progress: Progress | None = None) -> DataReport:
         """See `check_unpaired`."""
-        return check_unpaired(self.splits, progress, self.config.most_checked, self.config.ranges)
+        report = check_unpaired(self.splits, progress, self.config.most_checked, self.config.ranges)
+        check_band_counts(self.config, report)
+        return report
 
     def divide(self, holdout: float) -> None:
         """See `divide_splits`."""

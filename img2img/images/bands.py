@@ -15,6 +15,7 @@ Range = tuple[float, float]
 """The values that become 0 and 1, and in the network -1 and 1."""
 
 STEPS = 64  # that a range has at least in a type of integers that is to hold it
+FLOAT_STEPS = 4096  # the same of floats
 ANY = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float16", "float32", "float64")
 
 
@@ -84,9 +85,13 @@ def choose_type(stored: str, limits: Range, allowed: tuple[str, ...]) -> np.dtyp
     Raises:
         ImageError: if none does.
     """
-    for name in (stored, "uint8", "uint16", "float32"):
+    extent, most = limits[1] - limits[0], max(map(abs, limits))
+    for name in (stored, "uint8", "uint16", "float32", "float64"):
         dtype = np.dtype(name)
-        fine = dtype.kind == "f" or (all(_holds(dtype, each) for each in limits) and limits[1] - limits[0] >= STEPS)
+        if dtype.kind == "f":
+            fine = most <= float(np.finfo(dtype).max) and float(np.spacing(dtype.type(most))) * FLOAT_STEPS <= extent
+        else:
+            fine = extent >= STEPS and all(_holds(dtype, each) for each in limits)
         if name in allowed and fine:
             return dtype
     raise ImageError(

@@ -154,6 +154,8 @@ def write_tiff(frames: list[Array], header: bytes, no_data: float | None) -> byt
 def _place_tag(tag: tuple[int, int, Any], before: list[int], now: tuple[int, ...]) -> tuple[Any, ...]:
     """A tag as tifffile takes it; a scale or matrix is that of pixels of the new size."""
     code, dtype, value = tag[0], tag[1], _decode(tag[2])
+    if isinstance(value, str):  # GDAL writes UTF-8
+        value = value.encode() + b"\0"
     down, across = before[0] / now[0], before[1] / now[1]
     if code == SCALE:
         value = [value[0] * across, value[1] * down, *value[2:]]
@@ -161,5 +163,5 @@ def _place_tag(tag: tuple[int, int, Any], before: list[int], now: tuple[int, ...
         value = [each * (across, down, 1, 1)[place % 4] for place, each in enumerate(value)]
     elif code == 33922 and (down, across) != (1, 1):  # the places in the image that are known on earth
         value = [each / (across, down, 1, 1, 1, 1)[place % 6] for place, each in enumerate(value)]
-    count = len(value) + (isinstance(value, str)) if isinstance(value, list | str | bytes) else 1
+    count = len(value) if isinstance(value, list | bytes) else 1
     return code, dtype, count, tuple(value) if isinstance(value, list) else value, True

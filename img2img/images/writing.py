@@ -96,13 +96,15 @@ def encode_picture(path: Path, picture: Picture, quality: int = 95) -> bytes:
 
 def _encode_bands(suffix: str, picture: Picture, bands: Bands, quality: int) -> bytes:
     """Measurements, in the values that they had in their file."""
-    held = ANY if suffix in (ARRAY_SUFFIX, *PAGES) else ("uint8", "uint16") if suffix == ".png" else ("uint8",)
+    deep = suffix == ".png" and len(picture.frames) == 1
+    held = ANY if suffix in (ARRAY_SUFFIX, *PAGES) else ("uint8", "uint16") if deep else ("uint8",)
     frames, no_data = restore_frames(picture.frames, bands, held)
     if suffix in PAGES:
         return write_tiff(frames, bands.header, no_data)
     channels = frames[0].shape[2]
-    if suffix != ARRAY_SUFFIX and (channels > 4 or (channels in (2, 4) and suffix != ".png")):
-        raise ImageError(f"it has {channels} bands, more than {suffix} can hold; use .tif or .npy")
+    several = (1, 3) if suffix != ".png" else (1, 3, 4) if frames[0].dtype != np.uint8 else (1, 2, 3, 4)
+    if suffix != ARRAY_SUFFIX and channels not in several:
+        raise ImageError(f"it has {channels} bands, which {suffix} can't hold; use .tif or .npy")
     frames = [_fit_format(suffix, frame, len(frames)) for frame in frames]
     return _encode(suffix, frames, picture, quality)
 

@@ -120,11 +120,18 @@ def _take_architecture(config: RunConfig, start: Start) -> RunConfig:
         raise UsageError("--init: training is on values from -1 to 1, and that model's are from 0 to 1.")
     for each in start.translators.values():
         known = each.config.in_range, each.config.out_range
-        if known != (None, None) and config.data.ranges == (None, None):
+        ranges = (
+            config.data.ranges
+            if len(method.directions) == 1 or each.config.direction == "AtoB"
+            else config.data.ranges[::-1]
+        )
+        if any(before and not now for before, now in zip(known, ranges, strict=True)):
             given = " ".join(
                 f"--data.{side}-range {limits[0]:g} {limits[1]:g}" for side, limits in zip(("source", "target"), known, strict=True) if limits
             )  # fmt: skip
             raise UsageError(f"--init: that model was trained on measurements: add {given}.")
+        if known != ranges and known != (None, None):
+            start.notes.append("the ranges are not those that the model of --init was trained with")
     if any(each != architectures[0] for each in architectures):
         raise UsageError("--init: both models must be of one architecture.")
     found = _with_networks(config, {"generator": architectures[0]}, "--init")

@@ -220,3 +220,30 @@ def test_scaling_there_and_back() -> None:
     unit, missing, found = scale_values(array, LIMITS)
     assert unit.ravel().tolist() == [0, 0, 0.5, 1, 1] and not missing.any() and found == (-2000, 5000)
     assert restore_values(unit, LIMITS, np.dtype(np.int16)).ravel().tolist() == [-1000, -1000, 1000, 3000, 3000]
+
+
+def test_what_png_can_not_hold_is_said(tmp_path: Path) -> None:
+    pages = np.full((2, 16, 16), 5000, np.uint16)
+    tifffile.imwrite(tmp_path / "a.tif", pages, photometric="minisblack")
+    rules = Rules(range=(0, 10000))
+    with pytest.raises(ImageError, match="can't hold values from 0 to 10000"):
+        write_picture(tmp_path / "b.png", read_picture(tmp_path / "a.tif", rules))
+    np.save(tmp_path / "c.npy", np.full((8, 8, 2), 5000, np.uint16))
+    with pytest.raises(ImageError, match=r"2 bands, which \.png can't hold"):
+        write_picture(tmp_path / "b.png", read_picture(tmp_path / "c.npy", rules))
+
+
+def test_texts_in_utf_8_stay(tmp_path: Path) -> None:
+    text = "<GDALMetadata><Item>µm, Zürich</Item></GDALMetadata>".encode()
+    tifffile.imwrite(
+        tmp_path / "a.tif", values(), photometric="minisblack", planarconfig="contig", metadata=None,
+        extratags=[(42112, 2, len(text) + 1, text + b"\0", True)],
+    )  # fmt: skip
+    write_picture(tmp_path / "b.tif", read_picture(tmp_path / "a.tif", Rules(range=LIMITS)))
+    assert text in (tmp_path / "b.tif").read_bytes()
+
+
+def test_floats_are_wide_and_fine_enough() -> None:
+    assert choose_type("float16", (0, 100_000), ANY).name == "float32"
+    assert choose_type("float16", (0, 1), ANY).name == "float32"
+    assert choose_type("float32", (1e9, 1e9 + 100), ANY).name == "float64"

@@ -127,3 +127,32 @@ def test_what_a_range_is_for(tmp_path: Path) -> None:
         DataConfig(path=data, range=(5, 1))
     with pytest.raises(UsageError, match="colour-jitter"):
         PairedData.refuse_options(DataConfig(path=data, range=(0, 1), colour_jitter=0.5), "pix2pix")
+
+
+def test_sides_of_other_bands_without_pairs(tmp_path: Path) -> None:
+    data = write_bands(tmp_path)
+    for path in sorted((data / "valB").iterdir()):
+        path.rename(path.with_stem(f"other{path.stem}"))
+    opened = UnpairedData(DataConfig(path=data, source_range=SOURCE, target_range=TARGET, size=32))
+    opened.check()
+    opened.divide(0)
+    images = opened.validation_set("")
+    source, _ = images.read(images.pairs[0], 32, "short", 4, 1, None)
+    assert source.shape == (32, 32, 4)
+    assert images.build_dataset(images.pairs, JointTransform(32), 4, 1, 0)[0, 0]["source"].shape == (4, 32, 32)
+
+
+def test_channels_that_bands_do_not_have(tmp_path: Path) -> None:
+    settings: Any = {"path": write_bands(tmp_path), "source_range": SOURCE, "target_range": TARGET, "size": 32}
+    errors = PairedData(DataConfig(**settings, in_channels=3)).check().errors
+    assert errors == ["--data.in-channels 3: the files have 4 bands; leave it out."]
+    assert PairedData(DataConfig(**settings, in_channels=4)).check().errors == []
+
+
+def test_arrays_beside_images_are_no_images(tmp_path: Path) -> None:
+    for side in ("trainA", "trainB"):
+        (tmp_path / side).mkdir()
+        tifffile.imwrite(tmp_path / side / "a.tif", np.zeros((32, 32), np.uint8))
+    np.save(tmp_path / "trainA" / "a.npy", np.zeros(7))
+    report = PairedData(DataConfig(path=tmp_path, size=32)).check()
+    assert report.splits == {"train": 1} and report.errors == []
