@@ -32,9 +32,7 @@ Batch = dict[str, Tensor]
 S = TypeVar("S")
 
 SAMPLE = 1000  # pairs, or images
-WIDE = 20  # times the extent of the values, from which on a range is too wide
 SMALL = 16  # pixels below which a side teaches nothing
-CHANNEL_NAMES = {1: "gray", 2: "gray with alpha", 3: "RGB", 4: "RGB with alpha"}
 MOST_CHANNELS = 256
 
 
@@ -366,28 +364,6 @@ def divide_splits(
     return train, None, ""
 
 
-def refuse_jitter_of_bands(config: DataConfig) -> None:
-    """Raises a `UsageError` if colours are to be changed of what has none."""
-    if config.colour_jitter and config.ranges[0]:
-        raise UsageError(
-            "--data.colour-jitter changes colours, and --data.range says that the sources have none; leave it out."
-        )
-
-
-def check_band_counts(config: DataConfig, report: "DataReport") -> None:
-    """Notes numbers of channels that were asked for and that bands don't have: they can't be converted."""
-    asked = ("in", config.in_channels, report.in_channels), ("out", config.out_channels, report.out_channels)
-    for (side, wanted, there), limits in zip(asked, config.ranges, strict=True):
-        if limits is not None and wanted not in (None, there):
-            report.add("error", f"--data.{side}-channels {wanted}: the files have {there} bands; leave it out.")
-
-
-def refuse_ranges(config: DataConfig, what: str) -> None:
-    """Raises a `UsageError` if a range is given where only images are known."""
-    if config.ranges != (None, None):
-        raise UsageError(f"--data.range is for pairs and for two folders of images, not for {what}; leave it out.")
-
-
 def name_keys(files: Sequence[Path]) -> list[str]:
     """Files' names in shards: their paths below the folder that they have in common, or as their shards call them."""
     if not files:
@@ -448,59 +424,6 @@ def group_reasons(reasons: list[str]) -> list[str]:
         first = next(reason for reason in reasons if reason.endswith(rest))
         found.append(f"{first}{others}")
     return found
-
-
-def name_channels(channels: int) -> str:
-    """What so many channels are, for a person."""
-    return CHANNEL_NAMES.get(channels, f"{channels} bands")
-
-
-def common_channels(side: str, facts: Sequence[ImageFacts], report: DataReport, limits: Range | None = None) -> int:
-    """The most frequent number of channels; warns where it, or the depth, is mixed.
-
-    Args:
-        limits: of measurements, the range.
-    """
-    counts = Counter(each.channels for each in facts)
-    common = counts.most_common(1)[0][0]
-    kinds = ", ".join(f"{number} of {name_channels(channels)}" for channels, number in counts.most_common())
-    if limits is None and max(counts) > max(CHANNEL_NAMES):
-        report.add(
-            "error",
-            f"{side}: colours have at most 4 channels, but these are {kinds}; say with --data.range what their values mean.",
-        )
-    elif limits is not None:
-        _check_range(side, facts, report, limits)
-    if limits is not None and len(counts) > 1:
-        report.add(
-            "error",
-            f"{side}: the numbers of bands differ: {', '.join(f'{number} files have {bands}' for bands, number in counts.most_common())}.",
-        )
-    elif len(counts) > 1:
-        report.add("warning", f"{side}: channels are mixed ({kinds}); all are used as {name_channels(common)}.")
-    bits = Counter(each.bits for each in facts)
-    if len(bits) > 1:
-        report.add("warning", f"{side}: {bits[16]} images have 16 bits a channel, {bits[8]} have 8.")
-    return common
-
-
-def _check_range(side: str, facts: Sequence[ImageFacts], report: DataReport, limits: Range) -> None:
-    """Warns of values that are clipped, and of a range that is much too wide."""
-    found = [each.extent for each in facts if each.extent is not None]
-    if not found:
-        report.add("error", f"{side}: there is no value in any file, only NaN or what stands for no data.")
-        return
-    low, high = min(each[0] for each in found), max(each[1] for each in found)
-    given = f"{limits[0]:g} {limits[1]:g}"
-    if low < limits[0] or high > limits[1]:
-        report.add(
-            "warning", f"{side}: values go from {low:g} to {high:g}; those beyond the range {given} are clipped."
-        )
-    if high - low < (limits[1] - limits[0]) / WIDE:
-        report.add(
-            "warning",
-            f"{side}: values go from {low:g} to {high:g}, a small part of the range {given}: a network sees hardly any contrast.",
-        )
 
 
 def warn_of_leaks(

@@ -23,15 +23,14 @@ from img2img.data.base import (
     ValidationSet,
     choose_held_out,
     choose_sample,
-    common_channels,
     count_sizes,
     divide_splits,
     name_keys,
-    refuse_ranges,
     report_unreadable,
     warn_of_leaks,
     warn_of_sample,
 )
+from img2img.data.channels import common_channels, refuse_ranges
 from img2img.data.facts import ImageFacts, read_image_facts
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
 from img2img.data.paired import PairedImages, read_validation_pair

@@ -9,7 +9,8 @@ from pathlib import Path
 from torch import Tensor
 
 from img2img.core.errors import UsageError
-from img2img.data.base import DataConfig, Direction, refuse_ranges
+from img2img.data.base import DataConfig, Direction
+from img2img.data.channels import refuse_ranges
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
 from img2img.data.paired import PairedData, PairedFolder, PairedImages, match
 from img2img.data.sampler import Key

@@ -21,12 +21,11 @@ from img2img.data.base import (
     Progress,
     Samples,
     choose_sample,
-    common_channels,
     count_sizes,
-    refuse_ranges,
     report_unreadable,
     warn_of_sample,
 )
+from img2img.data.channels import common_channels, refuse_ranges
 from img2img.data.classes import Classes, resolve_classes
 from img2img.data.facts import ImageFacts, collect_facts, read_image_facts
 from img2img.data.label_maps import Sides, count_labels, label_files, label_sides

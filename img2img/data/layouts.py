@@ -12,29 +12,28 @@ from img2img.core.errors import UsageError
 from img2img.core.stored import StoredPath, StoreError, walk_folder
 from img2img.data.shards import INSIDE, ShardFolder, find_shards
 from img2img.data.video import extract_frames
-from img2img.images import ARRAY_SUFFIX, SUFFIXES
+from img2img.images import ARRAY_SUFFIX, READABLE
 from img2img.images.video import is_video
 
-READABLE = (*SUFFIXES, ARRAY_SUFFIX)
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 LAYOUTS = "trainA and trainB, train/A and train/B, train_A and train_B, A and B, or train/ with side-by-side images"
 LABEL_LAYOUTS = "train_label, train_inst and train_img; train/label, train/inst and train/img; or label, inst and img"
 
 
-def image_files(folder: Path, recursive: bool = True, suffixes: tuple[str, ...] = READABLE) -> dict[str, list[Path]]:
+def image_files(folder: Path, recursive: bool = True) -> dict[str, list[Path]]:
     """The image files below a folder by name: the relative path without the suffix. Hidden files don't count."""
     files: dict[str, list[Path]] = defaultdict(list)
     if isinstance(folder, ShardFolder):
         for key, members in folder.files(recursive).items():
-            if chosen := [member for member in members if member.suffix.lower() in suffixes]:
+            if chosen := [member for member in members if member.suffix.lower() in READABLE]:
                 files[key] += chosen
         return dict(files)
     for root, names in _walk(folder, recursive):
         below = "" if root == folder else f"{root.relative_to(folder).as_posix()}/"
         for name in names:
             stem, suffix = os.path.splitext(name)  # noqa: PTH122 (Path is slow)
-            if suffix.lower() in suffixes and not name.startswith("."):
+            if suffix.lower() in READABLE and not name.startswith("."):
                 files[f"{below}{stem}"].append(root / name)
     for found in files.values():  # an array beside an image is something about it
         if len(found) > 1 and any(file.suffix.lower() != ARRAY_SUFFIX for file in found):

@@ -22,17 +22,15 @@ from img2img.data.base import (
     Sample,
     Samples,
     ValidationSet,
-    check_band_counts,
     choose_held_out,
     choose_sample,
-    common_channels,
     count_sizes,
     divide_splits,
-    refuse_jitter_of_bands,
     report_unreadable,
     warn_of_leaks,
     warn_of_sample,
 )
+from img2img.data.channels import check_band_counts, common_channels, refuse_jitter_of_bands
 from img2img.data.facts import ImageFacts, read_image_facts
 from img2img.data.layouts import (
     LABEL_LAYOUTS,
@@ -300,7 +298,7 @@ class PairedImages(Samples):
         if pair.derive:
             source = derive_source(target, pair.derive)
         return {
-            "source": to_tensor(fit_channels(source, self.in_channels, pair.source, has_bands(pair, 0))),
+            "source": to_tensor(fit_channels(source, self.in_channels, pair.source, pair.ranges[0] is not None)),
             "target": to_tensor(_fit_target(target, self.out_channels, pair)),
         }
 
@@ -323,15 +321,10 @@ def read_pair(pair: Pair, enough: int | None = None) -> tuple[Array, Array]:
     return source, source if pair.target == pair.source else read_image(pair.target, enough, pair.ranges[1])
 
 
-def has_bands(pair: Pair, side: int) -> bool:
-    """Whether the source, 0, or the target, 1, holds measurements."""
-    return pair.ranges[side] is not None
-
-
 def _fit_target(target: Array, channels: int, pair: Pair) -> Array:
     """The target with the channels that the network makes; bands of a source in the place of an unknown target stay."""
-    alone = pair.source == pair.target and not pair.half and not pair.derive
-    return target if alone and has_bands(pair, 1) else fit_channels(target, channels, pair.target, has_bands(pair, 1))
+    bands, alone = pair.ranges[1] is not None, pair.source == pair.target and not pair.half and not pair.derive
+    return target if alone and bands else fit_channels(target, channels, pair.target, bands)
 
 
 def name_files(pair: Pair) -> dict[str, Path]:
@@ -363,7 +356,7 @@ def read_validation_pair(
     target = resize_image(target, tall, wide)
     source = derive_source(target, pair.derive) if pair.derive else resize_image(source, tall, wide)
     return (
-        fit_channels(source, in_channels, pair.source, has_bands(pair, 0)),
+        fit_channels(source, in_channels, pair.source, pair.ranges[0] is not None),
         _fit_target(target, out_channels, pair),
     )
 

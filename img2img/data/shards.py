@@ -17,7 +17,7 @@ from typing import Any
 from img2img.core.errors import UsageError
 from img2img.core.stored import TAR, URL, StoredPath, StoreError, list_folder, read_tar_index, resolve_path
 from img2img.data.index import load_index, read_class
-from img2img.images import ARRAY_SUFFIX, SUFFIXES
+from img2img.images import READABLE
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MOST = 1_000_000  # shards of one pattern
@@ -101,7 +101,7 @@ def _list_shards(path: Path) -> list[StoredPath] | None:
     for name, is_folder in entries:
         if name.startswith("."):
             continue
-        if is_folder or name.lower().endswith((*SUFFIXES, ARRAY_SUFFIX)):
+        if is_folder or name.lower().endswith(READABLE):
             return None
         if name.endswith(TAR):
             names.append(name)

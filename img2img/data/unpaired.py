@@ -22,18 +22,16 @@ from img2img.data.base import (
     Sample,
     Samples,
     ValidationSet,
-    check_band_counts,
     choose_held_out,
     choose_sample,
-    common_channels,
     count_sizes,
     divide_splits,
-    name_channels,
     name_keys,
     report_unreadable,
     warn_of_leaks,
     warn_of_sample,
 )
+from img2img.data.channels import check_band_counts, common_channels, name_channels
 from img2img.data.facts import ImageFacts, read_image_facts
 from img2img.data.layouts import (
     LAYOUTS,

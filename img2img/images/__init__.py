@@ -18,12 +18,12 @@ from img2img.images.arrays import (
     to_8_bit,
     to_pil,
 )
-from img2img.images.formats import ARRAY_SUFFIX, SUFFIXES
+from img2img.images.formats import ARRAY_SUFFIX, READABLE
 from img2img.images.reading import Picture, Rules, count_pixels, read_image, read_picture
 from img2img.images.writing import encode_picture, refuse_frames, write_image, write_picture
 
 __all__ = [
-    "ARRAY_SUFFIX", "SUFFIXES", "Array", "ImageError", "Picture", "Rules", "composite_over_white", "convert_channels",
+    "ARRAY_SUFFIX", "READABLE", "Array", "ImageError", "Picture", "Rules", "composite_over_white", "convert_channels",
     "count_pixels", "encode_picture", "from_pil", "peak", "read_image", "read_picture", "refuse_frames", "resize", "split_alpha",
     "to_8_bit", "to_pil", "write_image", "write_picture",
 ]  # fmt: skip

@@ -18,7 +18,7 @@ Array = NDArray[Any]
 
 ROUNDING = 1e-4  # by which floats may miss 0 and 1
 GROUP = 4  # channels that OpenCV resizes at a time
-BAND = 2**22  # pixels that are computed at a time
+PIECE = 2**22  # pixels that are computed at a time
 LUMA = (0.299, 0.587, 0.114)  # ITU-R BT.601, as Pillow and OpenCV
 
 
@@ -150,9 +150,9 @@ def _cast(values: Array, dtype: np.dtype[Any]) -> Array:
     return (np.rint(values) if np.issubdtype(dtype, np.integer) else values).astype(dtype)
 
 
-def apply_in_bands(function: Callable[[slice], Array], height: int, width: int) -> Array:
+def apply_by_rows(function: Callable[[slice], Array], height: int, width: int) -> Array:
     """What a function makes of all rows, some at a time: its intermediate results are several times as large as an image."""
-    rows = max(1, BAND // max(1, width))
+    rows = max(1, PIECE // max(1, width))
     return np.concatenate([function(slice(first, first + rows)) for first in range(0, height, rows)])
 
 
@@ -172,7 +172,7 @@ def composite_over_white(array: Array) -> Array:
         share = alpha[band].astype(np.float64) / white
         return _cast(colour[band] * share + white * (1 - share), array.dtype)
 
-    return apply_in_bands(compose, array.shape[0], array.shape[1])
+    return apply_by_rows(compose, array.shape[0], array.shape[1])
 
 
 def convert_channels(array: Array, channels: int) -> Array:
@@ -191,7 +191,7 @@ def convert_channels(array: Array, channels: int) -> Array:
         if array.shape[2] == 1 and channels == 3:
             return np.repeat(array, 3, axis=2)
         if array.shape[2] == 3 and channels == 1:
-            return apply_in_bands(
+            return apply_by_rows(
                 lambda band: _cast(array[band] @ np.array(LUMA), array.dtype)[..., None], *array.shape[:2]
             )
     elif channels in (2, 4) and array.shape[2] < 5:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from img2img.images.arrays import Array, ImageError, apply_in_bands
+from img2img.images.arrays import Array, ImageError, apply_by_rows
 
 Range = tuple[float, float]
 """The values that become 0 and 1, and in the network -1 and 1."""
@@ -61,7 +61,7 @@ def scale_values(values: Array, limits: Range, no_data: float | None = None) -> 
     if not nothing.all():
         measured = values[~nothing] if nothing.any() else values
         found = float(measured.min()), float(measured.max())
-    return apply_in_bands(scale, *values.shape[:2]), np.asarray(nothing.all(axis=2)), found
+    return apply_by_rows(scale, *values.shape[:2]), np.asarray(nothing.all(axis=2)), found
 
 
 def restore_values(unit: Array, limits: Range, dtype: np.dtype[Any]) -> Array:
@@ -72,7 +72,7 @@ def restore_values(unit: Array, limits: Range, dtype: np.dtype[Any]) -> Array:
         values = low + unit[rows].astype(np.float64) * (high - low)
         return (np.rint(values) if dtype.kind in "ui" else values).astype(dtype)
 
-    return apply_in_bands(restore, *unit.shape[:2])
+    return apply_by_rows(restore, *unit.shape[:2])
 
 
 def choose_type(stored: str, limits: Range, allowed: tuple[str, ...]) -> np.dtype[Any]:

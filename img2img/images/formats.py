@@ -12,6 +12,7 @@ SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jxl", ".ppm", ".pgm", ".tga"
 )  # fmt: skip
 ARRAY_SUFFIX = ".npy"
+READABLE = (*SUFFIXES, ARRAY_SUFFIX)
 PAGES = (".tif", ".tiff")
 MOVING = (".png", ".apng", ".webp", ".gif", ".avif", *PAGES)  # formats that hold several frames
 DEEP = (".png", *PAGES)  # formats that hold 16 bits a channel

@@ -32,7 +32,7 @@ from img2img.images.formats import (
     MOVING,
     OPAQUE,
     PAGES,
-    SUFFIXES,
+    READABLE,
     prepare_format,
 )
 from img2img.images.reading import TEXT_TAGS, Picture, explain_failure
@@ -49,7 +49,7 @@ def write_image(path: Path, array: Array, quality: int = 95) -> None:
     Formats without 16 bits get 8; formats without alpha get the image over white.
 
     Args:
-        path: ends with one of `SUFFIXES`, or .npy.
+        path: ends with one of `READABLE`.
         array: (H, W, C), uint8, uint16, or float in [0, 1].
         quality: of JPEG and WebP, 1–100.
 
@@ -77,10 +77,8 @@ def encode_picture(path: Path, picture: Picture, quality: int = 95) -> bytes:
         ImageError: for a format that isn't known, or can't hold this image.
     """
     suffix = path.suffix.lower()
-    if suffix not in (*SUFFIXES, ARRAY_SUFFIX):
-        raise ImageError(
-            f"{path}: {suffix or 'no ending'} is not a format to write; use one of {', '.join(SUFFIXES)}, {ARRAY_SUFFIX}."
-        )
+    if suffix not in READABLE:
+        raise ImageError(f"{path}: {suffix or 'no ending'} is not a format to write; use one of {', '.join(READABLE)}.")
     try:
         refuse_frames(suffix, picture)
         prepare_format(path)

@@ -17,14 +17,14 @@ from img2img.core.files import ExistsError
 from img2img.core.processes import ProcessRank, join_processes
 from img2img.core.stored import StoreError, is_remote, resolve_path
 from img2img.data.base import Direction
-from img2img.images import Picture, Rules, composite_over_white, encode_picture, refuse_frames, write_picture
+from img2img.images import READABLE, Picture, Rules, composite_over_white, encode_picture, refuse_frames, write_picture
 from img2img.images.bands import Bands, Range
 from img2img.images.decoder import Decoders
 from img2img.images.video import is_video
 from img2img.inference.batching import Item, Pipeline, count_threads
 from img2img.inference.engine import SMALL, Backend, DType, Engine
 from img2img.inference.label_maps import LabelMapReader
-from img2img.inference.plan import READ, Existing, Job, Plan, make_folder
+from img2img.inference.plan import Existing, Job, Plan, make_folder
 from img2img.inference.progress import ConversionProgress, Watch
 from img2img.inference.report import Outcome, OutcomeFile, Report, Stopped
 from img2img.inference.shards import ShardPlan, choose_part, list_source_shards
@@ -356,8 +356,8 @@ class _Files:
 
 
 def _refuse_words(suffix: str | None, given: dict[str, str]) -> None:
-    if suffix and suffix not in READ:
-        raise UsageError(f"--format {suffix[1:]}: use one of {', '.join(s[1:] for s in READ)}.")
+    if suffix and suffix not in READABLE:
+        raise UsageError(f"--format {suffix[1:]}: use one of {', '.join(s[1:] for s in READABLE)}.")
     for (name, word), kind in zip(given.items(), (Existing, Frames, Mode, DType), strict=True):
         if word not in get_args(kind):
             raise UsageError(f"{name} {word!r}: there are {', '.join(get_args(kind))}.")

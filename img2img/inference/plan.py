@@ -14,10 +14,9 @@ from typing import Literal, Protocol
 from img2img.core.errors import UsageError
 from img2img.core.files import remove_leftovers
 from img2img.core.stored import StoredPath, StoreError, list_folder
-from img2img.images import ARRAY_SUFFIX, SUFFIXES
+from img2img.images import READABLE
 from img2img.inference.report import Outcome
 
-READ = (*SUFFIXES, ARRAY_SUFFIX)
 Existing = Literal["fail", "skip", "overwrite"]
 Refuse = Callable[[int, Outcome], None]
 """Is told what becomes of something that can't be an input, and its place among all."""
@@ -133,7 +132,7 @@ class Plan:
             )
         if self.listed is not None:
             raise UsageError("--list names no files.")
-        raise UsageError(f"{self.source} holds no images (files that end with {', '.join(READ)}).")
+        raise UsageError(f"{self.source} holds no images (files that end with {', '.join(READABLE)}).")
 
     def count(self) -> int:
         """How many files have an image's name; reads nothing but names."""
@@ -188,9 +187,9 @@ class Plan:
         suffix = _suffix(name)
         if name.startswith("."):
             self.ignored["hidden"] += 1
-        elif suffix not in READ:
+        elif suffix not in READABLE:
             self.ignored[suffix or "without a suffix"] += 1
-        return not name.startswith(".") and suffix in READ
+        return not name.startswith(".") and suffix in READABLE
 
     def _read_list(self, lines: list[str], refuse: Callable[[Outcome], None]) -> Iterator[tuple[str, list[str]]]:
         """The same of files that a list names, in the order of their folders' first lines."""
@@ -219,8 +218,8 @@ class Plan:
         linked = not self._stored and path.is_symlink() and not real_path(path).is_relative_to(self._inside)
         if linked or not inside[folder]:
             return f"it lies outside of {self.source}"
-        if _suffix(path.name) not in READ:
-            return f"no image: its name ends with none of {', '.join(READ)}"
+        if _suffix(path.name) not in READABLE:
+            return f"no image: its name ends with none of {', '.join(READABLE)}"
         return ""
 
     def _plan_folder(self, folder: str, names: list[str], refuse: Callable[[Outcome], None]) -> Iterator[Job]:
@@ -303,12 +302,14 @@ def _plan_file(source: Path, target: Path, suffix: str | None) -> Job:
         raise UsageError(f"{source} is neither a file nor a folder.")
     folder = target.is_dir()
     target = target / source.name if folder else target
-    if suffix and target.suffix.lower() in READ and _format(target.suffix) != _format(suffix) and not folder:
+    if suffix and target.suffix.lower() in READABLE and _format(target.suffix) != _format(suffix) and not folder:
         raise UsageError(f"{target} is not a name for --format {suffix[1:]}; leave one of them out.")
     if suffix and target.suffix.lower() != suffix:
-        target = target.with_suffix(suffix) if target.suffix.lower() in READ else target.with_name(target.name + suffix)
-    if target.suffix.lower() not in READ:
-        raise UsageError(f"{target}: give a file that ends with one of {', '.join(READ)}, or a folder that exists.")
+        target = (
+            target.with_suffix(suffix) if target.suffix.lower() in READABLE else target.with_name(target.name + suffix)
+        )
+    if target.suffix.lower() not in READABLE:
+        raise UsageError(f"{target}: give a file that ends with one of {', '.join(READABLE)}, or a folder that exists.")
     if target.exists() and real_path(target) == real_path(source):
         raise UsageError(f"{target} is the source itself; give another target.")
     return Job(0, source, target)

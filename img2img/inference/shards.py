@@ -15,7 +15,8 @@ from img2img.core.stored import TAR, StoredPath, StoreError, TarIndex, read_tar_
 from img2img.data.index import load_index
 from img2img.data.shards import FOLDERS, find_shards, split_name
 from img2img.data.write_shards import end_archive, pad_member
-from img2img.inference.plan import AHEAD, READ, Existing, Job, Refuse, name_outputs, real_path
+from img2img.images import READABLE
+from img2img.inference.plan import AHEAD, Existing, Job, Refuse, name_outputs, real_path
 from img2img.inference.report import Outcome
 from img2img.models import TranslatorConfig
 
@@ -216,7 +217,7 @@ class ShardPlan:
         which = str(shard), str(target)
         if index.cut:
             return Outcome(*which, "failed", f"the shard is cut off after {index.cut}; make it anew")
-        if not names and any(name.lower().endswith(READ) for name in index.list_names()):
+        if not names and any(name.lower().endswith(READABLE) for name in index.list_names()):
             reason = "its images are none that this translator takes, but label maps, instance maps or targets"
             return Outcome(*which, "failed", reason)
         if not names:
@@ -236,7 +237,7 @@ class ShardPlan:
     def _plan_shard(self, number: int, shard: StoredPath, target: Path, index: TarIndex, names: list[str]) -> list[Job]:
         goals, chosen = self._name(names), set(names)
         every = index.list_names()
-        copied = {name for name in every if not name.lower().endswith(READ)}
+        copied = {name for name in every if not name.lower().endswith(READABLE)}
         entries = [(goals.get(name, name), name) for name in every if name in chosen or name in copied]
         writer = ShardWriter(shard, target, entries, copied, self.existing == "overwrite")
         self.writers = [each for each in self.writers if each.left] + [writer]
@@ -248,7 +249,7 @@ class ShardPlan:
     def _choose(self, index: TarIndex) -> list[str]:
         """The members that are converted."""
         visible = [name for name in index.list_names() if not name.rpartition("/")[2].startswith(".")]
-        names = [name for name in visible if name.lower().endswith(READ)]
+        names = [name for name in visible if name.lower().endswith(READABLE)]
         parts = {name: split_name(name)[1].rpartition(".")[0] for name in names}
         if self.part_of_samples in parts.values():
             return [name for name in names if parts[name] == self.part_of_samples]

@@ -118,20 +118,7 @@ def _take_architecture(config: RunConfig, start: Start) -> RunConfig:
     architectures = [_leave_open(_without_norm(each, start.notes)) for each in start.translators.values()]
     if any(each.config.value_range != (-1, 1) for each in start.translators.values()):
         raise UsageError("--init: training is on values from -1 to 1, and that model's are from 0 to 1.")
-    for each in start.translators.values():
-        known = each.config.in_range, each.config.out_range
-        ranges = (
-            config.data.ranges
-            if len(method.directions) == 1 or each.config.direction == "AtoB"
-            else config.data.ranges[::-1]
-        )
-        if any(before and not now for before, now in zip(known, ranges, strict=True)):
-            given = " ".join(
-                f"--data.{side}-range {limits[0]:g} {limits[1]:g}" for side, limits in zip(("source", "target"), known, strict=True) if limits
-            )  # fmt: skip
-            raise UsageError(f"--init: that model was trained on measurements: add {given}.")
-        if known != ranges and known != (None, None):
-            start.notes.append("the ranges are not those that the model of --init was trained with")
+    _compare_ranges(config, start)
     if any(each != architectures[0] for each in architectures):
         raise UsageError("--init: both models must be of one architecture.")
     found = _with_networks(config, {"generator": architectures[0]}, "--init")
@@ -143,6 +130,20 @@ def _take_architecture(config: RunConfig, start: Start) -> RunConfig:
         assert home is not None
         found = found.model_copy(update={"finetune": tuning.model_copy(update={"init": (home,)})})
     return found
+
+
+def _compare_ranges(config: RunConfig, start: Start) -> None:
+    """Refuses to read as colours what a model takes as measurements; notes ranges that are others."""
+    for direction, each in start.translators.items():
+        before = each.config.in_range, each.config.out_range
+        now = config.data.ranges if direction != "BtoA" else config.data.ranges[::-1]
+        for name, known, given in zip(("takes", "makes"), before, now, strict=True):
+            if known and not given:
+                raise UsageError(
+                    f"--init: that model {name} measurements from {known[0]:g} to {known[1]:g}: say with --data.range, or --data.source-range and --data.target-range, what these files hold."
+                )
+        if before not in (now, (None, None)):
+            start.notes.append("the ranges of values are not those that the model of --init was trained with")
 
 
 def refuse_combinations(config: RunConfig) -> None:

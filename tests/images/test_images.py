@@ -15,7 +15,6 @@ from hypothesis import strategies as st
 from PIL import Image, ImageOps
 
 from img2img.images import (
-    SUFFIXES,
     ImageError,
     Picture,
     Rules,
@@ -31,6 +30,7 @@ from img2img.images import (
     write_picture,
 )
 from img2img.images.arrays import check_16_bit_range, to_16_bit
+from img2img.images.formats import SUFFIXES
 from img2img.images.tensors import build_grid, to_array, to_tensor
 
 LOSSLESS = [".png", ".tif", ".tiff", ".bmp", ".PNG"]

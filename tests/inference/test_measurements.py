@@ -30,12 +30,17 @@ def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
     return data, folder / "run"
 
 
-def test_samples_are_scaled_by_their_side(tmp_path: Path) -> None:
-    data = PairedData(DataConfig(path=write_bands(tmp_path), source_range=SOURCE, target_range=TARGET, size=32))
+def open_data(kind: Any, folder: Path) -> tuple[Any, Any]:
+    """Bands as data of a kind, checked and divided; and the first sample."""
+    data = kind(DataConfig(path=write_bands(folder), source_range=SOURCE, target_range=TARGET, size=32))
     report = data.check()
     assert (report.in_channels, report.out_channels, report.errors) == (4, 1, [])
     data.divide(0)
-    sample = data.build_training_set(JointTransform(32, jitter=1, flip=0), 4, 1, 0)[0, 0]
+    return data, data.build_training_set(JointTransform(32, jitter=1, flip=0), 4, 1, 0)[0, 0]
+
+
+def test_samples_are_scaled_by_their_side(tmp_path: Path) -> None:
+    data, sample = open_data(PairedData, tmp_path)
     values = tifffile.imread(data.train[0].source)
     np.testing.assert_allclose(sample["source"].numpy(), (values.transpose(2, 0, 1) + 1000) / 2000 - 1, atol=1e-5)
     np.testing.assert_allclose(sample["target"][0].numpy(), sample["source"][0].numpy(), atol=2e-3)
@@ -55,11 +60,7 @@ def test_bands_are_augmented_alike(options: dict[str, Any], bands: int) -> None:
 
 
 def test_ranges_turn_with_the_direction(tmp_path: Path) -> None:
-    data = UnpairedData(DataConfig(path=write_bands(tmp_path), source_range=SOURCE, target_range=TARGET, size=32))
-    report = data.check()
-    assert (report.in_channels, report.out_channels, report.errors) == (4, 1, [])
-    data.divide(0)
-    sample = data.build_training_set(JointTransform(32, jitter=1, flip=0), 4, 1, 0)[0, 0]
+    data, sample = open_data(UnpairedData, tmp_path)
     assert all(-1 <= sample[side].min() < -0.5 and 0.5 < sample[side].max() <= 1 for side in ("source", "target"))
     assert data.validation_set("BtoA").pairs[0].ranges == (TARGET, SOURCE)
     assert data.validation_set("AtoB").pairs[0].ranges == (SOURCE, TARGET)
@@ -156,3 +157,13 @@ def test_arrays_beside_images_are_no_images(tmp_path: Path) -> None:
     np.save(tmp_path / "trainA" / "a.npy", np.zeros(7))
     report = PairedData(DataConfig(path=tmp_path, size=32)).check()
     assert report.splits == {"train": 1} and report.errors == []
+
+
+def test_a_model_goes_on_with_its_ranges(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    data, run = trained
+    begun: Any = {"finetune": {"init": (run,)}, "steps": 1}
+    with pytest.raises(UsageError, match="makes measurements from 0 to 10000"):
+        train(tiny_config(data, tmp_path / "a", data={"source_range": SOURCE}, **begun), quiet=True)
+    ranges = {"source_range": SOURCE, "target_range": (0.0, 12000.0)}
+    train(tiny_config(data, tmp_path / "b", data=ranges, **begun), quiet=True)
+    assert Translator.load(tmp_path / "b").config.out_range == (0, 12000)
