@@ -66,7 +66,7 @@ def read_tiff(path: Path, first: bool, accept: Callable[[list[Size]], None]) -> 
         text = str(error).strip() or type(error).__name__
         if "imagecodecs" in text:
             raise ImageError(
-                "it is compressed in a way that needs the package imagecodecs: pip install imagecodecs"
+                "it is compressed in a way that needs the package imagecodecs: pip install imagecodecs, or 'img2img[formats]'"
             ) from None
         raise ImageError(f"it is no TIFF that can be read ({text.splitlines()[0]})") from None
 

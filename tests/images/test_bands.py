@@ -69,6 +69,21 @@ def test_bands_that_lie_apart_are_read_alike(tmp_path: Path) -> None:
     np.testing.assert_allclose(picture.frames[0], (array + 1000.0) / 4000, atol=1e-6)
 
 
+@pytest.mark.parametrize("compression", ["lzw", "zstd", "deflate"])
+def test_compressed_tiles(tmp_path: Path, compression: str) -> None:
+    array = values(40, 50)
+    tifffile.imwrite(
+        tmp_path / "a.tif",
+        array,
+        photometric="minisblack",
+        planarconfig="contig",
+        compression=compression,
+        tile=(16, 16),
+    )
+    picture = read_picture(tmp_path / "a.tif", Rules(range=LIMITS))
+    np.testing.assert_allclose(picture.frames[0], (array + 1000.0) / 4000, atol=1e-6)
+
+
 def test_axes_with_names(tmp_path: Path) -> None:
     stack = np.random.default_rng(0).integers(0, 4000, (3, 2, 16, 18)).astype(np.uint16)
     tifffile.imwrite(tmp_path / "a.tif", stack, imagej=True, metadata={"axes": "ZCYX"})
