@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from helpers.data import write_bands, write_classes, write_labelled, write_pairs, write_unpaired
+from helpers.data import write_bands, write_classes, write_labelled, write_pairs, write_unpaired, write_volumes
 
 import img2img
 from img2img.cli import COMMANDS, main
@@ -81,6 +81,7 @@ def workplace(tmp_path: Path, trained: Path) -> Path:
     write_labelled(write_labelled(tmp_path / "my-labels", 3, 64), 2, 64, split="val", first=3)
     write_classes(write_classes(tmp_path / "my-images"), split="val")
     write_bands(tmp_path / "my-bands")
+    write_volumes(tmp_path / "my-volumes")
     config = ResNetConfig(channels=4, blocks=1).resolve(3, 3, 16)
     settings = TranslatorConfig(method="cyclegan", generator=config, size=16, training=Training(img2img="0"))
     Translator(settings, build_generator(config)).save(tmp_path / "one")

@@ -22,6 +22,7 @@ from img2img.app.tab import (
 from img2img.app.uploads import Upload
 from img2img.core.errors import UsageError, UserError
 from img2img.images import READABLE, Array
+from img2img.images.formats import split_ending
 from img2img.inference.convert import convert
 from img2img.inference.report import Report, Stopped
 from img2img.models import Translator
@@ -154,8 +155,9 @@ def read_options(format: str, size: float | None, mode: str, seed: float | None)
 def name_result(name: str, format: str) -> str:
     """What the result of a file is called."""
     path = Path(name)
-    suffix = path.suffix.lower() if format == AS_INPUT else f".{format}"
-    return f"{path.stem}{suffix if suffix in READABLE else '.png'}"
+    stem, suffix = split_ending(path.name)
+    suffix = suffix if format == AS_INPUT else f".{format}"
+    return f"{stem}{suffix if suffix in READABLE else '.png'}"
 
 
 def run_conversion(

@@ -28,6 +28,7 @@ def command(
     range: tuple[float, float] | None = None,
     source_range: tuple[float, float] | None = None,
     target_range: tuple[float, float] | None = None,
+    axis: Literal["axial", "coronal", "sagittal"] = "axial",
 ) -> int:
     """Reads every image of a data set and says what can't work and what may surprise.
 
@@ -44,6 +45,7 @@ def command(
         range: Of measurements: the values that become -1 and 1 in the network, as of img2img train's --data.range.
         source_range: The same of the sources alone.
         target_range: The same of the targets alone.
+        axis: How volumes are cut into slices.
     """
     from rich.progress import Progress
 
@@ -53,7 +55,7 @@ def command(
         raise UsageError("which data? Give the data set's folder, or --source (or --labels) and --target.")
     config = DataConfig(
         path=path, source=source, target=target, labels=labels, instances=instances, derive=derive, classes=classes,
-        ignore_label=ignore_label, range=range, source_range=source_range, target_range=target_range,
+        ignore_label=ignore_label, range=range, source_range=source_range, target_range=target_range, axis=axis,
     )  # fmt: skip
     data = open_data(config, kind)
     with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:

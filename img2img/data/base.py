@@ -24,6 +24,8 @@ from img2img.data.shards import split_name
 from img2img.data.transforms import JITTER, Derivation, JointTransform, Resize
 from img2img.images import Array
 from img2img.images.bands import Range
+from img2img.images.formats import split_ending
+from img2img.images.nifti import Axis
 
 Direction = Literal["AtoB", "BtoA"]
 Progress = Callable[[int], Callable[[], None]]
@@ -91,6 +93,8 @@ class DataConfig(Strict):
     """The same of the sources alone."""
     target_range: Range | None = None
     """The same of the targets alone, such as 0 10000 of depth maps in mm."""
+    axis: Axis = "axial"
+    """How volumes (.nii, .nii.gz) are cut into slices: axial (across the body), coronal (side to side) or sagittal (front to back)."""
 
     @field_validator("path", "source", "target", "labels", "instances")
     @classmethod
@@ -372,7 +376,7 @@ def name_keys(files: Sequence[Path]) -> list[str]:
     return [
         split_name(file.member)[0]
         if isinstance(file, StoredPath) and file.member
-        else file.relative_to(root).with_suffix("").as_posix()
+        else split_ending(file.relative_to(root).as_posix())[0]
         for file in files
     ]
 

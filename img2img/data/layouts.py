@@ -12,7 +12,8 @@ from img2img.core.errors import UsageError
 from img2img.core.stored import StoredPath, StoreError, walk_folder
 from img2img.data.shards import INSIDE, ShardFolder, find_shards
 from img2img.data.video import extract_frames
-from img2img.images import ARRAY_SUFFIX, READABLE
+from img2img.images import READABLE
+from img2img.images.formats import ARRAYS, find_suffix, split_ending
 from img2img.images.video import is_video
 
 Split = Literal["train", "val", "test"]
@@ -26,18 +27,18 @@ def image_files(folder: Path, recursive: bool = True) -> dict[str, list[Path]]:
     files: dict[str, list[Path]] = defaultdict(list)
     if isinstance(folder, ShardFolder):
         for key, members in folder.files(recursive).items():
-            if chosen := [member for member in members if member.suffix.lower() in READABLE]:
+            if chosen := [member for member in members if find_suffix(member) in READABLE]:
                 files[key] += chosen
         return dict(files)
     for root, names in _walk(folder, recursive):
         below = "" if root == folder else f"{root.relative_to(folder).as_posix()}/"
         for name in names:
-            stem, suffix = os.path.splitext(name)  # noqa: PTH122 (Path is slow)
-            if suffix.lower() in READABLE and not name.startswith("."):
+            stem, suffix = split_ending(name)
+            if suffix in READABLE and not name.startswith("."):
                 files[f"{below}{stem}"].append(root / name)
     for found in files.values():  # an array beside an image is something about it
-        if len(found) > 1 and any(file.suffix.lower() != ARRAY_SUFFIX for file in found):
-            found[:] = [file for file in found if file.suffix.lower() != ARRAY_SUFFIX]
+        if len(found) > 1 and any(find_suffix(file) not in ARRAYS for file in found):
+            found[:] = [file for file in found if find_suffix(file) not in ARRAYS]
     return dict(files)
 
 

@@ -46,10 +46,12 @@ from img2img.data.layouts import (
 )
 from img2img.data.sampler import Key
 from img2img.data.transforms import Derivation, JointTransform, Resize, derive_source, scale_size
+from img2img.data.volumes import expand_pairs
 from img2img.images import Array, ImageError, read_image
 from img2img.images import resize as resize_image
 from img2img.images.arrays import fit_channels, to_unit
 from img2img.images.bands import Range
+from img2img.images.nifti import Axis
 from img2img.images.tensors import to_tensor
 
 
@@ -75,6 +77,7 @@ def find_pairs(
     derive: Derivation | None = None,
     direction: Direction = "AtoB",
     ranges: tuple[Range | None, Range | None] = (None, None),
+    axis: Axis = "axial",
 ) -> dict[Split, PairedFolder]:
     """Finds the splits of a paired data set, whatever layout it has.
 
@@ -85,6 +88,7 @@ def find_pairs(
         derive: any folder of images; each source is made from its target.
         direction: which side is the source.
         ranges: of source and target, as of `DataConfig.ranges`.
+        axis: how volumes are cut into slices, which are the pairs then.
 
     Returns:
         The splits that are there, in the order train, val, test; none is empty of files.
@@ -110,9 +114,10 @@ def find_pairs(
         what = "no images" if derive or source else f"no pairs in a layout that is known: {known}"
         raise UsageError(f"{path or source} holds {what} (image files: {list_image_kinds()}).")
     turned = {split: _apply_direction(folder, direction) for split, folder in found.items()}
-    if ranges == (None, None):
-        return turned
-    return {split: replace(f, pairs=[replace(p, ranges=ranges) for p in f.pairs]) for split, f in turned.items()}
+    return {
+        split: replace(folder, pairs=[replace(pair, ranges=ranges) for pair in expand_pairs(folder.pairs, axis)])
+        for split, folder in turned.items()
+    }
 
 
 def match(source: Path, target: Path, split: Split = "train") -> PairedFolder:
@@ -372,6 +377,7 @@ class PairedData(ImageFolders):
         self.splits = find_pairs(
             config.path, source=config.source, target=config.target, derive=config.derive, direction=config.direction,
             ranges=config.ranges,
+            axis=config.axis,
         )  # fmt: skip
 
     @classmethod

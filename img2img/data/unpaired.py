@@ -47,9 +47,11 @@ from img2img.data.layouts import (
 from img2img.data.paired import PairedImages, read_validation_pair
 from img2img.data.sampler import Key, permutation
 from img2img.data.transforms import JointTransform
+from img2img.data.volumes import expand_files, expand_pairs
 from img2img.images import read_image
 from img2img.images.arrays import fit_channels, to_unit
 from img2img.images.bands import Range
+from img2img.images.nifti import Axis
 from img2img.images.tensors import to_tensor
 
 PARTNERS = 2**20  # apart from the run's seed, so that partners are drawn from another row of numbers than the order
@@ -69,7 +71,12 @@ class UnpairedFolder:
 
 
 def find_unpaired(
-    path: Path | None, *, source: Path | None = None, target: Path | None = None, direction: Direction = "AtoB"
+    path: Path | None,
+    *,
+    source: Path | None = None,
+    target: Path | None = None,
+    direction: Direction = "AtoB",
+    axis: Axis = "axial",
 ) -> dict[Split, UnpairedFolder]:
     """Finds the splits of an unpaired data set: `trainA trainB testA testB`, `train/A train/B` and the like.
 
@@ -77,6 +84,7 @@ def find_unpaired(
         path: the data set's folder, unless `source` and `target` are given.
         source: a folder of images of one kind, alone or with sub-folders train, val, test.
         target: a folder of images of the other kind.
+        axis: how volumes are cut into slices, which are the images then.
 
     Returns:
         The splits that are there, in the order train, val, test.
@@ -99,7 +107,15 @@ def find_unpaired(
         raise UsageError(
             f"{path or source} holds no two folders of images in a layout that is known: {layouts} (image files: {list_image_kinds()})."
         )
-    return found
+    return {
+        split: replace(
+            folder,
+            sources=expand_files(folder.sources, axis),
+            targets=expand_files(folder.targets, axis),
+            pairs=tuple(expand_pairs(folder.pairs, axis)),
+        )
+        for split, folder in found.items()
+    }
 
 
 def _folder(split: Split, a: Path, b: Path, direction: Direction) -> UnpairedFolder:
@@ -295,7 +311,9 @@ class UnpairedData(ImageFolders):
 
     def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
         self.config = config
-        self.splits = find_unpaired(config.path, source=config.source, target=config.target, direction=config.direction)
+        self.splits = find_unpaired(
+            config.path, source=config.source, target=config.target, direction=config.direction, axis=config.axis
+        )
 
     @classmethod
     def recognises(cls, config: DataConfig) -> bool:

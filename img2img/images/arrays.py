@@ -2,7 +2,9 @@
 
 import io
 import math
+import zipfile
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -26,13 +28,50 @@ class ImageError(UserError):
     """A file can't be read as an image, or an image can't be used here."""
 
 
-def open_array(path: Path) -> Array:
-    """What a ``.npy`` holds; of a file of this machine, nothing is read before it is used."""
+def open_array(path: Path, accept: Callable[[tuple[int, ...]], None] = lambda shape: None) -> Array:
+    """What a ``.npy`` holds, or a ``.npz`` of one array; of a ``.npy`` of this machine, nothing is read before it is used.
+
+    Args:
+        accept: gets the shape before a ``.npz`` is unpacked, and may raise.
+
+    Raises:
+        ImageError: for a ``.npz`` that holds several arrays, or none.
+    """
+    if path.suffix.lower() == ".npz":
+        return _unpack_array(path, accept)
     if isinstance(path, StoredPath):
         with path.open("rb") as file:
             array: Array = np.load(file, allow_pickle=False)
             return array
     return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+
+
+def measure_array(path: Path) -> tuple[int, ...]:
+    """The shape of an array in a file."""
+    found: list[tuple[int, ...]] = []
+
+    def stop(shape: tuple[int, ...]) -> None:
+        found.append(shape)
+        raise ImageError("it is measured")
+
+    with suppress(ImageError):
+        return open_array(path, stop).shape
+    return found[0]
+
+
+def _unpack_array(path: Path, accept: Callable[[tuple[int, ...]], None]) -> Array:
+    with path.open("rb") as file, zipfile.ZipFile(file) as parts:
+        names = parts.namelist()
+        if len(names) != 1:
+            what = ", ".join(name.removesuffix(".npy") for name in names[:5]) or "none"
+            raise ImageError(f"it holds {len(names)} arrays ({what}); an image is a file of one: use .npy")
+        with parts.open(names[0]) as member:
+            wide = np.lib.format.read_magic(member) != (1, 0)
+            read_header = np.lib.format.read_array_header_2_0 if wide else np.lib.format.read_array_header_1_0
+            accept(read_header(member)[0])
+        with parts.open(names[0]) as member:
+            array: Array = np.lib.format.read_array(member, allow_pickle=False)
+            return array
 
 
 def from_pil(image: Image.Image) -> Array:

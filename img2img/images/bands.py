@@ -26,8 +26,12 @@ class Bands:
     range: Range
     dtype: str
     """Of the values, as NumPy calls it."""
+    format: str = ""
+    """The ending of files that `header` is for."""
     header: bytes = b""
     """What else the file says, for a file of the same format."""
+    maker: str = ""
+    """Tells the model that made these values from others; empty for what was read."""
     no_data: float | None = None
     """The value of pixels where nothing was measured."""
     missing: list[Array] = field(default_factory=list)
@@ -109,13 +113,13 @@ def restore_frames(frames: list[Array], bands: Bands, allowed: tuple[str, ...]) 
     if no_data is None:
         return done, None
     for place, frame in enumerate(done):
-        _avoid(frame, no_data, bands.range)
+        avoid_value(frame, no_data, bands.range)
         if bands.missing:
             frame[bands.missing[place]] = no_data
     return done, no_data
 
 
-def _avoid(values: Array, no_data: float, limits: Range) -> None:
+def avoid_value(values: Array, no_data: float, limits: Range) -> None:
     """Moves values that would read as no data by the least step, into the range."""
     value = values.dtype.type(no_data)
     up = no_data < limits[1]

@@ -1,5 +1,6 @@
 """Which image files there are: their endings, what each format holds, and the packages that some need."""
 
+import os
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -12,9 +13,13 @@ SUFFIXES = (
     ".png", ".apng", ".jpg", ".jpeg", ".webp", ".tif", ".tiff", ".bmp", ".gif", ".avif", ".heic", ".heif", ".jxl", ".ppm", ".pgm", ".tga"
 )  # fmt: skip
 ARRAY_SUFFIX = ".npy"
-READABLE = (*SUFFIXES, ARRAY_SUFFIX)
+ARRAYS = (ARRAY_SUFFIX, ".npz")
+DICOM = ".dcm"
+VOLUMES = (".nii", ".nii.gz")
+READABLE = (*SUFFIXES, *ARRAYS, DICOM, *VOLUMES)
 PAGES = (".tif", ".tiff")
-MOVING = (".png", ".apng", ".webp", ".gif", ".avif", *PAGES)  # formats that hold several frames
+STACKS = (*PAGES, DICOM, *VOLUMES)  # formats whose frames are no animation
+MOVING = (".png", ".apng", ".webp", ".gif", ".avif", *STACKS)  # formats that hold several frames
 DEEP = (".png", *PAGES)  # formats that hold 16 bits a channel
 OPAQUE = (".jpg", ".jpeg", ".bmp", ".ppm", ".pgm")  # formats that hold no alpha
 GRAY = (".pgm",)  # formats that hold one channel
@@ -38,7 +43,22 @@ PACKAGES = {
     ".heic": ("pillow_heif", "pillow-heif"),
     ".heif": ("pillow_heif", "pillow-heif"),
     ".jxl": ("pillow_jxl", "pillow-jxl-plugin"),
+    DICOM: ("pydicom", "pydicom"),
+    **dict.fromkeys(VOLUMES, ("nibabel", "nibabel")),
 }
+
+
+def split_ending(name: str) -> tuple[str, str]:
+    """A file's name without its ending, and the ending in small letters, which may be ``.nii.gz``."""
+    stem, suffix = os.path.splitext(name)  # noqa: PTH122 (Path is slow)
+    if suffix.lower() == ".gz" and stem.lower().endswith(".nii") and len(stem) > 4:
+        stem, suffix = stem[:-4], ".nii.gz"
+    return stem, "" if suffix == "." else suffix.lower()
+
+
+def find_suffix(path: Path) -> str:
+    """The ending of a file's name, in small letters."""
+    return split_ending(path.name)[1]
 
 
 def prepare_format(path: Path) -> tuple[str, ...]:
@@ -47,7 +67,7 @@ def prepare_format(path: Path) -> tuple[str, ...]:
     Raises:
         ImageError: if the package that knows them is missing.
     """
-    suffix = path.suffix.lower()
+    suffix = find_suffix(path)
     if suffix in PACKAGES:
         module, package = PACKAGES[suffix]
         if not find_spec(module):

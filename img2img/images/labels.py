@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from img2img.images.arrays import Array, ImageError, open_array
-from img2img.images.formats import prepare_format
+from img2img.images.formats import ARRAYS, prepare_format
 from img2img.images.reading import Rules, explain_failure, fit_size
 
 KINDS = {"RGB": "colours", "RGBA": "colours", "LA": "gray with alpha", "CMYK": "colours", "F": "floats"}
@@ -30,7 +30,7 @@ def read_indices(path: Path, rules: Rules | None = None) -> Array:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            values = _array(path, rules) if path.suffix.lower() == ".npy" else _indices(path, rules)
+            values = _array(path, rules) if path.suffix.lower() in ARRAYS else _indices(path, rules)
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist.") from None
     except ImageError as error:
@@ -86,7 +86,7 @@ def resize_maps(maps: Array, height: int, width: int) -> Array:
 
 
 def _array(path: Path, rules: Rules) -> Array:
-    array = open_array(path)
+    array = open_array(path, lambda shape: _refuse_size(math.prod(shape), rules))
     _refuse_size(math.prod(array.shape), rules)
     return np.array(array)
 

@@ -19,6 +19,7 @@ from img2img.images.arrays import (
     check_unit_range,
     convert_channels,
     from_pil,
+    measure_array,
     open_array,
     resize,
     resize_with_alpha,
@@ -26,9 +27,11 @@ from img2img.images.arrays import (
 )
 from img2img.images.bands import Bands, Range, scale_values
 from img2img.images.deep import count_deep_channels, decode_deep, float_pages
-from img2img.images.formats import PAGES, prepare_format
+from img2img.images.dicom import measure_dicom, read_dicom
+from img2img.images.formats import ARRAYS, DICOM, PAGES, VOLUMES, find_suffix, prepare_format
 from img2img.images.gif import gif_is_whole
-from img2img.images.tiff import measure_tiff, read_tiff
+from img2img.images.nifti import Axis, measure_volume, read_volume
+from img2img.images.tiff import Size, measure_tiff, read_tiff
 
 ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
 ORIENTATION = 0x0112  # the EXIF tag
@@ -57,6 +60,8 @@ class Rules:
     """Read EXIF and DPI as well, which a converted file keeps."""
     range: Range | None = None
     """The file holds measurements: these values become 0 and 1, and every channel is a band; see `img2img.images.bands`."""
+    axis: Axis = "axial"
+    """How volumes are cut into slices, of measurements."""
     enough: int | None = None
     """A JPEG may come at a half, a quarter or an eighth of its size, if both sides keep so many pixels; it is decoded faster."""
 
@@ -80,7 +85,7 @@ class Picture:
     dpi: tuple[float, float] | None = None
     """Horizontal and vertical pixels an inch."""
     flat: bool = False
-    """A .npy of shape (H, W)."""
+    """An array of shape (H, W)."""
     truncated: bool = False
     """The file ends early."""
     bands: Bands | None = None
@@ -104,7 +109,7 @@ def read_image(path: Path, enough: int | None = None, range: Range | None = None
 def read_picture(path: Path, rules: Rules | None = None) -> Picture:
     """Decodes a file: all frames of GIF, APNG and WebP, all pages of TIFF, and of others the first image.
 
-    Arrays of ``.npy`` are (H, W) or (H, W, C) of any number of channels: bool, integers in 0–65535, or floats in [0, 1].
+    Arrays of ``.npy`` and ``.npz`` are (H, W) or (H, W, C) of any number of channels: bool, integers in 0–65535, or floats in [0, 1].
 
     Raises:
         ImageError: if it can't be decoded whole, or is too large.
@@ -115,7 +120,7 @@ def read_picture(path: Path, rules: Rules | None = None) -> Picture:
             warnings.simplefilter("ignore")
             if rules.range is not None:
                 return _read_bands(path, rules, rules.range)
-            return _read_array(path, rules) if path.suffix.lower() == ".npy" else _read_file(path, rules)
+            return _read_array(path, rules) if find_suffix(path) in ARRAYS else _read_file(path, rules)
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist.") from None
     except ImageError as error:
@@ -130,11 +135,11 @@ def count_pixels(path: Path, rules: Rules | None = None) -> int:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            if path.suffix.lower() == ".npy":
-                height, width = open_array(path).shape[:2]
+            if find_suffix(path) in ARRAYS:
+                height, width = measure_array(path)[:2]
                 return math.prod(fit_size(height, width, rules))
-            if rules.range is not None and path.suffix.lower() in PAGES:
-                return sum(_weigh(size) for size in measure_tiff(path, rules.first))
+            if rules.range is not None and (sizes := _measure_stack(path, rules)):
+                return sum(_weigh(size) for size in sizes)
             with _open(path) as image:
                 return math.prod(fit_size(image.height, image.width, rules)) * len(_frames(image, rules.first))
     except Exception:  # as in read_picture, which says what is wrong
@@ -158,6 +163,8 @@ def _open(path: Path) -> Iterator[ImageFile.ImageFile]:
 
 
 def _read_file(path: Path, rules: Rules) -> Picture:
+    if find_suffix(path) in (DICOM, *VOLUMES):
+        raise ImageError("it holds measurements; a translator that is trained with --data.range takes them")
     try:
         with _open(path) as image:
             numbers = _frames(image, rules.first)
@@ -317,12 +324,8 @@ def _dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:
 
 
 def _read_array(path: Path, rules: Rules) -> Picture:
-    array = open_array(path)
-    if array.ndim not in (2, 3) or 0 in array.shape:
-        raise ImageError(f"its shape is {array.shape}; an image is (H, W) or (H, W, C)")
-    height, width = array.shape[:2]
-    deep = max(1, math.prod(array.shape[2:]) // 4)  # more channels than an image file has count as more pixels
-    _refuse_bombs([max((height, width * deep), fit_size(height, width, rules), key=math.prod)], rules)
+    array = open_array(path, lambda shape: _check_shape(shape, rules))
+    _check_shape(array.shape, rules)
     flat, values = array.ndim == 2, np.atleast_3d(np.asarray(array))
     if values.dtype == bool:
         values = values.astype(np.uint8) * np.uint8(255)
@@ -336,21 +339,36 @@ def _read_array(path: Path, rules: Rules) -> Picture:
     return Picture([_fit(np.ascontiguousarray(values), rules)], flat=flat)
 
 
+def _check_shape(shape: tuple[int, ...], rules: Rules) -> None:
+    """Refuses arrays that are no images, or too large."""
+    if len(shape) not in (2, 3) or 0 in shape:
+        raise ImageError(f"its shape is {shape}; an image is (H, W) or (H, W, C)")
+    height, width = shape[:2]
+    deep = max(1, math.prod(shape[2:]) // 4)  # more channels than an image file has count as more pixels
+    _refuse_bombs([max((height, width * deep), fit_size(height, width, rules), key=math.prod)], rules)
+
+
 def _read_bands(path: Path, rules: Rules, limits: Range) -> Picture:
     """Measurements of any format: frames in [0, 1], with what it takes to write them."""
-    suffix = path.suffix.lower()
-    no_data, header = None, b""
-    if suffix == ".npy":
-        array = open_array(path)
-        if array.ndim not in (2, 3) or 0 in array.shape:
-            raise ImageError(f"its shape is {array.shape}; an image is (H, W) or (H, W, C)")
+    suffix = find_suffix(path)
+    no_data, header, form = None, b"", suffix
+
+    def accept(sizes: list[Size]) -> None:
+        _refuse_bombs([(size[0], _weigh(size) // max(1, size[0])) for size in sizes], rules)
+
+    if suffix in ARRAYS:
+        array = open_array(path, lambda shape: _check_shape(shape, rules))
+        _check_shape(array.shape, rules)
         picture = Picture([np.atleast_3d(np.asarray(array))], flat=array.ndim == 2)
-        _refuse_bombs([(array.shape[0], array.shape[1] * max(1, picture.frames[0].shape[2] // 4))], rules)
     elif suffix in PAGES:
-        frames, no_data, header = read_tiff(
-            path, rules.first, lambda sizes: _refuse_bombs([(1, _weigh(size)) for size in sizes], rules)
-        )
+        frames, no_data, header = read_tiff(path, rules.first, accept)
+        picture, form = Picture(frames), PAGES[0]
+    elif suffix == DICOM:
+        frames, no_data, header = read_dicom(path, rules.first, accept)
         picture = Picture(frames)
+    elif suffix in VOLUMES:
+        frames, header = read_volume(path, rules.first, accept, rules.axis)
+        picture, form = Picture(frames), VOLUMES[0]
     else:
         picture = _read_file(path, replace(rules, range=None, size=None, max_side=None))
     dtype = picture.frames[0].dtype.name
@@ -364,7 +382,16 @@ def _read_bands(path: Path, rules: Rules, limits: Range) -> Picture:
         missing.append(small.astype(bool))
     some = missing if any(mask.any() for mask in missing) else []
     extent = (min(found), max(found)) if found else None
-    return replace(picture, frames=scaled, bands=Bands(limits, dtype, header, no_data, some, extent))
+    return replace(picture, frames=scaled, bands=Bands(limits, dtype, form, header, "", no_data, some, extent))
+
+
+def _measure_stack(path: Path, rules: Rules) -> list[Size]:
+    """The sizes of the frames of a file, by its header; none of formats that Pillow knows better."""
+    suffix = find_suffix(path)
+    if suffix in VOLUMES:
+        return measure_volume(path, rules.first, rules.axis)
+    measure = {**dict.fromkeys(PAGES, measure_tiff), DICOM: measure_dicom}.get(suffix)
+    return measure(path, rules.first) if measure else []
 
 
 def _weigh(size: tuple[int, int, int]) -> int:

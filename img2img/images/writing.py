@@ -23,18 +23,24 @@ from img2img.images.arrays import (
     to_pil,
 )
 from img2img.images.bands import ANY, Bands, restore_frames
+from img2img.images.dicom import write_dicom
 from img2img.images.formats import (
-    ARRAY_SUFFIX,
+    ARRAYS,
     BARE,
     DEEP,
+    DICOM,
     GRAY,
     LOSSY,
     MOVING,
     OPAQUE,
     PAGES,
     READABLE,
+    STACKS,
+    VOLUMES,
+    find_suffix,
     prepare_format,
 )
+from img2img.images.nifti import HELD, write_volume
 from img2img.images.reading import TEXT_TAGS, Picture, explain_failure
 from img2img.images.tiff import write_tiff
 
@@ -76,7 +82,7 @@ def encode_picture(path: Path, picture: Picture, quality: int = 95) -> bytes:
     Raises:
         ImageError: for a format that isn't known, or can't hold this image.
     """
-    suffix = path.suffix.lower()
+    suffix = find_suffix(path)
     if suffix not in READABLE:
         raise ImageError(f"{path}: {suffix or 'no ending'} is not a format to write; use one of {', '.join(READABLE)}.")
     try:
@@ -84,6 +90,8 @@ def encode_picture(path: Path, picture: Picture, quality: int = 95) -> bytes:
         prepare_format(path)
         if picture.bands is not None:
             return _encode_bands(suffix, picture, picture.bands, quality)
+        if suffix in (DICOM, *VOLUMES):
+            raise ImageError(f"{suffix} holds measurements, and this is an image of colours; use --format png")
         frames = [_fit_format(suffix, frame, len(picture.frames)) for frame in picture.frames]
         return _encode(suffix, frames, picture, quality)
     except ImageError as error:
@@ -94,14 +102,19 @@ def encode_picture(path: Path, picture: Picture, quality: int = 95) -> bytes:
 
 def _encode_bands(suffix: str, picture: Picture, bands: Bands, quality: int) -> bytes:
     """Measurements, in the values that they had in their file."""
+    if suffix == DICOM:
+        return write_dicom(picture.frames, bands)
+    if suffix in VOLUMES:
+        frames, _ = restore_frames(picture.frames, bands, HELD)
+        return write_volume(frames, bands.header if bands.format in VOLUMES else b"", suffix)
     deep = suffix == ".png" and len(picture.frames) == 1
-    held = ANY if suffix in (ARRAY_SUFFIX, *PAGES) else ("uint8", "uint16") if deep else ("uint8",)
+    held = ANY if suffix in (*ARRAYS, *PAGES) else ("uint8", "uint16") if deep else ("uint8",)
     frames, no_data = restore_frames(picture.frames, bands, held)
     if suffix in PAGES:
-        return write_tiff(frames, bands.header, no_data)
+        return write_tiff(frames, bands.header if bands.format in PAGES else b"", no_data)
     channels = frames[0].shape[2]
     several = (1, 3) if suffix != ".png" else (1, 3, 4) if frames[0].dtype != np.uint8 else (1, 2, 3, 4)
-    if suffix != ARRAY_SUFFIX and channels not in several:
+    if suffix not in ARRAYS and channels not in several:
         raise ImageError(f"it has {channels} bands, which {suffix} can't hold; use .tif or .npy")
     frames = [_fit_format(suffix, frame, len(frames)) for frame in frames]
     return _encode(suffix, frames, picture, quality)
@@ -110,7 +123,7 @@ def _encode_bands(suffix: str, picture: Picture, bands: Bands, quality: int) -> 
 def refuse_frames(suffix: str, picture: Picture) -> None:
     """Raises an `ImageError` if a format can't hold the frames of a picture."""
     frames, sizes = len(picture.frames), {frame.shape[:2] for frame in picture.frames}
-    if len(sizes) > 1 and suffix in MOVING and suffix not in PAGES:
+    if len(sizes) > 1 and suffix in MOVING and suffix not in STACKS:
         raise ImageError(
             f"its {frames} pages have several sizes, which only tif can hold; use --frames first, or --format tif."
         )
@@ -122,7 +135,7 @@ def refuse_frames(suffix: str, picture: Picture) -> None:
 
 def _fit_format(suffix: str, frame: Array, frames: int) -> Array:
     """A frame with the depth and channels that a format can hold."""
-    if suffix == ARRAY_SUFFIX:
+    if suffix in ARRAYS:
         return frame
     if np.issubdtype(frame.dtype, np.floating) and suffix not in PAGES:
         frame = to_16_bit(frame)
@@ -136,10 +149,12 @@ def _fit_format(suffix: str, frame: Array, frames: int) -> Array:
 
 def _encode(suffix: str, frames: list[Array], picture: Picture, quality: int) -> bytes:
     buffer = io.BytesIO()
-    if suffix == ARRAY_SUFFIX:
-        np.save(
-            buffer, frames[0][..., 0] if picture.flat and frames[0].shape[2] == 1 else frames[0], allow_pickle=False
-        )
+    if suffix in ARRAYS:
+        array = frames[0][..., 0] if picture.flat and frames[0].shape[2] == 1 else frames[0]
+        if suffix == ".npz":
+            np.savez_compressed(buffer, image=array)
+        else:
+            np.save(buffer, array, allow_pickle=False)
         return buffer.getvalue()
     deep = any(frame.dtype != np.uint8 and frame.shape[2] > 1 for frame in frames)
     icc = _select_profile(picture.icc, frames)

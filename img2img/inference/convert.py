@@ -1,5 +1,6 @@
 """Folder to folder, or file to file: every image translated once, none lost, each accounted for."""
 
+import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
@@ -20,6 +21,7 @@ from img2img.data.base import Direction
 from img2img.images import READABLE, Picture, Rules, composite_over_white, encode_picture, refuse_frames, write_picture
 from img2img.images.bands import Bands, Range
 from img2img.images.decoder import Decoders
+from img2img.images.formats import find_suffix
 from img2img.images.video import is_video
 from img2img.inference.batching import Item, Pipeline, count_threads
 from img2img.inference.engine import SMALL, Backend, DType, Engine
@@ -159,15 +161,19 @@ def convert(
             translator = load_translator(translator, place, direction=direction)
         translator = translator if style is None else translator.with_style(style)
         translator.chosen_domain()
-        if translator.config.in_range is not None:
+        config = translator.config
+        if config.in_range is not None:
             if video:
                 raise UsageError(f"{source} is a video, and this translator takes measurements.")
             decoders.close()
-            decoders = _start_decoders(place, replace(rules, range=translator.config.in_range), file_memory, timeout)
+            decoders = _start_decoders(
+                place, replace(rules, range=config.in_range, axis=config.axis), file_memory, timeout
+            )
             files.decoders = decoders
         if translator.config.out_range is not None and video:
             raise UsageError(f"{source} is a video, and this translator makes measurements, which a video can't hold.")
-        files.out_range = translator.config.out_range
+        files.out_range = config.out_range
+        files.maker = hashlib.blake2b(config.model_dump_json().encode(), digest_size=16).hexdigest()
         report.classes = translator.config.classes
         files.maps = LabelMapReader.of(
             translator.config, source, None if instances is None else Path(instances), in_shards=in_shards
@@ -292,6 +298,8 @@ class _Files:
         self.truncated: set[Job] = set()
         self.maps: LabelMapReader | None = None
         """How label maps are read, if they are what is read."""
+        self.maker = ""
+        """As of `Bands`."""
         self.out_range: Range | None = None
         """Of measurements, if such are made: the values that 0 and 1 stand for."""
         self.video: Rules | None = None
@@ -310,7 +318,7 @@ class _Files:
         if job.source in self.bad:
             raise self.bad[job.source]
         picture = self._picture(job)
-        refuse_frames(job.target.suffix.lower(), picture)
+        refuse_frames(find_suffix(job.target), picture)
         if picture.truncated:
             self.truncated.add(job)
         if not self.alpha and picture.bands is None:
@@ -325,7 +333,7 @@ class _Files:
     def write(self, job: Job, picture: Picture) -> None:
         limits = self.out_range
         bands = picture.bands or Bands((0, 1), "uint8")
-        picture = replace(picture, bands=replace(bands, range=limits) if limits else None)
+        picture = replace(picture, bands=replace(bands, range=limits, maker=self.maker) if limits else None)
         if job.shard is None:
             write_picture(job.target, picture, self.quality, self.existing == "overwrite")
         else:

@@ -134,7 +134,7 @@ def evaluate(
         if features is None:
             _refuse_missing_pairs(config, splits[chosen])
         features = features or "lite"
-        sides = find_unpaired(Path(data), direction=direction or config.direction)[chosen]
+        sides = find_unpaired(Path(data), direction=direction or config.direction, axis=config.axis)[chosen]
         limits = config.in_range
         pairs = [Pair(file.stem, file, file, ranges=(limits, limits)) for file in sides.sources]
         targets = sides.targets
@@ -200,7 +200,9 @@ def _splits(data: Path, config: TranslatorConfig, direction: Direction | None) -
     """
     if config.classes is None:
         ranges = config.in_range, config.out_range
-        return find_pairs(data, direction=direction or config.direction, derive=config.derive, ranges=ranges)
+        return find_pairs(
+            data, direction=direction or config.direction, derive=config.derive, ranges=ranges, axis=config.axis
+        )
     splits = find_labelled(data, with_instances=config.edges)
     if not splits:
         raise UsageError(

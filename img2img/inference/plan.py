@@ -15,6 +15,7 @@ from img2img.core.errors import UsageError
 from img2img.core.files import remove_leftovers
 from img2img.core.stored import StoredPath, StoreError, list_folder
 from img2img.images import READABLE
+from img2img.images.formats import find_suffix, split_ending
 from img2img.inference.report import Outcome
 
 Existing = Literal["fail", "skip", "overwrite"]
@@ -184,7 +185,7 @@ class Plan:
 
     def _is_image(self, name: str) -> bool:
         """Whether a file has the name of an image; else it is counted among those that are left alone."""
-        suffix = _suffix(name)
+        suffix = split_ending(name)[1]
         if name.startswith("."):
             self.ignored["hidden"] += 1
         elif suffix not in READABLE:
@@ -218,7 +219,7 @@ class Plan:
         linked = not self._stored and path.is_symlink() and not real_path(path).is_relative_to(self._inside)
         if linked or not inside[folder]:
             return f"it lies outside of {self.source}"
-        if _suffix(path.name) not in READABLE:
+        if find_suffix(path) not in READABLE:
             return f"no image: its name ends with none of {', '.join(READABLE)}"
         return ""
 
@@ -245,7 +246,7 @@ def name_outputs(names: list[str], suffix: str | None) -> dict[str, tuple[str, s
     """What the files of a folder become, and what each would have become alone; none if all keep their names."""
     if suffix is None:
         return {}
-    wish = {name: os.path.splitext(name)[0] + suffix for name in names}  # noqa: PTH122 (Path is slow)
+    wish = {name: split_ending(name)[0] + suffix for name in names}
     often = Counter(wish.values())
     goals: dict[str, tuple[str, str]] = {}
     taken: set[str] = set()
@@ -302,13 +303,12 @@ def _plan_file(source: Path, target: Path, suffix: str | None) -> Job:
         raise UsageError(f"{source} is neither a file nor a folder.")
     folder = target.is_dir()
     target = target / source.name if folder else target
-    if suffix and target.suffix.lower() in READABLE and _format(target.suffix) != _format(suffix) and not folder:
+    stem, given = split_ending(target.name)
+    if suffix and given in READABLE and _format(given) != _format(suffix) and not folder:
         raise UsageError(f"{target} is not a name for --format {suffix[1:]}; leave one of them out.")
-    if suffix and target.suffix.lower() != suffix:
-        target = (
-            target.with_suffix(suffix) if target.suffix.lower() in READABLE else target.with_name(target.name + suffix)
-        )
-    if target.suffix.lower() not in READABLE:
+    if suffix and given != suffix:
+        target = target.with_name((stem if given in READABLE else target.name) + suffix)
+    if find_suffix(target) not in READABLE:
         raise UsageError(f"{target}: give a file that ends with one of {', '.join(READABLE)}, or a folder that exists.")
     if target.exists() and real_path(target) == real_path(source):
         raise UsageError(f"{target} is the source itself; give another target.")
@@ -316,12 +316,7 @@ def _plan_file(source: Path, target: Path, suffix: str | None) -> Job:
 
 
 def _format(suffix: str) -> str:
-    return {".jpeg": ".jpg", ".tiff": ".tif", ".apng": ".png"}.get(suffix.lower(), suffix.lower())
-
-
-def _suffix(name: str) -> str:
-    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (Path is slow)
-    return "" if suffix == "." else suffix
+    return {".jpeg": ".jpg", ".tiff": ".tif", ".apng": ".png"}.get(suffix, suffix)
 
 
 def make_folder(folder: Path) -> None:

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from img2img.core.settings import Strict
 from img2img.data.classes import Classes
 from img2img.images.bands import Range
+from img2img.images.nifti import Axis
 from img2img.networks import EncoderConfig, GeneratorConfig
 
 Mode = Literal["eval", "paper"]
@@ -81,6 +82,8 @@ class TranslatorConfig(Strict):
     """Of measurements, the values in files that are -1 and 1 for the network; then every channel is a band."""
     out_range: Range | None = None
     """The same of what it makes."""
+    axis: Axis = "axial"
+    """How volumes are cut into the slices that it translates."""
     derive: Literal["gray", "edges", "lowres"] | None = None
     """How its sources were made, if they were."""
     classes: Classes | None = None

@@ -282,6 +282,7 @@ class TranslatorEvaluator(Evaluator[Translator]):
                 direction=direction or data.direction,  # type: ignore[arg-type]
                 in_range=ranges[0],
                 out_range=ranges[1],
+                axis=data.axis,
                 derive=data.derive,
                 classes=self.report.classes,
                 domains=self.report.names,

@@ -99,3 +99,17 @@ def write_bands(folder: Path, count: int = 6, bands: int = 4, size: int = 32) ->
             )
             tifffile.imwrite(folder / f"{split}B" / f"{place}.tif", target)
     return folder
+
+
+def write_volumes(folder: Path, slices: int = 5) -> Path:
+    """Pairs of NIfTI volumes of 32 × 36 × slices, two to train on and one to validate with."""
+    import nibabel
+
+    for split, count in (("train", 2), ("val", 1)):
+        for side in "AB":
+            (folder / f"{split}{side}").mkdir(parents=True)
+            for number in range(count):
+                values = np.random.default_rng(number).integers(-900, 2900, (32, 36, slices)).astype(np.int16)
+                image = nibabel.Nifti1Image(values, np.diag([-1.0, 1, 2, 1]))
+                nibabel.save(image, folder / f"{split}{side}" / f"p.{number}.nii.gz")
+    return folder

@@ -262,3 +262,26 @@ def test_floats_are_wide_and_fine_enough() -> None:
     assert choose_type("float16", (0, 100_000), ANY).name == "float32"
     assert choose_type("float16", (0, 1), ANY).name == "float32"
     assert choose_type("float32", (1e9, 1e9 + 100), ANY).name == "float64"
+
+
+def test_packed_arrays(tmp_path: Path) -> None:
+    array = values(bands=5)
+    np.savez(tmp_path / "a.npz", anything=array)
+    picture = read_picture(tmp_path / "a.npz", Rules(range=LIMITS))
+    assert count_pixels(tmp_path / "a.npz", Rules(range=LIMITS)) == 12 * 18
+    write_picture(tmp_path / "b.npz", picture)
+    with np.load(tmp_path / "b.npz") as made:
+        assert made.files == ["image"] and np.array_equal(made["image"], array)
+    np.savez_compressed(tmp_path / "gray.npz", np.full((12, 18), 7, np.uint8))
+    assert read_picture(tmp_path / "gray.npz").frames[0].shape == (12, 18, 1)
+    np.savez(tmp_path / "two.npz", one=array, two=array)
+    np.savez(tmp_path / "objects.npz", np.array([{}], object))
+    (tmp_path / "text.npz").write_text("nothing")
+    with pytest.raises(ImageError, match=r"two\.npz: it holds 2 arrays \(one, two\); an image is a file of one"):
+        read_picture(tmp_path / "two.npz")
+    with pytest.raises(ImageError, match=r"objects\.npz"):
+        read_picture(tmp_path / "objects.npz")
+    with pytest.raises(ImageError, match=r"text\.npz can't be read as an image"):
+        read_picture(tmp_path / "text.npz", Rules(range=LIMITS))
+    with pytest.raises(ImageError, match=r"18 × 12 = .* million pixels"):
+        read_picture(tmp_path / "gray.npz", Rules(max_pixels=100))

@@ -1,0 +1,93 @@
+"""Volumes as data sets: their slices, as arrays in the cache."""
+
+import hashlib
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+from filelock import FileLock
+from rich.console import Console
+from rich.progress import track
+
+from img2img.core.downloads import cache_folder
+from img2img.core.errors import UsageError
+from img2img.core.files import whole_folder
+from img2img.core.stored import StoredPath
+from img2img.data.base import Pair
+from img2img.images import ImageError
+from img2img.images.formats import VOLUMES, split_ending
+from img2img.images.nifti import Axis, read_volume
+
+
+def expand_files(files: Sequence[Path], axis: Axis) -> list[Path]:
+    """The files, with the slices of each volume instead of it.
+
+    Raises:
+        UsageError: if a volume can't be read.
+        UserError: if slices can't be written.
+    """
+    slices = _cut_volumes(files, axis)
+    return [each for file in files for each in slices.get(file, [file])]
+
+
+def expand_pairs(pairs: Sequence[Pair], axis: Axis) -> list[Pair]:
+    """The pairs, with those of slices instead of those of volumes.
+
+    Raises:
+        UsageError: as of `expand_files`, and if volumes of a pair don't have equally many slices.
+    """
+    slices = _cut_volumes([file for pair in pairs for file in (pair.source, pair.target)], axis)
+    expanded: list[Pair] = []
+    for pair in pairs:
+        if pair.source not in slices and pair.target not in slices:
+            expanded.append(pair)
+            continue
+        sources, targets = slices.get(pair.source, [pair.source]), slices.get(pair.target, [pair.target])
+        if len(sources) != len(targets):
+            counts = f"{pair.source} has {len(sources)} {axis} slices, and {pair.target} {len(targets)}"
+            raise UsageError(f"{counts}; the volumes of a pair lie on one grid: resample one of them.")
+        expanded += [
+            replace(pair, name=f"{pair.name}/{source.stem}", source=source, target=target)
+            for source, target in zip(sources, targets, strict=True)
+        ]
+    return expanded
+
+
+def _cut_volumes(files: Sequence[Path], axis: Axis) -> dict[Path, list[Path]]:
+    """The slices of those files that are volumes; they are kept until these change."""
+    folders = {file: _name_folder(file, axis) for file in files if split_ending(file.name)[1] in VOLUMES}
+    new = [file for file, folder in folders.items() if not folder.is_dir()]
+    if new:
+        place = folders[new[0]].parent
+        print(f"Cutting {len(new)} volumes into {axis} slices, into {place}.", file=sys.stderr)
+        place.mkdir(parents=True, exist_ok=True)
+        shown = sys.stderr.isatty()
+        for file in track(new, "cutting", transient=True, disable=not shown, console=Console(stderr=True)):
+            with FileLock(place / f"{folders[file].name}.lock"):  # of several processes, one does it
+                if not folders[file].is_dir():
+                    _cut(file, folders[file], axis)
+    return {file: sorted(folder.glob("*.npy")) for file, folder in folders.items()}
+
+
+def _name_folder(volume: Path, axis: Axis) -> Path:
+    """Where slices of a volume are, in the state in which it is."""
+    if isinstance(volume, StoredPath):
+        raise UsageError(
+            f"{volume}: volumes are cut into slices, for which they must be on this machine; copy them here."
+        )
+    state = volume.stat()
+    about = f"{volume.resolve()} {state.st_size} {state.st_mtime_ns} {axis}"
+    digest = hashlib.blake2b(about.encode(), digest_size=8).hexdigest()
+    return cache_folder() / "slices" / f"{split_ending(volume.name)[0]}-{digest}"
+
+
+def _cut(volume: Path, folder: Path, axis: Axis) -> None:
+    try:
+        slices = read_volume(volume, False, lambda sizes: None, axis)[0]
+    except ImageError as error:
+        raise UsageError(f"{volume}: {str(error).rstrip('.')}.") from None
+    with whole_folder(folder) as new:
+        for number, values in enumerate(slices):
+            np.save(new / f"{number:05}.npy", values, allow_pickle=False)
