@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +45,7 @@ def command(
     accept_truncated: bool = False,
     list: str | None = None,
     shard: str | None = None,
+    engine_cluster: Literal["ray"] | None = None,
     report: Path | None = None,
     page: Path | None = None,
 ) -> int:
@@ -81,6 +83,7 @@ def command(
         accept_truncated: Convert files that end early; what is missing is gray or black.
         list: Convert only the files that FILE names, a path below SOURCE on each line; - reads the names from the standard input.
         shard: Convert one part of the inputs, such as 3/128: run all parts anywhere, at the same time or not. Reports and pages get the part's number in their names.
+        engine_cluster: ray: let all machines of a Ray cluster convert (needs the extra cluster), which RAY_ADDRESS names, or which was started on this machine. Parts that are lost with a machine are converted again.
         report: Write a JSON line per input to this file. Until all is done, they stand in FILE.0, as they come.
         page: Write a page to look at: inputs beside outputs.
     """
@@ -96,6 +99,8 @@ def command(
     number, count = parse_shard(shard)
     if list == STREAM and int(os.environ.get("WORLD_SIZE", "1")) > 1:
         raise UsageError("--list -: several processes can't share the standard input; give a file.")
+    if engine_cluster and (shard or int(os.environ.get("WORLD_SIZE", "1")) > 1):
+        raise UsageError("--engine-cluster ray divides the inputs itself; leave out --shard, and accelerate launch.")
     listed = read_list(list) if list is not None else None
     report, page = (file and name_part(file, number, count) for file in (report, page))
     if overwrite and skip_existing:
@@ -115,13 +120,15 @@ def command(
     existing: Any = "overwrite" if overwrite else "skip" if skip_existing else "fail"
     stopped = False
     try:
-        outcome = room.convert(
+        run: Any = partial(room.convert, shard=(number, count))
+        if engine_cluster:
+            from img2img.inference.cluster import convert_on_ray as run
+        outcome = run(
             model, source, target, instances=instances,
             style=_parse_style(style, style_image, style_labels, style_instances), direction=direction, format=format, existing=existing, mode=mode, seed=seed,
             size=size, max_side=max_side, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype,
             batch_size=batch_size, tile=tile, compile=compile, device=device, engine=engine, max_pixels=max_pixels, timeout=timeout,
-            file_memory=file_memory, accept_truncated=accept_truncated, listed=listed, shard=(number, count), record=report,
-            progress=sys.stderr.isatty(),
+            file_memory=file_memory, accept_truncated=accept_truncated, listed=listed, record=report, progress=sys.stderr.isatty(),
         )  # fmt: skip
     except Stopped as stop:
         outcome, stopped = stop.report, True

@@ -1,0 +1,107 @@
+"""Conversion on a Ray cluster, of which a machine is lost."""
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from helpers.data import picture
+
+from img2img.cli import main
+from img2img.core.errors import UsageError
+from img2img.images import read_image, write_image
+from img2img.inference.cluster import convert_on_ray
+from img2img.inference.convert import convert
+
+pytest.importorskip("ray", reason="Ray has no wheel for this Python yet")
+
+SCRIPT = """
+import sys, threading, time
+from pathlib import Path
+import ray
+from ray.cluster_utils import Cluster
+from img2img.inference.cluster import convert_on_ray
+
+model, source, target, record = map(Path, sys.argv[1:])
+quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
+node = {"num_cpus": 1, "object_store_memory": 10**8, "include_dashboard": False}
+cluster = Cluster(initialize_head=True, head_node_args={**node, "_system_config": quick})
+lost = cluster.add_node(num_cpus=1, object_store_memory=10**8)
+ray.init(address=cluster.address, log_to_driver=False)
+
+
+def lose():
+    while len(list(target.rglob("*.png"))) < 9:
+        time.sleep(0.02)
+    cluster.remove_node(lost, allow_graceful=False)
+    print("lost")
+
+
+thread = threading.Thread(target=lose)
+thread.start()
+report = convert_on_ray(model, source, target, record=record, device="cpu")
+thread.join()
+print(report.summary())
+print(report.notes)
+"""
+
+
+@pytest.fixture
+def photos(tmp_path: Path) -> Path:
+    for number in range(48):
+        folder = tmp_path / "photos" / str(number % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        write_image(folder / f"{number}.png", picture(20, 24, seed=number))
+    return tmp_path / "photos"
+
+
+def test_a_machine_that_is_lost_loses_nothing(trained: Path, photos: Path, tmp_path: Path) -> None:
+    done = subprocess.run(
+        [sys.executable, "-c", SCRIPT, *map(str, (trained, photos, tmp_path / "out", tmp_path / "report.jsonl"))],
+        capture_output=True, text=True, timeout=300, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2]), "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
+    assert done.returncode == 0, done.stderr[-3000:]
+    assert "lost" in done.stdout.split() and "0 failed" in done.stdout
+    assert "a part was begun again, for the machine that had it was lost" in done.stdout
+    lines = [json.loads(line) for line in (tmp_path / "report.jsonl").read_text().splitlines()]
+    assert len({line["source"] for line in lines}) == len(lines) == 48, "nothing is lost, nothing is twice"
+    assert {line["status"] for line in lines} <= {"done", "skipped"}
+    convert(trained, photos, tmp_path / "here", device="cpu")
+    made = sorted((tmp_path / "out").rglob("*.*"))
+    assert len(made) == 48
+    for file in made:
+        assert (read_image(file) == read_image(tmp_path / "here" / file.relative_to(tmp_path / "out"))).all()
+
+
+def test_a_mistake_is_a_sentence(trained: Path, photos: Path, tmp_path: Path) -> None:
+    command = [
+        "convert",
+        str(tmp_path / "nowhere"),
+        "out",
+        "--model",
+        str(trained),
+        "--engine-cluster",
+        "ray",
+        "--device",
+        "cpu",
+    ]
+    done = subprocess.run(
+        [sys.executable, "-m", "img2img", *command], capture_output=True, text=True, timeout=300, cwd=tmp_path,
+        env={**os.environ, "PYTHONPATH": str(Path(__file__).parents[2])},
+    )  # fmt: skip
+    assert done.returncode == 2 and "nowhere does not exist; give an image or a folder" in done.stderr
+    assert "Traceback" not in done.stderr
+
+
+def test_what_excludes_a_cluster(
+    trained: Path, photos: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    command = ["convert", str(photos), str(tmp_path / "out"), "--model", str(trained), "--engine-cluster", "ray"]
+    assert main([*command, "--shard", "1/2"]) == 2
+    assert "--engine-cluster ray divides the inputs itself; leave out --shard" in capsys.readouterr().err
+    monkeypatch.setattr("img2img.inference.cluster.find_spec", lambda name: None)
+    with pytest.raises(UsageError, match=r"needs the package ray: pip install 'ray\[data\]'"):
+        convert_on_ray(trained, photos, tmp_path / "out")
