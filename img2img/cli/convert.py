@@ -83,7 +83,7 @@ def command(
         accept_truncated: Convert files that end early; what is missing is gray or black.
         list: Convert only the files that FILE names, a path below SOURCE on each line; - reads the names from the standard input.
         shard: Convert one part of the inputs, such as 3/128: run all parts anywhere, at the same time or not. Reports and pages get the part's number in their names.
-        engine_cluster: ray: let all machines of a Ray cluster convert (needs the extra cluster), which RAY_ADDRESS names, or which was started on this machine. Parts that are lost with a machine are converted again.
+        engine_cluster: ray: let all machines of a Ray cluster convert (needs the extra cluster), which RAY_ADDRESS names; auto is the one that was started on this machine. Parts that are lost with a machine are converted again.
         report: Write a JSON line per input to this file. Until all is done, they stand in FILE.0, as they come.
         page: Write a page to look at: inputs beside outputs.
     """

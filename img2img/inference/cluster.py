@@ -3,6 +3,8 @@
 import json
 import logging
 import os
+import re
+import socket
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
@@ -13,6 +15,7 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from img2img.core.errors import UsageError, UserError
 from img2img.core.stored import is_remote, resolve_path
+from img2img.inference.plan import refuse_paths
 from img2img.inference.report import Outcome, OutcomeFile, Report, Stopped
 
 PARTS = 4  # a worker, so that a slow one doesn't keep the others waiting
@@ -33,7 +36,7 @@ def convert_on_ray(
 ) -> Report:
     """Translates a folder or shards as `convert` does, on all machines of a Ray cluster, with one worker a GPU, or a machine without.
 
-    It joins the cluster that `RAY_ADDRESS` names, or that was started on this machine; else this machine is the cluster. The
+    It joins the cluster that the environment variable `RAY_ADDRESS` names; without it, this machine is the cluster. The
     inputs are divided into parts. Ray Data gives a part that was lost with its machine to another one, which leaves what was
     done. All machines see source, target and model by the same paths.
 
@@ -52,13 +55,14 @@ def convert_on_ray(
     """
     if not find_spec("ray") or not find_spec("pandas"):
         raise UsageError("--engine-cluster ray needs the package ray: pip install 'ray[data]', or 'img2img[cluster]'.")
+    refuse_paths(resolve_path(source), resolve_path(target))
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it tells its makers that it runs
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # machines that are lost are no errors here
     import ray
 
     joined = not ray.is_initialized()
     if joined:
-        ray.init(include_dashboard=False, log_to_driver=False, logging_level="warning")
+        _join(os.environ.get("RAY_ADDRESS"))
     outcomes = OutcomeFile(record and record.with_name(f"{record.name}.0"))
     report = Report(outcomes=outcomes)
     paths = [_reach(path) for path in (model, source, target)]
@@ -77,6 +81,23 @@ def convert_on_ray(
         report.write(record)
         outcomes.remove()
     return report
+
+
+def _join(address: str | None) -> None:
+    import ray
+
+    quiet: dict[str, Any] = {"log_to_driver": False, "logging_level": "warning"}
+    named = re.fullmatch(r"(?:ray://)?([^:/]+):(\d+)", address or "")
+    try:
+        if named:  # Ray itself would try for minutes
+            socket.create_connection((named[1], int(named[2])), timeout=10).close()
+        if address:
+            ray.init(**quiet)
+        else:
+            ray.init(address="local", include_dashboard=False, **quiet)
+    except OSError as error:
+        reason = str(error).splitlines()[0]
+        raise UsageError(f"the Ray cluster RAY_ADDRESS={address} can't be reached: {reason}.") from None
 
 
 def _reach(path: Path | str) -> str:

@@ -75,7 +75,7 @@ class Plan:
         self.ignored: Counter[str] = Counter()
         """How many files were left alone so far, by their suffix, or why."""
         self._number = 0
-        _refuse_paths(source, target)
+        refuse_paths(source, target)
         self._stored = isinstance(source, StoredPath)
         self._file = None if source.is_dir() else _plan_file(source, target, suffix)
         self.root = target.parent if self._file else target
@@ -288,7 +288,8 @@ def read_list(path: str) -> list[str]:
     return [os.fsdecode(line.rstrip(b"\r")) for line in data.split(b"\n") if line.strip()]
 
 
-def _refuse_paths(source: Path, target: Path) -> None:
+def refuse_paths(source: Path, target: Path) -> None:
+    """Raises a `UsageError` if a source isn't there, or paths can't be reached."""
     for path in (source, target):
         try:
             path.exists()
