@@ -88,7 +88,7 @@ def find_pairs(
         derive: any folder of images; each source is made from its target.
         direction: which side is the source.
         ranges: of source and target, as of `DataConfig.ranges`.
-        axis: how volumes are cut into slices, which are the pairs then.
+        axis: how volumes, for which both ranges are needed, are cut into slices, which are the pairs then.
 
     Returns:
         The splits that are there, in the order train, val, test; none is empty of files.
@@ -114,8 +114,9 @@ def find_pairs(
         what = "no images" if derive or source else f"no pairs in a layout that is known: {known}"
         raise UsageError(f"{path or source} holds {what} (image files: {list_image_kinds()}).")
     turned = {split: _apply_direction(folder, direction) for split, folder in found.items()}
+    cut = None if None in ranges else axis
     return {
-        split: replace(folder, pairs=[replace(pair, ranges=ranges) for pair in expand_pairs(folder.pairs, axis)])
+        split: replace(folder, pairs=[replace(pair, ranges=ranges) for pair in expand_pairs(folder.pairs, cut)])
         for split, folder in turned.items()
     }
 

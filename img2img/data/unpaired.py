@@ -76,7 +76,7 @@ def find_unpaired(
     source: Path | None = None,
     target: Path | None = None,
     direction: Direction = "AtoB",
-    axis: Axis = "axial",
+    axis: Axis | None = None,
 ) -> dict[Split, UnpairedFolder]:
     """Finds the splits of an unpaired data set: `trainA trainB testA testB`, `train/A train/B` and the like.
 
@@ -84,7 +84,7 @@ def find_unpaired(
         path: the data set's folder, unless `source` and `target` are given.
         source: a folder of images of one kind, alone or with sub-folders train, val, test.
         target: a folder of images of the other kind.
-        axis: how volumes are cut into slices, which are the images then.
+        axis: how volumes are cut into slices, which are the images then; without it, volumes are refused.
 
     Returns:
         The splits that are there, in the order train, val, test.
@@ -312,7 +312,11 @@ class UnpairedData(ImageFolders):
     def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
         self.config = config
         self.splits = find_unpaired(
-            config.path, source=config.source, target=config.target, direction=config.direction, axis=config.axis
+            config.path,
+            source=config.source,
+            target=config.target,
+            direction=config.direction,
+            axis=None if None in config.ranges else config.axis,
         )
 
     @classmethod

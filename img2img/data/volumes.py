@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.progress import track
 
 from img2img.core.downloads import cache_folder
-from img2img.core.errors import UsageError
+from img2img.core.errors import UsageError, UserError
 from img2img.core.files import whole_folder
 from img2img.core.stored import StoredPath
 from img2img.data.base import Pair
@@ -21,18 +21,18 @@ from img2img.images.formats import VOLUMES, split_ending
 from img2img.images.nifti import Axis, read_volume
 
 
-def expand_files(files: Sequence[Path], axis: Axis) -> list[Path]:
-    """The files, with the slices of each volume instead of it.
+def expand_files(files: Sequence[Path], axis: Axis | None) -> list[Path]:
+    """The files, with the slices of each volume instead of it; without an axis, volumes are refused.
 
     Raises:
-        UsageError: if a volume can't be read.
+        UsageError: if a volume can't be read, or nobody says what its values mean.
         UserError: if slices can't be written.
     """
     slices = _cut_volumes(files, axis)
     return [each for file in files for each in slices.get(file, [file])]
 
 
-def expand_pairs(pairs: Sequence[Pair], axis: Axis) -> list[Pair]:
+def expand_pairs(pairs: Sequence[Pair], axis: Axis | None) -> list[Pair]:
     """The pairs, with those of slices instead of those of volumes.
 
     Raises:
@@ -55,14 +55,22 @@ def expand_pairs(pairs: Sequence[Pair], axis: Axis) -> list[Pair]:
     return expanded
 
 
-def _cut_volumes(files: Sequence[Path], axis: Axis) -> dict[Path, list[Path]]:
+def _cut_volumes(files: Sequence[Path], axis: Axis | None) -> dict[Path, list[Path]]:
     """The slices of those files that are volumes; they are kept until these change."""
-    folders = {file: _name_folder(file, axis) for file in files if split_ending(file.name)[1] in VOLUMES}
+    volumes = [file for file in files if split_ending(file.name)[1] in VOLUMES]
+    if not volumes:
+        return {}
+    if axis is None:
+        raise UsageError(f"{volumes[0]} holds measurements: say with --data.range what its values mean.")
+    folders = {file: _name_folder(file, axis) for file in volumes}
     new = [file for file, folder in folders.items() if not folder.is_dir()]
     if new:
         place = folders[new[0]].parent
         print(f"Cutting {len(new)} volumes into {axis} slices, into {place}.", file=sys.stderr)
-        place.mkdir(parents=True, exist_ok=True)
+        try:
+            place.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise UserError(f"{place} can't be made: {error.strerror}; XDG_CACHE_HOME says where caches are.") from None
         shown = sys.stderr.isatty()
         for file in track(new, "cutting", transient=True, disable=not shown, console=Console(stderr=True)):
             with FileLock(place / f"{folders[file].name}.lock"):  # of several processes, one does it

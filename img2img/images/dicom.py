@@ -3,6 +3,7 @@
 The sections in brackets are of DICOM PS3.3.
 """
 
+import hashlib
 import io
 import warnings
 from collections.abc import Callable, Iterator
@@ -25,6 +26,7 @@ STALE = (
 )  # fmt: skip
 """What is only true of the old pixels."""
 WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUTFunction")
+DOSE = "DoseGridScaling"  # of RT Dose, instead of slope and intercept (C.8.8.3)
 OVERLAYS = range(0x6000, 0x6020, 2)
 DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or python-gdcm"
 MOST = 65535
@@ -52,14 +54,13 @@ def read_dicom(
         accept(sizes)
         height, width, bands = sizes[0]
         stored = _decode(data, first).reshape(len(sizes), height, width, bands)
-        slope, intercept = _find_rescale(data, 0)
-        padding, no_data = (
-            data.get("PixelPaddingValue") if bands == 1 and "ModalityLUTSequence" not in data else None,
-            None,
-        )
-        if isinstance(padding, int):
-            least, most = sorted((padding, int(data.get("PixelPaddingRangeLimit", padding))))
+        no_data = None
+        padding = _find_padding(data, "PixelPaddingValue", stored.dtype)
+        if padding is not None:
+            limit = _find_padding(data, "PixelPaddingRangeLimit", stored.dtype)
+            least, most = sorted((padding, padding if limit is None else limit))
             stored = np.where((stored >= least) & (stored <= most), stored.dtype.type(padding), stored)
+            slope, intercept = _find_rescale(data, 0)
             no_data = padding * slope + intercept
         frames = [_apply_rescale(frame, data, number) for number, frame in enumerate(stored)]
         if no_data is not None and frames[0].dtype == np.float32:
@@ -67,6 +68,7 @@ def read_dicom(
         for name in PIXELS:
             if name in data:
                 del data[name]
+        _name_instance(data)
         header = io.BytesIO()
         _save(data, header)
         return frames, no_data, header.getvalue()
@@ -96,7 +98,7 @@ def write_dicom(frames: list[Array], bands: Bands) -> bytes:
         raise ImageError("only a DICOM image becomes one, for of others nobody knows whom they show; use .tif or .npy")
     data = pydicom.dcmread(io.BytesIO(bands.header))
     channels, colours = frames[0].shape[2], data.SamplesPerPixel == 3
-    before = data.Rows, data.Columns
+    before, old = (data.Rows, data.Columns), _find_rescale(data, 0)
     if channels == 3 and colours and 0 <= bands.range[0] < bands.range[1] <= 255:
         stored = np.stack([restore_values(frame, bands.range, np.dtype(np.uint8)) for frame in frames])
         kind, bits, padding, scale = "RGB", 8, None, None
@@ -120,7 +122,8 @@ def write_dicom(frames: list[Array], bands: Bands) -> bytes:
         data.PerFrameFunctionalGroupsSequence = data.PerFrameFunctionalGroupsSequence[: len(frames)]
     if padding is not None:
         data.add_new("PixelPaddingValue", "SS" if dtype.kind == "i" else "US", padding)
-    _set_rescale(data, scale, bands.range)
+    _set_rescale(data, scale, old)
+    _set_window(data, bands.range)
     if (data.Rows, data.Columns) != before:
         _scale_place(data, before)
     _say_origin(data, bands.maker)
@@ -197,9 +200,36 @@ def _find_rescale(data: Any, number: int) -> tuple[float, float]:
     for group in (*groups, *(shared or [])):
         if found := group.get("PixelValueTransformationSequence"):
             return float(found[0].RescaleSlope), float(found[0].RescaleIntercept)
-    if "RescaleSlope" in data and "RescaleIntercept" in data:
-        return float(data.RescaleSlope), float(data.RescaleIntercept)
-    return 1.0, 0.0
+    if data.get(DOSE) is not None:
+        return float(data.get(DOSE)), 0.0
+    slope, intercept = data.get("RescaleSlope"), data.get("RescaleIntercept")
+    return (1.0, 0.0) if slope is None or intercept is None else (float(slope), float(intercept))
+
+
+def _find_padding(data: Any, name: str, dtype: np.dtype[Any]) -> int | None:
+    """A stored value of padding, also if the file has it in the other kind of 16 bits, signed or not."""
+    value = data.get(name)
+    if (
+        not isinstance(value, int)
+        or dtype.kind not in "iu"
+        or "ModalityLUTSequence" in data
+        or data.get("SamplesPerPixel", 1) != 1
+    ):
+        return None
+    limits = np.iinfo(dtype)
+    return next((each for each in (value, value - 65536, value + 65536) if limits.min <= each <= limits.max), None)
+
+
+def _name_instance(data: Any) -> None:
+    """Fills in the UIDs that every image has, if only the file's own header has them, or nobody."""
+    import pydicom
+
+    for name, default in (
+        ("SOPClassUID", pydicom.uid.SecondaryCaptureImageStorage),
+        ("SOPInstanceUID", pydicom.uid.generate_uid()),
+    ):
+        if not data.get(name):
+            setattr(data, name, data.file_meta.get(f"MediaStorage{name}") or default)
 
 
 def _apply_rescale(stored: Array, data: Any, number: int) -> Array:
@@ -244,14 +274,17 @@ def _choose_scale(data: Any, bands: Bands) -> tuple[np.dtype[Any], int, tuple[fl
         and ends[1] - ends[0] >= STEPS
         and bits <= 16
     ):
-        padding = data.get("PixelPaddingValue")
-        room = _limits(16, signed)
-        if not (isinstance(padding, int) and room[0] <= padding <= room[1]):
+        padding = _find_padding(data, "PixelPaddingValue", np.dtype(np.int16 if signed else np.uint16))
+        if padding is None:
             padding = least if any(mask.any() for mask in bands.missing) else None
         if padding is not None and not least <= padding <= most:
             bits = 16
         wide = np.dtype(np.int16 if signed else np.uint16)
         return wide if bits > 8 else np.dtype(np.int8 if signed else np.uint8), bits, (slope, intercept), padding
+    if data.get(DOSE) is not None:
+        if low < 0:
+            raise ImageError("an RT Dose holds no values below 0, which the range has; use .tif or .npy")
+        return np.dtype(np.uint16), 16, (_round_decimal(high / MOST, up=True), 0.0), None
     step = _round_decimal((high - low) / (MOST - 1), up=True)
     return np.dtype(np.uint16), 16, (step, _round_decimal(low - step)), 0
 
@@ -278,34 +311,41 @@ def _store(
     return stored
 
 
-def _set_rescale(data: Any, scale: tuple[float, float] | None, limits: tuple[float, float]) -> None:
-    """Writes slope and intercept, and a window (C.11.2) that shows the values, if there was one that doesn't."""
+def _set_rescale(data: Any, scale: tuple[float, float] | None, before: tuple[float, float]) -> None:
+    """Writes another slope and intercept than the source's, and takes away what was said of its stored values."""
     from pydicom.dataset import Dataset
     from pydicom.sequence import Sequence
 
+    if scale == before:
+        return
     shared = data.get("SharedFunctionalGroupsSequence") or []
     groups = [*(data.get("PerFrameFunctionalGroupsSequence") or []), *shared]
-    known = "RescaleSlope" in data or any("PixelValueTransformationSequence" in group for group in groups)
-    for group in groups:
-        for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence"):
-            if name in group:
-                del group[name]
+    for place in (data, *groups):
+        for name in ("PixelValueTransformationSequence", "FrameVOILUTSequence", "RealWorldValueMappingSequence"):
+            if name in place:
+                del place[name]
     if scale is None:
         for name in ("RescaleSlope", "RescaleIntercept", "RescaleType", *WINDOW):
             if name in data:
                 del data[name]
         return
-    if known or scale != (1, 0):
-        place = data
-        if groups:
-            place = Dataset()
-            if not shared:
-                data.SharedFunctionalGroupsSequence = shared = Sequence([Dataset()])
-            shared[0].PixelValueTransformationSequence = Sequence([place])
-        place.RescaleSlope, place.RescaleIntercept = (_say(value) for value in scale)
-        if "RescaleType" not in place:
-            place.RescaleType = "US"  # unspecified
-    centres, widths = (np.atleast_1d(data.get(name, [])).astype(float) for name in WINDOW[:2])
+    if data.get(DOSE) is not None:
+        data.DoseGridScaling = _say(scale[0])
+        return
+    place = data
+    if groups:
+        place = Dataset()
+        if not shared:
+            data.SharedFunctionalGroupsSequence = shared = Sequence([Dataset()])
+        shared[0].PixelValueTransformationSequence = Sequence([place])
+    place.RescaleSlope, place.RescaleIntercept = (_say(value) for value in scale)
+    if "RescaleType" not in place:
+        place.RescaleType = "US"  # unspecified
+
+
+def _set_window(data: Any, limits: tuple[float, float]) -> None:
+    """A window (C.11.2) that shows the values, if there was one that doesn't."""
+    centres, widths = (np.atleast_1d(data.get(name) or []).astype(float) for name in WINDOW[:2])
     low, high = limits
     if len(centres) and not (((centres > low) & (centres < high)).all() and (widths <= high - low).all()):
         for name in WINDOW:
@@ -323,16 +363,24 @@ def _say(value: float) -> str:
 def _scale_place(data: Any, before: tuple[int, int]) -> None:
     """Sizes of pixels, and where the first one's centre is (C.7.6.2), after scaling; overlays, which lie upon old pixels, go."""
     down, across = before[0] / data.Rows, before[1] / data.Columns
-    shift = (down - 1) / 2, (across - 1) / 2  # of the first pixel's centre, in old pixels
-    position, turn, spacing = (
-        data.get(name) for name in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing")
-    )
-    if position and turn and spacing:
-        along, downwards = np.array(turn[:3], float), np.array(turn[3:], float)
-        moved = (
-            np.array(position, float) + along * float(spacing[1]) * shift[1] + downwards * float(spacing[0]) * shift[0]
-        )
-        data.ImagePositionPatient = [_say(float(value)) for value in moved]
+    shared = data.get("SharedFunctionalGroupsSequence") or []
+    frames = data.get("PerFrameFunctionalGroupsSequence") or []
+
+    def find(group: Any, sequence: str, name: str) -> Any:
+        for place in (group, *shared):
+            if place.get(sequence):
+                return place.get(sequence)[0].get(name)
+        return data.get(name)
+
+    for group in (data, *frames, *shared):
+        holder = data if group is data else (group.get("PlanePositionSequence") or [None])[0]
+        turn = find(group, "PlaneOrientationSequence", "ImageOrientationPatient")
+        spacing = find(group, "PixelMeasuresSequence", "PixelSpacing")
+        if holder is not None and holder.get("ImagePositionPatient") and turn and spacing:
+            along, downwards = np.array(turn[:3], float), np.array(turn[3:], float)
+            moved = along * float(spacing[1]) * (across - 1) / 2 + downwards * float(spacing[0]) * (down - 1) / 2
+            moved += np.array(holder.ImagePositionPatient, float)  # of the first pixel's centre
+            holder.ImagePositionPatient = [_say(float(value)) for value in moved]
 
     def scale(within: Any, element: Any) -> None:
         if element.keyword in ("PixelSpacing", "ImagerPixelSpacing", "NominalScannedPixelSpacing") and element.value:
@@ -352,13 +400,14 @@ def _say_origin(data: Any, maker: str) -> None:
     source = Dataset()
     source.ReferencedSOPClassUID, source.ReferencedSOPInstanceUID = data.SOPClassUID, data.SOPInstanceUID
     data.SourceImageSequence = Sequence([source])
-    old = list(data.get("ImageType") or [])
-    data.ImageType = ["DERIVED", "SECONDARY", *old[2:]]
+    old = data.get("ImageType") or []
+    data.ImageType = ["DERIVED", "SECONDARY", *([] if isinstance(old, str) else list(old)[2:])]
     data.DerivationDescription = "Translated by img2img"
     data.SeriesDescription = f"{str(data.get('SeriesDescription', ''))[: NAME - 10]} (img2img)".strip()
-    for name in ("SOPInstanceUID", "SeriesInstanceUID"):
-        if data.get(name):
-            setattr(data, name, generate_uid(entropy_srcs=[str(data.get(name)), maker]))
+    pixels = hashlib.blake2b(data.PixelData).hexdigest()
+    data.SOPInstanceUID = generate_uid(entropy_srcs=[str(data.SOPInstanceUID), maker, pixels])
+    if data.get("SeriesInstanceUID"):
+        data.SeriesInstanceUID = generate_uid(entropy_srcs=[str(data.SeriesInstanceUID), maker])
     data.file_meta.MediaStorageSOPInstanceUID = data.SOPInstanceUID
 
 

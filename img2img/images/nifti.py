@@ -4,6 +4,7 @@ import gzip
 import io
 import json
 import math
+import zlib
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -20,6 +21,7 @@ Axis = Literal["axial", "coronal", "sagittal"]
 
 NUMBERS: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume whose axes go right, front and up
 HELD = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+AFTER = 2**20  # bytes that may follow the values
 UPRIGHT = np.array([[0, 1], [1, 1], [2, 1]])  # the order of axes of such a volume
 
 
@@ -96,11 +98,14 @@ def write_volume(slices: list[Array], header: bytes, suffix: str) -> bytes:
     back = nibabel.orientations.ornt_transform(UPRIGHT, order)
     values = nibabel.orientations.apply_orientation(_join(stack, about["axis"]), back)
     values = values[..., 0] if values.shape[3] == 1 else values
-    placed = affine @ _scale_voxels(stack.shape[1:3], about, order)
-    image = kind(values, placed, known)
-    for name in ("sform", "qform"):
-        if code := int(known[f"{name}_code"]):
-            getattr(image, f"set_{name}")(placed, code=code)
+    image = kind(values, affine, known)
+    if stack.shape[1:3] != tuple(about["size"]):
+        scale = _scale_voxels(stack.shape[1:3], about, order)
+        places = {name: getattr(known, f"get_{name}")(coded=True) for name in ("sform", "qform")}
+        image = kind(values, affine @ scale, known)
+        for name, (place, code) in places.items():
+            if code:
+                getattr(image, f"set_{name}")(place @ scale, code=int(code))
     image.header.set_data_dtype(values.dtype)
     image.header.set_slope_inter(1, 0)
     image.header["cal_min"] = image.header["cal_max"] = 0  # between which the old values were shown
@@ -123,11 +128,24 @@ def _open(path: Path) -> Iterator[Any]:
                 start = stream.read(4)
                 stream.seek(0)
                 yield _choose_kind(start).from_stream(cast(io.IOBase, stream))
+                if packed:
+                    stream.read(AFTER)  # at its end, gzip compares the checksum
     except ImageError:
         raise
-    except (ImageFileError, HeaderDataError, ImageDataError, WrapStructError, EOFError, ValueError, OSError) as error:
-        if isinstance(error, FileNotFoundError):
-            raise
+    except FileNotFoundError:
+        raise
+    except MemoryError:
+        raise ImageError("there is not enough memory for it") from None
+    except (
+        ImageFileError,
+        HeaderDataError,
+        ImageDataError,
+        WrapStructError,
+        EOFError,
+        ValueError,
+        OSError,
+        zlib.error,
+    ) as error:
         text = str(error).strip() or type(error).__name__
         raise ImageError(f"it is no NIfTI volume that can be read ({text.splitlines()[0]})") from None
 

@@ -103,7 +103,10 @@ def encode_picture(path: Path, picture: Picture, quality: int = 95) -> bytes:
 def _encode_bands(suffix: str, picture: Picture, bands: Bands, quality: int) -> bytes:
     """Measurements, in the values that they had in their file."""
     if suffix == DICOM:
-        return write_dicom(picture.frames, bands)
+        try:
+            return write_dicom(picture.frames, bands)
+        except (AttributeError, KeyError, TypeError, NotImplementedError) as error:
+            raise ImageError(f"the source's header can't be written ({str(error).splitlines()[0]})") from None
     if suffix in VOLUMES:
         frames, _ = restore_frames(picture.frames, bands, HELD)
         return write_volume(frames, bands.header if bands.format in VOLUMES else b"", suffix)

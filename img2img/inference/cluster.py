@@ -5,7 +5,10 @@ import logging
 import os
 import re
 import socket
-from collections.abc import Iterator
+import time
+from collections.abc import Iterable, Iterator
+from contextlib import suppress
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -15,10 +18,14 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 from img2img.core.errors import UsageError, UserError
 from img2img.core.stored import is_remote, resolve_path
+from img2img.data.classes import Classes
 from img2img.inference.plan import refuse_paths
-from img2img.inference.report import Outcome, OutcomeFile, Report, Stopped
+from img2img.inference.report import EXISTS, Outcome, OutcomeFile, Report, Stopped
 
 PARTS = 4  # a worker, so that a slow one doesn't keep the others waiting
+ATTEMPTS = 3  # of a part, which may itself be what ends its process
+CLOCKS = 10.0  # seconds that the clocks of machines may differ
+LOST = "its process was lost three times; perhaps its machine has too little memory"
 AGAIN = (
     "a part was begun again, for the machine that had it was lost: what it had converted until then counts as skipped"
 )
@@ -64,13 +71,13 @@ def convert_on_ray(
     if joined:
         _join(os.environ.get("RAY_ADDRESS"))
     outcomes = OutcomeFile(record and record.with_name(f"{record.name}.0"))
-    report = Report(outcomes=outcomes)
-    paths = [_reach(path) for path in (model, source, target)]
+    report, stopped = Report(outcomes=outcomes), False
+    paths = [_reach(model, is_model=True), _reach(source), _reach(target)]
     options = {name: _reach(value) if isinstance(value, Path) else value for name, value in options.items()}
     try:
-        _collect(_run(paths, existing, options), outcomes, report, progress)
+        _collect(_run(paths, existing, options), outcomes, report, progress, str(source))
     except KeyboardInterrupt:
-        raise Stopped(report) from None
+        stopped = True
     except UsageError:
         outcomes.remove()
         raise
@@ -80,6 +87,8 @@ def convert_on_ray(
     if record is not None:
         report.write(record)
         outcomes.remove()
+    if stopped:
+        raise Stopped(report)
     return report
 
 
@@ -95,15 +104,16 @@ def _join(address: str | None) -> None:
             ray.init(**quiet)
         else:
             ray.init(address="local", include_dashboard=False, **quiet)
-    except OSError as error:
-        reason = str(error).splitlines()[0]
+    except (OSError, ValueError, RuntimeError) as error:  # the last of other versions of Ray or Python
+        reason = str(error).splitlines()[0].rstrip(".")
         raise UsageError(f"the Ray cluster RAY_ADDRESS={address} can't be reached: {reason}.") from None
 
 
-def _reach(path: Path | str) -> str:
+def _reach(path: Path | str, is_model: bool = False) -> str:
     """A path as it is called from any folder; URLs, and names of models on the Hub, stay as they are."""
-    there = not is_remote(resolve_path(path)) and Path(path).parent.exists()
-    return str(Path(path).absolute()) if there else str(path)
+    if is_remote(resolve_path(path)) or (is_model and not Path(path).exists()):
+        return str(path)
+    return str(Path(path).absolute())
 
 
 def _run(paths: list[str], existing: str, options: dict[str, Any]) -> tuple[int, Iterator[dict[str, Any]]]:
@@ -116,17 +126,21 @@ def _run(paths: list[str], existing: str, options: dict[str, Any]) -> tuple[int,
     gpus, cores = sum(node.get("GPU", 0) for node in nodes), [int(node["CPU"]) for node in nodes if node.get("CPU")]
     if not cores:
         raise UsageError("the Ray cluster has no machine with CPUs.")
-    workers = int(gpus) or len(cores)
+    workers = int(gpus) or sum(each // min(cores) for each in cores)
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=False)
     begun = ray.remote(num_cpus=0, scheduling_strategy=here)(_Begun).remote()
     logging.getLogger("ray.data").setLevel(logging.ERROR)
-    DataContext.get_current().enable_progress_bars = False
+    context = DataContext.get_current()
+    context.enable_progress_bars = False
+    context.autoscaling_config.actor_pool_util_upscaling_threshold = 1.0  # as one part at a time keeps a worker busy
     count = PARTS * workers
     parts = [{"part": part} for part in range(count)]
     results = ray.data.from_items(parts, override_num_blocks=count).map_batches(
         _Worker,
         batch_size=1,
-        compute=ActorPoolStrategy(min_size=1, initial_size=workers, max_size=count),  # more, if the cluster grows
+        compute=ActorPoolStrategy(
+            min_size=1, initial_size=workers, max_size=count, max_tasks_in_flight_per_actor=1
+        ),  # more workers, if the cluster grows
         fn_constructor_args=(paths, count, existing, options, begun),
         num_gpus=1 if gpus else 0,
         num_cpus=1 if gpus else min(cores),
@@ -135,16 +149,16 @@ def _run(paths: list[str], existing: str, options: dict[str, Any]) -> tuple[int,
 
 
 class _Begun:
-    """Which parts were begun; it lives on the machine of the command, without which all ends."""
+    """When parts were begun; it lives on the machine of the command, without which all ends."""
 
     def __init__(self) -> None:
-        self.parts: set[int] = set()
+        self.parts: dict[int, tuple[int, float]] = {}
 
-    def add(self, part: int) -> bool:
-        """Whether it was begun before."""
-        again = part in self.parts
-        self.parts.add(part)
-        return again
+    def add(self, part: int) -> tuple[int, float]:
+        """How often it was begun before, and when first."""
+        times, first = self.parts.get(part, (0, time.time()))
+        self.parts[part] = times + 1, first
+        return times, first
 
 
 class _Worker:
@@ -154,39 +168,74 @@ class _Worker:
         self.paths, self.count, self.existing, self.options, self.begun = paths, count, existing, options, begun
 
     def __call__(self, batch: dict[str, Any]) -> dict[str, list[Any]]:
+        """``part`` → what became of it, as JSON."""
         import ray
 
         from img2img.inference.convert import convert
 
         part = int(batch["part"][0])
-        again = ray.get(self.begun.add.remote(part))
-        existing: Any = "skip" if again and self.existing == "fail" else self.existing
-        found: dict[str, Any] = {"error": "", "outcomes": [], "ignored": {}, "notes": []}
+        before, first = ray.get(self.begun.add.remote(part))
+        if before >= ATTEMPTS:
+            return {"found": [json.dumps({"error": f"{LOST} (part {part + 1} of {self.count})"})]}
+        existing: Any = "skip" if before and self.existing == "fail" else self.existing
         try:
             report = convert(*self.paths, existing=existing, shard=(part + 1, self.count), **self.options)
         except UserError as error:
-            found["error"] = str(error)
-        else:
-            found |= {"outcomes": [each.line() for each in report.outcomes], "notes": report.notes}
-            found["ignored"] = report.ignored if part == 0 else {}
-        if again:
-            found["notes"] = [*found["notes"], AGAIN]
-        return {"part": [part], "found": [json.dumps(found)]}
+            return {"found": [json.dumps({"error": str(error)})]}
+        outcomes: Iterable[Outcome] = report.outcomes
+        if existing != self.existing:
+            outcomes = (_blame_older(outcome, first) for outcome in outcomes)
+        found = {
+            "outcomes": [outcome.line() for outcome in outcomes],
+            "ignored": report.ignored if part == 0 else {},
+            "notes": [*report.notes, *([AGAIN] if before else [])],
+            "classes": report.classes and report.classes.model_dump_json(),
+        }
+        return {"found": [json.dumps(found)]}
+
+
+def _blame_older(outcome: Outcome, first: float) -> Outcome:
+    """A target that was there before its part was begun first was not made by it."""
+    if outcome.status != "skipped" or is_remote(resolve_path(outcome.target)):
+        return outcome
+    with suppress(OSError):
+        if Path(outcome.target).stat().st_mtime < first - CLOCKS:
+            return replace(outcome, status="failed", reason=EXISTS)
+    return outcome
 
 
 def _collect(
-    results: tuple[int, Iterator[dict[str, Any]]], outcomes: OutcomeFile, report: Report, progress: bool
+    results: tuple[int, Iterator[dict[str, Any]]], outcomes: OutcomeFile, report: Report, progress: bool, what: str
 ) -> None:
+    """Adds what came of the parts to the report.
+
+    Raises:
+        UsageError: if Ray gives up, or nothing came of any part.
+    """
+    from ray.exceptions import RayError
+
     count, rows = results
+    errors: list[str] = []
     columns = (TextColumn("converting, in parts"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=not progress) as bar:
         task = bar.add_task("", total=count)
-        for row in rows:
-            found = json.loads(row["found"])
-            if found["error"]:
-                raise UsageError(found["error"])
-            for line in found["outcomes"]:
-                outcomes.add(len(outcomes), Outcome(**json.loads(line)))
-            report.ignored.update(found["ignored"])
-            report.notes += [note for note in found["notes"] if note not in report.notes]
-            bar.advance(task)
+        try:
+            for row in rows:
+                found = json.loads(row["found"])
+                if "error" in found:
+                    errors.append(found["error"])
+                    outcomes.add(
+                        len(outcomes), Outcome(what, "", "failed", f"of a part of it nothing became: {found['error']}")
+                    )
+                    found = {"outcomes": [], "ignored": {}, "notes": [], "classes": None}
+                for line in found["outcomes"]:
+                    outcomes.add(len(outcomes), Outcome(**json.loads(line)))
+                report.ignored.update(found["ignored"])
+                report.notes += [note for note in found["notes"] if note not in report.notes]
+                if found["classes"]:
+                    report.classes = Classes.model_validate_json(found["classes"])
+                bar.advance(task)
+        except RayError as error:
+            raise UsageError(f"the Ray cluster gave up: {str(error).strip().splitlines()[-1]}") from None
+    if len(errors) == count:
+        raise UsageError(errors[0])

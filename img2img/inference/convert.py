@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
@@ -28,7 +28,7 @@ from img2img.inference.engine import SMALL, Backend, DType, Engine
 from img2img.inference.label_maps import LabelMapReader
 from img2img.inference.plan import Existing, Job, Plan, make_folder
 from img2img.inference.progress import ConversionProgress, Watch
-from img2img.inference.report import Outcome, OutcomeFile, Report, Stopped
+from img2img.inference.report import EXISTS, Outcome, OutcomeFile, Report, Stopped
 from img2img.inference.shards import ShardPlan, choose_part, list_source_shards
 from img2img.inference.video import VideoPlan, convert_video, read_first_frame
 from img2img.interop import is_onnx, load_translator
@@ -173,7 +173,8 @@ def convert(
         if translator.config.out_range is not None and video:
             raise UsageError(f"{source} is a video, and this translator makes measurements, which a video can't hold.")
         files.out_range = config.out_range
-        files.maker = hashlib.blake2b(config.model_dump_json().encode(), digest_size=16).hexdigest()
+        if config.out_range is not None:
+            files.maker = _tell_apart(translator, (style, mode, seed, size, max_side, frames, dtype))
         report.classes = translator.config.classes
         files.maps = LabelMapReader.of(
             translator.config, source, None if instances is None else Path(instances), in_shards=in_shards
@@ -363,6 +364,14 @@ class _Files:
         return found if every else found[:1]
 
 
+def _tell_apart(translator: Translator, options: tuple[Any, ...]) -> str:
+    """A digest of what decides on the values that are made: weights, settings and options."""
+    digest = hashlib.blake2b(f"{translator.config.model_dump_json()} {options!r}".encode(), digest_size=16)
+    for weights in translator.generator.state_dict().values():
+        digest.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
+    return digest.hexdigest()
+
+
 def _refuse_words(suffix: str | None, given: dict[str, str]) -> None:
     if suffix and suffix not in READABLE:
         raise UsageError(f"--format {suffix[1:]}: use one of {', '.join(s[1:] for s in READABLE)}.")
@@ -479,7 +488,7 @@ def _handle_existing(job: Job, existing: Existing) -> Outcome | None:
         return Outcome(*names, "failed", f"{job.target} can't be written: {getattr(error, 'strerror', None) or error}")
     if existing == "skip":
         return Outcome(*names, "skipped", "the target exists")
-    return Outcome(*names, "failed", "the target exists; --overwrite replaces it, --skip-existing leaves it")
+    return Outcome(*names, "failed", EXISTS)
 
 
 def _outcome(item: Item[Job], pipeline: Pipeline[Job], files: _Files) -> Outcome:

@@ -19,6 +19,7 @@ from img2img.inference.batching import Times
 
 Status = Literal["done", "skipped", "failed"]
 
+EXISTS = "the target exists; --overwrite replaces it, --skip-existing leaves it"
 CHUNK = 2048  # outcomes that processes exchange at once
 
 

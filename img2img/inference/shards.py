@@ -17,7 +17,7 @@ from img2img.data.shards import FOLDERS, find_shards, split_name
 from img2img.data.write_shards import end_archive, pad_member
 from img2img.images import READABLE
 from img2img.inference.plan import AHEAD, Existing, Job, Refuse, name_outputs, real_path
-from img2img.inference.report import Outcome
+from img2img.inference.report import EXISTS, Outcome
 from img2img.models import TranslatorConfig
 
 MAP = "label"
@@ -225,7 +225,7 @@ class ShardPlan:
         if self.existing == "overwrite" or not target.exists():
             return None
         if self.existing == "fail":
-            return Outcome(*which, "failed", "the target exists; --overwrite replaces it, --skip-existing leaves it")
+            return Outcome(*which, "failed", EXISTS)
         made = set(read_tar_index(str(target)).list_names())
         goals = self._name(names)
         missing = [name for name in names if goals[name] not in made]

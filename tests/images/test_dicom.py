@@ -133,7 +133,13 @@ def test_frames_and_enhanced_images(tmp_path: Path) -> None:
         group.PixelValueTransformationSequence = Sequence([place])
         return group
 
-    each = Sequence([transform(1, -1024), transform(2, 0), transform(1, -1024)])
+    def place(group: Any, down: float) -> Any:
+        position = Dataset()
+        position.ImagePositionPatient = [10, 20, down]
+        group.PlanePositionSequence = Sequence([position])
+        return group
+
+    each = Sequence([transform(1, -1024), transform(2, 0), place(transform(1, -1024), 7)])
     make(tmp_path / "a.dcm", stored((3, 12, 18)), PerFrameFunctionalGroupsSequence=each)
     picture = read_picture(tmp_path / "a.dcm", Rules(range=(-1024, 6000)))
     assert len(picture.frames) == 3 and count_pixels(tmp_path / "a.dcm", ALL) == 3 * 12 * 18
@@ -145,7 +151,58 @@ def test_frames_and_enhanced_images(tmp_path: Path) -> None:
     one = read_picture(tmp_path / "a.dcm", Rules(range=(-1024, 6000), first=True))
     write_picture(tmp_path / "c.dcm", one)
     data = pydicom.dcmread(tmp_path / "c.dcm")
+    write_picture(tmp_path / "d.dcm", read_picture(tmp_path / "a.dcm", Rules(range=(-1024, 6000), size=6)))
+    third = pydicom.dcmread(tmp_path / "d.dcm").PerFrameFunctionalGroupsSequence[2]
+    assert list(third.PlanePositionSequence[0].ImagePositionPatient) == [10 + 0.75 / 2, 20 + 0.5 / 2, 7]
     assert data.NumberOfFrames == 1 == len(data.PerFrameFunctionalGroupsSequence)
+
+
+@pytest.mark.parametrize(("written", "kind", "meant"), [(63536, "US", -2000), (-2000, "SS", -2000), (7, "US", 7)])
+def test_padding_in_the_other_kind_of_16_bits(tmp_path: Path, written: int, kind: str, meant: int) -> None:
+    pixels = stored().astype(np.int16)
+    pixels[:2] = meant
+    data = make(tmp_path / "a.dcm", pixels, bits=16)
+    data.add_new("PixelPaddingValue", kind, written)
+    data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    picture = read_picture(tmp_path / "a.dcm", ALL)
+    assert picture.bands and picture.bands.no_data == meant - 1024 and picture.bands.missing[0].sum() == 36
+    write_picture(tmp_path / "b.dcm", picture)
+    again = pydicom.dcmread(tmp_path / "b.dcm")
+    assert again.PixelPaddingValue == meant and (pixel_array(again)[:2] == meant).all()
+
+
+def test_other_headers(tmp_path: Path) -> None:
+    values = Dataset()
+    values.RealWorldValueSlope, values.RealWorldValueIntercept = 1.0, -1024.0
+    data = make(tmp_path / "a.dcm", stored(), ImageType="ORIGINAL", RealWorldValueMappingSequence=Sequence([values]))
+    for name in ("SOPInstanceUID", "RescaleSlope", "RescaleIntercept"):
+        setattr(data, name, None)
+    data.file_meta.MediaStorageSOPInstanceUID = "1.2.3.9"
+    data.save_as(tmp_path / "a.dcm", enforce_file_format=False)
+    picture = read_picture(tmp_path / "a.dcm", Rules(range=(0, 3000)))
+    assert picture.bands and picture.bands.found == (stored().min(), stored().max()), "an empty slope is none"
+    write_picture(tmp_path / "b.dcm", picture)
+    same = pydicom.dcmread(tmp_path / "b.dcm")
+    assert list(same.ImageType) == ["DERIVED", "SECONDARY"] and "RealWorldValueMappingSequence" in same
+    assert same.SourceImageSequence[0].ReferencedSOPInstanceUID == "1.2.3.9" != same.SOPInstanceUID
+    picture.bands.range = (0.0, 1.0)
+    write_picture(tmp_path / "b.dcm", picture)
+    assert "RealWorldValueMappingSequence" not in pydicom.dcmread(tmp_path / "b.dcm"), "it was of other stored values"
+
+
+def test_doses(tmp_path: Path) -> None:
+    shutil.copy(str(get_testdata_file("rtdose.dcm", download=False)), tmp_path / "a.dcm")
+    before = pydicom.dcmread(tmp_path / "a.dcm")
+    gray = pixel_array(before) * float(before.DoseGridScaling)
+    picture = read_picture(tmp_path / "a.dcm", Rules(range=(0, 2)))
+    assert picture.bands and picture.bands.found == pytest.approx((gray.min(), gray.max()))
+    write_picture(tmp_path / "b.dcm", picture)
+    after = pydicom.dcmread(tmp_path / "b.dcm")
+    np.testing.assert_allclose(pixel_array(after) * float(after.DoseGridScaling), gray, atol=2e-5)
+    assert "RescaleSlope" not in after
+    picture.bands.range = (-1.0, 1.0)
+    with pytest.raises(ImageError, match="an RT Dose holds no values below 0"):
+        write_picture(tmp_path / "b.dcm", picture)
 
 
 def test_colours(tmp_path: Path) -> None:
@@ -171,7 +228,6 @@ def test_colours(tmp_path: Path) -> None:
         "MR_small_bigendian.dcm",
         "MR_small_implicit.dcm",
         "image_dfl.dcm",
-        "rtdose.dcm",
         "examples_overlay.dcm",
     ],
 )

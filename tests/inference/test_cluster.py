@@ -4,6 +4,8 @@ import json
 import os
 import subprocess
 import sys
+import time
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -12,8 +14,9 @@ from helpers.data import picture
 from img2img.cli import main
 from img2img.core.errors import UsageError
 from img2img.images import read_image, write_image
-from img2img.inference.cluster import convert_on_ray
+from img2img.inference.cluster import _blame_older, _collect, _reach, convert_on_ray
 from img2img.inference.convert import convert
+from img2img.inference.report import Outcome, OutcomeFile, Report
 
 pytest.importorskip("ray", reason="Ray has no wheel for this Python yet")
 
@@ -84,9 +87,36 @@ def test_a_machine_that_is_lost_loses_nothing(trained: Path, photos: Path, tmp_p
 def test_mistakes_are_sentences(trained: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with pytest.raises(UsageError, match="nowhere does not exist; give an image or a folder"):
         convert_on_ray(trained, tmp_path / "nowhere", tmp_path / "out")
-    monkeypatch.setenv("RAY_ADDRESS", "127.0.0.1:9")
-    with pytest.raises(UsageError, match=r"RAY_ADDRESS=127\.0\.0\.1:9 can't be reached: .*refused"):
-        convert_on_ray(trained, photos, tmp_path / "out")
+    for address, reason in (("127.0.0.1:9", "refused"), ("nonsense", "nvalid address")):
+        monkeypatch.setenv("RAY_ADDRESS", address)
+        with pytest.raises(UsageError, match=f"RAY_ADDRESS={address} can't be reached: .*{reason}"):
+            convert_on_ray(trained, photos, tmp_path / "out")
+
+
+def test_a_part_that_fails_leaves_the_others(tmp_path: Path) -> None:
+    done, old = (Outcome("a.png", str(tmp_path / name), "done") for name in ("new", "old"))
+    rows = [{"outcomes": [done.line()], "ignored": {"txt": 2}, "notes": ["a"], "classes": None}, {"error": "disk full"}]
+    outcomes = OutcomeFile()
+    report = Report(outcomes=outcomes)
+    _collect((2, iter([{"found": json.dumps(row)} for row in rows])), outcomes, report, False, "photos")
+    assert (report.count("done"), report.count("failed"), report.ignored["txt"], report.notes) == (1, 1, 2, ["a"])
+    assert "disk full" in report.failures[0].reason and report.failures[0].source == "photos"
+    with pytest.raises(UsageError, match="disk full"):
+        _collect((1, iter([{"found": json.dumps(rows[1])}])), OutcomeFile(), Report(), False, "photos")
+    for path, age in ((old.target, 60), (done.target, 0)):
+        Path(path).write_text("")
+        os.utime(path, (time.time() - age, time.time() - age))
+    mine, foreign = (_blame_older(replace(each, status="skipped"), time.time() - 20) for each in (done, old))
+    assert (mine.status, foreign.status) == ("skipped", "failed") and "--overwrite" in foreign.reason
+
+
+def test_paths_of_machines_that_work_elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "facebook").mkdir()
+    assert _reach("results/run1") == str(tmp_path / "results" / "run1")
+    assert _reach("facebook/model", is_model=True) == "facebook/model"
+    assert _reach("facebook", is_model=True) == str(tmp_path / "facebook")
+    assert _reach("s3://bucket/photos") == "s3://bucket/photos"
 
 
 def test_what_excludes_a_cluster(

@@ -10,7 +10,7 @@ from helpers.configs import tiny_config
 from helpers.data import write_volumes
 from pydicom.data import get_testdata_file
 
-from img2img.core.errors import UsageError
+from img2img.core.errors import UsageError, UserError
 from img2img.data.paired import find_pairs
 from img2img.data.unpaired import find_unpaired
 from img2img.inference.convert import convert
@@ -34,12 +34,12 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_slices_are_the_pairs(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    pairs = find_pairs(data, axis="sagittal")["train"].pairs
+    pairs = find_pairs(data, ranges=(RANGE, RANGE), axis="sagittal")["train"].pairs
     assert len(pairs) == 2 * 32 and pairs[0].name == "p.0/00000" and pairs[-1].name == "p.1/00031"
     assert all(pair.source.stem == pair.target.stem and pair.source != pair.target for pair in pairs)
     assert np.load(pairs[0].source).shape == (5, 36, 1)
     assert "Cutting 4 volumes into sagittal slices, into" in capsys.readouterr().err
-    find_pairs(data, axis="sagittal")
+    find_pairs(data, ranges=(RANGE, RANGE), axis="sagittal")
     assert "Cutting" not in capsys.readouterr().err, "they are kept"
     folders = find_unpaired(data, axis="axial")["train"]
     assert len(folders.sources) == len(folders.targets) == len(folders.pairs) == 2 * 5
@@ -47,16 +47,28 @@ def test_slices_are_the_pairs(data: Path, capsys: pytest.CaptureFixture[str]) ->
 
 def test_a_volume_that_changes_is_cut_again(tmp_path: Path) -> None:
     data = write_volumes(tmp_path)
-    before = find_pairs(data)["val"].pairs
+    before = find_pairs(data, ranges=(RANGE, RANGE))["val"].pairs
     nibabel.save(nibabel.Nifti1Image(np.zeros((32, 36, 7), np.int16), np.eye(4)), data / "valA" / "p.0.nii.gz")
     with pytest.raises(
         UsageError, match=r"valA/p\.0\.nii\.gz has 7 axial slices, and .*valB/p\.0\.nii\.gz 5; .* resample"
     ):
-        find_pairs(data)
+        find_pairs(data, ranges=(RANGE, RANGE))
     assert len(before) == 5
     (data / "valA" / "p.0.nii.gz").write_bytes(b"no volume")
     with pytest.raises(UsageError, match=r"valA/p\.0\.nii\.gz: it is no NIfTI volume that can be read"):
-        find_pairs(data)
+        find_pairs(data, ranges=(RANGE, RANGE))
+
+
+def test_volumes_need_a_range_and_a_cache(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for find in (find_pairs, find_unpaired):
+        with pytest.raises(
+            UsageError, match=r"p\.0\.nii\.gz holds measurements: say with --data\.range what its values"
+        ):
+            find(data)
+    (tmp_path / "file").write_text("no folder")
+    monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
+    with pytest.raises(UserError, match=r"can't be made: Not a directory; XDG_CACHE_HOME"):
+        find_pairs(data, ranges=(RANGE, RANGE))
 
 
 def test_volumes_are_converted_as_they_were_cut(run: Path, data: Path, tmp_path: Path) -> None:
@@ -101,3 +113,6 @@ def test_a_series_becomes_a_series(run: Path, tmp_path: Path) -> None:
     assert made[0].pixel_array.shape == (128, 128) and made[0].PatientName == whole.PatientName
     assert convert(run, slices, tmp_path / "out", device="cpu", existing="overwrite").count("done") == 2
     assert pydicom.dcmread(tmp_path / "out" / "0.dcm").SOPInstanceUID == made[0].SOPInstanceUID
+    convert(run, slices, tmp_path / "small", size=64, device="cpu")
+    small = pydicom.dcmread(tmp_path / "small" / "0.dcm")
+    assert small.SeriesInstanceUID != made[0].SeriesInstanceUID, "these are other pixels"
