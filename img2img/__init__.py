@@ -3,6 +3,7 @@
 The functions are those of the command line; they are imported when they are first used, so `import img2img` is fast.
 """
 
+import os
 from importlib import import_module
 from typing import TYPE_CHECKING, Any
 
@@ -16,6 +17,16 @@ if TYPE_CHECKING:
     from img2img.training.train import train
 
     __version__: str
+
+# Some libraries tell their makers that they run, and ask for news. Nothing is sent unless the environment says so.
+for _name, _value in {
+    "GRADIO_ANALYTICS_ENABLED": "False",
+    "HF_HUB_DISABLE_TELEMETRY": "1",
+    "NO_ALBUMENTATIONS_UPDATE": "1",
+    "ORT_DISABLE_TELEMETRY": "1",
+    "RAY_USAGE_STATS_ENABLED": "0",
+}.items():
+    os.environ.setdefault(_name, _value)
 
 _HOMES = {
     "compress": "img2img.compression.compress",

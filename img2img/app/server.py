@@ -136,13 +136,11 @@ def refuse_port(host: str, port: int) -> None:
 
 
 def prepare_environment() -> Path:
-    """Tells Gradio where its files lie, and to call nobody; gives the folder. Gradio must not have been imported yet."""
+    """Tells Gradio where its files lie, and to share nothing; gives the folder. Gradio must not have been imported yet."""
     os.environ |= {
-        "GRADIO_ANALYTICS_ENABLED": "False",
         "GRADIO_SHARE": "False",
         "GRADIO_SSR_MODE": "False",
         "GRADIO_NODE_PATH": "",
-        "HF_HUB_DISABLE_TELEMETRY": "1",
         "NO_PROXY": ",".join(filter(None, [os.environ.get("NO_PROXY"), "localhost,127.0.0.1"])),
     }
     folder = make_private_folder()

@@ -1,11 +1,8 @@
 """Joint transforms through albumentations: the same geometry for source and target, colour for the source alone."""
 
-import os
 import random
 import zlib
 from typing import Any, Literal
-
-os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # else its import asks the network for a newer version
 
 import cv2
 import numpy as np

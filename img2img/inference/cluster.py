@@ -63,7 +63,6 @@ def convert_on_ray(
     if not find_spec("ray") or not find_spec("pandas"):
         raise UsageError("--engine-cluster ray needs the package ray: pip install 'ray[data]', or 'img2img[cluster]'.")
     refuse_paths(resolve_path(source), resolve_path(target))
-    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")  # else it tells its makers that it runs
     os.environ.setdefault("RAY_BACKEND_LOG_LEVEL", "fatal")  # machines that are lost are no errors here
     import ray
 

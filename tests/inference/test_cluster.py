@@ -26,8 +26,9 @@ from pathlib import Path
 import psutil
 import ray
 from ray.cluster_utils import Cluster
-from img2img.inference.cluster import convert_on_ray
+from img2img.inference import cluster as room
 
+room.PARTS = 2
 model, source, target, record = map(Path, sys.argv[1:])
 quick = {"health_check_initial_delay_ms": 0, "health_check_period_ms": 500, "health_check_failure_threshold": 4}
 node = {"num_cpus": 1, "object_store_memory": 10**8, "include_dashboard": False}
@@ -47,7 +48,7 @@ def lose():
 
 thread = threading.Thread(target=lose)
 thread.start()
-report = convert_on_ray(model, source, target, record=record, device="cpu")
+report = room.convert_on_ray(model, source, target, record=record, device="cpu")
 thread.join()
 print(report.summary())
 print(report.notes)
