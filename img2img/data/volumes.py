@@ -66,7 +66,8 @@ def _cut_volumes(files: Sequence[Path], axis: Axis | None) -> dict[Path, list[Pa
     new = [file for file, folder in folders.items() if not folder.is_dir()]
     if new:
         place = folders[new[0]].parent
-        print(f"Cutting {len(new)} volumes into {axis} slices, into {place}.", file=sys.stderr)
+        what = "a volume" if len(new) == 1 else f"{len(new)} volumes"
+        print(f"Cutting {what} into {axis} slices, into {place}.", file=sys.stderr)
         try:
             place.mkdir(parents=True, exist_ok=True)
         except OSError as error:

@@ -1,5 +1,6 @@
 """Volumes and DICOM series from the data set to what is made of them."""
 
+import os
 from pathlib import Path
 from typing import Any
 
@@ -45,9 +46,13 @@ def test_slices_are_the_pairs(data: Path, capsys: pytest.CaptureFixture[str]) ->
     assert len(folders.sources) == len(folders.targets) == len(folders.pairs) == 2 * 5
 
 
-def test_a_volume_that_changes_is_cut_again(tmp_path: Path) -> None:
+def test_a_volume_that_changes_is_cut_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     data = write_volumes(tmp_path)
     before = find_pairs(data, ranges=(RANGE, RANGE))["val"].pairs
+    os.utime(data / "valA" / "p.0.nii.gz", (1, 1))
+    capsys.readouterr()
+    assert find_pairs(data, ranges=(RANGE, RANGE))["val"].pairs[0].source != before[0].source
+    assert "Cutting a volume into axial slices" in capsys.readouterr().err
     nibabel.save(nibabel.Nifti1Image(np.zeros((32, 36, 7), np.int16), np.eye(4)), data / "valA" / "p.0.nii.gz")
     with pytest.raises(
         UsageError, match=r"valA/p\.0\.nii\.gz has 7 axial slices, and .*valB/p\.0\.nii\.gz 5; .* resample"
