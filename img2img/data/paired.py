@@ -22,7 +22,6 @@ from img2img.data.base import (
     Sample,
     Samples,
     ValidationSet,
-    choose_held_out,
     choose_sample,
     count_sizes,
     divide_splits,
@@ -46,7 +45,7 @@ from img2img.data.layouts import (
 )
 from img2img.data.sampler import Key
 from img2img.data.transforms import Derivation, JointTransform, Resize, derive_source, scale_size
-from img2img.data.volumes import expand_pairs
+from img2img.data.volumes import choose_held_out_files, expand_pairs
 from img2img.images import Array, ImageError, read_image
 from img2img.images import resize as resize_image
 from img2img.images.arrays import fit_channels, to_unit
@@ -192,7 +191,7 @@ def hold_out(folder: PairedFolder, share: float) -> tuple[PairedFolder, PairedFo
     Raises:
         UsageError: if too few pairs are there.
     """
-    chosen = choose_held_out(len(folder.pairs), share, "pairs")
+    chosen = choose_held_out_files([pair.target for pair in folder.pairs], share, "pairs")
     held = [pair for k, pair in enumerate(folder.pairs) if k in chosen]
     rest = [pair for k, pair in enumerate(folder.pairs) if k not in chosen]
     return replace(folder, pairs=rest), replace(folder, split="val", pairs=held, unmatched=[], ambiguous=[])

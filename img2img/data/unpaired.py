@@ -22,7 +22,6 @@ from img2img.data.base import (
     Sample,
     Samples,
     ValidationSet,
-    choose_held_out,
     choose_sample,
     count_sizes,
     divide_splits,
@@ -47,7 +46,7 @@ from img2img.data.layouts import (
 from img2img.data.paired import PairedImages, read_validation_pair
 from img2img.data.sampler import Key, permutation
 from img2img.data.transforms import JointTransform
-from img2img.data.volumes import expand_files, expand_pairs
+from img2img.data.volumes import choose_held_out_files, expand_files, expand_pairs
 from img2img.images import read_image
 from img2img.images.arrays import fit_channels, to_unit
 from img2img.images.bands import Range
@@ -139,7 +138,7 @@ def hold_out_images(folder: UnpairedFolder, share: float) -> tuple[UnpairedFolde
     rest: list[list[Path]] = []
     held: list[list[Path]] = []
     for files in (folder.sources, folder.targets):
-        chosen = choose_held_out(len(files), share, "images")
+        chosen = choose_held_out_files(files, share, "images")
         rest.append([file for place, file in enumerate(files) if place not in chosen])
         held.append([file for place, file in enumerate(files) if place in chosen])
     return (

@@ -15,10 +15,12 @@ from img2img.core.downloads import cache_folder
 from img2img.core.errors import UsageError, UserError
 from img2img.core.files import whole_folder
 from img2img.core.stored import StoredPath
-from img2img.data.base import Pair
+from img2img.data.base import Pair, choose_held_out
 from img2img.images import ImageError
 from img2img.images.formats import VOLUMES, split_ending
 from img2img.images.nifti import Axis, read_volume
+
+SLICES = "slices"  # a folder in the cache
 
 
 def expand_files(files: Sequence[Path], axis: Axis | None) -> list[Path]:
@@ -55,6 +57,19 @@ def expand_pairs(pairs: Sequence[Pair], axis: Axis | None) -> list[Pair]:
     return expanded
 
 
+def choose_held_out_files(files: Sequence[Path], share: float, what: str) -> set[int]:
+    """Evenly spaced places of a list of files to hold out; of slices, all of a volume or none, for neighbours look alike.
+
+    Raises:
+        UsageError: if too few are there.
+    """
+    slices = cache_folder() / SLICES
+    owners = [file.parent if slices in file.parents else file for file in files]
+    numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
+    chosen = choose_held_out(len(numbers), share, what if len(numbers) == len(files) else "volumes")
+    return {place for place, owner in enumerate(owners) if numbers[owner] in chosen}
+
+
 def _cut_volumes(files: Sequence[Path], axis: Axis | None) -> dict[Path, list[Path]]:
     """The slices of those files that are volumes; they are kept until these change."""
     volumes = [file for file in files if split_ending(file.name)[1] in VOLUMES]
@@ -89,7 +104,7 @@ def _name_folder(volume: Path, axis: Axis) -> Path:
     state = volume.stat()
     about = f"{volume.resolve()} {state.st_size} {state.st_mtime_ns} {axis}"
     digest = hashlib.blake2b(about.encode(), digest_size=8).hexdigest()
-    return cache_folder() / "slices" / f"{split_ending(volume.name)[0]}-{digest}"
+    return cache_folder() / SLICES / f"{split_ending(volume.name)[0]}-{digest}"
 
 
 def _cut(volume: Path, folder: Path, axis: Axis) -> None:

@@ -105,7 +105,8 @@ def _join(address: str | None) -> None:
             ray.init(address="local", include_dashboard=False, **quiet)
     except (OSError, ValueError, RuntimeError) as error:  # the last of other versions of Ray or Python
         reason = str(error).splitlines()[0].rstrip(".")
-        raise UsageError(f"the Ray cluster RAY_ADDRESS={address} can't be reached: {reason}.") from None
+        what = f"the Ray cluster RAY_ADDRESS={address} can't be reached" if address else "Ray can't be started"
+        raise UsageError(f"{what}: {reason}.") from None
 
 
 def _reach(path: Path | str, is_model: bool = False) -> str:

@@ -101,11 +101,11 @@ def write_bands(folder: Path, count: int = 6, bands: int = 4, size: int = 32) ->
     return folder
 
 
-def write_volumes(folder: Path, slices: int = 5) -> Path:
-    """Pairs of NIfTI volumes of 32 × 36 × slices, two to train on and one to validate with."""
+def write_volumes(folder: Path, slices: int = 5, train: int = 2) -> Path:
+    """Pairs of NIfTI volumes of 32 × 36 × slices, some to train on and one to validate with."""
     import nibabel
 
-    for split, count in (("train", 2), ("val", 1)):
+    for split, count in (("train", train), ("val", 1)):
         for side in "AB":
             (folder / f"{split}{side}").mkdir(parents=True)
             for number in range(count):

@@ -12,8 +12,8 @@ from helpers.data import write_volumes
 from pydicom.data import get_testdata_file
 
 from img2img.core.errors import UsageError, UserError
-from img2img.data.paired import find_pairs
-from img2img.data.unpaired import find_unpaired
+from img2img.data.paired import find_pairs, hold_out
+from img2img.data.unpaired import find_unpaired, hold_out_images
 from img2img.inference.convert import convert
 from img2img.inference.evaluate import evaluate
 from img2img.models import Translator
@@ -44,6 +44,16 @@ def test_slices_are_the_pairs(data: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "Cutting" not in capsys.readouterr().err, "they are kept"
     folders = find_unpaired(data, axis="axial")["train"]
     assert len(folders.sources) == len(folders.targets) == len(folders.pairs) == 2 * 5
+
+
+def test_whole_volumes_are_held_out(tmp_path: Path) -> None:
+    data = write_volumes(tmp_path, train=4)
+    whole = find_pairs(data, ranges=(RANGE, RANGE))["train"]
+    rest, held = hold_out(whole, 0.25)
+    assert (len(rest.pairs), len(held.pairs)) == (15, 5)
+    assert {pair.source.parent for pair in rest.pairs}.isdisjoint({pair.source.parent for pair in held.pairs})
+    folders = find_unpaired(data, axis="axial")["train"]
+    assert [len(part.sources) for part in hold_out_images(folders, 0.5)] == [10, 10]
 
 
 def test_a_volume_that_changes_is_cut_again(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
