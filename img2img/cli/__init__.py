@@ -17,6 +17,7 @@ COMMANDS = {
     "compress": "compress.compress",
     "sample": "sample.sample",
     "check": "check.check",
+    "index": "index.index",
     "shard": "shard.shard",
     "import": "import_.import_",
     "export": "export.export",

@@ -30,6 +30,7 @@ usage: img2img COMMAND [OPTIONS]
   fetch NAME                a published CycleGAN, pix2pix or CUT model, or (--dataset) data set
   push MODEL USER/NAME      share a model on the Hugging Face Hub, or in a folder, with a card
   check PATH                what is wrong with a data set, paired or not, or of label maps
+  index FOLDER              keep what is known of a folder's images in it, so that other machines needn't read them to check them
   shard PATH OUTPUT         pack a data set into tar files
 
 img2img COMMAND --help says more; for training, img2img train METHOD --help. MODEL is a translator's or a run's folder, a file of weights, or USER/NAME on the Hub.

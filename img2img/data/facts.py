@@ -15,6 +15,7 @@ from typing import Any, TypeVar
 
 from img2img.core.downloads import cache_folder
 from img2img.core.processes import count_cores, current_rank
+from img2img.data.folder_index import recall_image
 from img2img.data.index import recall_facts
 from img2img.images import ImageError, Rules, read_picture
 from img2img.images.arrays import to_16_bit
@@ -102,7 +103,11 @@ def collect_facts(
     """
     rank = current_rank()
     names = {item: json.dumps([kind, *(str(file.absolute()) for file in files_of(item))]) for item in items}
-    indexed = {item: json.dumps(found) for item in items if (found := recall_facts(kind, files_of(item)))}
+    indexed = rank.share(
+        {item: json.dumps(found) for item in items if (found := _recall_indexed(kind, files_of(item)))}
+        if rank.index == 0
+        else {}
+    )
     states = {item: _state_of(files_of(item)) for item in items if item not in indexed}
     cached = _load({names[item] for item in states}) if rank.index == 0 else {}
     known = rank.share({item: values for item in states if (values := _recall(cached, names[item], states[item]))})
@@ -129,6 +134,11 @@ def collect_facts(
             if rank.index == 0:
                 _store(fresh)
     return {item: facts[item] for item in items if item in facts}, unreadable
+
+
+def _recall_indexed(kind: str, files: Sequence[Path]) -> dict[str, Any] | None:
+    """What the index of shards, or of a folder, says."""
+    return recall_facts(kind, files) or (recall_image(files[0]) if kind == "image" else None)
 
 
 def _recall(cached: dict[str, tuple[str, str]], name: str, state: str) -> str:

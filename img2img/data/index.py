@@ -81,13 +81,13 @@ def read_class(file: StoredPath) -> str:
 
 
 def require_index() -> None:
-    """Says before the work that the index can't be written after it.
+    """Says before the work that an index can't be written after it.
 
     Raises:
         UsageError: if the package pyarrow is missing.
     """
     if not find_spec("pyarrow"):
-        raise UsageError("the index of shards needs the package pyarrow: pip install pyarrow, or 'img2img[scale]'.")
+        raise UsageError("the index needs the package pyarrow: pip install pyarrow, or 'img2img[scale]'.")
 
 
 def write_index(folder: Path, shards: Sequence[str], facts: Mapping[tuple[str, str], Mapping[str, Any]]) -> None:

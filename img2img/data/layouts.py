@@ -10,6 +10,7 @@ from typing import Literal
 
 from img2img.core.errors import UsageError
 from img2img.core.stored import StoredPath, StoreError, walk_folder
+from img2img.data.folder_index import load_folder_index
 from img2img.data.shards import INSIDE, ShardFolder, find_shards
 from img2img.data.video import extract_frames
 from img2img.images import READABLE
@@ -73,6 +74,8 @@ def check_folder(path: Path) -> Path:
         raise UsageError(f"{path}: there is no such folder.")
     if not path.is_dir():
         raise UsageError(f"{path} is a file; a data set is a folder.")
+    if not isinstance(path, StoredPath):
+        load_folder_index(path)
     return path
 
 

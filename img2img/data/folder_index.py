@@ -1,0 +1,58 @@
+"""The index of a folder: what is known of its images, in one Parquet file, so that nobody reads them to check them again."""
+
+import io
+from importlib.util import find_spec
+from pathlib import Path
+from typing import Any
+
+from img2img.core.errors import UsageError
+from img2img.data.index import IMAGE, INDEX
+
+STATE = ("size", "time")  # columns: bytes, and when it was changed last, in ns
+FOLDERS: dict[Path, tuple[dict[str, int], dict[str, Any]]] = {}
+"""By folder: the rows of files, and columns."""
+
+
+def load_folder_index(folder: Path) -> None:
+    """Takes over the index of a folder, or of the one above, if there is one.
+
+    Raises:
+        UsageError: if it can't be read.
+    """
+    for root in (folder.absolute(), folder.absolute().parent):
+        file = root / INDEX
+        if not find_spec("pyarrow") or not file.is_file():
+            continue
+        import pyarrow.parquet as parquet
+
+        try:
+            opened = parquet.ParquetFile(io.BytesIO(file.read_bytes()))
+            if "file" not in opened.schema_arrow.names:  # of shards
+                continue
+            table = opened.read(use_threads=False)  # threads would abort a process that ends early
+            columns = {name: table[name].to_numpy() for name in (*STATE, *IMAGE)}
+            FOLDERS[root] = {name: row for row, name in enumerate(table["file"].to_pylist())}, columns
+        except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are these
+            reason = str(error).splitlines()[0]
+            raise UsageError(
+                f"{file} can't be read ({reason}); make it anew with img2img index, or remove it."
+            ) from None
+
+
+def recall_image(file: Path) -> dict[str, Any] | None:
+    """What an index says of an image, if that has not changed since."""
+    path = file.absolute()
+    for root in path.parents:
+        if root in FOLDERS:
+            rows, columns = FOLDERS[root]
+            row = rows.get(path.relative_to(root).as_posix())
+            if row is None or not columns["height"][row]:
+                return None
+            try:
+                state = path.stat()
+            except OSError:
+                return None
+            if (columns["size"][row], columns["time"][row]) != (state.st_size, state.st_mtime_ns):
+                return None
+            return {**{name: int(columns[name][row]) for name in IMAGE[:-1]}, "digest": str(columns["digest"][row])}
+    return None
