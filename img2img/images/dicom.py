@@ -260,7 +260,7 @@ def _choose_scale(data: Any, bands: Bands) -> tuple[np.dtype[Any], int, tuple[fl
     """
     low, high = bands.range
     slope, intercept = _find_rescale(data, 0)
-    bits, signed = int(data.BitsStored), bool(data.get("PixelRepresentation", 0))
+    bits, signed = int(data.get("BitsStored") or 32), bool(data.get("PixelRepresentation", 0))  # none of floats
     least, most = _limits(min(bits, 16), signed)
     ends = sorted(((low - intercept) / slope, (high - intercept) / slope)) if slope else [-np.inf, np.inf]
     uniform = all(
@@ -293,7 +293,7 @@ def _round_decimal(value: float, up: bool = False) -> float:
     """The value as a DICOM file can say it, in 16 characters."""
     from pydicom.valuerep import format_number_as_ds
 
-    said = float(format_number_as_ds(value))
+    said = float(format_number_as_ds(float(value)))
     return said if not up or said >= value else float(format_number_as_ds(value + abs(value) * 1e-9))
 
 
@@ -357,7 +357,7 @@ def _set_window(data: Any, limits: tuple[float, float]) -> None:
 def _say(value: float) -> str:
     from pydicom.valuerep import format_number_as_ds
 
-    return format_number_as_ds(value)
+    return format_number_as_ds(float(value))
 
 
 def _scale_place(data: Any, before: tuple[int, int]) -> None:

@@ -190,6 +190,21 @@ def test_other_headers(tmp_path: Path) -> None:
     assert "RealWorldValueMappingSequence" not in pydicom.dcmread(tmp_path / "b.dcm"), "it was of other stored values"
 
 
+def test_floats(tmp_path: Path) -> None:
+    data = make(tmp_path / "a.dcm", stored(), BitsAllocated=32)
+    floats = np.random.default_rng(0).random((12, 18)).astype(np.float32) * 4
+    for name in ("PixelData", "BitsStored", "HighBit", "PixelRepresentation", "RescaleSlope", "RescaleIntercept"):
+        delattr(data, name)
+    data.FloatPixelData, data.BitsAllocated = floats.tobytes(), 32
+    data.save_as(tmp_path / "a.dcm", enforce_file_format=True)
+    picture = read_picture(tmp_path / "a.dcm", Rules(range=(0, 4)))
+    np.testing.assert_allclose(picture.frames[0][..., 0], floats / 4, atol=1e-6)
+    write_picture(tmp_path / "b.dcm", picture)
+    made, values = read(tmp_path / "b.dcm")
+    np.testing.assert_allclose(values, floats, atol=1e-4)
+    assert "FloatPixelData" not in made and made.BitsStored == 16
+
+
 def test_doses(tmp_path: Path) -> None:
     shutil.copy(str(get_testdata_file("rtdose.dcm", download=False)), tmp_path / "a.dcm")
     before = pydicom.dcmread(tmp_path / "a.dcm")
