@@ -103,11 +103,10 @@ def collect_facts(
     """
     rank = current_rank()
     names = {item: json.dumps([kind, *(str(file.absolute()) for file in files_of(item))]) for item in items}
-    indexed = rank.share(
-        {item: json.dumps(found) for item in items if (found := _recall_indexed(kind, files_of(item)))}
-        if rank.index == 0
-        else {}
-    )
+    indexed = {item: json.dumps(found) for item in items if (found := recall_facts(kind, files_of(item)))}
+    if kind == "image":  # of folders, whose files may change while processes look
+        mine = [item for item in items if item not in indexed] if rank.index == 0 else []
+        indexed |= rank.share({item: json.dumps(found) for item in mine if (found := recall_image(files_of(item)[0]))})
     states = {item: _state_of(files_of(item)) for item in items if item not in indexed}
     cached = _load({names[item] for item in states}) if rank.index == 0 else {}
     known = rank.share({item: values for item in states if (values := _recall(cached, names[item], states[item]))})
@@ -134,11 +133,6 @@ def collect_facts(
             if rank.index == 0:
                 _store(fresh)
     return {item: facts[item] for item in items if item in facts}, unreadable
-
-
-def _recall_indexed(kind: str, files: Sequence[Path]) -> dict[str, Any] | None:
-    """What the index of shards, or of a folder, says."""
-    return recall_facts(kind, files) or (recall_image(files[0]) if kind == "image" else None)
 
 
 def _recall(cached: dict[str, tuple[str, str]], name: str, state: str) -> str:

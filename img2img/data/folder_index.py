@@ -1,12 +1,13 @@
 """The index of a folder: what is known of its images, in one Parquet file, so that nobody reads them to check them again."""
 
 import io
+from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 from img2img.core.errors import UsageError
-from img2img.data.index import IMAGE, INDEX
+from img2img.data.index import IMAGE, INDEX, pick_facts
 
 STATE = ("size", "time")  # columns: bytes, and when it was changed last, in ns
 FOLDERS: dict[Path, tuple[dict[str, int], dict[str, Any]]] = {}
@@ -41,18 +42,17 @@ def load_folder_index(folder: Path) -> None:
 
 def recall_image(file: Path) -> dict[str, Any] | None:
     """What an index says of an image, if that has not changed since."""
-    path = file.absolute()
-    for root in path.parents:
+    path = file.absolute() if FOLDERS else file
+    for root in path.parents if FOLDERS else ():
         if root in FOLDERS:
             rows, columns = FOLDERS[root]
             row = rows.get(path.relative_to(root).as_posix())
-            if row is None or not columns["height"][row]:
-                return None
-            try:
+            with suppress(OSError):
                 state = path.stat()
-            except OSError:
-                return None
-            if (columns["size"][row], columns["time"][row]) != (state.st_size, state.st_mtime_ns):
-                return None
-            return {**{name: int(columns[name][row]) for name in IMAGE[:-1]}, "digest": str(columns["digest"][row])}
+                if row is not None and (columns["size"][row], columns["time"][row]) == (
+                    state.st_size,
+                    state.st_mtime_ns,
+                ):
+                    return pick_facts(columns, row)
+            return None
     return None

@@ -68,9 +68,14 @@ def recall_facts(kind: str, files: Sequence[Path]) -> dict[str, Any] | None:
     columns, place = index.facts, index.locate(file.member)  # type: ignore[attr-defined]
     if kind == "maps":
         return json.loads(columns["maps"][place]) if columns["maps"][place] else None
-    if kind != "image" or not columns["height"][place]:
+    return pick_facts(columns, place) if kind == "image" else None
+
+
+def pick_facts(columns: Mapping[str, Any], row: int) -> dict[str, Any] | None:
+    """The facts about an image in a row of an index, as JSON would hold them; None if there are none."""
+    if not columns["height"][row]:
         return None
-    return {**{name: int(columns[name][place]) for name in IMAGE[:-1]}, "digest": str(columns["digest"][place])}
+    return {**{name: int(columns[name][row]) for name in IMAGE[:-1]}, "digest": str(columns["digest"][row])}
 
 
 def read_class(file: StoredPath) -> str:

@@ -113,9 +113,10 @@ def find_pairs(
         what = "no images" if derive or source else f"no pairs in a layout that is known: {known}"
         raise UsageError(f"{path or source} holds {what} (image files: {list_image_kinds()}).")
     turned = {split: _apply_direction(folder, direction) for split, folder in found.items()}
-    cut = None if None in ranges else axis
     return {
-        split: replace(folder, pairs=[replace(pair, ranges=ranges) for pair in expand_pairs(folder.pairs, cut)])
+        split: replace(
+            folder, pairs=[replace(pair, ranges=ranges) for pair in expand_pairs(folder.pairs, ranges, axis)]
+        )
         for split, folder in turned.items()
     }
 

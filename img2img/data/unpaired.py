@@ -75,7 +75,8 @@ def find_unpaired(
     source: Path | None = None,
     target: Path | None = None,
     direction: Direction = "AtoB",
-    axis: Axis | None = None,
+    ranges: tuple[Range | None, Range | None] = (None, None),
+    axis: Axis = "axial",
 ) -> dict[Split, UnpairedFolder]:
     """Finds the splits of an unpaired data set: `trainA trainB testA testB`, `train/A train/B` and the like.
 
@@ -83,7 +84,8 @@ def find_unpaired(
         path: the data set's folder, unless `source` and `target` are given.
         source: a folder of images of one kind, alone or with sub-folders train, val, test.
         target: a folder of images of the other kind.
-        axis: how volumes are cut into slices, which are the images then; without it, volumes are refused.
+        ranges: of source and target, as of `DataConfig.ranges`.
+        axis: how volumes, for which both ranges are needed, are cut into slices, which are the images then.
 
     Returns:
         The splits that are there, in the order train, val, test.
@@ -109,9 +111,9 @@ def find_unpaired(
     return {
         split: replace(
             folder,
-            sources=expand_files(folder.sources, axis),
-            targets=expand_files(folder.targets, axis),
-            pairs=tuple(expand_pairs(folder.pairs, axis)),
+            sources=expand_files(folder.sources, ranges, axis),
+            targets=expand_files(folder.targets, ranges, axis),
+            pairs=tuple(expand_pairs(folder.pairs, ranges, axis)),
         )
         for split, folder in found.items()
     }
@@ -315,7 +317,8 @@ class UnpairedData(ImageFolders):
             source=config.source,
             target=config.target,
             direction=config.direction,
-            axis=None if None in config.ranges else config.axis,
+            ranges=config.ranges,
+            axis=config.axis,
         )
 
     @classmethod

@@ -17,30 +17,34 @@ from img2img.core.files import whole_folder
 from img2img.core.stored import StoredPath
 from img2img.data.base import Pair, choose_held_out
 from img2img.images import ImageError
+from img2img.images.bands import Range
 from img2img.images.formats import VOLUMES, split_ending
 from img2img.images.nifti import Axis, read_volume
+
+Ranges = tuple[Range | None, Range | None]
+"""Of sources and targets, as of `DataConfig.ranges`."""
 
 SLICES = "slices"  # a folder in the cache
 
 
-def expand_files(files: Sequence[Path], axis: Axis | None) -> list[Path]:
-    """The files, with the slices of each volume instead of it; without an axis, volumes are refused.
+def expand_files(files: Sequence[Path], ranges: Ranges, axis: Axis) -> list[Path]:
+    """The files, with the slices of each volume instead of it; volumes need the ranges of both sides.
 
     Raises:
         UsageError: if a volume can't be read, or nobody says what its values mean.
         UserError: if slices can't be written.
     """
-    slices = _cut_volumes(files, axis)
+    slices = _cut_volumes(files, ranges, axis)
     return [each for file in files for each in slices.get(file, [file])]
 
 
-def expand_pairs(pairs: Sequence[Pair], axis: Axis | None) -> list[Pair]:
+def expand_pairs(pairs: Sequence[Pair], ranges: Ranges, axis: Axis) -> list[Pair]:
     """The pairs, with those of slices instead of those of volumes.
 
     Raises:
         UsageError: as of `expand_files`, and if volumes of a pair don't have equally many slices.
     """
-    slices = _cut_volumes([file for pair in pairs for file in (pair.source, pair.target)], axis)
+    slices = _cut_volumes([file for pair in pairs for file in (pair.source, pair.target)], ranges, axis)
     expanded: list[Pair] = []
     for pair in pairs:
         if pair.source not in slices and pair.target not in slices:
@@ -70,12 +74,12 @@ def choose_held_out_files(files: Sequence[Path], share: float, what: str) -> set
     return {place for place, owner in enumerate(owners) if numbers[owner] in chosen}
 
 
-def _cut_volumes(files: Sequence[Path], axis: Axis | None) -> dict[Path, list[Path]]:
+def _cut_volumes(files: Sequence[Path], ranges: Ranges, axis: Axis) -> dict[Path, list[Path]]:
     """The slices of those files that are volumes; they are kept until these change."""
     volumes = [file for file in files if split_ending(file.name)[1] in VOLUMES]
     if not volumes:
         return {}
-    if axis is None:
+    if None in ranges:
         raise UsageError(f"{volumes[0]} holds measurements: say with --data.range what its values mean.")
     folders = {file: _name_folder(file, axis) for file in volumes}
     new = [file for file, folder in folders.items() if not folder.is_dir()]

@@ -32,7 +32,7 @@ def open_array(path: Path, accept: Callable[[tuple[int, ...]], None] = lambda sh
     """What a ``.npy`` holds, or a ``.npz`` of one array; of a ``.npy`` of this machine, nothing is read before it is used.
 
     Args:
-        accept: gets the shape before a ``.npz`` is unpacked, and may raise.
+        accept: gets the shape, before a ``.npz`` is unpacked, and may raise.
 
     Raises:
         ImageError: for a ``.npz`` that holds several arrays, or none.
@@ -42,8 +42,10 @@ def open_array(path: Path, accept: Callable[[tuple[int, ...]], None] = lambda sh
     if isinstance(path, StoredPath):
         with path.open("rb") as file:
             array: Array = np.load(file, allow_pickle=False)
-            return array
-    return np.load(path, mmap_mode="r", allow_pickle=False)  # type: ignore[no-any-return]
+    else:
+        array = np.load(path, mmap_mode="r", allow_pickle=False)
+    accept(array.shape)
+    return array
 
 
 def measure_array(path: Path) -> tuple[int, ...]:
@@ -55,7 +57,7 @@ def measure_array(path: Path) -> tuple[int, ...]:
         raise ImageError("it is measured")
 
     with suppress(ImageError):
-        return open_array(path, stop).shape
+        open_array(path, stop)
     return found[0]
 
 

@@ -20,7 +20,7 @@ from img2img.images.tiff import Size
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 STALE = (
-    *PIXELS, "SmallestImagePixelValue", "LargestImagePixelValue", "SmallestPixelValueInSeries", "LargestPixelValueInSeries",
+    "SmallestImagePixelValue", "LargestImagePixelValue", "SmallestPixelValueInSeries", "LargestPixelValueInSeries",
     "PixelPaddingValue", "PixelPaddingRangeLimit", "FloatPixelPaddingValue", "IconImageSequence", "ModalityLUTSequence",
     "VOILUTSequence", "DigitalSignaturesSequence", "ExtendedOffsetTable", "ExtendedOffsetTableLengths",
 )  # fmt: skip
@@ -291,10 +291,8 @@ def _choose_scale(data: Any, bands: Bands) -> tuple[np.dtype[Any], int, tuple[fl
 
 def _round_decimal(value: float, up: bool = False) -> float:
     """The value as a DICOM file can say it, in 16 characters."""
-    from pydicom.valuerep import format_number_as_ds
-
-    said = float(format_number_as_ds(float(value)))
-    return said if not up or said >= value else float(format_number_as_ds(value + abs(value) * 1e-9))
+    said = float(_say(value))
+    return said if not up or said >= value else float(_say(value + abs(value) * 1e-9))
 
 
 def _store(

@@ -86,9 +86,7 @@ def resize_maps(maps: Array, height: int, width: int) -> Array:
 
 
 def _array(path: Path, rules: Rules) -> Array:
-    array = open_array(path, lambda shape: _refuse_size(math.prod(shape), rules))
-    _refuse_size(math.prod(array.shape), rules)
-    return np.array(array)
+    return np.array(open_array(path, lambda shape: _refuse_size(math.prod(shape), rules)))
 
 
 def _refuse_size(pixels: int, rules: Rules) -> None:

@@ -44,6 +44,8 @@ def read_volume(
         ImageError: if it can't be read.
     """
     with _open(path) as image:
+        from nibabel.orientations import apply_orientation
+
         number = NUMBERS[axis]
         order = _find_order(image)
         height, width, count, bands = _measure(image.shape, order, number)
@@ -53,11 +55,11 @@ def read_volume(
             raise ImageError(f"its values are {values.dtype}; use integers or floats")
         if values.dtype == np.float64 and image.get_data_dtype() != np.float64:  # integers that have been scaled
             values = values.astype(np.float32)
-        planes = _cut(_turn(values.reshape(*_complete(image.shape)), order), number)
+        planes = _cut(apply_orientation(values.reshape(*_complete(image.shape)), order), number)
         chosen = planes[count // 2 :][:1] if first else planes
         header = io.BytesIO()
         image.header.write_to(header)
-        about = {"axis": number, "count": len(chosen), "size": [height, width], "of": count}
+        about = {"axis": number, "count": count, "size": [height, width]}
         return [np.ascontiguousarray(plane) for plane in chosen], json.dumps(about).encode() + b"\n" + header.getvalue()
 
 
@@ -86,9 +88,9 @@ def write_volume(slices: list[Array], header: bytes, suffix: str) -> bytes:
         )
     first, _, block = header.partition(b"\n")
     about = json.loads(first)
-    if len(slices) != about["of"]:
+    if len(slices) != about["count"]:
         raise ImageError(
-            f"it has {about['of']} slices, and {len(slices)} of them make no volume; use --frames all, or --format tif or npy"
+            f"it has {about['count']} slices, and {len(slices)} of them make no volume; use --frames all, or --format tif or npy"
         )
     kind = _choose_kind(block)
     known = kind.header_class.from_fileobj(io.BytesIO(block))
@@ -183,12 +185,6 @@ def _measure(shape: tuple[int, ...], order: Array, number: int) -> tuple[int, in
         upright[int(order[place][0])] = side
     across, down = (axis for axis in range(3) if axis != number)
     return upright[down], upright[across], upright[number], bands
-
-
-def _turn(values: Array, order: Array) -> Array:
-    import nibabel
-
-    return nibabel.orientations.apply_orientation(values, order)
 
 
 def _cut(upright: Array, number: int) -> Array:

@@ -325,7 +325,6 @@ def _dpi(image: ImageFile.ImageFile) -> tuple[float, float] | None:
 
 def _read_array(path: Path, rules: Rules) -> Picture:
     array = open_array(path, lambda shape: _check_shape(shape, rules))
-    _check_shape(array.shape, rules)
     flat, values = array.ndim == 2, np.atleast_3d(np.asarray(array))
     if values.dtype == bool:
         values = values.astype(np.uint8) * np.uint8(255)
@@ -358,7 +357,6 @@ def _read_bands(path: Path, rules: Rules, limits: Range) -> Picture:
 
     if suffix in ARRAYS:
         array = open_array(path, lambda shape: _check_shape(shape, rules))
-        _check_shape(array.shape, rules)
         picture = Picture([np.atleast_3d(np.asarray(array))], flat=array.ndim == 2)
     elif suffix in PAGES:
         frames, no_data, header = read_tiff(path, rules.first, accept)

@@ -1,13 +1,12 @@
 """Folder to folder, or file to file: every image translated once, none lost, each accounted for."""
 
-import hashlib
 import re
 import warnings
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -26,6 +25,7 @@ from img2img.images.video import is_video
 from img2img.inference.batching import Item, Pipeline, count_threads
 from img2img.inference.engine import SMALL, Backend, DType, Engine
 from img2img.inference.label_maps import LabelMapReader
+from img2img.inference.origin import digest_origin
 from img2img.inference.plan import Existing, Job, Plan, make_folder
 from img2img.inference.progress import ConversionProgress, Watch
 from img2img.inference.report import EXISTS, Outcome, OutcomeFile, Report, Stopped
@@ -170,11 +170,11 @@ def convert(
                 place, replace(rules, range=config.in_range, axis=config.axis), file_memory, timeout
             )
             files.decoders = decoders
-        if translator.config.out_range is not None and video:
+        if config.out_range is not None and video:
             raise UsageError(f"{source} is a video, and this translator makes measurements, which a video can't hold.")
         files.out_range = config.out_range
         if config.out_range is not None:
-            files.maker = _tell_apart(translator, (style, mode, seed, size, max_side, frames, dtype))
+            files.maker = digest_origin(translator, (style, mode, seed, size, max_side, frames, dtype))
         report.classes = translator.config.classes
         files.maps = LabelMapReader.of(
             translator.config, source, None if instances is None else Path(instances), in_shards=in_shards
@@ -362,14 +362,6 @@ class _Files:
             if shows_much and not every:
                 break
         return found if every else found[:1]
-
-
-def _tell_apart(translator: Translator, options: tuple[Any, ...]) -> str:
-    """A digest of what decides on the values that are made: weights, settings and options."""
-    digest = hashlib.blake2b(f"{translator.config.model_dump_json()} {options!r}".encode(), digest_size=16)
-    for weights in translator.generator.state_dict().values():
-        digest.update(weights.detach().cpu().contiguous().flatten().view(torch.uint8).numpy().data)
-    return digest.hexdigest()
 
 
 def _refuse_words(suffix: str | None, given: dict[str, str]) -> None:

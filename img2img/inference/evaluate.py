@@ -134,11 +134,10 @@ def evaluate(
         if features is None:
             _refuse_missing_pairs(config, splits[chosen])
         features = features or "lite"
-        sides = find_unpaired(
-            Path(data),
-            direction=direction or config.direction,
-            axis=config.axis if config.in_range and config.out_range else None,
-        )[chosen]
+        ranges = config.in_range, config.out_range
+        sides = find_unpaired(Path(data), direction=direction or config.direction, ranges=ranges, axis=config.axis)[
+            chosen
+        ]
         limits = config.in_range
         pairs = [Pair(file.stem, file, file, ranges=(limits, limits)) for file in sides.sources]
         targets = sides.targets

@@ -42,7 +42,7 @@ def test_slices_are_the_pairs(data: Path, capsys: pytest.CaptureFixture[str]) ->
     assert "Cutting 4 volumes into sagittal slices, into" in capsys.readouterr().err
     find_pairs(data, ranges=(RANGE, RANGE), axis="sagittal")
     assert "Cutting" not in capsys.readouterr().err, "they are kept"
-    folders = find_unpaired(data, axis="axial")["train"]
+    folders = find_unpaired(data, ranges=(RANGE, RANGE))["train"]
     assert len(folders.sources) == len(folders.targets) == len(folders.pairs) == 2 * 5
 
 
@@ -52,7 +52,7 @@ def test_whole_volumes_are_held_out(tmp_path: Path) -> None:
     rest, held = hold_out(whole, 0.25)
     assert (len(rest.pairs), len(held.pairs)) == (15, 5)
     assert {pair.source.parent for pair in rest.pairs}.isdisjoint({pair.source.parent for pair in held.pairs})
-    folders = find_unpaired(data, axis="axial")["train"]
+    folders = find_unpaired(data, ranges=(RANGE, RANGE))["train"]
     assert [len(part.sources) for part in hold_out_images(folders, 0.5)] == [10, 10]
 
 
