@@ -88,6 +88,7 @@ def open_data(config: "DataConfig", kind: str) -> "DataModule":
     from img2img.data.labelled import LabelledData
     from img2img.data.paired import PairedData
     from img2img.data.unpaired import UnpairedData
+    from img2img.data.volumes import VolumeError
 
     kinds: dict[str, type[DataModule]] = {
         "labels": LabelledData, "images": ClassFolderData, "unpaired": UnpairedData, "paired": PairedData
@@ -99,7 +100,7 @@ def open_data(config: "DataConfig", kind: str) -> "DataModule":
     try:
         pairs = PairedData(config)
     except UsageError as error:
-        if config.path is None or config.derive:
+        if config.path is None or config.derive or isinstance(error, VolumeError):
             raise
         try:
             images = ClassFolderData(config)

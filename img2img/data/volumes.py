@@ -27,11 +27,15 @@ Ranges = tuple[Range | None, Range | None]
 SLICES = "slices"  # a folder in the cache
 
 
+class VolumeError(UsageError):
+    """Volumes can't be cut into slices: one is damaged, doesn't fit its partner, or nobody says what its values mean."""
+
+
 def expand_files(files: Sequence[Path], ranges: Ranges, axis: Axis) -> list[Path]:
     """The files, with the slices of each volume instead of it; volumes need the ranges of both sides.
 
     Raises:
-        UsageError: if a volume can't be read, or nobody says what its values mean.
+        VolumeError: if a volume can't be read, or nobody says what its values mean.
         UserError: if slices can't be written.
     """
     slices = _cut_volumes(files, ranges, axis)
@@ -42,7 +46,7 @@ def expand_pairs(pairs: Sequence[Pair], ranges: Ranges, axis: Axis) -> list[Pair
     """The pairs, with those of slices instead of those of volumes.
 
     Raises:
-        UsageError: as of `expand_files`, and if volumes of a pair don't have equally many slices.
+        VolumeError: as of `expand_files`, and if volumes of a pair don't have equally many slices.
     """
     slices = _cut_volumes([file for pair in pairs for file in (pair.source, pair.target)], ranges, axis)
     expanded: list[Pair] = []
@@ -53,7 +57,7 @@ def expand_pairs(pairs: Sequence[Pair], ranges: Ranges, axis: Axis) -> list[Pair
         sources, targets = slices.get(pair.source, [pair.source]), slices.get(pair.target, [pair.target])
         if len(sources) != len(targets):
             counts = f"{pair.source} has {len(sources)} {axis} slices, and {pair.target} {len(targets)}"
-            raise UsageError(f"{counts}; the volumes of a pair lie on one grid: resample one of them.")
+            raise VolumeError(f"{counts}; the volumes of a pair lie on one grid: resample one of them.")
         expanded += [
             replace(pair, name=f"{pair.name}/{source.stem}", source=source, target=target)
             for source, target in zip(sources, targets, strict=True)
@@ -80,7 +84,9 @@ def _cut_volumes(files: Sequence[Path], ranges: Ranges, axis: Axis) -> dict[Path
     if not volumes:
         return {}
     if None in ranges:
-        raise UsageError(f"{volumes[0]} holds measurements: say with --data.range what its values mean.")
+        raise VolumeError(
+            f"{volumes[0]} holds measurements: say with --data.range (check: --range) what its values mean."
+        )
     folders = {file: _name_folder(file, axis) for file in volumes}
     new = [file for file, folder in folders.items() if not folder.is_dir()]
     if new:
@@ -102,7 +108,7 @@ def _cut_volumes(files: Sequence[Path], ranges: Ranges, axis: Axis) -> dict[Path
 def _name_folder(volume: Path, axis: Axis) -> Path:
     """Where slices of a volume are, in the state in which it is."""
     if isinstance(volume, StoredPath):
-        raise UsageError(
+        raise VolumeError(
             f"{volume}: volumes are cut into slices, for which they must be on this machine; copy them here."
         )
     state = volume.stat()
@@ -115,7 +121,7 @@ def _cut(volume: Path, folder: Path, axis: Axis) -> None:
     try:
         slices = read_volume(volume, False, lambda sizes: None, axis)[0]
     except ImageError as error:
-        raise UsageError(f"{volume}: {str(error).rstrip('.')}.") from None
+        raise VolumeError(f"{volume}: {str(error).rstrip('.')}.") from None
     with whole_folder(folder) as new:
         for number, values in enumerate(slices):
             np.save(new / f"{number:05}.npy", values, allow_pickle=False)

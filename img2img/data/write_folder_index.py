@@ -35,7 +35,9 @@ def write_folder_index(folder: Path, start: Callable[[int], Callable[[], None]])
         raise UsageError(f"{folder / INDEX} is not the index of a folder of images; it stays as it is.")
     files = [file for each in image_files(folder).values() for file in each if find_suffix(file) not in VOLUMES]
     if not files:
-        raise UsageError(f"{folder} holds no images (files that end with {list_image_kinds()}).")
+        raise UsageError(
+            f"{folder} holds no images besides volumes, whose slices are kept elsewhere (image files: {list_image_kinds()})."
+        )
     states = {file: file.stat() for file in files}  # before they are read
     facts, unreadable = read_image_facts(files, start(len(files)))
     known = sorted(facts)

@@ -11,6 +11,7 @@ from helpers.configs import tiny_config
 from helpers.data import write_volumes
 from pydicom.data import get_testdata_file
 
+from img2img.cli import main
 from img2img.core.errors import UsageError, UserError
 from img2img.data.paired import find_pairs, hold_out
 from img2img.data.unpaired import find_unpaired, hold_out_images
@@ -77,9 +78,10 @@ def test_a_volume_that_changes_is_cut_again(tmp_path: Path, capsys: pytest.Captu
 def test_volumes_need_a_range_and_a_cache(data: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     for find in (find_pairs, find_unpaired):
         with pytest.raises(
-            UsageError, match=r"p\.0\.nii\.gz holds measurements: say with --data\.range what its values"
+            UsageError, match=r"p\.0\.nii\.gz holds measurements: say with --data\.range \(check: --range\)"
         ):
             find(data)
+    assert main(["check", str(data)]) == 2, "these are no images of one kind"
     (tmp_path / "file").write_text("no folder")
     monkeypatch.setenv("XDG_CACHE_HOME", str(tmp_path / "file"))
     with pytest.raises(UserError, match=r"can't be made: Not a directory; XDG_CACHE_HOME"):
