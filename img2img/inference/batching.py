@@ -12,8 +12,9 @@ import torch
 from torch import Tensor
 
 from img2img.core.processes import count_cores
-from img2img.images import Array, Picture
+from img2img.images import Picture
 from img2img.inference.engine import BATCH_PIXELS, Engine
+from img2img.models.translator import Carried
 
 Key = TypeVar("Key")
 
@@ -76,8 +77,8 @@ class Frame(Generic[Key]):
     item: Item[Key]
     image: Tensor
     """What the network sees, (C, H, W), and then what came out."""
-    alpha: Array | None
-    """To be carried to the output, (H, W, 1)."""
+    carried: Carried
+    """What of it goes past the network, to the output."""
     dtype: np.dtype[Any]
     """Of the array that it becomes."""
 
@@ -255,7 +256,7 @@ class Pipeline(Generic[Key]):
         if item.error is None and item.picture is not None:
             try:
                 finish = self.engine.translator.finish
-                item.picture.frames = [finish(frame.image, frame.alpha, frame.dtype) for frame in item.done]
+                item.picture.frames = [finish(frame.image, frame.carried, frame.dtype) for frame in item.done]
                 self.write(item.key, item.picture)
             except Exception as error:  # as above
                 item.error = error

@@ -61,6 +61,7 @@ def convert(
     seed: int = 0,
     size: int | None = None,
     max_side: int | None = None,
+    render_factor: int | None = None,
     frames: Frames = "all",
     metadata: bool = True,
     alpha: bool = True,
@@ -99,6 +100,7 @@ def convert(
         seed: of mode ``paper``.
         size: scale the shorter side to so many pixels first; the output has that size.
         max_side: scale images whose longer side has more pixels down to it.
+        render_factor: of a translator that keeps the luminance of gray images, as of `Translator.with_render_factor`.
         frames: all frames of an animation and pages of a TIFF, or the first.
         metadata: whether EXIF, XMP and DPI are kept.
         alpha: whether alpha is carried to the outputs; else they are what the network makes of the images over white.
@@ -160,6 +162,7 @@ def convert(
         if not isinstance(translator, Translator):
             translator = load_translator(translator, place, direction=direction)
         translator = translator if style is None else translator.with_style(style)
+        translator = translator if render_factor is None else translator.with_render_factor(render_factor)
         translator.chosen_domain()
         config = translator.config
         if config.in_range is not None:

@@ -285,16 +285,19 @@ def _probe(engine: Engine, shape: tuple[int, ...], seed: int, tile: int | None) 
 @torch.inference_mode()
 def _translate(engine: Engine, frames: list[Array], seed: int, tile: int | None) -> list[Array]:
     """What frames of equal size become; if the memory is too small for all at once, one by one."""
-    height, width = frames[0].shape[:2]
+    prepared = [engine.translator.prepare(frame) for frame in frames]
+    height, width = prepared[0][0].shape[1:]
     translator = engine.choose(8, height, width, tile).translator
-    prepared = [translator.prepare(frame) for frame in frames]
     try:
         done = translator(torch.stack([image for image, _, _ in prepared]), mode=engine.mode, seed=seed, tile=tile)
     except ImageError:
         if len(frames) == 1:
             raise
         return [_translate(engine, [frame], seed, tile)[0] for frame in frames]
-    made = [translator.finish(image, None, np.dtype(np.uint8)) for image in done]
+    made = [
+        translator.finish(image, carried, np.dtype(np.uint8))
+        for image, (_, carried, _) in zip(done, prepared, strict=True)
+    ]
     return [np.repeat(array, 3, axis=2) if array.shape[2] == 1 else array[..., :3] for array in made]
 
 

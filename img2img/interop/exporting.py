@@ -81,6 +81,8 @@ def _family(config: Any, imported: str | None) -> Family:
         )
     if getattr(config, "residual", False):
         raise UsageError("no known project has a generator that adds to its source; export it as ONNX.")
+    if config.keeps_luminance:
+        raise UsageError("no known project has a generator that keeps its source's luminance; export it as ONNX.")
     if isinstance(config, UNetConfig | Pix2PixHDConfig) and config.upsampling == "blur":
         raise UsageError(
             "no known project has a U-Net or a pix2pixHD generator that upsamples by blurring; it can't be written in such a layout."

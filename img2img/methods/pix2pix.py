@@ -1,19 +1,21 @@
 """pix2pix: image-to-image translation with conditional adversarial networks (Isola et al. 2017)."""
 
 from collections.abc import Mapping
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal, Self
 
+import torch
 import torch.nn.functional as F
 import tyro
-from pydantic import Field
-from torch import nn
+from pydantic import Field, model_validator
+from torch import Tensor, nn
 
 from img2img.data.labelled import LabelledData
 from img2img.data.paired import PairedData
-from img2img.methods.base import Batch, Losses, Method, Outputs, choose_source
+from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, choose_source
 from img2img.methods.perceptual import Perceptual, PerceptualTranslationConfig
 from img2img.networks import GeneratorConfig, UNetConfig
 from img2img.networks.layers import Norm
+from img2img.networks.weights import load_plain_state
 
 
 class Pix2PixConfig(PerceptualTranslationConfig):
@@ -41,6 +43,48 @@ class Pix2PixConfig(PerceptualTranslationConfig):
     """The network that translates."""
     l1_weight: float = Field(100.0, ge=0)
     """λ of eq. 4: the weight of the L1 distance to the target."""
+    pretrain_generator: float = Field(0.0, ge=0, lt=1)
+    """NoGAN: first train the generator alone, for this share of the updates, by L1 and the perceptual loss (Antic et al. 2019, DeOldify)."""
+    pretrain_discriminator: float = Field(0.0, ge=0, lt=1)
+    """NoGAN: then train the discriminator alone, for this share of the updates, to know what that generator makes."""
+    trains: Annotated[Literal["both", "generator", "discriminator"], tyro.conf.Suppress] = "both"
+    """What this stage trains."""
+
+    @model_validator(mode="after")
+    def _refuse_stages(self) -> Self:
+        alone = self.pretrain_generator, self.pretrain_discriminator
+        if sum(alone) >= 1:
+            raise ValueError(
+                f"--pretrain-generator {alone[0]:g} and --pretrain-discriminator {alone[1]:g} leave no updates for both; take "
+                "less than 1 in sum."
+            )
+        if alone[1] and not alone[0]:
+            raise ValueError(
+                "--pretrain-discriminator needs a trained generator: add --pretrain-generator, or take --warmup-discriminator."
+            )
+        if alone[0] and not (self.l1_weight or self.perceptual.weight):
+            raise ValueError(
+                "--pretrain-generator has nothing to learn from: --l1-weight and --perceptual.weight are 0"
+            )
+        return self
+
+    def earlier_stage(self) -> Stage | None:
+        """The generator alone, and the discriminator alone, if they are asked for."""
+        generator, discriminator = self.pretrain_generator, self.pretrain_discriminator
+        if self.trains == "both" and discriminator:
+            text = "Second stage: the discriminator alone."
+            return self._alone("discriminator", generator + discriminator, text)
+        if self.trains != "generator" and generator:
+            share = generator / (generator + discriminator) if self.trains == "discriminator" else generator
+            return self._alone("generator", share, "First stage: the generator alone.")
+        return None
+
+    def _alone(self, network: Literal["generator", "discriminator"], share: float, text: str) -> Stage:
+        return Stage(network, self.model_copy(update={"trains": network}), share, 1, text)
+
+    def without_stages(self) -> Self:
+        """Both trained from the beginning."""
+        return self.model_copy(update={"pretrain_generator": 0.0, "pretrain_discriminator": 0.0})
 
     def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "Pix2Pix":
         """The method with fresh networks."""
@@ -60,14 +104,21 @@ class Pix2Pix(Method):
         self.adversarial = config.build_adversarial_loss()
         self.memories = self.adversarial.memories
         self.perceptual = Perceptual(config.perceptual)
-        self.phases = (
-            config.build_discriminator_phase(self.discriminator_losses),
-            config.build_phase("G", ("generator",), self.generator_losses),
-        )
+        phases = {
+            "discriminator": config.build_discriminator_phase(self.discriminator_losses),
+            "generator": config.build_phase("G", ("generator",), self.generator_losses),
+        }
+        self.phases = tuple(phase for network, phase in phases.items() if config.trains in (network, "both"))
+
+    def begin_from(self, weights: Mapping[str, Mapping[str, Tensor]]) -> None:
+        """Takes over the networks of the stage before."""
+        for name, found in weights.items():
+            load_plain_state(self.networks[name], found)
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
         """The translation, which both phases use."""
-        fake = self.networks["generator"](batch["source"])
+        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.trains != "discriminator"):
+            fake = self.networks["generator"](batch["source"])
         translations = {"": (choose_source(batch), fake.detach(), batch["target"])}
         return Outputs(update, {"fake": fake}, translations=translations)
 
@@ -81,4 +132,6 @@ class Pix2Pix(Method):
         network, fake, target = self.networks["discriminator"], outputs.images["fake"], batch["target"]
         losses = {"G/l1": self.config.l1_weight * F.l1_loss(fake.float(), target)}
         losses |= self.perceptual.losses(fake, target)
+        if self.config.trains == "generator":
+            return losses
         return losses | self.adversarial.generator_losses(network, target, fake, outputs, given=batch["source"])

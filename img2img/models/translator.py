@@ -3,7 +3,7 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal, Self, TypeVar, get_args
@@ -16,8 +16,10 @@ from torch import Tensor
 from img2img.core.device import choose_device, convolve_exactly
 from img2img.core.errors import UsageError, list_some
 from img2img.core.files import whole_folder, write_tensors
-from img2img.images import Array, ImageError, convert_channels, to_pil
+from img2img.images import Array, ImageError, convert_channels, resize, to_pil
+from img2img.images.arrays import split_alpha
 from img2img.images.bands import ANY, Bands, Range, restore_frames, scale_values
+from img2img.images.luminance import add_colours
 from img2img.images.tensors import to_array, to_tensor
 from img2img.models.adapter import ADAPTER_FILE
 from img2img.models.config import Mode, TranslatorConfig
@@ -50,6 +52,18 @@ NO_INSTANCES = "this translator takes images, which have no instance maps; give 
 Given = Any  # an ImageLike, or a label map with its instance map
 
 
+@dataclass(frozen=True)
+class Carried:
+    """What of an image goes past the network, to the output."""
+
+    alpha: Array | None = None
+    """(H, W, 1)."""
+    gray: Array | None = None
+    """(H, W, 1): the luminance, where the network computes colours only."""
+    seen: Tensor | None = None
+    """(1, h, w): what it saw then, perhaps at a lower resolution."""
+
+
 class Translator(Shareable):
     """Translates images, or label maps, of any size; the output has the input's size and kind.
 
@@ -75,6 +89,7 @@ class Translator(Shareable):
         self.style = default_style(config, styles)
         self.adapter = adapter
         self.reference: Mapping[str, Tensor] = {}
+        self.render_factor: int | None = None
         self.memory_format = torch.contiguous_format
         self.tf32 = False
         """Whether convolutions in fp32 may be computed in TF32, which CUDA has: faster, and too coarse for 16-bit images."""
@@ -108,6 +123,27 @@ class Translator(Shareable):
         """
         other = copy.copy(self)
         other.style = resolve_style(self, style)
+        return other
+
+    def with_render_factor(self, factor: int) -> Self:
+        """The same translator, which computes the colours of gray images at this resolution, and adds them to the images as they are.
+
+        Args:
+            factor: the shorter side is scaled down to 16 times so many pixels, if it has more. By default it is scaled down to that of
+                the training images, unless they were not scaled.
+
+        Raises:
+            UsageError: if it doesn't keep the luminance of its images.
+        """
+        if not self.config.generator.keeps_luminance:
+            raise UsageError(
+                "--render-factor is for translators that keep the luminance of gray images (--generator.keep-luminance); "
+                "--size and --max-side scale images."
+            )
+        if factor < 1:
+            raise UsageError(f"--render-factor {factor}: give at least 1, for a shorter side of 16 pixels.")
+        other = copy.copy(self)
+        other.render_factor = factor
         return other
 
     def chosen_domain(self) -> Tensor | None:
@@ -219,7 +255,7 @@ class Translator(Shareable):
             maps = as_maps(labels, instances, classes, self.config.edges)
             if isinstance(labels, Tensor):
                 return maps[0], lambda done: done.to(labels.device)
-            finished = partial(self.finish, alpha=None, dtype=np.uint8)
+            finished = partial(self.finish, carried=Carried(), dtype=np.uint8)
             return maps[0], (lambda done: to_pil(finished(done))) if isinstance(labels, Image.Image) else finished
         if isinstance(image, tuple):
             raise UsageError(NO_INSTANCES)
@@ -229,12 +265,12 @@ class Translator(Shareable):
         if self.config.in_range is not None or self.config.out_range is not None:
             return self._prepare_bands(image)
         array = as_array(image)
-        source, alpha, dtype = self.prepare(array)
+        source, carried, dtype = self.prepare(array)
         if isinstance(image, Image.Image):
-            return source, lambda done: to_pil(self.finish(done, alpha, dtype))
+            return source, lambda done: to_pil(self.finish(done, carried, dtype))
 
         def finish(done: Tensor) -> Array:
-            made = self.finish(done, alpha, image.dtype)
+            made = self.finish(done, carried, image.dtype)
             return made[..., 0] if image.ndim == 2 and made.shape[2] == 1 else made
 
         return source, finish
@@ -249,10 +285,10 @@ class Translator(Shareable):
         else:
             unit, missing, _ = scale_values(np.atleast_3d(image), self.config.in_range)
             bands = replace(bands, dtype=image.dtype.name, missing=[missing])
-        source, _, dtype = self.prepare(unit)
+        source, carried, dtype = self.prepare(unit)
 
         def finish(done: Tensor) -> Array:
-            made = self.finish(done, None, dtype)
+            made = self.finish(done, carried, dtype)
             if self.config.out_range is not None:
                 made = restore_frames([made], bands, ANY)[0][0]
             return made[..., 0] if getattr(image, "ndim", 3) == 2 and made.shape[2] == 1 else made
@@ -263,26 +299,39 @@ class Translator(Shareable):
         """As `__call__`, of an array as a data set gives it: measurements are float32 in [0, 1] already, and so is what is made of them."""
         if self.config.in_range is None and self.config.out_range is None:
             return self(array, mode=mode, seed=seed)
-        source, _, dtype = self.prepare(array)
-        return self.finish(self(source, mode=mode, seed=seed), None, dtype)
+        source, carried, dtype = self.prepare(array)
+        return self.finish(self(source, mode=mode, seed=seed), carried, dtype)
 
-    def prepare(self, array: Array) -> tuple[Tensor, Array | None, np.dtype[Any]]:
-        """An array (H, W, C) as what the network sees, (in_channels, H, W) in [-1, 1]; the alpha to be carried, (H, W, 1); the output's type.
+    def prepare(self, array: Array) -> tuple[Tensor, Carried, np.dtype[Any]]:
+        """An array (H, W, C) as what the network sees, (in_channels, H, W) in [-1, 1]; what goes past it to the output; the output's type.
 
-        Measurements are float32 in [0, 1], as `img2img.images.bands.scale_values` gives them.
+        What computes colours sees the image at the resolution of `with_render_factor`. Measurements are float32 in [0, 1], as `img2img.images.bands.scale_values` gives them.
         Of label maps, an array (H, W, 1 or 2) of labels and instances, it sees them as a tensor (1 or 2, H, W) of integers.
         """
         if self.config.classes is not None:
-            return as_maps(array, None, self.config.classes, self.config.edges)[0], None, np.dtype(np.uint8)
+            return as_maps(array, None, self.config.classes, self.config.edges)[0], Carried(), np.dtype(np.uint8)
         if self.config.in_range is not None:
             if array.shape[2] != self.in_channels:
                 raise ImageError(f"it has {array.shape[2]} bands, and this translator takes {self.in_channels}")
-            return to_tensor(array), None, np.dtype(np.float32 if self.config.out_range else np.uint8)
+            return to_tensor(array), Carried(), np.dtype(np.float32 if self.config.out_range else np.uint8)
         if self.config.out_range is not None:
-            return to_tensor(convert_channels(array, self.in_channels)), None, np.dtype(np.float32)
+            return to_tensor(convert_channels(array, self.in_channels)), Carried(), np.dtype(np.float32)
         carries = array.shape[2] in (2, 4) and {self.in_channels, self.out_channels} <= {1, 3}
-        source = to_tensor(convert_channels(array, self.in_channels))  # what is transparent it sees over white
-        return source, array[..., -1:] if carries else None, array.dtype
+        alpha = array[..., -1:] if carries else None
+        over_white = convert_channels(array, self.in_channels)
+        if not self.config.generator.keeps_luminance:
+            return to_tensor(over_white), Carried(alpha), array.dtype
+        source = to_tensor(resize(over_white, *self._render_size(*array.shape[:2])))
+        gray = over_white if alpha is None else convert_channels(split_alpha(array)[0], 1)
+        return source, Carried(alpha, gray, source), array.dtype
+
+    def _render_size(self, height: int, width: int) -> tuple[int, int]:
+        """At which colours are computed."""
+        config = self.config
+        trained = None if config.resize == "none" else min(config.size, config.width or config.size)
+        side = 16 * self.render_factor if self.render_factor else trained
+        share = min(1.0, side / min(height, width)) if side else 1.0
+        return max(1, round(height * share)), max(1, round(width * share))
 
     def shown(self, source: Tensor) -> Tensor:
         """What the network gets, (B, C, H, W), for the eye: label maps in their colours, (B, 3, H, W) in [-1, 1]."""
@@ -293,10 +342,14 @@ class Translator(Shareable):
             else paint_labels(mask_ignored(source, classes.ignore)[:, 0], torch.from_numpy(classes.colours()))
         )
 
-    def finish(self, done: Tensor, alpha: Array | None, dtype: Any) -> Array:
-        """What came out, (out_channels, H, W) in [-1, 1], as an array (H, W, C) of uint8, uint16, or float in [0, 1], with the carried alpha."""
-        array = to_array(done, dtype)
-        return array if alpha is None else np.concatenate([array, alpha], axis=2)
+    def finish(self, done: Tensor, carried: Carried, dtype: Any) -> Array:
+        """What came out, (out_channels, H, W) in [-1, 1], as an array (H, W, C) of uint8, uint16, or float in [0, 1], with what was carried."""
+        if carried.gray is None or carried.seen is None:
+            array = to_array(done, dtype)
+        else:
+            change = (done.detach().cpu().float() - carried.seen.cpu()) / 2
+            array = add_colours(carried.gray, change.permute(1, 2, 0).contiguous().numpy()).astype(dtype, copy=False)
+        return array if carried.alpha is None else np.concatenate([array, carried.alpha], axis=2)
 
     def _check(self, image: Tensor, dimensions: tuple[int, ...]) -> None:
         if not image.is_floating_point() or image.ndim not in dimensions or image.shape[-3] != self.in_channels:

@@ -11,6 +11,8 @@ from torch.autograd.function import once_differentiable
 from torch.distributed import all_gather, all_reduce, get_world_size, is_initialized
 from torch.nn.grad import conv2d_input
 
+LUMA = (0.299, 0.587, 0.114)
+"""Of red, green and blue, by ITU-R BT.601."""
 Norm = Literal["batch", "instance", "group", "none"]
 Downsampling = Literal["stride", "blur"]
 Upsampling = Literal["transpose", "resize", "blur"]
@@ -207,6 +209,23 @@ class ResizeConv(nn.Sequential):
         self.add_module("0", NearestUpsample())
         self.add_module("padding", ReflectionPad(1))
         self.add_module("1", nn.Conv2d(in_channels, out_channels, 3, bias=bias))
+
+
+class AddColours(nn.Module):
+    """Colours an image: adds chroma to its luminance, which stays as it is.
+
+    Chroma are Cb and Cr of ITU-R BT.601. Where RGB can't show a colour at this luminance, its saturation is reduced until it can.
+    """
+
+    def forward(self, luminance: Tensor, chroma: Tensor) -> Tensor:
+        """(B, 1, H, W) and (B, 2, H, W), both in [-1, 1] → RGB (B, 3, H, W) in [-1, 1], in fp32."""
+        with torch.autocast(luminance.device.type, enabled=False):
+            gray, (blue, red) = luminance.float(), chroma.float().split(1, dim=1)
+            red, blue = 2 * (1 - LUMA[0]) * red, 2 * (1 - LUMA[2]) * blue
+            change = torch.cat([red, -(LUMA[0] * red + LUMA[2] * blue) / LUMA[1], blue], dim=1)
+            room = torch.where(change > 0, 1 - gray, 1 + gray)
+            share = (room / change.abs().clamp(min=1e-6)).amin(dim=1, keepdim=True).clamp(0, 1)
+            return gray + share * change
 
 
 class Limit(nn.Hardtanh):

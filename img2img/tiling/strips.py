@@ -18,7 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
-from img2img.networks.layers import BlurPool, InstanceNorm, ReflectionPad
+from img2img.networks.layers import AddColours, BlurPool, InstanceNorm, ReflectionPad
 from img2img.tiling.progress import report_share
 from img2img.tiling.rows import (
     AveragePoolRows,
@@ -110,7 +110,9 @@ def run_in_strips(network: nn.Module, source: Tensor, budget: Budget) -> Tensor:
 
 class _Tracer(fx.Tracer):
     def is_leaf_module(self, m: nn.Module, module_qualified_name: str) -> bool:
-        return isinstance(m, (*LAYERS, *NORMS, *POINTWISE)) or super().is_leaf_module(m, module_qualified_name)
+        return isinstance(m, (*LAYERS, *NORMS, *POINTWISE, AddColours)) or super().is_leaf_module(
+            m, module_qualified_name
+        )
 
 
 class _Plain(nn.Module):
@@ -180,6 +182,8 @@ def _layer(network: nn.Module, node: fx.Node, inputs: list[Rows]) -> Rows:
         return _normalise(inputs[0], layer)
     if isinstance(layer, (*POINTWISE, nn.BatchNorm2d)):
         return PointwiseRows(layer, inputs[0])
+    if isinstance(layer, AddColours):
+        return PointwiseRows(layer, *inputs, channels=3)
     for kind, make in LAYERS.items():
         if isinstance(layer, kind):
             return make(inputs[0], layer)

@@ -20,15 +20,19 @@ CONFIGS = [
 
 
 def make(config: Any) -> Translator:
+    return draw_weights(config.resolve(3, 3, 32))
+
+
+def draw_weights(resolved: Any, **values: Any) -> Translator:
+    """A translator with an architecture, and with these values in its config."""
     torch.manual_seed(0)
-    resolved = config.resolve(3, 3, 32)
     network = initialise(build_generator(resolved), "xavier", 1.0).eval()
     for layer in network.modules():
         if isinstance(layer, nn.BatchNorm2d):
             assert layer.running_mean is not None and layer.running_var is not None
             layer.running_mean.normal_()
             layer.running_var.uniform_(0.5, 2)
-    about = TranslatorConfig(method="test", generator=resolved, size=32, training=Training(img2img="0"))
+    about = TranslatorConfig(method="test", generator=resolved, size=32, training=Training(img2img="0"), **values)
     return Translator(about, network)
 
 

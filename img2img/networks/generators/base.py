@@ -8,6 +8,7 @@ from pydantic import Field
 from torch import Tensor, nn
 from tyro.conf import Suppress
 
+from img2img.core.errors import UsageError
 from img2img.core.settings import Strict
 from img2img.networks.layers import Norm
 
@@ -35,6 +36,11 @@ class GeneratorBaseConfig(Strict):
     """Channels of the first layer."""
     norm: Annotated[str | None, Suppress] = None
     """Normalisation; by default the method's."""
+
+    @property
+    def keeps_luminance(self) -> bool:
+        """Whether the network colours gray images: each output's luminance is its source's."""
+        return False
 
     @abstractmethod
     def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> Self:
@@ -64,6 +70,19 @@ class GeneratorBaseConfig(Strict):
     def has_spectral_norm_at(self, layer: str) -> bool:
         """Whether this layer has it, if the network has."""
         return True
+
+
+def refuse_no_luminance(in_channels: int, out_channels: int) -> None:
+    """Refuses to keep a luminance where gray images don't become coloured ones.
+
+    Raises:
+        UsageError: saying what is needed.
+    """
+    if (in_channels, out_channels) != (1, 3):
+        raise UsageError(
+            f"--generator.keep-luminance colours gray images, so sources need 1 channel and targets 3, not {in_channels} "
+            f"and {out_channels}: add --data.derive gray for photos, or --data.in-channels 1."
+        )
 
 
 class NoiseGeneratorConfig(Strict):

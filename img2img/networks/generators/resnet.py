@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from img2img.core.errors import UsageError
-from img2img.networks.generators.base import GeneratorBaseConfig
+from img2img.networks.generators.base import GeneratorBaseConfig, refuse_no_luminance
 from img2img.networks.layers import (
+    AddColours,
     Block,
     BlurPool,
     BlurUpsample,
@@ -56,10 +57,17 @@ class ResNetConfig(GeneratorBaseConfig):
     """Self-attention after the residual blocks, at a quarter of the resolution (Zhang et al. 2019)."""
     residual: bool = False
     """Compute the change of the source instead of the image: training begins with a copy (Kupyn et al. 2018, DeblurGAN, §4)."""
+    keep_luminance: bool = False
+    """Colour gray images: compute chroma only, and keep the source's luminance. Sources have 1 channel, targets 3."""
     padding: Annotated[Padding, Suppress] = "reflect"
     """Of the residual blocks; others' networks may have another."""
     bias: Annotated[bool | None, Suppress] = None
     """Whether convolutions before norms have biases, as in weights that others trained; by default only where the norm doesn't cancel them."""
+
+    @property
+    def keeps_luminance(self) -> bool:
+        """As it was chosen."""
+        return self.keep_luminance
 
     def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> Self:
         """Fills in what was left to the data: channels, blocks; and `norm`, the method's, if none was chosen.
@@ -78,6 +86,8 @@ class ResNetConfig(GeneratorBaseConfig):
                 f"--generator.residual adds to the source, so source and target need the same channels, not "
                 f"{channels['in_channels']} and {channels['out_channels']}; leave it out."
             )
+        if self.keep_luminance:
+            refuse_no_luminance(**channels)
         filled = channels | {
             "blocks": (9 if size >= 256 else 6) if self.blocks is None else self.blocks,
             "norm": self.norm or norm or "instance",
@@ -162,8 +172,11 @@ class ResNet(ImageNetwork):
         )
         last = ZeroConv2d if config.residual else nn.Conv2d
         self.head = nn.Sequential(
-            ReflectionPad(3), last(width, config.out_channels, 7), *([] if config.residual else [nn.Tanh()])
+            ReflectionPad(3),
+            last(width, 2 if config.keep_luminance else config.out_channels, 7),
+            *([] if config.residual else [nn.Tanh()]),
         )
+        self.colours = AddColours() if config.keep_luminance else None
         self.limit = Limit() if config.residual else None
 
     def forward(self, source: Tensor, at: Sequence[Tensor] | None = None, decode: bool = True) -> Any:
@@ -198,6 +211,8 @@ class ResNet(ImageNetwork):
 
     def _decode(self, x: Tensor, source: Tensor) -> Tensor:
         image = self.head(self.up(self.attention(x)))
+        if self.colours is not None:
+            return self.colours(source, image)
         return image if self.limit is None else self.limit(source + image)
 
 

@@ -8,8 +8,9 @@ from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from img2img.core.errors import UsageError
-from img2img.networks.generators.base import GeneratorBaseConfig
+from img2img.networks.generators.base import GeneratorBaseConfig, refuse_no_luminance
 from img2img.networks.layers import (
+    AddColours,
     BlurUpsample,
     ImageNetwork,
     Norm,
@@ -39,10 +40,17 @@ class UNetConfig(GeneratorBaseConfig):
 
     attention: int | None = Field(None, ge=1)
     """Self-attention in the decoder where the resolution is halved so many times: 3 is an eighth of the image's (Zhang et al. 2019); none by default."""
+    keep_luminance: bool = False
+    """Colour gray images: compute chroma only, and keep the source's luminance. Sources have 1 channel, targets 3."""
     dropout_levels: Annotated[tuple[int, ...] | None, Suppress] = None
     """Where the decoder has dropout instead, if others' networks have it elsewhere: levels as of `attention`."""
     bias: Annotated[bool | None, Suppress] = None
     """Whether convolutions before norms have biases, as in weights that others trained; by default only where the norm doesn't cancel them."""
+
+    @property
+    def keeps_luminance(self) -> bool:
+        """As it was chosen."""
+        return self.keep_luminance
 
     def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> Self:
         """Fills in what was left to the data: channels, and the depth for square images of `size` pixels; and `norm`, the method's, if none was chosen.
@@ -64,6 +72,8 @@ class UNetConfig(GeneratorBaseConfig):
                 f"--generator.attention {self.attention}: this U-Net halves {depth} times, so give 1 to {depth - 1}."
             )
         channels = {"in_channels": self.in_channels or in_channels, "out_channels": self.out_channels or out_channels}
+        if self.keep_luminance:
+            refuse_no_luminance(**channels)
         return self.model_copy(update={**channels, "depth": depth, "norm": self.norm or norm or "batch"})
 
 
@@ -104,8 +114,11 @@ class UNet(ImageNetwork):
             self.up.append(nn.Sequential(*layers))
         inward = widths[0] * (1 if last == 0 else 2)
         self.head = nn.Sequential(
-            nn.ReLU(), build_upsampling(inward, config.out_channels, True, config.upsampling), nn.Tanh()
+            nn.ReLU(),
+            build_upsampling(inward, 2 if config.keep_luminance else config.out_channels, True, config.upsampling),
+            nn.Tanh(),
         )
+        self.colours = AddColours() if config.keep_luminance else None
 
     def forward(self, source: Tensor) -> Tensor:
         """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1]."""
@@ -116,7 +129,8 @@ class UNet(ImageNetwork):
         skips.pop()
         for up in self.up:
             x = torch.cat([skips.pop(), up(x)], dim=1)
-        return self.head(x)
+        image = self.head(x)
+        return image if self.colours is None else self.colours(source, image)
 
 
 def build_upsampling(in_channels: int, out_channels: int, bias: bool, upsampling: Upsampling) -> nn.Module:
