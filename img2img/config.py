@@ -207,6 +207,11 @@ def _refuse_combinations(config: RunConfig) -> None:
         raise UsageError(f"{method.name} learns both directions; leave --direction out, and give it to convert.")
     if data.width not in (None, data.size) and data.quarter_turns:
         raise UsageError("--data.quarter-turns needs square images; leave it or --width out.")
+    generator = getattr(method, "generator", None)
+    if data.ranges != (None, None) and getattr(generator, "keeps_luminance", False):
+        raise UsageError(
+            "--generator.keep-luminance colours images, and --data.range says that these are measurements; leave one out."
+        )
     if config.best in ("kid", "fid") and config.features == "none":
         raise UsageError(f"--best {config.best} compares features; leave --features none out.")
     if config.feature_weights and not config.feature_weights.is_file():

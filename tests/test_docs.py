@@ -115,8 +115,10 @@ def shorten(arguments: list[str]) -> list[str]:
     small = (
         "--size 16 --generator.channels 4 --discriminator.channels 4 --discriminator.layers 1 --steps 1 --device cpu"
     )
-    if arguments[1] in ("gan", "infogan"):
+    if arguments[1] in ("gan", "infogan", "vae"):
         small = small.replace("--size 16", "--size 32").replace("--discriminator.layers 1", "--batch-size 4")
+    if arguments[1] == "vae":
+        small = small.replace("--discriminator.channels 4", "--image-encoder.channels 4")
     if arguments[1] in ("spade", "pix2pixhd"):
         small = small.replace("--size 16", "--size 64") + " --perceptual.weight 0"
     if arguments[1] == "spade":

@@ -3,6 +3,7 @@
 import os
 import re
 import sys
+from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -57,7 +58,7 @@ def command(
         target: A folder or URL, or a file if the source is one.
         model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
         instances: Of label maps: the folder of their instance maps, of the same names; by default the one beside, such as val_inst for val_label.
-        style: Of a translator between domains: the name of one. Of one trained with --encoder: a number, or CLASS=NUMBER for some classes.
+        style: Of a translator between domains: the name of one. Of one trained by bicyclegan or with --encoder: a number, or CLASS=NUMBER for some classes; a range such as 0..5 makes each image in each of these styles, into TARGET/0 to TARGET/5.
         style_image: Take the style from this image instead.
         style_labels: Where styles are of classes: the label map of that image.
         style_instances: The instance map of that image, if there is one.
@@ -90,6 +91,8 @@ def command(
         page: Write a page to look at: inputs beside outputs.
     """
 
+    if styles := _list_styles(style):
+        return _convert_styles(dict(locals()), styles)
     from img2img.core.stored import is_remote, resolve_path
     from img2img.data.base import choose_sample
     from img2img.inference import convert as room
@@ -149,6 +152,53 @@ def command(
         print("img2img: stopped; the same command with --skip-existing goes on.", file=sys.stderr)
         return 130
     return 1 if outcome.count("failed") else 0
+
+
+def _list_styles(words: tuple[str, ...]) -> range:
+    """The numbers of a range such as ``0..5``; none of anything else.
+
+    Raises:
+        UsageError: if the last one is less than the first.
+    """
+    found = re.fullmatch(r"(\d+)\.\.(\d+)", words[0]) if len(words) == 1 else None
+    if found is None:
+        return range(0)
+    if int(found[1]) > int(found[2]):
+        raise UsageError(f"--style {words[0]}: give the smaller number first.")
+    return range(int(found[1]), int(found[2]) + 1)
+
+
+def _convert_styles(given: dict[str, Any], styles: range) -> int:
+    """One conversion a style, each into a folder of its own, or a file; the worst of their exit codes."""
+    from img2img.core.stored import resolve_path
+    from img2img.images.formats import split_ending
+    from img2img.inference.plan import make_folder
+
+    def name(path: Path | None, style: int) -> Path | None:
+        stem, suffix = split_ending(path.name) if path else ("", "")
+        return path and path.with_name(f"{stem}-{style}{suffix}")
+
+    given.pop("styles")
+    if given["list"] == "-":
+        raise UsageError("--list -: the standard input can't be read for each style; give a file.")
+    if given["style_image"]:
+        raise UsageError("--style and --style-image exclude each other.")
+    worst, target = 0, given["target"]
+    one = resolve_path(given["source"]).is_file()
+    beside = one and not resolve_path(target).is_dir()
+    for style in styles:
+        own = {"report": name(given["report"], style), "page": name(given["page"], style)}
+        own["target"] = name(target, style) if beside else target / str(style)
+        if one and not beside:
+            with suppress(OSError):  # the conversion will say what is wrong
+                make_folder(resolve_path(target / str(style)))
+        if os.environ.get("RANK", "0") == "0":
+            print(f"style {style}:", file=sys.stderr)
+        code = command(**{**given, **own, "style": (str(style),)})
+        if code == 130:
+            return code
+        worst = max(worst, code)
+    return worst
 
 
 def convert(arguments: list[str]) -> int:

@@ -159,6 +159,7 @@ SCORES = {
     "psnr": ("PSNR in dB ↑", "{:.2f}"),
     "ssim": ("SSIM ↑", "{:.4f}"),
     "perceptual": ("perceptual ↓", "{:.4f}"),
+    "diversity": ("diversity ↑", "{:.4f}"),
     "kid": ("KID ↓", "{:.5f}"),
     "fid": ("FID ↓", "{:.2f}"),
     "precision": ("precision ↑", "{:.3f}"),

@@ -42,7 +42,7 @@ def refuse_teacher(teacher: Translator, given: str) -> None:
     elif config.classes is not None:
         what = "it translates label maps; so far, only translators of images can be compressed"
     elif config.encoder is not None:
-        what = "it takes its style from an image, which a small translator can't; train one without --encoder"
+        what = "it takes its style from an image, which a small translator can't; train one that has no styles"
     if what:
         raise UsageError(f"{given}: {what}.")
     teacher.chosen_domain()

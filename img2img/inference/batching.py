@@ -172,7 +172,7 @@ class Pipeline(Generic[Key]):
         following, current = next(coming, None), 0
         while following or reading or waiting:
             ahead = sum(pixels for _, pixels, _ in reading)
-            ahead += sum(height * width * len(frames) for (height, width, _), frames in waiting.items())
+            ahead += sum(frame.item.height * frame.item.width for frames in waiting.values() for frame in frames)
             while following and len(reading) < 2 * BATCH and (not ahead or ahead + following[1] <= most):
                 reading.append((*following[:2], readers.submit(self._start, following[2])))
                 ahead += following[1]

@@ -130,8 +130,8 @@ class Engine:
             return "computes on the CPU: add --device cpu"
         if self.mode != "eval":
             return "computes with running statistics and without dropout: add --mode eval"
-        if self.translator.config.encoder is not None:
-            return "can't compute translators that take a style from an image"
+        if self.translator.config.encoder is not None and not self.translator.draws_styles:
+            return "can't compute translators with styles of instances"
         return "and --compile exclude each other" if self.compile else ""
 
     def _build_openvino(self, samples: Sequence[Tensor]) -> Translator:
@@ -251,12 +251,14 @@ def optimise(
         _fold(generator)
     copied = copy.copy(translator)
     copied.generator = generator
+    if translator.style is not None and translator.draws_styles:
+        copied.generator, copied.style = generator.with_style(translator.style), None
     if mode == "eval" and translator.device.type != "mps":  # in another layout, dropout would draw other values
         copied.memory_format = torch.channels_last
     copied.tf32 = dtype == "tf32"
-    generator.to(TORCH[dtype]).to(memory_format=copied.memory_format)
+    copied.generator.to(TORCH[dtype]).to(memory_format=copied.memory_format)
     if compile:
-        generator.compile(dynamic=True)
+        copied.generator.compile(dynamic=True)
     return copied
 
 

@@ -3,6 +3,7 @@
 import json
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from itertools import pairwise, starmap
 from pathlib import Path
 from typing import Any, get_args
 
@@ -29,6 +30,9 @@ from img2img.metrics.perceptual import PerceptualDistance
 from img2img.metrics.segmentation import Agreement, Segmenter
 from img2img.models import Mode, Style, Translator, TranslatorConfig, has_both_directions
 
+STYLES = 5  # in which an image is translated to see how diverse they are
+SOURCES = 100  # images of which that is seen
+
 Look = Callable[[str, Array | None, Array, Array | None, Scores | None], None]
 """Is shown each image: its name, the source, what was made of it, the target, and the scores; what there isn't is None."""
 
@@ -38,7 +42,7 @@ class Evaluation:
     """Scores, their mean, and what could not be scored."""
 
     metrics: dict[str, float]
-    """The means of pairs: L1 of values in [0, 1], PSNR in dB, SSIM, perceptual distance; with features, KID and FID of all."""
+    """The means of pairs: L1 of values in [0, 1], PSNR in dB, SSIM, perceptual distance; with random styles, their diversity; with features, KID and FID of all."""
     copy_input: dict[str, float] | None
     """The same for the sources taken as they are: what a translator has to beat. None for two folders."""
     images: dict[str, Scores]
@@ -141,6 +145,7 @@ def evaluate(
         limits = config.in_range
         pairs = [Pair(file.stem, file, file, ranges=(limits, limits)) for file in sides.sources]
         targets = sides.targets
+    diversity = _Diversity(translator, mode, seed) if translator.draws_styles and style is None else None
     sets = _Sets(features, feature_weights, translator.device) if features else None
     paired = bool(splits[chosen].pairs)
     distance = PerceptualDistance().to(translator.device) if paired else None
@@ -155,6 +160,8 @@ def evaluate(
         done = translator.translate_scaled(source, mode=mode, seed=seed)
         if sets:
             sets.add(done, None if pair.labels else source, target if paired else None)
+        if diversity:
+            diversity.add(source)
         if agreement:
             agreement.add(done, target, source[..., 0])
         comparable = paired and not pair.labels and _comparable(source, target)
@@ -171,6 +178,8 @@ def evaluate(
     if agreement:
         evaluation.metrics |= agreement.made.scores()
         evaluation.real = agreement.real.scores()
+    if diversity:
+        evaluation.metrics["diversity"] = diversity.mean()
     if sets:
         if not paired:
             for file in targets:
@@ -230,6 +239,27 @@ class _Agreements:
         known = self.classes.known(labels)
         self.made.add(image, known)
         self.real.add(target, known)
+
+
+class _Diversity:
+    """How unlike translations of one image in different styles look, as BicycleGAN's paper measures it (Zhu et al. 2017, §5.2).
+
+    It is the mean perceptual distance between neighbours of `STYLES` translations in random styles, of the first `SOURCES` images.
+    """
+
+    def __init__(self, translator: Translator, mode: Mode | None, seed: int) -> None:
+        self.translators = [translator.with_style(number) for number in range(STYLES)]
+        self.distance = PerceptualDistance().to(translator.device)
+        self.mode, self.seed = mode, seed
+        self.found: list[float] = []
+
+    def add(self, source: Array) -> None:
+        if len(self.found) < SOURCES:
+            made = [each.translate_scaled(source, mode=self.mode, seed=self.seed) for each in self.translators]
+            self.found.append(sum(starmap(self.distance, pairwise(made))) / (STYLES - 1))
+
+    def mean(self) -> float:
+        return sum(self.found) / len(self.found)
 
 
 class _Sets:

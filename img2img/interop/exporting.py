@@ -87,6 +87,8 @@ def _family(config: Any, imported: str | None) -> Family:
         raise UsageError(
             "no known project has a U-Net or a pix2pixHD generator that upsamples by blurring; it can't be written in such a layout."
         )
+    if isinstance(config, UNetConfig) and config.latent:
+        raise UsageError("no known project gives a U-Net its style as this one is given it; export it as ONNX.")
     if isinstance(config, UNetConfig):
         return FAMILIES["cyclegan-unet"]
     if isinstance(config, ResNetConfig):

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from img2img.core.errors import UsageError, UserError
 from img2img.core.files import write_whole
 from img2img.models import Mode, Translator, TranslatorConfig, build_empty
-from img2img.models.styles import Styled, spread_features
+from img2img.models.styles import spread_features
 from img2img.models.test_time import test_time
 from img2img.networks import build_generator
 from img2img.networks.labels import append_domain, encode_label_maps, mask_ignored
@@ -87,7 +87,10 @@ def load_onnx(file: Path) -> Translator:
     if config.encoder is not None and config.encoder.kind == "instances":
         raise UsageError(f"{file} has no styles in it; use the translator itself.")
     config = config.model_copy(update={"encoder": None})
-    return Translator(config, OnnxGenerator(session, config, raw).eval())
+    translator = Translator(config, OnnxGenerator(session, config, raw).eval())
+    if not raw and translator.draws_styles:  # the one that was chosen is inside
+        translator.style = None
+    return translator
 
 
 class OnnxGenerator(ImageNetwork):
@@ -267,7 +270,7 @@ def _remove_dropout(translator: Translator, mode: Mode) -> Translator:
     """The same translator in one mode; dropout can't be compared."""
     reference = copy.copy(translator)
     reference.config, reference.generator = (
-        translator.config.model_copy(update={"mode": mode}),
+        translator.config.model_copy(update={"mode": mode, "resize": "none"}),  # the file computes images as they are
         copy.deepcopy(translator.generator),
     )
     for layer in reference.generator.modules():
@@ -339,8 +342,8 @@ class _PackedModel(nn.Module):
         self.multiple, self.least = translator.generator.size_multiple, translator.generator.min_size
         assert self.least in (self.multiple, 2 * self.multiple)
         self.network = translator.generator
-        if translator.style is not None and translator.styles is None and not config.domains:
-            self.network = Styled(translator.generator, translator.style)
+        if translator.style is not None and translator.draws_styles:
+            self.network = translator.generator.with_style(translator.style)
         self.inputs = ("images",) if config.classes is None else ("labels",)
 
     def example(self, batch: int, height: int, width: int) -> tuple[Tensor, ...]:

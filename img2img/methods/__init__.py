@@ -8,6 +8,7 @@ if TYPE_CHECKING:
 
 METHODS = {
     "pix2pix": "pix2pix.Pix2PixConfig",
+    "bicyclegan": "bicyclegan.BicycleGANConfig",
     "pix2pixhd": "pix2pixhd.Pix2PixHDMethodConfig",
     "spade": "spade.SPADEMethodConfig",
     "cyclegan": "cyclegan.CycleGANConfig",
@@ -17,6 +18,7 @@ METHODS = {
     "inpaint": "inpaint.InpaintConfig",
     "stargan": "stargan.StarGANConfig",
     "gan": "gan.GANConfig",
+    "vae": "vae.VAEConfig",
     "infogan": "infogan.InfoGANConfig",
 }
 

@@ -91,22 +91,12 @@ class NoiseMethodConfig(AdversarialConfig):
         Raises:
             UsageError: if the settings exclude each other, or the networks can't make images of that size.
         """
-        if size not in SIZES:
-            sizes = f"{', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}"
-            raise UsageError(f"--size {size}: these networks make images of {sizes} pixels.")
-        heights = [2**level for level in range(2, size.bit_length())]  # from 4 up to the size
-        for role, attention, possible in (
-            ("generator", self.generator.attention_height, heights[1:]),
-            ("discriminator", self.discriminator.attention_height, heights[:-1]),
-        ):
-            if attention and attention not in possible:
-                places = ", ".join(map(str, possible))
-                raise UsageError(f"--{role}.attention {attention}: here images are {places} pixels high.")
-        filled = {"classes": classes, "out_channels": channels, "size": size, "latent": self.generator.latent + codes}
+        generator = resolve_noise_generator(self.generator, classes, channels, size, codes)
+        refuse_attention("discriminator", self.discriminator.attention_height, list_heights(size)[:-1])
         norm = self.discriminator.norm or ("group" if self.gradient_penalty or self.r1 or self.r2 else "batch")
         discriminator = self.discriminator.model_copy(update={"norm": norm})
         self._refuse_combinations(discriminator)
-        return self.generator.model_copy(update=filled), discriminator
+        return generator, discriminator
 
     def _refuse_combinations(self, discriminator: NoiseDiscriminatorConfig) -> None:
         if self.generator.grows != discriminator.grows:
@@ -180,6 +170,34 @@ class NoiseMethodConfig(AdversarialConfig):
             if isinstance(layer, nn.Conv2d | nn.ConvTranspose2d | nn.Linear) and "embedding" not in name
         ]
         return {"G/orthogonal": self.orthogonal * regularisers.orthogonal(weights)}
+
+
+def resolve_noise_generator(
+    config: NoiseGeneratorConfig, classes: int, channels: int, size: int, codes: int = 0
+) -> NoiseGeneratorConfig:
+    """A generator's config with all filled in; `codes` are numbers of its input beside the noise.
+
+    Raises:
+        UsageError: if it can't make images of that size.
+    """
+    if size not in SIZES:
+        sizes = f"{', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}"
+        raise UsageError(f"--size {size}: these networks make images of {sizes} pixels.")
+    refuse_attention("generator", config.attention_height, list_heights(size)[1:])
+    filled = {"classes": classes, "out_channels": channels, "size": size, "latent": config.latent + codes}
+    return config.model_copy(update=filled)
+
+
+def list_heights(size: int) -> list[int]:
+    """From 4 up to the size."""
+    return [2**level for level in range(2, size.bit_length())]
+
+
+def refuse_attention(role: str, attention: int | None, possible: list[int]) -> None:
+    """Refuses self-attention where images have no such height."""
+    if attention and attention not in possible:
+        places = ", ".join(map(str, possible))
+        raise UsageError(f"--{role}.attention {attention}: here images are {places} pixels high.")
 
 
 def judge_samples(

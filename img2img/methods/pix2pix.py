@@ -9,6 +9,7 @@ import tyro
 from pydantic import Field, model_validator
 from torch import Tensor, nn
 
+from img2img.core.errors import UsageError
 from img2img.data.labelled import LabelledData
 from img2img.data.paired import PairedData
 from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, choose_source
@@ -60,7 +61,7 @@ class Pix2PixConfig(PerceptualTranslationConfig):
             )
         if alone[1] and not alone[0]:
             raise ValueError(
-                "--pretrain-discriminator needs a trained generator: add --pretrain-generator, or take --warmup-discriminator."
+                "--pretrain-discriminator needs a trained generator: add --pretrain-generator, or take --init MODEL --warmup-discriminator N."
             )
         if alone[0] and not (self.l1_weight or self.perceptual.weight):
             raise ValueError(
@@ -83,8 +84,16 @@ class Pix2PixConfig(PerceptualTranslationConfig):
         return Stage(network, self.model_copy(update={"trains": network}), share, 1, text)
 
     def without_stages(self) -> Self:
-        """Both trained from the beginning."""
-        return self.model_copy(update={"pretrain_generator": 0.0, "pretrain_discriminator": 0.0})
+        """Both trained from the beginning.
+
+        Raises:
+            UsageError: if stages were asked for.
+        """
+        if self.pretrain_generator:
+            raise UsageError(
+                "--pretrain-generator trains a fresh generator, and --init gives a trained one: leave it out; --warmup-discriminator N trains the discriminator alone first."
+            )
+        return self
 
     def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "Pix2Pix":
         """The method with fresh networks."""

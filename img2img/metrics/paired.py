@@ -10,7 +10,7 @@ from img2img.core.errors import UserError
 from img2img.images import Array, composite_over_white, convert_channels, peak
 from img2img.metrics.perceptual import PerceptualDistance
 
-HIGHER_IS_BETTER = ("psnr", "ssim", "miou", "accuracy", "precision", "recall", "inception_score")
+HIGHER_IS_BETTER = ("psnr", "ssim", "miou", "accuracy", "precision", "recall", "inception_score", "diversity")
 """The scores of which more is better, also of those that other files compute."""
 
 

@@ -37,24 +37,6 @@ class StyledModel(Protocol):
         ...
 
 
-class Styled(ImageNetwork):
-    """A generator that is given a style, as a network of the source alone.
-
-    Args:
-        generator: takes a source and a style.
-        style: (latent,).
-    """
-
-    def __init__(self, generator: ImageNetwork, style: Tensor) -> None:
-        super().__init__()
-        self.generator, self.style = generator, style
-        self.size_multiple, self.min_size = generator.size_multiple, generator.min_size
-
-    def forward(self, source: Tensor) -> Tensor:
-        """(B, C, H, W) → (B, C', H, W)."""
-        return self.generator(source, self.style.to(source).expand(len(source), -1))
-
-
 def default_style(config: TranslatorConfig, styles: Tensor | None) -> Tensor | None:
     """What is used when nobody asks: of instances, each class' most frequent features (classes, channels); else the mean, (latent,)."""
     if styles is not None:
@@ -80,7 +62,9 @@ def resolve_style(translator: StyledModel, style: Style) -> Tensor:
     if config.domains:
         return _choose_domain(config.domains, style)
     if translator.style is None:
-        raise UsageError("this translator has no styles; one that is trained with --encoder has.")
+        raise UsageError(
+            "this translator has no styles to choose from: bicyclegan trains such, and so does --encoder; an ONNX file has them if it was exported with --raw."
+        )
     if isinstance(style, str):
         classes = "" if translator.styles is None else ", or CLASS=NUMBER for some classes"
         raise UsageError(f"style {style}: this translator's have no names; give a number from 0{classes}.")

@@ -40,7 +40,7 @@ from img2img.models.storage import (
     read_tensors_of,
     refuse_other_files,
 )
-from img2img.models.styles import Style, Styled, default_style, resolve_style, spread_features
+from img2img.models.styles import Style, default_style, resolve_style, spread_features
 from img2img.models.test_time import test_time
 from img2img.networks import build_generator
 from img2img.networks.labels import append_domain, encode_label_maps, mask_ignored, paint_labels
@@ -146,6 +146,11 @@ class Translator(Shareable):
         other.render_factor = factor
         return other
 
+    @property
+    def draws_styles(self) -> bool:
+        """Whether styles are of the whole image, and can be drawn at random."""
+        return self.style is not None and self.styles is None and not self.config.domains
+
     def chosen_domain(self) -> Tensor | None:
         """What is made, (domains,), of a translator between domains; None of others.
 
@@ -174,7 +179,7 @@ class Translator(Shareable):
                 uint16, or float in [0, 1]; or a float tensor (C, H, W) or
                 (B, C, H, W) in [-1, 1]. Of images and arrays, gray and colour are converted to what the network
                 wants (of a translator of measurements, an array holds their values, and so does what it makes); alpha that it doesn't want is carried to the output, and the network sees the image over white.
-                A tensor must have the network's channels. A translator of label maps takes a PIL image, an array (H, W) or a
+                A tensor must have the network's channels, and is computed as it is. A translator of label maps takes a PIL image, an array (H, W) or a
                 tensor (H, W) or (B, H, W) of indices instead.
             instances: the instance map of a label map, if the translator was trained with such; of the same kind and size.
             style: as of `with_style`.
@@ -375,8 +380,8 @@ class Translator(Shareable):
 
     def _translate_tensor(self, source: Tensor, tile: int | None) -> Tensor:
         config, network = self.config, self.generator
-        if self.style is not None and self.styles is None and not config.domains:  # of the whole image
-            network = Styled(self.generator, self.style)
+        if self.style is not None and self.draws_styles:
+            network = self.generator.with_style(self.style)
         if config.classes is not None:
             fits_there = self.fits(source.shape[2], source.shape[3], tile)
             maps = mask_ignored(source.to(self.device) if fits_there else source, config.classes.ignore)

@@ -10,7 +10,7 @@ from tyro.conf import Suppress
 from img2img.core.errors import UsageError
 from img2img.core.settings import Strict
 from img2img.networks.labels import instance_means
-from img2img.networks.layers import ImageNetwork, InstanceNorm, ReflectionPad
+from img2img.networks.layers import ImageNetwork, InstanceNorm, Norm, ReflectionPad, has_bias, norm_layer
 
 MOST_LATENT_PIXELS = 4  # a side, of what the whole image is reduced to
 
@@ -51,6 +51,8 @@ class ImageEncoderConfig(Strict):
     """Pixels a side to which every image is scaled, a power of two; by default the paper's 256, or less if the training images are smaller."""
     latent: int = Field(256, ge=1)
     """Numbers that describe the style of an image."""
+    norm: Norm = "instance"
+    """Normalisation after every convolution."""
 
     def resolve(self, in_channels: int, size: int) -> "ImageEncoderConfig":
         """Fills in what was left to the data: channels, and the size for training images of `size` pixels.
@@ -105,7 +107,11 @@ class ImageEncoder(ImageNetwork):
         channels, width = config.in_channels, config.channels
         while side > MOST_LATENT_PIXELS:
             layers.append(
-                nn.Sequential(nn.Conv2d(channels, width, 3, 2, 1, bias=False), InstanceNorm(), nn.LeakyReLU(0.2))
+                nn.Sequential(
+                    nn.Conv2d(channels, width, 3, 2, 1, bias=has_bias(config.norm, None)),
+                    norm_layer(config.norm, width),
+                    nn.LeakyReLU(0.2),
+                )
             )
             channels, width, side = width, min(2 * width, 8 * config.channels), side // 2
         self.down = nn.Sequential(*layers)

@@ -35,6 +35,34 @@ class ImageNetwork(nn.Module):
     not_saved: str = ""
     """Why it can't be saved; empty if it can."""
 
+    def with_style(self, style: Tensor) -> "ImageNetwork":
+        """Of a network that takes an image and a style: the same one, with the same weights, that takes images only and gives all of them this style (latent,)."""
+        return _Styled(self, style)
+
+
+class _Styled(ImageNetwork):
+    def __init__(self, network: ImageNetwork, style: Tensor) -> None:
+        super().__init__()
+        self.network, self.style = network, style
+        self.size_multiple, self.min_size = network.size_multiple, network.min_size
+
+    def forward(self, source: Tensor) -> Tensor:
+        return self.network(source, self.style.to(source).expand(len(source), -1))
+
+
+class Shift(nn.Module):
+    """Adds a number to each channel."""
+
+    values: Tensor
+
+    def __init__(self, values: Tensor) -> None:
+        super().__init__()
+        self.register_buffer("values", values[:, None, None])
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(B, C, H, W) → the same shape."""
+        return x + self.values
+
 
 class InstanceNorm(nn.Module):
     """Instance normalisation without parameters or running statistics (Ulyanov et al. 2016, eq. 4).

@@ -119,6 +119,9 @@ def _take_architecture(config: RunConfig, start: Start) -> RunConfig:
     if any(each.config.value_range != (-1, 1) for each in start.translators.values()):
         raise UsageError("--init: training is on values from -1 to 1, and that model's are from 0 to 1.")
     _compare_ranges(config, start)
+    styled = any(each.draws_styles and not each.config.classes for each in start.translators.values())
+    if styled and not hasattr(method, "image_encoder"):
+        raise UsageError(f"--init: that model has styles, which {method.name} doesn't train; use bicyclegan.")
     if any(each != architectures[0] for each in architectures):
         raise UsageError("--init: both models must be of one architecture.")
     found = _with_networks(config, {"generator": architectures[0]}, "--init")

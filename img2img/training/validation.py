@@ -52,6 +52,7 @@ from img2img.training.run_folder import SAMPLES
 from img2img.training.trainer import Networks
 
 SHEET_ROWS, SHEET_COLUMNS = 8, 10  # of a picture of images from noise, at most
+SHEET_STYLES = 3  # random ones, beside the mean
 GRID_ROWS = 6  # of a picture of translations
 MOST_SAMPLES = 1000  # images from noise that are compared at a validation
 NEAR = 1.1  # times the lowest L1: models above it are no candidates for the perceptually best
@@ -314,14 +315,16 @@ class TranslatorEvaluator(Evaluator[Translator]):
         return self.styles[1]
 
     def draw(self, models: Mapping[str, Translator], direction: str) -> Array:
-        """A row for each of a few images: source, translation (to each domain), back to the source if a translator does that, target if it is known."""
+        """A row for each of a few images: source, translation (to each domain; in the mean style and a few random ones), back to the source if a translator does that, target if it is known."""
         translator, images, data = models[direction], self.sets[direction], self.config.data
         chosen = list(images.pairs[:: max(1, len(images.pairs) // GRID_ROWS)][:GRID_ROWS])
         plain = JointTransform(data.size, width=data.width, resize=data.resize, jitter=1, flip=0)
         fixed = images.build_dataset(chosen, plain, translator.in_channels, translator.out_channels, 0)
         rows: list[dict[str, Tensor]] = [fixed[0, index] for index in range(len(chosen))]  # type: ignore[index]
         source = torch.stack([row["source"] for row in rows])
-        columns = [translator.shown(source), *(each(source) for each in _each_domain(translator)[:SHEET_COLUMNS])]
+        ways = _each_domain(translator)[:SHEET_COLUMNS]
+        ways += [translator.with_style(number) for number in range(SHEET_STYLES)] if translator.draws_styles else []
+        columns = [translator.shown(source), *(each(source) for each in ways)]
         back = models.get(OPPOSITE.get(direction, ""))
         if back is not None and back is not translator:
             columns.append(back(columns[1]))

@@ -11,6 +11,10 @@ TINY: dict[str, dict[str, Any]] = {
     "fastcut": {"generator": {"kind": "resnet", "channels": 4, "blocks": 5}, "projection_channels": 8},
     "inpaint": {"generator": {"kind": "resnet", "channels": 4, "blocks": 1}},
     "cut": {"generator": {"kind": "resnet", "channels": 4, "blocks": 5}, "projection_channels": 8},
+    "bicyclegan": {
+        "generator": {"channels": 4, "depth": 2},
+        "image_encoder": {"channels": 2, "size": 16, "latent": 4},
+    },
     "pix2pixhd": {
         "generator": {"channels": 4, "downsampling": 1, "blocks": 1, "enhancers": 1, "enhancer_blocks": 1},
         "discriminator": {"kind": "multiscale", "channels": 4, "layers": 1, "scales": 2},
@@ -22,6 +26,7 @@ TINY: dict[str, dict[str, Any]] = {
         "generator": {"kind": "dcgan", "channels": 2, "latent": 8},
         "discriminator": {"kind": "dcgan", "channels": 2},
     },
+    "vae": {"generator": {"kind": "dcgan", "channels": 2, "latent": 8}, "image_encoder": {"channels": 2}},
     "infogan": {
         "generator": {"kind": "dcgan", "channels": 2, "latent": 8},
         "discriminator": {"kind": "dcgan", "channels": 2},
@@ -46,11 +51,11 @@ def tiny_config(folder: Path, output: Path, method: dict[str, Any] | None = None
     name = (method or {}).get("name", "pix2pix")
     settings = {
         "name": name,
-        "discriminator": {"kind": "patch", "channels": 4, "layers": 1},
+        **({} if name == "vae" else {"discriminator": {"kind": "patch", "channels": 4, "layers": 1}}),
         **TINY[name],
         **(method or {}),
     }
-    from_noise = name in ("gan", "infogan")
+    from_noise = name in ("gan", "infogan", "vae")
     about_data = {"path": folder, "size": 32 if from_noise else 16, **values.pop("data", {})}
     values = {"batch_size": 4, "features": "none", **values} if from_noise else values
     defaults = {

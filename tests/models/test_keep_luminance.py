@@ -6,12 +6,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from helpers.configs import tiny_config
 from helpers.translators import draw_weights
 from PIL import Image
 
 import img2img
+from img2img.config import resolve_config
 from img2img.core.errors import UsageError
 from img2img.images import Array, convert_channels, read_image, write_image
+from img2img.inference import batching
 from img2img.inference.convert import convert
 from img2img.interop.exporting import export_reference
 from img2img.interop.loading import load_translator
@@ -133,10 +136,35 @@ def test_a_folder_of_16_bit_scans(tmp_path: Path, dtype: Any) -> None:
         )
 
 
+def test_images_wait_by_their_own_size_and_not_by_the_networks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Else a scan of 50 million pixels would count as the few that the network sees, and too many would be in memory."""
+    scans = tmp_path / "scans"
+    scans.mkdir()
+    for number in range(24):
+        write_image(scans / f"{number:02}.png", draw((128, 160 + 8 * number, 1)))
+    monkeypatch.setattr(batching, "WAITING_PIXELS", 2 * 128 * 344)
+    read: list[int] = []
+    computed: list[int] = []
+    start, translate = batching.Pipeline._start, batching.Pipeline._translate
+    monkeypatch.setattr(batching.Pipeline, "_start", lambda self, key: read.append(1) or start(self, key))
+    monkeypatch.setattr(
+        batching.Pipeline, "_translate", lambda self, batch: computed.append(len(read)) or translate(self, batch)
+    )
+    assert convert(make_colouriser(), scans, tmp_path / "done", device="cpu", dtype="fp32").count("done") == 24
+    assert computed[0] <= 5
+
+
+def test_what_is_measured_has_no_luminance(tmp_path: Path) -> None:
+    settings = {"generator": {"kind": "unet", "channels": 4, "depth": 2, "keep_luminance": True}}
+    config = tiny_config(tmp_path, tmp_path / "run", settings, data={"range": (0, 100)})
+    with pytest.raises(UsageError, match=r"--data\.range says"):
+        resolve_config(config)
+
+
 def test_exported(tmp_path: Path) -> None:
     """ONNX has the whole network; other projects have no such generator."""
     pytest.importorskip("onnxruntime")
-    translator, image = make_colouriser(resize="none"), draw((32, 40, 1))
+    translator, image = make_colouriser(), draw((32, 40, 1))
     done = export_onnx(translator, tmp_path / "model.onnx")
     assert max(done.differences.values()) <= 1
     made = load_translator(tmp_path / "model.onnx")(image)

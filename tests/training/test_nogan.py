@@ -55,7 +55,6 @@ def test_the_shares(data: Path, tmp_path: Path) -> None:
     assert [own_length(each, 5)[0] for each in (both, discriminator, generator)] == [4, 4, 8]
     assert generator.output == tmp_path / "run" / "discriminator" / "generator"
     assert {each.data.size for each in (both, discriminator, generator)} == {16}
-    assert both.method.without_stages().earlier_stage() is None
     without = config(data, tmp_path / "run", pretrain_discriminator=0.0)
     generator = earlier_config(without)
     assert generator is not None and generator.output == tmp_path / "run" / "generator" and generator.steps == 8
@@ -77,6 +76,13 @@ def test_each_stage_trains_what_it_says_and_begins_with_the_one_before(whole: Pa
     assert ["D/real" in log for log in logs] == [False, True, True]
     assert ["G/adversarial" in log for log in logs] == [False, False, True]
     assert img2img.load(whole).config.generator.keeps_luminance
+
+
+def test_a_trained_generator_needs_no_stage(whole: Path, data: Path, tmp_path: Path) -> None:
+    begun = config(data, tmp_path / "run", generator={"kind": "unet"})
+    begun = begun.model_copy(update={"finetune": begun.finetune.model_copy(update={"init": (whole,)})})
+    with pytest.raises(UsageError, match="leave it out"):
+        train(begun, quiet=True)
 
 
 class StopError(Exception):

@@ -38,6 +38,7 @@ LABELLED: dict[str, dict[str, Any]] = {
 }
 NOISE: dict[str, dict[str, Any]] = {
     "gan": {"name": "gan", "discriminator_steps": 2, "instance_noise": 0.1, "augment": ("translation",)},
+    "vae": {"name": "vae"},
     "infogan": {"name": "infogan", "discriminator_steps": 3},
     "projected-gan": {"name": "gan", "discriminator": {"kind": "projected", "channels": 2}, "adversarial": "hinge"},
     "stargan": {"name": "stargan"},
@@ -64,7 +65,7 @@ UNPAIRED: dict[str, dict[str, Any]] = {
     ("method", "accumulation"),
     [
         *((name, batches) for name in ("pix2pix", "cyclegan", "spade") for batches in (1, 2)),
-        *((name, 1) for name in ("cut", "fastcut", "pix2pixhd", "infogan", "stargan")),
+        *((name, 1) for name in ("bicyclegan", "cut", "fastcut", "pix2pixhd", "infogan", "vae", "stargan")),
         *(("gan", batches) for batches in (1, 2)),
         ("progressive", 1),
         ("projected", 2),
@@ -76,11 +77,13 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
 ) -> None:
     options: dict[str, Any] = {"ema": 0.9, "checkpoint_every": 3, "accumulation": accumulation, "batch_size": 2}
     options["log_every"] = 4  # the run is stopped between two lines of the log
-    data = pairs if method in ("pix2pix", "projected") else labelled if method in LABELLED else unpaired
+    data = pairs if method in ("pix2pix", "bicyclegan", "projected") else labelled if method in LABELLED else unpaired
     data = classes if method in NOISE else data
     options |= {"data": {"size": 64}} if method == "spade" else {}
     options |= {"data": {"size": 32}} if method == "projected" else {}
-    settings = {**UNPAIRED, **LABELLED, **NOISE, "projected": PROJECTED}.get(method, METHOD)
+    settings = {**UNPAIRED, **LABELLED, **NOISE, "projected": PROJECTED, "bicyclegan": {"name": "bicyclegan"}}.get(
+        method, METHOD
+    )
     whole = train(tiny_config(data, tmp_path / "whole", settings, steps=8, **options), quiet=True)
 
     class StopError(Exception):

@@ -1,6 +1,7 @@
 """The U-Net generator of pix2pix: an encoder and a decoder with a skip connection at every resolution."""
 
-from typing import Annotated, Literal, Self
+import copy
+from typing import Annotated, Literal, Self, cast
 
 import torch
 from pydantic import Field
@@ -16,6 +17,7 @@ from img2img.networks.layers import (
     Norm,
     ResizeConv,
     SelfAttention,
+    Shift,
     Upsampling,
     has_bias,
     norm_layer,
@@ -42,6 +44,8 @@ class UNetConfig(GeneratorBaseConfig):
     """Self-attention in the decoder where the resolution is halved so many times: 3 is an eighth of the image's (Zhang et al. 2019); none by default."""
     keep_luminance: bool = False
     """Colour gray images: compute chroma only, and keep the source's luminance. Sources have 1 channel, targets 3."""
+    latent: Annotated[int | None, Suppress] = Field(None, ge=1)
+    """Numbers that describe a style, if it is given one."""
     dropout_levels: Annotated[tuple[int, ...] | None, Suppress] = None
     """Where the decoder has dropout instead, if others' networks have it elsewhere: levels as of `attention`."""
     bias: Annotated[bool | None, Suppress] = None
@@ -119,18 +123,37 @@ class UNet(ImageNetwork):
             nn.Tanh(),
         )
         self.colours = AddColours() if config.keep_luminance else None
+        self.latent = config.latent
+        self.shifts = nn.ModuleList(nn.Linear(config.latent, width) for width in widths) if config.latent else None
 
-    def forward(self, source: Tensor) -> Tensor:
-        """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1]."""
+    def forward(self, source: Tensor, style: Tensor | None = None) -> Tensor:
+        """(B, in_channels, H, W) in [-1, 1], and perhaps a style (B, latent) → (B, out_channels, H, W) in [-1, 1].
+
+        The style is added, mapped by a layer of its own, to what each level of the encoder makes; by default it is 0.
+        """
         x, skips = source, []
-        for down in self.down:
+        if self.latent and style is None:
+            style = source.new_zeros(len(source), self.latent)
+        for level, down in enumerate(self.down):
             x = down(x)
+            if self.shifts is not None:
+                shift = self.shifts[level]
+                x = shift(x) if isinstance(shift, Shift) else x + shift(style)[:, :, None, None]
             skips.append(x)
         skips.pop()
         for up in self.up:
             x = torch.cat([skips.pop(), up(x)], dim=1)
         image = self.head(x)
         return image if self.colours is None else self.colours(source, image)
+
+    def with_style(self, style: Tensor) -> "UNet":
+        """As of `ImageNetwork`; what is added is computed once, so that images are computed in strips, too."""
+        assert self.shifts is not None
+        fixed = copy.copy(self)
+        fixed._modules, fixed._compiled_call_impl, fixed.latent = dict(self._modules), None, None
+        layers = [cast(nn.Linear, layer) for layer in self.shifts]
+        fixed.shifts = nn.ModuleList(Shift(layer(style.to(layer.weight)).detach()) for layer in layers)
+        return fixed
 
 
 def build_upsampling(in_channels: int, out_channels: int, bias: bool, upsampling: Upsampling) -> nn.Module:
