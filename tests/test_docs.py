@@ -123,6 +123,8 @@ def shorten(arguments: list[str]) -> list[str]:
         small = small.replace("--size 16", "--size 64") + " --perceptual.weight 0"
     if arguments[1] == "spade":
         small += " --image-encoder.channels 4"
+    if "--pretrain-discriminator" in arguments:  # each stage takes one
+        small = small.replace("--steps 1 ", "--steps 8 ")
     if "--init" in arguments:  # the architecture is the model's
         small = small.replace("--generator.channels 4 ", "")
     kept, replaced = (

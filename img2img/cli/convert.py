@@ -58,7 +58,7 @@ def command(
         target: A folder or URL, or a file if the source is one.
         model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub.
         instances: Of label maps: the folder of their instance maps, of the same names; by default the one beside, such as val_inst for val_label.
-        style: Of a translator between domains: the name of one. Of one trained by bicyclegan or with --encoder: a number, or CLASS=NUMBER for some classes; a range such as 0..5 makes each image in each of these styles, into TARGET/0 to TARGET/5.
+        style: Of a translator between domains: the name of one. Of one trained by bicyclegan or with --encoder: a number, or CLASS=NUMBER for some classes; a range such as 0..5 makes each image in each of these styles, into TARGET/0 to TARGET/5, or of a file into NAME-0.png and so on; so are reports and pages named.
         style_image: Take the style from this image instead.
         style_labels: Where styles are of classes: the label map of that image.
         style_instances: The instance map of that image, if there is one.
@@ -192,9 +192,9 @@ def _convert_styles(given: dict[str, Any], styles: range) -> int:
         if one and not beside:
             with suppress(OSError):  # the conversion will say what is wrong
                 make_folder(resolve_path(target / str(style)))
-        if os.environ.get("RANK", "0") == "0":
-            print(f"style {style}:", file=sys.stderr)
         code = command(**{**given, **own, "style": (str(style),)})
+        if os.environ.get("RANK", "0") == "0":
+            print(f"style {style}: {own['target']}", file=sys.stderr)
         if code == 130:
             return code
         worst = max(worst, code)

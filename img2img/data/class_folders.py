@@ -161,8 +161,8 @@ def _check_counts(splits: dict[Split, ClassFolder], report: DataReport) -> None:
     if len(train.files) < FEW:
         report.add(
             "warning",
-            f"train: only {len(train.files)} images, which a discriminator soon knows by heart; --augment colour translation "
-            "cutout delays that, more images help.",
+            f"train: only {len(train.files)} images, which networks soon know by heart: more images help, and for a discriminator "
+            "--augment colour translation cutout.",
         )
     if not train.classes:
         return

@@ -172,7 +172,16 @@ def evaluate(
             look(pair.name if paired else str(pair.source), shown, done, target if paired else None, scores)
         return scores, copied
 
-    about = {"data": str(data), "split": chosen, "direction": direction or config.direction, "size": size}
+    about: dict[str, Any] = {
+        "data": str(data),
+        "split": chosen,
+        "direction": direction or config.direction,
+        "size": size,
+    }
+    if chosen == "train" and split is None:
+        about["remark"] = (
+            "There is no val or test split. If the model was trained on these images, new ones will score worse."
+        )
     named = {pair.name if paired else str(pair.source): pair for pair in pairs}
     evaluation = _collect(named, both, about, progress)
     if agreement:

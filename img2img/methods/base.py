@@ -8,6 +8,8 @@ from typing import Annotated, Any, ClassVar, Literal, Protocol, Self, runtime_ch
 
 from pydantic import Field
 from torch import Tensor, nn
+from torch.func import functional_call
+from torch.nn.parallel import DistributedDataParallel
 
 from img2img.core.errors import UsageError
 from img2img.core.settings import Strict
@@ -301,6 +303,14 @@ def resolve_generator(
             f"a generator of {built[0]} → {built[1]} channels doesn't fit the data's {in_channels} → {out_channels}."
         )
     return resolved
+
+
+def call_frozen(network: nn.Module, *inputs: Tensor) -> Any:
+    """What a network gives, with gradients for its inputs and none for its weights; running statistics of norms stay as they are, too."""
+    bare = network.module if isinstance(network, DistributedDataParallel) else network
+    weights = {name: each.detach() for name, each in bare.named_parameters()}
+    statistics = {name: each.clone() for name, each in bare.named_buffers()}
+    return functional_call(bare, weights | statistics, inputs)
 
 
 def choose_source(batch: Batch) -> Tensor:

@@ -9,14 +9,12 @@ import torch.nn.functional as F
 import tyro
 from pydantic import Field
 from torch import Tensor, nn
-from torch.func import functional_call
-from torch.nn.parallel import DistributedDataParallel
 
 from img2img.data.labelled import LabelledData
 from img2img.data.paired import PairedData
 from img2img.losses.adversarial import Adversarial
 from img2img.losses.features import kl_divergence
-from img2img.methods.base import Batch, Losses, Method, Outputs, choose_source, resolve_generator
+from img2img.methods.base import Batch, Losses, Method, Outputs, call_frozen, choose_source, resolve_generator
 from img2img.methods.perceptual import Perceptual, PerceptualTranslationConfig
 from img2img.networks import DiscriminatorConfig, UNetConfig, build_encoder, initialise
 from img2img.networks.discriminators.patchgan import MultiScaleConfig
@@ -114,6 +112,7 @@ class BicycleGAN(Method):
             )
         losses["G/kl"] = config.kl_weight * kl_divergence(made["mean"], made["logvar"])
         if config.latent_weight:
+            # this loss is the generator's alone (§3.2)
             found = call_frozen(self.networks["encoder"], made["random"])[0]
             losses["G/latent"] = config.latent_weight * F.l1_loss(found.float(), made["style"])
         return losses
@@ -139,15 +138,3 @@ def draw_shifts(generator: nn.Module) -> nn.Module:
         assert isinstance(layer, nn.Linear)
         nn.init.normal_(layer.weight, std=0.5 / math.sqrt(layer.in_features))
     return generator
-
-
-def call_frozen(network: nn.Module, *inputs: Tensor) -> tuple[Tensor, ...]:
-    """What a network gives, with gradients for its inputs and none for its weights: the latent loss is the generator's alone (§3.2).
-
-    Running statistics of norms stay as they are, too.
-    """
-    bare = network.module if isinstance(network, DistributedDataParallel) else network
-    weights = {name: each.detach() for name, each in bare.named_parameters()}
-    statistics = {name: each.clone() for name, each in bare.named_buffers()}
-    found: tuple[Tensor, ...] = functional_call(bare, weights | statistics, inputs)
-    return found

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal, Self
 
-import torch
 import torch.nn.functional as F
 import tyro
 from pydantic import Field, model_validator
@@ -12,7 +11,7 @@ from torch import Tensor, nn
 from img2img.core.errors import UsageError
 from img2img.data.labelled import LabelledData
 from img2img.data.paired import PairedData
-from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, choose_source
+from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, call_frozen, choose_source
 from img2img.methods.perceptual import Perceptual, PerceptualTranslationConfig
 from img2img.networks import GeneratorConfig, UNetConfig
 from img2img.networks.layers import Norm
@@ -126,8 +125,8 @@ class Pix2Pix(Method):
 
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
         """The translation, which both phases use."""
-        with torch.set_grad_enabled(torch.is_grad_enabled() and self.config.trains != "discriminator"):
-            fake = self.networks["generator"](batch["source"])
+        generator, source = self.networks["generator"], batch["source"]
+        fake = call_frozen(generator, source) if self.config.trains == "discriminator" else generator(source)
         translations = {"": (choose_source(batch), fake.detach(), batch["target"])}
         return Outputs(update, {"fake": fake}, translations=translations)
 

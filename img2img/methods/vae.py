@@ -1,6 +1,5 @@
 """VAE: a variational autoencoder (Kingma & Welling 2014), the baseline among those that make images from noise."""
 
-import math
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
@@ -18,8 +17,6 @@ from img2img.networks import AnyNoiseGeneratorConfig, DCGANConfig, build_encoder
 from img2img.networks.encoders import ImageEncoderConfig
 from img2img.networks.layers import Norm
 
-LEAST = 1e-6  # mean square error of values in [-1, 1], below which it is as good as none
-
 
 class CodeEncoderConfig(ImageEncoderConfig):
     """What the encoder is made of."""
@@ -31,7 +28,7 @@ class CodeEncoderConfig(ImageEncoderConfig):
 
 
 class VAEConfig(MethodConfig):
-    """The paper's loss with DCGAN's generator, whose deviation is that of the errors (Rybkin et al. 2021, σ-VAE, eq. 5)."""
+    """The paper's loss for normally distributed images, of deviation 1 for values in [-1, 1], with DCGAN's generator."""
 
     data_kinds = (ClassFolderData,)
     model: ClassVar[Literal["translator", "noise_generator"]] = "noise_generator"
@@ -47,7 +44,7 @@ class VAEConfig(MethodConfig):
     image_encoder: CodeEncoderConfig = CodeEncoderConfig()
     """The encoder."""
     beta: float = Field(1.0, ge=0)
-    """Weight of the codes' distance from a normal distribution: more than 1 makes images more typical, and less sharp (Higgins et al. 2017, β-VAE)."""
+    """Weight of the codes' distance from a normal distribution: more than 1 makes images more typical and less sharp, less than 1 the other way round (Higgins et al. 2017, β-VAE)."""
     unconditional: bool = False
     """Ignore the classes that the folders name."""
     lr: float = Field(1e-3, gt=0)
@@ -94,11 +91,9 @@ class VAE(Method):
         return Outputs(update, images, translations={"": (real, made.detach(), real)})
 
     def losses(self, batch: Batch, outputs: Outputs) -> Losses:
-        """Minus eq. 10, per number of an image: how improbable it is, with the deviation that makes it most probable, and the code's divergence."""
+        """Minus eq. 10, per number of an image and without its constant: how improbable the image is, and the code's divergence."""
         real, made = batch["target"], outputs.images["made"].float()
         numbers = real[0].numel()
-        error = (made - real).square().mean()
-        outputs.metrics["G/error"] = error.detach()
-        improbable = 0.5 * (torch.log(2 * math.pi * error.clamp(min=LEAST)) + 1)
+        improbable = 0.5 * (made - real).square().mean()
         divergence = kl_divergence(outputs.images["mean"], outputs.images["logvar"])
         return {"G/reconstruction": improbable, "G/kl": self.config.beta * divergence / numbers}

@@ -67,7 +67,9 @@ def resolve_style(translator: StyledModel, style: Style) -> Tensor:
         )
     if isinstance(style, str):
         classes = "" if translator.styles is None else ", or CLASS=NUMBER for some classes"
-        raise UsageError(f"style {style}: this translator's have no names; give a number from 0{classes}.")
+        raise UsageError(
+            f"style {style}: the styles of this translator have numbers, not names: give one from 0{classes}. img2img convert also takes a range, such as 0..5."
+        )
     if isinstance(style, Tensor) and style.ndim < 3:
         if style.shape != translator.style.shape:
             raise UsageError(f"a style of {tuple(translator.style.shape)} is expected, not of {tuple(style.shape)}.")

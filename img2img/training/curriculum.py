@@ -53,7 +53,11 @@ def earlier_config(config: RunConfig) -> RunConfig | None:
 
 
 def own_length(config: RunConfig, length: int) -> tuple[int | None, float]:
-    """Updates, if they are counted, and epochs, of `length` images, of this run itself, without those of the one before."""
+    """Updates, if they are counted, and epochs, of `length` images, of this run itself, without those of the one before.
+
+    Raises:
+        UsageError: if the one before has had them all already.
+    """
     earlier, stage = earlier_config(config), config.method.earlier_stage()
     if earlier is None or stage is None or stage.updates:
         return config.steps, config.epochs
@@ -62,6 +66,10 @@ def own_length(config: RunConfig, length: int) -> tuple[int | None, float]:
     if find_checkpoints(earlier.output / CHECKPOINTS):  # what it has really trained, should this run be made longer
         updates, images = _count_trained(earlier)
         epochs = images / length
+    if config.steps is not None and updates > max(config.steps, earlier.steps or 0):
+        raise UsageError(
+            f"--steps {config.steps}: the {stage.name} stage has {updates} updates already, which leaves none for what follows; give more."
+        )
     return None if config.steps is None else max(1, config.steps - updates), max(0.0, config.epochs - epochs)
 
 

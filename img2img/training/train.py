@@ -102,7 +102,7 @@ def _train_stages(
         _train_stages(earlier, earlier.output.is_dir(), quiet, whole or config.output, report, stage.introduction)
     _free_memory()
     start = start if stage.updates else None  # else the stage began with it
-    return main(set_up(config, True, quiet, whole, report, start), introduction)
+    return main(set_up(config, True, quiet, whole, report, start), introduction or "Last stage.")
 
 
 @dataclass

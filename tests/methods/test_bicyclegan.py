@@ -22,7 +22,8 @@ from img2img.interop.exporting import export_reference
 from img2img.interop.loading import load_translator
 from img2img.interop.onnx import export_onnx
 from img2img.losses.features import kl_divergence
-from img2img.methods.bicyclegan import BicycleGAN, BicycleGANConfig, call_frozen
+from img2img.methods.base import call_frozen
+from img2img.methods.bicyclegan import BicycleGAN, BicycleGANConfig
 from img2img.networks import UNetConfig, build_generator
 from img2img.networks.discriminators.patchgan import MultiScaleConfig
 from img2img.tiling.strips import Budget, run_in_strips

@@ -1,5 +1,6 @@
 """Translators that compute colours only: the luminance of what they make is that of the gray image, bit for bit."""
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -177,8 +178,8 @@ def test_exported(tmp_path: Path) -> None:
 
 @KINDS
 def test_it_is_for_gray_sources_and_coloured_targets(config: Any) -> None:
-    for channels in ((3, 3), (1, 1), (3, 1)):
-        with pytest.raises(UsageError, match=r"--data\.derive gray"):
+    for channels, advice in (((3, 3), "--data.derive gray"), ((1, 1), "no colours"), ((1, 4), "--data.out-channels 3")):
+        with pytest.raises(UsageError, match=re.escape(advice)):
             config.resolve(*channels, 32)
     names = {name for name, _ in build_generator(config.resolve(1, 3, 32)).named_parameters()}
     assert not any(name.startswith("colours") for name in names), "nothing of it is trained"

@@ -78,11 +78,16 @@ def refuse_no_luminance(in_channels: int, out_channels: int) -> None:
     Raises:
         UsageError: saying what is needed.
     """
-    if (in_channels, out_channels) != (1, 3):
-        raise UsageError(
-            f"--generator.keep-luminance colours gray images, so sources need 1 channel and targets 3, not {in_channels} "
-            f"and {out_channels}: add --data.derive gray for photos, or --data.in-channels 1."
-        )
+    if (in_channels, out_channels) == (1, 3):
+        return
+    needs = f"--generator.keep-luminance colours gray images, so sources need 1 channel and targets 3, not {in_channels} and {out_channels}: "
+    if out_channels == 4:
+        raise UsageError(f"{needs}most targets have alpha; add --data.out-channels 3, which puts them over white.")
+    if out_channels != 3:
+        raise UsageError(f"{needs}most targets have no colours that could be learnt.")
+    raise UsageError(
+        f"{needs}add --data.derive gray for photos, or --data.in-channels 1 if the sources have the luminance of their targets."
+    )
 
 
 class NoiseGeneratorConfig(Strict):
