@@ -130,7 +130,8 @@ def test_label_maps_need_their_instances(client: Client, server: Server, tmp_pat
     command = ["convert", str(tmp_path / "map.png"), str(tmp_path / "own.png"), "--style", "1"]
     command += ["--model", str(server.models / "labels"), "--instances", str(tmp_path / "map.png")]
     assert main(command) == 0
-    assert Path(result).read_bytes() == (tmp_path / "own.png").read_bytes()
+    made, own = (read_image(path).astype(int) for path in (Path(result), tmp_path / "own.png"))
+    assert np.abs(made - own).max() <= 1, "the server has other threads, by which some processors round otherwise"
     Image.fromarray(labels + 7).save(tmp_path / "map.png")
     given = [handle_file(tmp_path / "map.png")] * 2
     assert "out of range" in refusal(client, "labels", *given, None, None, None, *OPTIONS)

@@ -218,7 +218,7 @@ def test_styles_that_can_not_be_are_sentences(
     image, labels = str(data / "val_img" / "6.png"), str(data / "val_label" / "6.png")
     for options, words in (
         (["--style", "9" * 25], "give a number from 0"),
-        (["--style", "-1"], "give a number from 0, or CLASS=NUMBER"),
+        (["--style", "-1"], "give one from 0, or CLASS=NUMBER"),
         (["--style-image", image], "an image with its label map"),
         (["--style-image", image, "--style-labels", image], "the style can't be read"),
         (["--style-image", str(tmp_path / "none.png"), "--style-labels", labels], "the style can't be read"),
