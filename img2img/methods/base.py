@@ -305,9 +305,14 @@ def resolve_generator(
     return resolved
 
 
+def unwrap(network: nn.Module) -> Any:
+    """The network itself, of one that averages its gradients over processes."""
+    return network.module if isinstance(network, DistributedDataParallel) else network
+
+
 def call_frozen(network: nn.Module, *inputs: Tensor) -> Any:
     """What a network gives, with gradients for its inputs and none for its weights; running statistics of norms stay as they are, too."""
-    bare = network.module if isinstance(network, DistributedDataParallel) else network
+    bare = unwrap(network)
     weights = {name: each.detach() for name, each in bare.named_parameters()}
     statistics = {name: each.clone() for name, each in bare.named_buffers()}
     return functional_call(bare, weights | statistics, inputs)

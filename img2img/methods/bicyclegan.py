@@ -18,7 +18,7 @@ from img2img.methods.base import Batch, Losses, Method, Outputs, call_frozen, ch
 from img2img.methods.perceptual import Perceptual, PerceptualTranslationConfig
 from img2img.networks import DiscriminatorConfig, UNetConfig, build_encoder, initialise
 from img2img.networks.discriminators.patchgan import MultiScaleConfig
-from img2img.networks.encoders import ImageEncoderConfig
+from img2img.networks.encoders import ImageEncoderConfig, draw_code
 from img2img.networks.generators.unet import UNet
 
 
@@ -94,7 +94,7 @@ class BicycleGAN(Method):
         """Each source in its target's style, and in a random one."""
         source, target = batch["source"], batch["target"]
         mean, logvar = (each.float() for each in self.networks["encoder"](target))
-        encoded = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
+        encoded = draw_code(mean, logvar)
         style = torch.randn_like(mean)
         both = self.networks["generator"](torch.cat([source, source]), torch.cat([encoded, style]))
         fakes = both.split(len(source))

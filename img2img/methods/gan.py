@@ -10,12 +10,11 @@ import torch.nn.functional as F
 import tyro
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from img2img.core.errors import UsageError
 from img2img.data.class_folders import ClassFolderData
 from img2img.losses import regularisers
-from img2img.methods.base import Batch, Losses, Method, Outputs, Phase, is_independent
+from img2img.methods.base import Batch, Losses, Method, Outputs, Phase, is_independent, unwrap
 from img2img.methods.gan_losses import AdversarialConfig, AdversarialLoss, Judgement
 from img2img.networks import (
     NOISE_DISCRIMINATORS,
@@ -215,8 +214,7 @@ def grow_networks(networks: dict[str, nn.Module], real: Tensor, update: int, con
         return real
     level = level_at(update, config)
     for network in networks.values():
-        bare: Any = network.module if isinstance(network, DistributedDataParallel) else network
-        bare.grow(level)
+        unwrap(network).grow(level)
     return reduce_images(real, level)
 
 

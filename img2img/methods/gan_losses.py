@@ -7,7 +7,6 @@ from typing import Any, ClassVar, Literal
 import torch
 from pydantic import Field
 from torch import Tensor, nn
-from torch.nn.parallel import DistributedDataParallel
 
 from img2img.core.errors import UsageError
 from img2img.losses import adversarial, regularisers
@@ -15,7 +14,7 @@ from img2img.losses.adversarial import RELATIVISTIC, THRESHOLDS, Adversarial
 from img2img.losses.augment import AUGMENTATIONS, Augmentation, augment
 from img2img.losses.features import feature_matching
 from img2img.methods.adaptive_augmentation import AdaptiveAugmentation
-from img2img.methods.base import Batch, Losses, Memory, MethodConfig, Outputs, Phase, is_independent
+from img2img.methods.base import Batch, Losses, Memory, MethodConfig, Outputs, Phase, is_independent, unwrap
 from img2img.networks import DiscriminatorConfig, build_discriminator, initialise
 from img2img.networks.discriminators.patchgan import PatchGANConfig
 from img2img.networks.layers import Norm
@@ -173,7 +172,7 @@ def judge_translations(network: Callable[..., Any], images: Tensor, labels: Tens
 
 def call_in_full_precision(network: nn.Module) -> Callable[..., Any]:
     """The network without the trainer's mixed precision, for gradients of gradients."""
-    bare = network.module if isinstance(network, DistributedDataParallel) else network
+    bare = unwrap(network)
     return lambda *inputs: type(bare).forward(bare, *inputs)
 
 

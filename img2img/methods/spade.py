@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Annotated, Any, ClassVar, Literal
 
-import torch
 import tyro
 from pydantic import Field
 from torch import nn
@@ -22,6 +21,7 @@ from img2img.networks import (
     build_encoder,
     initialise,
 )
+from img2img.networks.encoders import draw_code
 from img2img.networks.weights import Initialisation
 
 
@@ -111,7 +111,7 @@ class SPADEMethod(Method):
         outputs = Outputs(update)
         if "encoder" in self.networks:
             mean, logvar = self.networks["encoder"](target)
-            style = mean.float() + torch.randn_like(mean, dtype=torch.float32) * (0.5 * logvar.float()).exp()
+            style = draw_code(mean, logvar)
             outputs.images |= {"mean": mean, "logvar": logvar}
             fake = self.networks["generator"](source, style)
         else:

@@ -3,7 +3,6 @@
 from collections.abc import Mapping
 from typing import Annotated, ClassVar, Literal
 
-import torch
 import tyro
 from pydantic import Field
 from torch import nn
@@ -12,9 +11,9 @@ from img2img.core.errors import UsageError
 from img2img.data.class_folders import ClassFolderData
 from img2img.losses.features import kl_divergence
 from img2img.methods.base import Batch, Beta, Losses, Method, MethodConfig, Outputs
-from img2img.methods.gan import resolve_noise_generator
+from img2img.methods.gan import NoiseMethodConfig, resolve_noise_generator
 from img2img.networks import AnyNoiseGeneratorConfig, DCGANConfig, build_encoder, initialise
-from img2img.networks.encoders import ImageEncoderConfig
+from img2img.networks.encoders import ImageEncoderConfig, draw_code
 from img2img.networks.layers import Norm
 
 
@@ -34,9 +33,7 @@ class VAEConfig(MethodConfig):
     model: ClassVar[Literal["translator", "noise_generator"]] = "noise_generator"
     best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
     paper = "1312.6114"
-    run_defaults: ClassVar[Mapping[str, object]] = {
-        "batch_size": 128, "epochs": 50, "decay": 0.0, "ema": 0.999, "data": {"size": 64, "jitter": 1.0, "flip": 0.0}
-    }  # fmt: skip
+    run_defaults: ClassVar[Mapping[str, object]] = {**NoiseMethodConfig.run_defaults, "ema": 0.999}
 
     name: Annotated[Literal["vae"], tyro.conf.Suppress] = "vae"
     generator: AnyNoiseGeneratorConfig = DCGANConfig()
@@ -84,9 +81,8 @@ class VAE(Method):
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
         """Each image, from a code that is drawn around what the encoder gives for it (§2.4)."""
         real = batch["target"]
-        mean, logvar = (each.float() for each in self.networks["encoder"](real))
-        code = mean + torch.randn_like(mean) * (0.5 * logvar).exp()
-        made = self.networks["generator"](code, batch["label"] if self.classes else None)
+        mean, logvar = self.networks["encoder"](real)
+        made = self.networks["generator"](draw_code(mean, logvar), batch["label"] if self.classes else None)
         images = {"made": made, "mean": mean, "logvar": logvar}
         return Outputs(update, images, translations={"": (real, made.detach(), real)})
 

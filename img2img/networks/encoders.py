@@ -2,6 +2,7 @@
 
 from typing import Annotated, ClassVar, Literal
 
+import torch
 import torch.nn.functional as F
 from pydantic import Field
 from torch import Tensor, nn
@@ -64,6 +65,12 @@ class ImageEncoderConfig(Strict):
         if chosen & (chosen - 1):
             raise UsageError(f"--image-encoder.size {chosen}: give a power of two, such as 256.")
         return self.model_copy(update={"in_channels": in_channels, "size": chosen})
+
+
+def draw_code(mean: Tensor, logvar: Tensor) -> Tensor:
+    """A code that is normally distributed, (B, latent) in fp32, with gradients for both (Kingma & Welling 2014, §2.4)."""
+    mean, logvar = mean.float(), logvar.float()
+    return mean + torch.randn_like(mean) * (0.5 * logvar).exp()
 
 
 class InstanceEncoder(ImageNetwork):

@@ -40,7 +40,7 @@ class GeneratorBaseConfig(Strict):
     @property
     def keeps_luminance(self) -> bool:
         """Whether the network colours gray images: each output's luminance is its source's."""
-        return False
+        return getattr(self, "keep_luminance", False)
 
     @abstractmethod
     def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> Self:

@@ -64,11 +64,6 @@ class ResNetConfig(GeneratorBaseConfig):
     bias: Annotated[bool | None, Suppress] = None
     """Whether convolutions before norms have biases, as in weights that others trained; by default only where the norm doesn't cancel them."""
 
-    @property
-    def keeps_luminance(self) -> bool:
-        """As it was chosen."""
-        return self.keep_luminance
-
     def resolve(self, in_channels: int, out_channels: int, size: int, norm: Norm | None = None) -> Self:
         """Fills in what was left to the data: channels, blocks; and `norm`, the method's, if none was chosen.
 
