@@ -1,10 +1,10 @@
 """The settings of a run: strict, frozen, YAML in and out; the command line is made from them."""
 
 from pathlib import Path
-from typing import Annotated, Any, Generic, Literal
+from typing import Annotated, Any, Generic, Literal, Self
 
 import yaml
-from pydantic import Field, ValidationError, model_validator
+from pydantic import Field, ModelWrapValidatorHandler, ValidationError, model_validator
 from typing_extensions import TypeVar
 from tyro.conf import Suppress, arg
 
@@ -107,20 +107,22 @@ class RunConfig(Strict, Generic[M]):
     trackers: tuple[TrackerName, ...] = ("tensorboard",)
     """Where curves go, and pictures if it takes them, in addition to the run's own page and log: tensorboard, wandb, trackio, mlflow, comet_ml, clearml, dvclive, swanlab, whose packages must be installed; several, or none. One that fails is left out. After a resume, wandb and trackio continue the same run; others start a new one."""
 
-    @model_validator(mode="before")
+    @model_validator(mode="wrap")
     @classmethod
-    def _method_defaults(cls, values: Any) -> Any:
-        """The method's paper may have trained for another time than most."""
+    def _method_defaults(cls, values: Any, build: ModelWrapValidatorHandler[Self]) -> Self:
+        """The method's paper may have trained for another time than most; what it has is no choice of the user's."""
         method: Any = cls.model_fields["method"].annotation
         own: dict[str, Any] = getattr(method, "run_defaults", {})  # none while the type of the method is open
         if not isinstance(values, dict):
-            return values
+            return build(values)
         data = values.get("data", {})
         merged = {**own, **values}
         if "data" in own and isinstance(data, dict | DataConfig):
             given = data if isinstance(data, dict) else {name: getattr(data, name) for name in data.model_fields_set}
             merged["data"] = {**own["data"], **given}
-        return merged
+        built = build(merged)
+        built.model_fields_set.difference_update(own.keys() - values.keys())
+        return built
 
 
 def run_type(method: str) -> Any:

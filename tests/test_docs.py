@@ -115,7 +115,11 @@ def shorten(arguments: list[str]) -> list[str]:
     small = (
         "--size 16 --generator.channels 4 --discriminator.channels 4 --discriminator.layers 1 --steps 1 --device cpu"
     )
-    if arguments[1] in ("gan", "infogan", "vae"):
+    if arguments[1] == "unsb":
+        small += " --energy.layers 1 --energy.channels 4"
+    if arguments[1] == "stylegan2":
+        small += " --generator.most-channels 4 --discriminator.most-channels 4 --generator.latent 8"
+    if arguments[1] in ("gan", "infogan", "lapgan", "stylegan2", "vae"):
         small = small.replace("--size 16", "--size 32").replace("--discriminator.layers 1", "--batch-size 4")
     if arguments[1] == "vae":
         small = small.replace("--discriminator.channels 4", "--image-encoder.channels 4")

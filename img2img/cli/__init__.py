@@ -16,6 +16,7 @@ COMMANDS = {
     "evaluate": "evaluate.evaluate",
     "compress": "compress.compress",
     "sample": "sample.sample",
+    "invert": "invert.invert",
     "check": "check.check",
     "index": "index.index",
     "shard": "shard.shard",

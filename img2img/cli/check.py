@@ -86,6 +86,7 @@ def open_data(config: "DataConfig", kind: str) -> "DataModule":
     """The data as what the user says they are, or as what they look like."""
     from img2img.data.class_folders import ClassFolderData
     from img2img.data.labelled import LabelledData
+    from img2img.data.labelled_sources import LabelledSourcesData
     from img2img.data.paired import PairedData
     from img2img.data.unpaired import UnpairedData
     from img2img.data.volumes import VolumeError
@@ -95,6 +96,8 @@ def open_data(config: "DataConfig", kind: str) -> "DataModule":
     }  # fmt: skip
     if kind != "auto":
         return kinds[kind](config)
+    if config.labels and (config.path or config.source):
+        return LabelledSourcesData(config)
     if LabelledData.recognises(config):
         return LabelledData(config)
     try:

@@ -32,6 +32,7 @@ def command(
     size: int | None = None,
     max_side: int | None = None,
     render_factor: int | None = None,
+    nfe: int | None = None,
     frames: Literal["all", "first"] = "all",
     no_metadata: bool = False,
     quality: int = 95,
@@ -67,10 +68,11 @@ def command(
         overwrite: Replace targets that exist.
         skip_existing: Leave targets that exist, to go on with a conversion that was stopped.
         mode: eval (running statistics, no dropout) or paper (batch statistics and dropout); by default the translator's.
-        seed: Of mode paper.
+        seed: Of mode paper, and of the noise of a translator trained by unsb.
         size: Scale the shorter side to so many pixels first; the output has that size. By default images keep theirs.
         max_side: Scale images whose longer side has more pixels down to it.
         render_factor: Of a translator that keeps the luminance of gray images: compute colours where the shorter side has 16 times so many pixels, if the image is larger; by default, as many as the training images. The output keeps the image's size.
+        nfe: Of a translator trained by unsb: how many steps it takes; by default as many as it was trained for. Fewer are faster, and change the image less.
         frames: Of animations (GIF, APNG, WebP) and TIFFs of several pages: all or first.
         no_metadata: Drop EXIF, XMP and DPI; the orientation is applied anyway.
         quality: Of JPEG, WebP, AVIF, HEIC and JPEG XL, 1-100.
@@ -131,7 +133,7 @@ def command(
         outcome = run(
             model, source, target, instances=instances,
             style=_parse_style(style, style_image, style_labels, style_instances), direction=direction, format=format, existing=existing, mode=mode, seed=seed,
-            size=size, max_side=max_side, render_factor=render_factor, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype,
+            size=size, max_side=max_side, render_factor=render_factor, nfe=nfe, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype,
             batch_size=batch_size, tile=tile, compile=compile, device=device, engine=engine, max_pixels=max_pixels, timeout=timeout,
             file_memory=file_memory, accept_truncated=accept_truncated, listed=listed, record=report, progress=sys.stderr.isatty(),
         )  # fmt: skip

@@ -27,6 +27,7 @@ def command(
     mode: Literal["eval", "paper"] | None = None,
     seed: int = 0,
     style: tuple[str, ...] = (),
+    nfe: int | None = None,
     features: Features | None = None,
     feature_weights: Path | None = None,
     count: int | None = None,
@@ -52,6 +53,7 @@ def command(
         mode: eval or paper; by default the translator's.
         seed: Of mode paper, or of the first sample.
         style: The domain, or the style, of the translations; as of `img2img convert`.
+        nfe: Of a translator trained by unsb: how many steps it takes; as of `img2img convert`.
         features: Compare translations and targets as sets, too (KID, FID), which models of unpaired methods are anyway, where there are no pairs: lite, EfficientNet-Lite0, the default; inception, FID's network; random, a VGG-16 with random weights; or a classifier of torchvision, with its --feature-weights.
         feature_weights: A file of its weights (.pth or .safetensors); of Inception by default PyTorch's cache, else they are downloaded.
         count: Of a model that makes images from noise: how many samples; by default as many as there are real images.
@@ -86,9 +88,9 @@ def command(
     elif not model or data is None:
         raise UsageError("give --model and --data, or two folders of images.")
     elif any(makes_images_from_noise(each) for each in model):
-        if segmenter or direction or size or mode or style or page or len(model) > 1:
+        if segmenter or direction or size or mode or style or nfe or page or len(model) > 1:
             raise UsageError(
-                "--segmenter, --direction, --size, --mode, --style, --page and several models are for translators; leave them out."
+                "--segmenter, --direction, --size, --mode, --style, --nfe, --page and several models are for translators; leave them out."
             )
         results["samples"] = evaluate_samples(
             model[0], data, split=split, count=count, seed=seed, truncation=truncation, features=features or "lite",
@@ -100,7 +102,7 @@ def command(
         for each in dict.fromkeys(model):
             name = "translation" if len(model) == 1 else str(each)
             results[name] = room.evaluate(
-                each, data, split=split, direction=direction, size=size, mode=mode, seed=seed, style=parse_style(style),
+                each, data, split=split, direction=direction, size=size, mode=mode, seed=seed, style=parse_style(style), nfe=nfe,
                 features=features, feature_weights=feature_weights, device=device, progress=progress,
                 segmenter=make_segmenter(segmenter, segmenter_weights) if segmenter and segmenter_weights else None,
                 look=partial(gallery.add, name) if gallery else None,

@@ -14,28 +14,32 @@ def command(
     seed: int = 0,
     label: tuple[str, ...] = (),
     truncation: float | None = None,
-    interpolate: tuple[int, int] | None = None,
-    how: Literal["spherical", "linear"] = "spherical",
+    interpolate: tuple[str, str] | None = None,
+    how: Literal["spherical", "linear", "style"] | None = None,
+    style_mix: tuple[str, str] | None = None,
+    layers: str | None = None,
     sweep: int | None = None,
     steps: int | None = None,
     latents: Path | None = None,
     overwrite: bool = False,
     device: str = "auto",
 ) -> int:
-    """Makes images from noise with what gan or infogan trained. The same seed gives the same image in every run.
+    """Makes images from noise with what gan, stylegan2, vae or infogan trained. The same seed gives the same image in every run.
 
     Args:
-        model: The folder of a run of gan or infogan, or of its model.
+        model: The folder of a run of gan, stylegan2, vae or infogan, or of its model.
         output: The folder for the images: seed0000.png, seed0001.png …, and sheet.png with all of them (up to 100).
         count: How many images; with --sweep how many rows.
         seed: Of the first image; the next ones have the next seeds.
         label: The classes asked for, by name or number; by default all in turn.
-        truncation: Draw noise beyond this again, such as 0.7: more typical, less varied images.
-        interpolate: Two seeds: the images on the way from one to the other, and walk.gif.
-        how: The way between two seeds.
+        truncation: Draw noise beyond this again, such as 0.7: more typical, less varied images. Of stylegan2, how far styles are from their mean: 0 gives the mean image, 1 changes nothing.
+        interpolate: Two seeds: the images on the way from one to the other, and walk.gif. Of stylegan2, each may be a file of img2img invert, too.
+        how: The way between two seeds; by default spherical, and of stylegan2 style: straight from style to style.
+        style_mix: Of stylegan2: two seeds, ranges such as 0..4, or files of img2img invert: each image of the first with the styles of each image of the second in --layers.
+        layers: Of --style-mix: which layers, such as 0-3; 0 is the coarsest. Else of --truncation: truncate only their styles.
         sweep: Number of an InfoGAN's code, from 0: images that differ in it only.
         steps: Images of --interpolate, by default 16, or of --sweep of a continuous code, by default 10.
-        latents: A file of latents that img2img serve saved: draw its images instead.
+        latents: A file of latents that img2img serve or img2img invert wrote: draw its images instead.
         overwrite: Replace files that exist.
         device: auto, cpu, cuda, cuda:1 or mps.
     """
@@ -50,11 +54,11 @@ def command(
     generator = NoiseGenerator.load(resolve_model(model), device)
     with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task(
-            "sampling", total=count if interpolate is None and sweep is None and latents is None else None
+            "sampling", total=count if (interpolate, sweep, style_mix, latents) == (None,) * 4 else None
         )
         files = room.sample(
             generator, output, count=count, seed=seed, labels=label, truncation=truncation, interpolate=interpolate, how=how,
-            sweep=sweep, steps=steps, latents=latents, overwrite=overwrite, advance=lambda images: bar.advance(task, images),
+            style_mix=style_mix, layers=layers, sweep=sweep, steps=steps, latents=latents, overwrite=overwrite, advance=lambda images: bar.advance(task, images),
         )  # fmt: skip
     print(f"{len(files)} files in {output}; {files[-1]} shows them.")
     return 0

@@ -48,7 +48,7 @@ class DataConfig(Strict):
     target: Path | None = None
     """A folder of targets; for pairs, with the same file names."""
     labels: Path | None = None
-    """A folder of label maps instead of `--data.source`: gray or palette PNGs of indices."""
+    """A folder of label maps instead of `--data.source`: gray or palette PNGs of indices. Of unpaired images, those of the sources, for `--semantic-weight`."""
     instances: Path | None = None
     """A folder of the instance maps that belong to `--data.labels`."""
     use_instances: bool = True
@@ -220,6 +220,8 @@ class DataReport:
     """Of label maps."""
     edges: bool = False
     """Whether all label maps have instance maps, whose edges are one more channel of the source."""
+    source_classes: Classes | None = None
+    """Of label maps that sources have, beside targets that don't belong to them."""
     names: tuple[str, ...] = ()
     """Of images in class folders: the classes."""
     summary: str = ""

@@ -281,15 +281,19 @@ class UnpairedImages(Samples):
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         """``source`` and ``target``: (C, H, W) in [-1, 1]."""
-        chosen = self.partners(key)
-        tensors = []
-        for side, (files, place, channels) in enumerate(zip(self.sides, chosen, self.channels, strict=True)):
-            file, limits = files[place], self.ranges[side]
-            read = read_image(file, self.transform.enough, limits)
-            image = to_unit(fit_channels(read, channels, file, limits is not None))
+        found: dict[str, Tensor] = {}
+        for side, (files, place) in enumerate(zip(self.sides, self.partners(key), strict=True)):
             seed = zlib.crc32(f"{self.seed}/{key[0]}/{key[1]}/{side}".encode())
-            tensors.append(to_tensor(np.ascontiguousarray(self.transform.apply_to_one(image, seed))))
-        return {"source": tensors[0], "target": tensors[1]}
+            found |= self.read(side, files[place], seed)
+        return found
+
+    def read(self, side: int, file: Path, seed: int) -> dict[str, Tensor]:
+        """What a sample has of one side, 0 for the sources; its geometry is changed as a function of `seed`."""
+        channels, limits = self.channels[side], self.ranges[side]
+        read = read_image(file, self.transform.enough, limits)
+        image = to_unit(fit_channels(read, channels, file, limits is not None))
+        done = np.ascontiguousarray(self.transform.apply_to_one(image, seed))
+        return {("source", "target")[side]: to_tensor(done)}
 
     def partners(self, key: Key) -> tuple[int, int]:
         """The places of a sample's two images on their sides."""

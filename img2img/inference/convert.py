@@ -62,6 +62,7 @@ def convert(
     size: int | None = None,
     max_side: int | None = None,
     render_factor: int | None = None,
+    nfe: int | None = None,
     frames: Frames = "all",
     metadata: bool = True,
     alpha: bool = True,
@@ -97,10 +98,11 @@ def convert(
         format: suffix of the outputs, such as ``png``; by default that of each input.
         existing: what to do with an input whose target exists: report it as failed, skip it, or overwrite the target.
         mode: ``eval`` or ``paper``; by default the translator's own.
-        seed: of mode ``paper``.
+        seed: of mode ``paper``, and of the noise of a translator that takes several steps.
         size: scale the shorter side to so many pixels first; the output has that size.
         max_side: scale images whose longer side has more pixels down to it.
         render_factor: of a translator that keeps the luminance of gray images, as of `Translator.with_render_factor`.
+        nfe: of a translator that takes several steps: how many, as of `Translator.with_nfe`.
         frames: all frames of an animation and pages of a TIFF, or the first.
         metadata: whether EXIF, XMP and DPI are kept.
         alpha: whether alpha is carried to the outputs; else they are what the network makes of the images over white.
@@ -163,6 +165,7 @@ def convert(
             translator = load_translator(translator, place, direction=direction)
         translator = translator if style is None else translator.with_style(style)
         translator = translator if render_factor is None else translator.with_render_factor(render_factor)
+        translator = translator if nfe is None else translator.with_nfe(nfe)
         translator.chosen_domain()
         config = translator.config
         if config.in_range is not None:
@@ -177,7 +180,7 @@ def convert(
             raise UsageError(f"{source} is a video, and this translator makes measurements, which a video can't hold.")
         files.out_range = config.out_range
         if config.out_range is not None:
-            files.maker = digest_origin(translator, (style, mode, seed, size, max_side, frames, dtype))
+            files.maker = digest_origin(translator, (style, mode, seed, size, max_side, nfe, frames, dtype))
         report.classes = translator.config.classes
         files.maps = LabelMapReader.of(
             translator.config, source, None if instances is None else Path(instances), in_shards=in_shards

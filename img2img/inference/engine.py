@@ -81,6 +81,8 @@ class Engine:
             raise UsageError(
                 f"--mode {mode}: this ONNX file was exported in mode {translator.config.mode}, and stays in it."
             )
+        if compile and translator.nfe is not None:
+            raise UsageError("--compile is not for translators that take several steps; leave it out.")
         self.notes: list[str] = []
         """What a user should know about the choice."""
         self.backend: Literal["torch", "onnx", "openvino"] = "onnx" if self.by_onnx else "torch"
@@ -132,6 +134,8 @@ class Engine:
             return "computes with running statistics and without dropout: add --mode eval"
         if self.translator.config.encoder is not None and not self.translator.draws_styles:
             return "can't compute translators with styles of instances"
+        if self.translator.nfe is not None:
+            return "can't compute translators that take several steps"
         return "and --compile exclude each other" if self.compile else ""
 
     def _build_openvino(self, samples: Sequence[Tensor]) -> Translator:

@@ -90,6 +90,7 @@ def evaluate(
     mode: Mode | None = None,
     seed: int = 0,
     style: Style | None = None,
+    nfe: int | None = None,
     features: Features | None = None,
     feature_weights: Path | None = None,
     segmenter: Segmenter | None = None,
@@ -106,8 +107,9 @@ def evaluate(
         direction: by default the one that the translator was trained in; picks the translator of a run that learned both.
         size: scale the pairs' shorter side to so many pixels, as in training.
         mode: ``eval`` or ``paper``; by default the translator's own.
-        seed: of mode ``paper``.
+        seed: of mode ``paper``, and of the noise of a translator that takes several steps.
         style: as of `Translator.with_style`.
+        nfe: as of `Translator.with_nfe`.
         features: compare translations and targets as sets, too (KID and FID), by the features that
             `metrics.distribution.find_weights` names; by default lite where there are no pairs and the method expects none.
         feature_weights: a file of their network's weights.
@@ -127,6 +129,7 @@ def evaluate(
         both_ways = has_both_directions(translator)
         translator = load_translator(translator, choose_device(device), direction=direction if both_ways else None)
     translator = translator if style is None else translator.with_style(style)
+    translator = translator if nfe is None else translator.with_nfe(nfe)
     translator.chosen_domain()
     config = translator.config
     splits = _splits(Path(data), config, direction)

@@ -12,6 +12,7 @@ from img2img.core.errors import UsageError
 from img2img.data.class_folders import ClassFolder, find_class_folders, read_plain_images
 from img2img.data.layouts import Split
 from img2img.inference.evaluate import Evaluation
+from img2img.inference.path_length import perceptual_path_length
 from img2img.interop import resolve_model
 from img2img.metrics.distribution import (
     FEATURE_NAMES,
@@ -44,7 +45,7 @@ def evaluate_samples(
     device: str = "auto",
     progress: bool = False,
 ) -> Evaluation:
-    """Compares samples with the images of a data set: KID, FID, precision and recall, and with Inception the Inception Score.
+    """Compares samples with the images of a data set: KID, FID, precision and recall, and with Inception the Inception Score; with styles the perceptual path length.
 
     Args:
         generator: one that is loaded, or the folder of one, or of a run.
@@ -93,6 +94,8 @@ def evaluate_samples(
     logits = [each for _, each in found if each is not None]
     if logits:
         scores["inception_score"] = inception_score(torch.cat(logits))
+    if generator.has_styles:
+        scores["ppl"] = perceptual_path_length(generator)
     about = {"data": str(data), "split": chosen, "count": count, "real": len(files), "features": name, "seed": seed}
     if min(count, len(files)) < ENOUGH:
         about["remark"] = (

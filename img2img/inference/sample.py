@@ -1,15 +1,17 @@
 """Images from noise, into a folder: single ones, the way between two, and what a code does."""
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Literal
 
 import numpy as np
+import torch
+from torch import Tensor
 
 from img2img.core.errors import UsageError
 from img2img.images import Array, Picture, write_image, write_picture
 from img2img.images.tensors import build_sheet
-from img2img.models import NoiseGenerator, draw_latents, read_latents
+from img2img.models import NoiseGenerator, Walk, draw_latents, find_styles, read_latents
 
 COLUMNS = 10  # of the sheet
 MOST_SHOWN = 100
@@ -26,8 +28,10 @@ def sample(
     seed: int = 0,
     labels: Sequence[int | str] = (),
     truncation: float | None = None,
-    interpolate: tuple[int, int] | None = None,
-    how: Literal["spherical", "linear"] = "spherical",
+    interpolate: tuple[int | str, int | str] | None = None,
+    how: Walk | None = None,
+    style_mix: tuple[int | str, int | str] | None = None,
+    layers: str | None = None,
     sweep: int | None = None,
     steps: int | None = None,
     latents: Path | str | None = None,
@@ -41,8 +45,12 @@ def sample(
         count: images, or with `sweep` rows of them.
         labels: classes asked for, by number or name, as many of each; by default all in turn.
         truncation: as of `NoiseGenerator.sample`.
-        interpolate: two seeds: the images on the way from one to the other, and a GIF of the walk.
-        how: which way: spherical or linear.
+        interpolate: two seeds: the images on the way from one to the other, and a GIF of the walk. Of a generator with styles, each may be
+            a file of latents instead, such as `img2img invert` writes.
+        how: which way, as of `NoiseGenerator.interpolate`.
+        style_mix: of a generator with styles: two seeds, ranges of seeds such as ``0..4``, or files of latents: each image of the first with the styles
+            of each image of the second in `layers`.
+        layers: which: a range such as ``0-3``, from 0, the coarsest; without `style_mix`, those whose styles `truncation` is about.
         sweep: number of a code of an InfoGAN: for each seed the images that differ in it only.
         steps: images of a walk, by default 16, or values of a continuous code, by default 10.
         latents: a file of latents, such as `img2img serve` saves: its images instead of those of seeds.
@@ -50,7 +58,7 @@ def sample(
 
     Returns:
         The files: images as ``seed0007.png`` (of a file of latents, ``image0000.png``), and ``sheet.png``; a walk's as ``step0000.png``, and ``walk.gif``; of a sweep
-        ``sweep0.png``.
+        ``sweep0.png``; of mixed styles ``mix0000_0000.png``.
 
     Raises:
         UsageError: for what can't be asked for, or if a file is there.
@@ -59,7 +67,12 @@ def sample(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder} is a file; give a folder.")
     if latents is not None:
-        if (count, seed, tuple(labels), truncation, interpolate, sweep, steps) != (64, 0, (), None, None, None, None):
+        if (count, seed, tuple(labels), truncation, interpolate, style_mix, layers, sweep, steps) != (
+            64,
+            0,
+            (),
+            *[None] * 6,
+        ):
             raise UsageError("--latents says what to draw; leave the options that choose images out.")
         found = read_latents(Path(latents))
         names = [f"image{number:04d}.png" for number in range(len(found.images))]
@@ -68,8 +81,14 @@ def sample(
             return draw_latents(generator, found.images[part], found.truncation)
 
         return _write_single(folder, names, draw, overwrite, advance)
-    if interpolate is not None and sweep is not None:
-        raise UsageError("--interpolate and --sweep exclude each other.")
+    if sum(each is not None for each in (interpolate, sweep, style_mix)) > 1:
+        raise UsageError("--interpolate, --style-mix and --sweep exclude each other.")
+    if style_mix is not None and layers is None:
+        raise UsageError("--style-mix needs --layers, such as --style-mix 0..4 7 --layers 0-3.")
+    if style_mix is None and layers is not None:
+        if truncation is None:
+            raise UsageError("--layers belongs to --style-mix or --truncation.")
+        generator = generator.with_truncated_layers(_parse_layers(layers))
     if sweep is not None and labels:
         raise UsageError("--sweep changes a code of an infogan, which knows no classes; leave --label out.")
     if steps is not None and sweep is None and interpolate is None:
@@ -83,14 +102,86 @@ def sample(
         if len(labels) > 1:
             raise UsageError("--interpolate: one --label is enough.")
         label, steps = (labels[0] if labels else None), 16 if steps is None else steps
-        walk = generator.interpolate(*interpolate, steps, how=how, labels=label, truncation=truncation)
+        walk = _walk(generator, interpolate, steps, how, label, truncation)
         files = {f"step{number:04d}.png": image for number, image in enumerate(walk)}
         files["walk.gif"] = build_walk(list(walk))
         files["sheet.png"] = build_sheet(walk[None])
+    elif style_mix is not None and layers is not None:
+        sides = [_find_styles(generator, side, labels, truncation) for side in style_mix]
+        grid = generator.mix(sides[0], sides[1], _parse_layers(layers))
+        files = {
+            f"mix{row:04d}_{column:04d}.png": image
+            for row, images in enumerate(grid)
+            for column, image in enumerate(images)
+        }
+        files["sheet.png"] = build_sheet(_frame_mix(grid, *(generator.paint(side) for side in sides)))
     else:
         return _sample_single(generator, folder, range(seed, seed + count), labels, truncation, overwrite, advance)
     _refuse_existing(folder, list(files), overwrite)
     return _write(folder, files)
+
+
+def _walk(
+    generator: NoiseGenerator,
+    ends: tuple[int | str, int | str],
+    steps: int,
+    how: Walk | None,
+    label: int | str | None,
+    truncation: float | None,
+) -> Array:
+    """The images on the way between two seeds, or between the styles of files."""
+    seeds = [_parse_seeds(end) for end in ends]
+    if all(seeds) and all(len(each or ()) == 1 for each in seeds):
+        first, last = (each.start for each in seeds if each)
+        return generator.interpolate(first, last, steps, how=how, labels=label, truncation=truncation)
+    if how not in (None, "style"):
+        raise UsageError(f"--how {how} is the way between two seeds; between files, styles are mixed: leave it out.")
+    if steps < 2:
+        raise UsageError(f"{steps} steps lead nowhere; take at least 2.")
+    found = [_find_styles(generator, end, () if label is None else (label,), truncation) for end in ends]
+    if any(len(each) != 1 for each in found):
+        raise UsageError("--interpolate leads from one image to another; give two seeds, or files of one image each.")
+    return generator.paint(
+        torch.stack([torch.lerp(found[0][0], found[1][0], share) for share in torch.linspace(0, 1, steps)])
+    )
+
+
+def _parse_seeds(word: int | str) -> range | None:
+    """Of a seed, or a range of seeds such as ``0..4``; None of anything else."""
+    found = re.fullmatch(r"(\d+)(?:\.\.(\d+))?", str(word))
+    if found is None:
+        return None
+    first, last = int(found[1]), int(found[2] or found[1])
+    if last < first or last - first >= MOST_SHOWN:
+        raise UsageError(f"{word}: give a range of 1 to {MOST_SHOWN} seeds, such as 0..4.")
+    return range(first, last + 1)
+
+
+def _find_styles(
+    generator: NoiseGenerator, word: int | str, labels: Sequence[int | str], truncation: float | None
+) -> Tensor:
+    """The styles of seeds, or of a file of latents: (B, layers, latent)."""
+    seeds = _parse_seeds(word)
+    if seeds is None:
+        found = read_latents(Path(str(word)))
+        return find_styles(generator, found.images, found.truncation)
+    wanted = [labels[place % len(labels)] for place in range(len(seeds))] if labels else None
+    return generator.styles(generator.noise(seeds, truncation), generator.numbers(wanted, seeds), truncation)
+
+
+def _parse_layers(word: str) -> range:
+    """Of ``0-3``, or of one layer."""
+    found = re.fullmatch(r"(\d+)(?:-(\d+))?", word)
+    if found is None or int(found[2] or found[1]) < int(found[1]):
+        raise UsageError(f"--layers {word}: give a layer, or a range such as 0-3.")
+    return range(int(found[1]), int(found[2] or found[1]) + 1)
+
+
+def _frame_mix(grid: Array, coarse: Array, fine: Array) -> Array:
+    """A grid of mixed images, with what is mixed at its left and above it."""
+    corner = np.full_like(fine[:1], 255)
+    below = np.concatenate([coarse[:, None], grid], axis=1)
+    return np.concatenate([np.concatenate([corner, fine])[None], below])
 
 
 def _sample_single(

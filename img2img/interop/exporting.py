@@ -48,6 +48,8 @@ def _export_translator(translator: Translator, kept: Mapping[str, Tensor]) -> tu
     config: Any = translator.config.generator
     if translator.config.domains:
         raise UsageError("no other project tells its networks a domain as this one is told; export it as ONNX.")
+    if translator.nfe is not None:
+        raise UsageError("no other project's networks translate in steps as this one does.")
     family = _family(config, translator.config.imported)
     guess = Guess(config.model_copy(update={"bias": _has_bias(family, config)}), config.in_channels)
     if config.norm == "none" and (guess.config.bias or family.name.startswith("pix2pixhd")):

@@ -177,6 +177,11 @@ def export_onnx(
     """
     needs_onnx()
     needs_weights(translator)
+    if translator.nfe is not None:
+        raise UsageError(
+            "this translator takes several steps, with noise between them, and an ONNX file holds one network; compress it "
+            "(img2img compress) to one that takes one step, and export that."
+        )
     if not raw:
         translator.chosen_domain()
     if not raw and (translator.config.in_range or translator.config.out_range):

@@ -14,10 +14,13 @@ METHODS = {
     "cyclegan": "cyclegan.CycleGANConfig",
     "cut": "cut.CUTConfig",
     "fastcut": "cut.FastCUTConfig",
+    "unsb": "unsb.UNSBConfig",
     "distill": "distill.DistillConfig",
     "inpaint": "inpaint.InpaintConfig",
     "stargan": "stargan.StarGANConfig",
     "gan": "gan.GANConfig",
+    "lapgan": "lapgan.LAPGANConfig",
+    "stylegan2": "stylegan2.StyleGAN2Config",
     "vae": "vae.VAEConfig",
     "infogan": "infogan.InfoGANConfig",
 }

@@ -75,7 +75,7 @@ class MethodConfig(Strict):
         Args:
             in_channels: of the sources; of label maps the planes that the network sees.
             size: the shorter side of the training images in pixels.
-            classes: of the images, if they lie in class folders; else 0.
+            classes: of the images, if they lie in class folders, or of the sources' label maps, if targets don't belong to them; else 0.
 
         Raises:
             UsageError: if the settings exclude each other, or the networks can't take such images.

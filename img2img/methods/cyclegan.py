@@ -11,12 +11,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from img2img.core.errors import UsageError
-from img2img.data.unpaired import UnpairedData
 from img2img.losses.adversarial import Adversarial
 from img2img.methods.base import Batch, Losses, Method, Outputs, Stage, is_independent
-from img2img.methods.gan_losses import SMALL_UNPAIRED, TranslationConfig
+from img2img.methods.gan_losses import SMALL_UNPAIRED
 from img2img.methods.image_pool import ImagePool
 from img2img.methods.inpaint import pretraining_stage
+from img2img.methods.semantic import SemanticTranslationConfig
 from img2img.networks import GeneratorConfig, ResNetConfig
 from img2img.networks.weights import load_plain_state
 
@@ -24,10 +24,9 @@ Side = Literal["A", "B"]
 BATCH_KEY: dict[Side, str] = {"A": "source", "B": "target"}
 
 
-class CycleGANConfig(TranslationConfig):
+class CycleGANConfig(SemanticTranslationConfig):
     """The paper's numbers."""
 
-    data_kinds = (UnpairedData,)
     directions: ClassVar[tuple[str, ...]] = ("AtoB", "BtoA")
     discriminators: ClassVar[tuple[str, ...]] = ("discriminator_A", "discriminator_B")
     best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
@@ -58,7 +57,7 @@ class CycleGANConfig(TranslationConfig):
 
     def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "CycleGAN":
         """The method with fresh networks."""
-        return CycleGAN(self, in_channels, out_channels, size)
+        return CycleGAN(self, in_channels, out_channels, size, classes)
 
 
 class CycleGAN(Method):
@@ -70,7 +69,9 @@ class CycleGAN(Method):
 
     generators: Mapping[str, str] = {"AtoB": "generator_AtoB", "BtoA": "generator_BtoA"}
 
-    def __init__(self, config: CycleGANConfig, in_channels: int, out_channels: int, size: int) -> None:
+    def __init__(
+        self, config: CycleGANConfig, in_channels: int, out_channels: int, size: int, classes: int = 0
+    ) -> None:
         self.config = config
         if config.identity_weight and in_channels != out_channels:
             raise UsageError(
@@ -87,12 +88,15 @@ class CycleGAN(Method):
             )
         for side, count in channels.items():
             self.networks[f"discriminator_{side}"] = config.build_discriminator(count, size)
+        self.semantic = config.build_semantic(in_channels, out_channels, size, classes)
+        self.networks |= self.semantic.networks if self.semantic else {}
         self.adversarial = config.build_adversarial_loss()
         seeds = torch.randint(2**31, (2,)).tolist()
         self.pools = {side: ImagePool(config.pool, seed) for side, seed in zip(BATCH_KEY, seeds, strict=True)}
         self.memories = {f"pool_{side}": pool for side, pool in self.pools.items()} | self.adversarial.memories
         there_and_back = partial(self.generator_losses, side="A"), partial(self.generator_losses, side="B")
         self.phases = (
+            *([self.semantic.build_phase(self.networks)] if self.semantic else []),
             config.build_phase("G", tuple(self.generators.values()), *there_and_back),
             config.build_discriminator_phase(self.discriminator_losses, config.discriminators),
         )
@@ -121,6 +125,8 @@ class CycleGAN(Method):
         losses |= self.adversarial.generator_losses(
             self.networks[f"discriminator_{other}"], target, fake, outputs, f"{direction}_"
         )
+        if self.semantic and side == "A":
+            losses |= self.semantic.losses(fake, outputs, batch)
         if same:
             losses[f"G/{other}_identity"] = cycle * identity * _l1(same[0], target)
         return losses

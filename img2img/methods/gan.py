@@ -29,7 +29,6 @@ from img2img.networks import (
 from img2img.networks.generators.progressive import ProgressiveConfig, explain_growth, level_at, reduce_images
 from img2img.networks.weights import add_spectral_norm
 
-SIZES = (32, 64, 128, 256)
 SMOOTHED = ("vanilla", "nonsaturating", "lsgan")
 
 
@@ -103,11 +102,15 @@ class NoiseMethodConfig(AdversarialConfig):
                 "networks grow together: give both --generator.kind progressive and --discriminator.kind progressive."
             )
         self.refuse_penalties(discriminator.norm, "leave --discriminator.norm out, or take group")
-        if discriminator.grows and (self.orthogonal or self.weight_clip):
-            option = "--orthogonal" if self.orthogonal else "--weight-clip"
-            raise UsageError(
-                f"{option} is for weights as they are used, and those of progressive networks are scaled; leave it out."
-            )
+        scaled: NoiseGeneratorConfig | NoiseDiscriminatorConfig
+        for option, value, scaled in (
+            ("--orthogonal", self.orthogonal, self.generator),
+            ("--weight-clip", self.weight_clip, discriminator),
+        ):
+            if value and scaled.scales_weights:
+                raise UsageError(
+                    f"{option} is for weights as they are used, and those of {scaled.kind} networks are scaled; leave it out."
+                )
         constrained = self.gradient_penalty or self.weight_clip or discriminator.spectral_norm
         self.refuse_wasserstein(constrained, ", --weight-clip 0.01")
         if self.label_smoothing and self.adversarial not in SMOOTHED:
@@ -179,11 +182,11 @@ def resolve_noise_generator(
     Raises:
         UsageError: if it can't make images of that size.
     """
-    if size not in SIZES:
-        sizes = f"{', '.join(map(str, SIZES[:-1]))} or {SIZES[-1]}"
+    if size not in config.sizes:
+        sizes = f"{', '.join(map(str, config.sizes[:-1]))} or {config.sizes[-1]}"
         raise UsageError(f"--size {size}: these networks make images of {sizes} pixels.")
     refuse_attention("generator", config.attention_height, list_heights(size)[1:])
-    filled = {"classes": classes, "out_channels": channels, "size": size, "latent": config.latent + codes}
+    filled = {"classes": classes, "out_channels": channels, "size": size, "latent": config.count_numbers(size) + codes}
     return config.model_copy(update=filled)
 
 
@@ -255,8 +258,8 @@ class GAN(Method):
 
     def __init__(self, config: GANConfig, classes: int, channels: int, size: int) -> None:
         _refuse_conditioning(config, classes)
-        self.config, self.classes, self.latent = config, classes, config.generator.latent
         generator, discriminator = config.resolve_networks(classes, channels, size)
+        self.config, self.classes, self.latent = config, classes, generator.latent
         outputs = classes if config.auxiliary_weight else 0
         self.generator_configs = {"": generator}
         self.networks = config.build_networks(generator, discriminator, outputs)
@@ -269,8 +272,13 @@ class GAN(Method):
         real = grow_networks(self.networks, batch["target"], update, self.generator_configs[""])
         noise = torch.randn(len(real), self.latent, device=real.device)
         with gradients_if_due(self.phases[1], update):
-            fake = self.networks["generator"](noise, self._labels(batch))
+            fake = self.generate(noise, self._labels(batch))
         return Outputs(update, {"fake": fake, "real": real}, translations={"": (real, fake.detach(), real)})
+
+    def generate(self, noise: Tensor, labels: Tensor | None) -> Tensor:
+        """Images from noise (B, latent)."""
+        made: Tensor = self.networks["generator"](noise, labels)
+        return made
 
     def discriminator_losses(self, batch: Batch, outputs: Outputs) -> Losses:
         """Eq. 1; with an auxiliary classifier, the classes of real and generated images, too (Odena et al. 2017, eq. 2–3)."""

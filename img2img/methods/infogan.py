@@ -69,7 +69,7 @@ class InfoGAN(Method):
             raise UsageError(
                 "--clustering-weight is about a categorical code: add --codes.categorical 10, or --clustering-weight 0."
             )
-        self.config, self.latent = config, config.generator.latent
+        self.config, self.latent = config, config.generator.count_numbers(size)
         generator, discriminator = config.resolve_networks(0, channels, size, config.codes.width)
         self.generator_configs = {"": generator}
         self.networks = config.build_networks(generator, discriminator, config.codes.outputs)

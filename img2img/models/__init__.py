@@ -2,7 +2,17 @@
 
 from img2img.models.adapter import apply_adapter, factor_difference
 from img2img.models.config import Base, Mode, Training, TranslatorConfig
-from img2img.models.latents_file import Latent, Latents, cross, draw_latents, find_latents, read_latents, vary
+from img2img.models.latents import Walk
+from img2img.models.latents_file import (
+    Latent,
+    Latents,
+    cross,
+    draw_latents,
+    find_latents,
+    find_styles,
+    read_latents,
+    vary,
+)
 from img2img.models.noise_generator import NoiseGenerator, NoiseGeneratorModelConfig
 from img2img.models.storage import (
     CONFIG_FILE,
@@ -23,8 +33,8 @@ from img2img.tiling.translate import BlendedWarning, pad_to
 
 __all__ = [
     "CONFIG_FILE", "REFERENCE_FILE", "Base", "BlendedWarning", "Latent", "Latents", "Mode", "NoiseGenerator",
-    "NoiseGeneratorModelConfig", "Style", "Training", "Translator", "TranslatorConfig", "apply_adapter",
-    "build_empty", "cross", "draw_latents", "factor_difference", "find_latents", "find_translator",
+    "NoiseGeneratorModelConfig", "Style", "Training", "Translator", "TranslatorConfig", "Walk", "apply_adapter",
+    "build_empty", "cross", "draw_latents", "factor_difference", "find_latents", "find_styles", "find_translator",
     "has_both_directions", "is_noise_generator", "load_weights", "pad_to", "read_config", "read_kind",
     "read_latents", "read_tensors_of", "refuse_other_files", "vary",
 ]  # fmt: skip

@@ -12,11 +12,13 @@ from torch import Tensor, nn
 
 from img2img.core.errors import UsageError
 from img2img.networks.generators.base import Codes
+from img2img.networks.generators.style import StyleGenerator
 
 SEEDS = 2**32  # more can't be told apart: PyTorch's generator takes 32 bits
 NARROWEST = 0.001
 BATCHES, IMAGES = 16, 64  # that standing statistics are of
-Walk = Literal["spherical", "linear"]
+MEAN_OF = 4096  # styles
+Walk = Literal["spherical", "linear", "style"]
 DrawLatents = Callable[[Sequence[int]], tuple[Tensor, Tensor | None]]
 
 
@@ -84,6 +86,21 @@ def mix_noise(a: Tensor, b: Tensor, share: Tensor | float, latent: int, how: Wal
     """
     near = slerp(a[:latent], b[:latent], share) if how == "spherical" else torch.lerp(a[:latent], b[:latent], share)
     return torch.cat([near, torch.lerp(a[latent:], b[latent:], share)])
+
+
+@torch.no_grad()
+def find_mean_style(generator: StyleGenerator, drawn: DrawLatents) -> StyleGenerator:
+    """A copy that knows the mean of its styles, towards which they are truncated (Karras et al. 2019, appendix B).
+
+    Args:
+        drawn: gives the noise, and the labels if there are classes, of seeds.
+    """
+    network = copy.deepcopy(generator).eval()
+    noise, labels = drawn(range(MEAN_OF))
+    device = network.mean_style.device
+    styles = network.mapping(noise.to(device), None if labels is None else labels.to(device))
+    network.mean_style.copy_(styles.mean(0))
+    return network
 
 
 @torch.no_grad()

@@ -7,7 +7,7 @@ from typing import Literal, Self
 
 import numpy as np
 import torch
-from pydantic import Field, ValidationError
+from pydantic import Field, ValidationError, model_validator
 from torch import Tensor
 
 from img2img.core.errors import UsageError
@@ -24,10 +24,18 @@ LARGEST = 2**25  # bytes of a file
 class Latent(Strict):
     """What one image is made of."""
 
-    noise: tuple[float, ...]
-    """The noise, and behind it the codes of an InfoGAN."""
+    noise: tuple[float, ...] = ()
+    """The noise, and behind it the codes of an InfoGAN; none where there are styles."""
+    styles: tuple[tuple[float, ...], ...] = ()
+    """Of a photo that `img2img invert` found: the style of each layer, or one for all."""
     classes: tuple[float, ...] = ()
     """The share of each class; none where the generator knows no classes."""
+
+    @model_validator(mode="after")
+    def _be_something(self) -> Self:
+        if bool(self.noise) == bool(self.styles):
+            raise ValueError("an image is made of noise, or of styles")
+        return self
 
     @classmethod
     def of(cls, noise: Tensor, classes: Tensor | None) -> Self:
@@ -95,8 +103,12 @@ def draw_latents(generator: NoiseGenerator, latents: Sequence[Latent], truncatio
     Raises:
         UsageError: if they are those of another generator.
     """
+    if all(latent.styles for latent in latents):
+        return generator.paint(find_styles(generator, latents, truncation))
     classes, width = len(generator.config.classes), generator.config.generator.latent
     for latent in latents:
+        if latent.styles:
+            raise UsageError("some of these latents are noise, and some styles; draw them apart.")
         if len(latent.noise) != width or len(latent.classes) != classes:
             raise UsageError(
                 f"latents of {len(latent.noise)} numbers and {len(latent.classes)} classes are those of another model; this one's have {width} and {classes}."
@@ -104,6 +116,26 @@ def draw_latents(generator: NoiseGenerator, latents: Sequence[Latent], truncatio
     pairs = [latent.tensors() for latent in latents]
     noise, shares = torch.stack([noise for noise, _ in pairs]), [share for _, share in pairs if share is not None]
     return generator.images(noise, torch.stack(shares) if shares else None, truncation)
+
+
+def find_styles(generator: NoiseGenerator, latents: Sequence[Latent], truncation: float | None = None) -> Tensor:
+    """What they are for each layer of a generator with styles: (B, layers, latent).
+
+    Raises:
+        UsageError: if they are those of another generator, or it has none.
+    """
+    found = []
+    for latent in latents:
+        if latent.styles:
+            network = generator.config.generator
+            layers = getattr(network, "layers", 0)
+            if len(latent.styles) not in (1, layers) or {len(each) for each in latent.styles} != {network.latent}:
+                raise UsageError("these styles are those of another model.")
+            found.append(torch.tensor(latent.styles).expand(layers, -1))
+        else:
+            noise, shares = latent.tensors()
+            found.append(generator.styles(noise[None], None if shares is None else shares[None], truncation)[0])
+    return torch.stack(found)
 
 
 def vary(generator: NoiseGenerator, latent: Latent, seed: int, distance: float, truncation: float | None) -> Latent:

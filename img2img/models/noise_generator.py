@@ -1,7 +1,7 @@
 """NoiseGenerator: makes images from noise, with all that is needed to run it."""
 
 import copy
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal, Self
 
@@ -18,7 +18,15 @@ from img2img.images import Array
 from img2img.images.tensors import to_array
 from img2img.models.config import Training
 from img2img.models.hub import Card, Shareable
-from img2img.models.latents import SEEDS, Walk, draw_codes, draw_noise, mix_noise, recalibrate_batch_norm
+from img2img.models.latents import (
+    SEEDS,
+    Walk,
+    draw_codes,
+    draw_noise,
+    find_mean_style,
+    mix_noise,
+    recalibrate_batch_norm,
+)
 from img2img.models.storage import (
     CONFIG_FILE,
     WEIGHTS_FILE,
@@ -31,6 +39,7 @@ from img2img.models.storage import (
 )
 from img2img.networks import AnyNoiseGeneratorConfig, build_noise_generator
 from img2img.networks.generators.base import Codes
+from img2img.networks.generators.style import StyleGenerator
 
 BATCH = 8  # images in every call of the network: in batches of other sizes they are rounded differently
 
@@ -81,6 +90,8 @@ class NoiseGenerator(Shareable):
     def __init__(self, config: NoiseGeneratorModelConfig, generator: nn.Module) -> None:
         self.config, self.generator = config, generator.eval()
         self._narrow: tuple[float | None, nn.Module] = None, self.generator
+        self.truncated_layers: range | None = None
+        """Of a generator with styles: where they are truncated; by default everywhere."""
 
     @property
     def device(self) -> torch.device:
@@ -116,7 +127,8 @@ class NoiseGenerator(Shareable):
                 image's seed.
             truncation: noise beyond it is drawn again (Brock et al. 2019, §3.1): smaller values give more typical and less
                 varied images, where noise reaches more than the first layer (biggan), and hardly any difference where a
-                norm scales it up again at once (dcgan); by default none.
+                norm scales it up again at once (dcgan); by default none. Of a generator with styles (style), how far they are from their
+                mean, as a share (Karras et al. 2019, §B): 0 gives the mean image, 1 changes nothing.
             codes: of an InfoGAN, the codes that shall have a value: of a categorical one, numbered from 0, which value, of a
                 continuous one, numbered after those, from -1 to 1. The others are drawn.
 
@@ -137,6 +149,9 @@ class NoiseGenerator(Shareable):
         """What images of these seeds are made from: (B, latent), and codes beside it; float32 on the CPU."""
         if min(seeds) < 0 or max(seeds) >= SEEDS:
             raise UsageError(f"seed {min(seeds) if min(seeds) < 0 else max(seeds)}: give 0 to {SEEDS - 1}.")
+        if self.has_styles:
+            _refuse_share(truncation)
+            truncation = None  # it is their styles that are truncated
         drawn = [draw_noise(self.latent, seed, truncation) for seed in seeds]
         if self.config.codes is not None:
             drawn = [
@@ -182,20 +197,105 @@ class NoiseGenerator(Shareable):
             labels: numbers of classes, (B,), or shares of each, (B, classes), which mix them.
             truncation: the one that the noise was drawn with.
         """
-        network, found = self._network(truncation), []
-        for start in range(0, len(noise), BATCH):
-            part = noise[start : start + BATCH]
+        return np.stack([to_array(image) for image in self._compute(self._network(truncation), noise, labels)])
+
+    @property
+    def has_styles(self) -> bool:
+        """Whether noise is mapped to styles, one for each layer, of which images are made."""
+        return isinstance(self.generator, StyleGenerator)
+
+    @torch.no_grad()
+    def styles(self, noise: Tensor, labels: Tensor | None = None, truncation: float | None = None) -> Tensor:
+        """The styles of which images are made, for each layer from coarse to fine: (B, layers, latent), float32 on the CPU.
+
+        Args:
+            noise: as `noise` draws it.
+            labels: as of `images`.
+            truncation: as of `sample`.
+
+        Raises:
+            UsageError: if this generator has none.
+        """
+        network = self._styled_network(truncation)
+
+        def spread(*given: Tensor) -> Tensor:
+            return network.spread(network.mapping(*given))
+
+        return torch.stack([style.cpu() for style in self._compute(spread, noise, labels)])
+
+    @torch.no_grad()
+    def paint(self, styles: Tensor) -> Array:
+        """Images from styles (B, layers, latent), as `styles` gives them: (B, size, size, channels), uint8.
+
+        Raises:
+            UsageError: if this generator has none, or others.
+        """
+        network = self._styled_network(None)
+        shape = network.layers, self.latent
+        if styles.shape[1:] != shape:
+            raise UsageError(
+                f"styles of {tuple(styles.shape[1:])} numbers are those of another model; this one's have {shape}."
+            )
+        return np.stack([to_array(image) for image in self._compute(network.synthesise, styles, None)])
+
+    def with_truncated_layers(self, layers: range) -> Self:
+        """The same generator, which truncates the styles of some layers only, from 0, the coarsest.
+
+        Raises:
+            UsageError: if it has no such layers.
+        """
+        self._refuse_layers(layers)
+        other = copy.copy(self)
+        other.truncated_layers = layers
+        return other
+
+    def _refuse_layers(self, layers: range) -> None:
+        count = self._styled_network(None).layers
+        if not layers or layers.start < 0 or layers.stop > count:
+            raise UsageError(f"layers {layers.start} to {layers.stop - 1}: this generator has 0 to {count - 1}.")
+
+    def mix(self, coarse: Tensor, fine: Tensor, layers: range) -> Array:
+        """Images whose styles in some layers are another's (Karras et al. 2019, §3.1, figure 3): (A, B, size, size, channels), uint8.
+
+        Args:
+            coarse: styles (A, layers, latent).
+            fine: styles (B, layers, latent), of which those of `layers` are taken.
+            layers: from 0, the coarsest.
+        """
+        self._refuse_layers(layers)
+        grid = coarse[:, None].expand(-1, len(fine), -1, -1).clone()
+        grid[:, :, layers.start : layers.stop] = fine[None, :, layers.start : layers.stop]
+        return self.paint(grid.flatten(0, 1)).reshape(len(coarse), len(fine), *self._shape)
+
+    @property
+    def _shape(self) -> tuple[int, int, int]:
+        network = self.config.generator
+        assert network.size and network.out_channels
+        return network.size, network.size, network.out_channels
+
+    def _styled_network(self, truncation: float | None) -> StyleGenerator:
+        network = self._network(truncation)
+        if not isinstance(network, StyleGenerator):
+            raise UsageError(f"this {self.config.method} has no styles; img2img train stylegan2 trains such as have.")
+        return network
+
+    def _compute(self, network: Callable[..., Tensor], given: Tensor, labels: Tensor | None) -> list[Tensor]:
+        """What a network makes of each of these, always so many at a time."""
+        found: list[Tensor] = []
+        for start in range(0, len(given), BATCH):
+            part = given[start : start + BATCH]
             wanted = None if labels is None else labels[start : start + BATCH]
             empty = BATCH - len(part)
-            part = torch.cat([part, part[:1].expand(empty, -1)]).to(self.device)
+            part = torch.cat([part, part[:1].expand(empty, *part.shape[1:])]).to(self.device)
             if wanted is not None:
                 wanted = torch.cat([wanted, wanted[:1].expand(empty, *wanted.shape[1:])]).to(self.device)
-            done = network(part, wanted) if wanted is not None else network(part)
-            found += [to_array(image) for image in done[: BATCH - empty]]
-        return np.stack(found)
+            found += network(part, wanted)[: BATCH - empty] if wanted is not None else network(part)[: BATCH - empty]
+        return found
 
     def _network(self, truncation: float | None) -> nn.Module:
-        """The generator, with statistics in its batch norms of noise that is truncated like this: with others, images fade."""
+        """The generator, whose styles are truncated, or with statistics in its batch norms of noise that is truncated like this: with others, images fade."""
+        if isinstance(self.generator, StyleGenerator) and truncation is not None:
+            return self.generator.truncated(_refuse_share(truncation), self.truncated_layers)
         if self._narrow[0] != truncation:
             self._narrow = truncation, self.generator if truncation is None else self._recalibrate_copy(truncation)
         return self._narrow[1]
@@ -205,9 +305,13 @@ class NoiseGenerator(Shareable):
             self.generator, lambda seeds: (self.noise(seeds, truncation), self.numbers(None, seeds))
         )
 
-    def recalibrate_batch_norm(self) -> Self:
-        """Gives the batch norms the statistics of many images instead of those of training's last batches (Brock et al. 2019, appendix D)."""
+    def recalibrate(self) -> Self:
+        """Gives the batch norms the statistics of many images instead of those of training's last batches (Brock et al. 2019, appendix D), and a generator with styles their mean."""
         self.generator = self._recalibrate_copy(None)
+        if isinstance(self.generator, StyleGenerator):
+            self.generator = find_mean_style(
+                self.generator, lambda seeds: (self.noise(seeds), self.numbers(None, seeds))
+            )
         self._narrow = None, self.generator
         return self
 
@@ -217,7 +321,7 @@ class NoiseGenerator(Shareable):
         last: int,
         steps: int,
         *,
-        how: Walk = "spherical",
+        how: Walk | None = None,
         labels: Labels = None,
         truncation: float | None = None,
     ) -> Array:
@@ -227,7 +331,8 @@ class NoiseGenerator(Shareable):
             first: a seed.
             last: another.
             steps: how many images.
-            how: ``spherical`` (White 2016), which keeps the length that noise has, or ``linear``.
+            how: ``spherical`` (White 2016), which keeps the length that noise has; ``linear``; or ``style``, straight from one's styles to the
+                other's, which is the default where there are styles.
             labels: one class for all; by default that of the first seed.
             truncation: as of `sample`.
         """
@@ -235,6 +340,10 @@ class NoiseGenerator(Shareable):
             raise UsageError(f"{steps} steps lead nowhere; take at least 2.")
         a, b = self.noise([first, last], truncation)
         shares = torch.linspace(0, 1, steps)
+        how = how or ("style" if self.has_styles else "spherical")
+        if how == "style":
+            ends = self.styles(torch.stack([a, b]), self.numbers(labels, [first] * 2), truncation)
+            return self.paint(torch.stack([torch.lerp(ends[0], ends[1], share) for share in shares]))
         way = torch.stack([mix_noise(a, b, share, self.latent, how) for share in shares])
         return self.images(way, self.numbers(labels, [first] * steps), truncation)
 
@@ -305,3 +414,13 @@ class NoiseGenerator(Shareable):
         loaded = cls(config, generator)
         loaded.home = folder.absolute()
         return loaded.to(choose_device(str(device)))
+
+
+def _refuse_share(truncation: float | None) -> float:
+    if truncation is None:
+        return 1.0
+    if not 0 <= truncation <= 2:
+        raise UsageError(
+            f"truncation {truncation}: give 0 to 2, the share of the way from the mean style, such as 0.7."
+        )
+    return truncation

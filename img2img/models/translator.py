@@ -25,6 +25,7 @@ from img2img.models.adapter import ADAPTER_FILE
 from img2img.models.config import Mode, TranslatorConfig
 from img2img.models.hub import Card, Shareable
 from img2img.models.inputs import as_array, as_maps
+from img2img.models.steps import count_steps, refuse_nfe, translate_in_steps
 from img2img.models.storage import (
     CONFIG_FILE,
     ENCODER_FILE,
@@ -90,6 +91,8 @@ class Translator(Shareable):
         self.adapter = adapter
         self.reference: Mapping[str, Tensor] = {}
         self.render_factor: int | None = None
+        self.nfe = count_steps(config.generator)
+        """In how many steps it translates, of a translator that takes several."""
         self.memory_format = torch.contiguous_format
         self.tf32 = False
         """Whether convolutions in fp32 may be computed in TF32, which CUDA has: faster, and too coarse for 16-bit images."""
@@ -146,6 +149,20 @@ class Translator(Shareable):
         other.render_factor = factor
         return other
 
+    def with_nfe(self, nfe: int) -> Self:
+        """The same translator, which takes so many steps: as many calls of its network. More change the image more.
+
+        Args:
+            nfe: at most as many as it was trained for, which is the default.
+
+        Raises:
+            UsageError: if it doesn't translate in steps, or not in so many.
+        """
+        refuse_nfe(self.config.generator, nfe)
+        other = copy.copy(self)
+        other.nfe = nfe
+        return other
+
     @property
     def draws_styles(self) -> bool:
         """Whether styles are of the whole image, and can be drawn at random."""
@@ -184,7 +201,7 @@ class Translator(Shareable):
             instances: the instance map of a label map, if the translator was trained with such; of the same kind and size.
             style: as of `with_style`.
             mode: overrides the config's; ``paper`` translates one image at a time, as its statistics are the image's own.
-            seed: of the dropout in mode ``paper``.
+            seed: of the dropout in mode ``paper``, and of the noise of a translator that takes several steps.
             tile: images of more than so many pixels squared are computed in strips, with the whole image's result (see
                 `img2img.tiling.strips`); 0 for never. By default such as don't fit into the memory at hand.
 
@@ -207,9 +224,9 @@ class Translator(Shareable):
         try:
             with test_time(self.generator, chosen, seed):
                 if isinstance(image, Tensor):
-                    return self._tensor(given, chosen, tile)
+                    return self._tensor(given, chosen, tile, seed)
                 source, finish = self._prepare_input(given)
-                return finish(self._translate_tensor(source[None], tile)[0])
+                return finish(self._translate_tensor(source[None], tile, seed)[0])
         except (RuntimeError, MemoryError) as error:  # PyTorch has no one type for it
             if isinstance(error, RuntimeError) and "memory" not in str(error):
                 raise
@@ -361,13 +378,13 @@ class Translator(Shareable):
             shape = f"({'B, ' if 4 in dimensions else ''}{self.in_channels}, H, W)"
             raise UsageError(f"a tensor must be float {shape} in [-1, 1], not {tuple(image.shape)} {image.dtype}.")
 
-    def _tensor(self, image: Given, mode: Mode, tile: int | None) -> Tensor:
+    def _tensor(self, image: Given, mode: Mode, tile: int | None, seed: int) -> Tensor:
         classes = self.config.classes
         if classes is not None:
             labels, instances = image if isinstance(image, tuple) else (image, None)
             maps = as_maps(labels, instances, classes, self.config.edges)
             pieces = maps.split(1) if mode == "paper" else (maps,)
-            made = concatenate([self._translate_tensor(piece, tile) for piece in pieces]).to(labels.device)
+            made = concatenate([self._translate_tensor(piece, tile, seed) for piece in pieces]).to(labels.device)
             return made[0] if labels.ndim == 2 else made
         if isinstance(image, tuple):
             raise UsageError(NO_INSTANCES)
@@ -375,10 +392,10 @@ class Translator(Shareable):
         batch = image if image.ndim == 4 else image[None]
         source = batch.to(torch.float32)
         parts = source.split(1) if mode == "paper" else (source,)
-        done = concatenate([self._translate_tensor(part, tile) for part in parts]).to(image.device, image.dtype)
+        done = concatenate([self._translate_tensor(part, tile, seed) for part in parts]).to(image.device, image.dtype)
         return done if image.ndim == 4 else done[0]
 
-    def _translate_tensor(self, source: Tensor, tile: int | None) -> Tensor:
+    def _translate_tensor(self, source: Tensor, tile: int | None, seed: int) -> Tensor:
         config, network = self.config, self.generator
         if self.style is not None and self.draws_styles:
             network = self.generator.with_style(self.style)
@@ -393,7 +410,10 @@ class Translator(Shareable):
         if (domain := self.chosen_domain()) is not None:
             source = append_domain(source, domain.expand(len(source), -1))
         with convolve_exactly(self.device, not self.tf32):
-            done = translate(network, source, tile, self.memory_format, config.generator)
+            if self.nfe is None:
+                done = translate(network, source, tile, self.memory_format, config.generator)
+            else:
+                done = translate_in_steps(network, config.generator, source, self.nfe, seed, tile, self.memory_format)
         return done * 2 - 1 if config.value_range[0] == 0 else done
 
     def fits(self, height: int, width: int, tile: int | None = None) -> bool:

@@ -23,14 +23,17 @@ from img2img.networks.discriminators.patchgan import (
 from img2img.networks.discriminators.progressive import ProgressiveDiscriminator, ProgressiveDiscriminatorConfig
 from img2img.networks.discriminators.projected import Projected, ProjectedConfig, ProjectedNoise, ProjectedNoiseConfig
 from img2img.networks.discriminators.sngan import NoiseResNetDiscriminator, NoiseResNetDiscriminatorConfig
+from img2img.networks.discriminators.style import StyleDiscriminator, StyleDiscriminatorConfig
 from img2img.networks.encoders import ImageEncoder, ImageEncoderConfig, InstanceEncoder, InstanceEncoderConfig
 from img2img.networks.generators.base import GeneratorBaseConfig, NoiseGeneratorConfig
 from img2img.networks.generators.dcgan import DCGAN, DCGANConfig
+from img2img.networks.generators.laplacian import Laplacian, LaplacianConfig
 from img2img.networks.generators.pix2pixhd import Pix2PixHD, Pix2PixHDConfig
 from img2img.networks.generators.progressive import Progressive, ProgressiveConfig
 from img2img.networks.generators.resnet import ResNet, ResNetConfig
 from img2img.networks.generators.sngan import BigGANConfig, NoiseResNet, NoiseResNetConfig
 from img2img.networks.generators.spade import SPADEConfig, SPADEGenerator
+from img2img.networks.generators.style import StyleConfig, StyleGenerator
 from img2img.networks.generators.unet import UNet, UNetConfig
 from img2img.networks.layers import ImageNetwork, Norm
 from img2img.networks.weights import initialise
@@ -56,11 +59,14 @@ NOISE_GENERATORS: dict[str, tuple[type[NoiseGeneratorConfig], type[nn.Module]]] 
     "resnet": (NoiseResNetConfig, NoiseResNet),
     "biggan": (BigGANConfig, NoiseResNet),
     "progressive": (ProgressiveConfig, Progressive),
+    "style": (StyleConfig, StyleGenerator),
+    "laplacian": (LaplacianConfig, Laplacian),
 }
 NOISE_DISCRIMINATORS: dict[str, tuple[type[NoiseDiscriminatorConfig], type[nn.Module]]] = {
     "dcgan": (DCGANDiscriminatorConfig, DCGANDiscriminator),
     "resnet": (NoiseResNetDiscriminatorConfig, NoiseResNetDiscriminator),
     "progressive": (ProgressiveDiscriminatorConfig, ProgressiveDiscriminator),
+    "style": (StyleDiscriminatorConfig, StyleDiscriminator),
     "projected": (ProjectedNoiseConfig, ProjectedNoise),
 }
 
@@ -129,6 +135,8 @@ __all__ = [
     "ImageNetwork",
     "InstanceEncoder",
     "InstanceEncoderConfig",
+    "Laplacian",
+    "LaplacianConfig",
     "MultiScale",
     "MultiScaleConfig",
     "NoiseDiscriminatorConfig",
@@ -155,6 +163,10 @@ __all__ = [
     "ResNetConfig",
     "SPADEConfig",
     "SPADEGenerator",
+    "StyleConfig",
+    "StyleDiscriminator",
+    "StyleDiscriminatorConfig",
+    "StyleGenerator",
     "UNet",
     "UNetConfig",
     "build_discriminator",

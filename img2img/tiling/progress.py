@@ -26,3 +26,14 @@ def report_share(share: float) -> None:
     """Says how much of an image is done."""
     if watch := _watching.get():
         watch(share)
+
+
+@contextmanager
+def report_part(number: int, count: int) -> Iterator[None]:
+    """What is reported within is the share of one of several equal parts, the first being 0."""
+    watch = _watching.get()
+    if watch is None:
+        yield
+        return
+    with watch_large_images(lambda share: watch((number + share) / count)):
+        yield

@@ -18,6 +18,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx, nn
 
+from img2img.networks.conditioning import Modulate
 from img2img.networks.layers import AddColours, BlurPool, InstanceNorm, ReflectionPad, Shift
 from img2img.tiling.progress import report_share
 from img2img.tiling.rows import (
@@ -39,7 +40,7 @@ NORMS = (InstanceNorm, nn.BatchNorm2d, nn.GroupNorm)
 POINTWISE = (
     nn.ReLU, nn.LeakyReLU, nn.ReLU6, nn.ELU, nn.CELU, nn.SELU, nn.GELU, nn.SiLU, nn.Mish, nn.Softplus, nn.Softsign, nn.Tanh,
     nn.Sigmoid, nn.LogSigmoid, nn.Hardtanh, nn.Hardsigmoid, nn.Hardswish, nn.PReLU, nn.Identity, nn.Dropout,
-    Shift,
+    Shift, Modulate,
 )  # fmt: skip
 LAYERS: dict[type[nn.Module], Callable[[Rows, Any], Rows]] = {
     nn.Conv2d: ConvRows,

@@ -173,7 +173,8 @@ def set_up(
     run_on_main(accelerator, lambda: config.method.download(announce))  # now that the data are known to be right
 
     torch.manual_seed(config.seed)
-    method = config.method.build(in_channels, out_channels, config.data.shorter_side, len(report.names))
+    classes = report.source_classes.count if report.source_classes else len(report.names)
+    method = config.method.build(in_channels, out_channels, config.data.shorter_side, classes)
     refuse_sides(method, config.data)
     _refuse_encoders(method, report)
     if isinstance(method, Staged) and begins_from_stage(config):

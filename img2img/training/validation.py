@@ -407,7 +407,7 @@ class NoiseEvaluator(Evaluator[NoiseGenerator]):
             resize=config.data.resize,
             training=describe_training(config, direction, progress),
         )
-        return NoiseGenerator(about, bare).recalibrate_batch_norm()
+        return NoiseGenerator(about, bare).recalibrate()
 
     def draw(self, models: Mapping[str, NoiseGenerator], direction: str) -> Array:
         """See `draw_contact_sheet`."""

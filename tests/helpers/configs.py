@@ -11,6 +11,12 @@ TINY: dict[str, dict[str, Any]] = {
     "fastcut": {"generator": {"kind": "resnet", "channels": 4, "blocks": 5}, "projection_channels": 8},
     "inpaint": {"generator": {"kind": "resnet", "channels": 4, "blocks": 1}},
     "cut": {"generator": {"kind": "resnet", "channels": 4, "blocks": 5}, "projection_channels": 8},
+    "unsb": {
+        "generator": {"kind": "resnet", "channels": 4, "blocks": 5},
+        "projection_channels": 8,
+        "energy": {"channels": 4, "layers": 1},
+        "nfe": 3,
+    },
     "bicyclegan": {
         "generator": {"channels": 4, "depth": 2},
         "image_encoder": {"channels": 2, "size": 16, "latent": 4},
@@ -25,6 +31,11 @@ TINY: dict[str, dict[str, Any]] = {
     "gan": {
         "generator": {"kind": "dcgan", "channels": 2, "latent": 8},
         "discriminator": {"kind": "dcgan", "channels": 2},
+    },
+    "lapgan": {"generator": {"channels": 2, "latent": 8}, "discriminator": {"kind": "dcgan", "channels": 2}},
+    "stylegan2": {
+        "generator": {"channels": 2, "most_channels": 4, "latent": 8, "mapping_layers": 2},
+        "discriminator": {"kind": "style", "channels": 2, "most_channels": 4},
     },
     "vae": {"generator": {"kind": "dcgan", "channels": 2, "latent": 8}, "image_encoder": {"channels": 2}},
     "infogan": {
@@ -55,7 +66,7 @@ def tiny_config(folder: Path, output: Path, method: dict[str, Any] | None = None
         **TINY[name],
         **(method or {}),
     }
-    from_noise = name in ("gan", "infogan", "vae")
+    from_noise = name in ("gan", "lapgan", "stylegan2", "infogan", "vae")
     about_data = {"path": folder, "size": 32 if from_noise else 16, **values.pop("data", {})}
     values = {"batch_size": 4, "features": "none", **values} if from_noise else values
     defaults = {

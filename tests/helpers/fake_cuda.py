@@ -94,6 +94,7 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {  # method, settings, batch
         1,
     ),
     "fastcut": ("fastcut", {"generator": {"kind": "resnet", **SMALL}, "discriminator": PATCH}, 1),
+    "unsb": ("unsb", {"generator": {"kind": "resnet", **SMALL}, "discriminator": PATCH, "energy": SMALL}, 2),
     "pix2pixhd": (
         "pix2pixhd",
         {"perceptual": {"weight": 1.0, "network": "lite"}, "generator": SMALL, "encoder": True},
@@ -119,6 +120,17 @@ CASES: dict[str, tuple[str, dict[str, Any], int]] = {  # method, settings, batch
         4,
     ),
     "infogan": ("infogan", {}, 4),
+    "lapgan": ("lapgan", {"generator": {"channels": 2, "latent": 8}}, 4),
+    "stylegan2": (
+        "stylegan2",
+        {
+            "generator": {"channels": 2, "most_channels": 8, "latent": 8},
+            "discriminator": {"kind": "style", "channels": 2, "most_channels": 8},
+            "path_every": 1,
+            "r1_every": 1,
+        },
+        4,
+    ),
 }
 TRANSLATORS: dict[str, Any] = {
     "resnet": ResNetConfig(blocks=1, **SMALL),

@@ -47,4 +47,4 @@ def sampler(
     about = NoiseGeneratorModelConfig(
         method="gan", generator=config, classes=classes, codes=codes, training=Training(img2img="1", updates=7)
     )
-    return NoiseGenerator(about, network).recalibrate_batch_norm()
+    return NoiseGenerator(about, network).recalibrate()

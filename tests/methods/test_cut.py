@@ -8,6 +8,7 @@ from torch import Tensor
 from img2img.core.errors import UsageError
 from img2img.core.processes import build_accelerator
 from img2img.losses.contrastive import patch_nce
+from img2img.methods.contrastive import draw_places
 from img2img.methods.cut import CUT, CUTConfig, FastCUTConfig
 from img2img.networks import ResNetConfig
 from img2img.networks.discriminators.patchgan import PatchGANConfig
@@ -90,12 +91,16 @@ def naive(method: CUT, data: dict[str, Tensor], outputs: Any, flip: bool) -> dic
 
 
 @pytest.mark.parametrize("kind", [CUTConfig, FastCUTConfig])
-def test_the_shared_step_has_the_losses_and_gradients_of_the_naive_one(kind: Any) -> None:
+def test_the_shared_step_has_the_losses_and_gradients_of_the_naive_one(
+    kind: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
     flips = set()
     for seed in range(4):
         method, data = tiny(kind), batch()
-        drawn = method._places(16, 16, torch.device("cpu"))
-        method._places = lambda *_, drawn=drawn: drawn  # type: ignore[method-assign]  # the same for both losses
+        drawn = draw_places(method.depths, torch.empty(1, 3, 16, 16), method.config.patches)
+        monkeypatch.setattr(
+            "img2img.methods.cut.draw_places", lambda *_, drawn=drawn: drawn
+        )  # the same for both losses
         torch.manual_seed(seed)
         flip = bool(torch.rand(()) < 0.5) and kind is FastCUTConfig
         flips.add(flip)
@@ -124,7 +129,9 @@ def test_the_shared_step_has_the_losses_and_gradients_of_the_naive_one(kind: Any
 
 def test_mirrored_places_are_the_same_places_of_the_mirrored_image() -> None:
     method = tiny()
-    for (_, pixels), at, mirrored in zip(method.depths, *method._places(16, 16, torch.device("cpu")), strict=True):
+    for (_, pixels), at, mirrored in zip(
+        method.depths, *draw_places(method.depths, torch.empty(1, 3, 16, 16), method.config.patches), strict=True
+    ):
         image = torch.randn(1, 1, 16 // pixels, 16 // pixels)
         assert torch.equal(image.flatten(2)[..., at], image.flip(3).flatten(2)[..., mirrored])
 

@@ -27,6 +27,7 @@ OPERATIONS = {
     "cyclegan, wasserstein": 1283,
     "cut": 1637,
     "fastcut": 864,
+    "unsb": 2951,
     "pix2pixhd": 1466,
     "spade": 2215,
     "stargan": 292,
@@ -34,6 +35,8 @@ OPERATIONS = {
     "gan, biggan": 3043,
     "gan, progressive": 783,
     "infogan": 404,
+    "lapgan": 700,
+    "stylegan2": 3844,
 }
 """Of an update in bf16 with PyTorch 2.14, views not counted: on a GPU, small batches take as long as these do to be launched."""
 GROWTH = 1.1  # another PyTorch may divide an operation in two

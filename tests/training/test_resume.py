@@ -39,6 +39,8 @@ LABELLED: dict[str, dict[str, Any]] = {
 NOISE: dict[str, dict[str, Any]] = {
     "gan": {"name": "gan", "discriminator_steps": 2, "instance_noise": 0.1, "augment": ("translation",)},
     "vae": {"name": "vae"},
+    "lapgan": {"name": "lapgan", "discriminator_steps": 2},
+    "stylegan2": {"name": "stylegan2", "path_every": 2, "r1_every": 2},
     "infogan": {"name": "infogan", "discriminator_steps": 3},
     "projected-gan": {"name": "gan", "discriminator": {"kind": "projected", "channels": 2}, "adversarial": "hinge"},
     "stargan": {"name": "stargan"},
@@ -57,6 +59,7 @@ UNPAIRED: dict[str, dict[str, Any]] = {
         "r1_every": 2,
     },
     "fastcut": {"name": "fastcut"},
+    "unsb": {"name": "unsb"},
     "cut": {"name": "cut", "adversarial": "wasserstein", "gradient_penalty": 10.0},
 }
 
@@ -65,7 +68,21 @@ UNPAIRED: dict[str, dict[str, Any]] = {
     ("method", "accumulation"),
     [
         *((name, batches) for name in ("pix2pix", "cyclegan", "spade") for batches in (1, 2)),
-        *((name, 1) for name in ("bicyclegan", "cut", "fastcut", "pix2pixhd", "infogan", "vae", "stargan")),
+        *(
+            (name, 1)
+            for name in (
+                "bicyclegan",
+                "cut",
+                "fastcut",
+                "unsb",
+                "pix2pixhd",
+                "infogan",
+                "vae",
+                "lapgan",
+                "stylegan2",
+                "stargan",
+            )
+        ),
         *(("gan", batches) for batches in (1, 2)),
         ("progressive", 1),
         ("projected", 2),

@@ -53,6 +53,8 @@ class NoiseDiscriminatorConfig(Strict):
 
     grows: ClassVar[bool] = False
     """Whether images are smaller at first, as its generator makes them."""
+    scales_weights: ClassVar[bool] = False
+    """Whether weights are scaled when they are used (equalised learning rate), so that what is said of weights isn't about them."""
     compares_images: ClassVar[bool] = False
     """Whether it compares the images of a batch, so that real and generated ones must not be mixed."""
 

@@ -19,6 +19,7 @@ class ProgressiveDiscriminatorConfig(NoiseDiscriminatorConfig):
 
     grows: ClassVar[bool] = True
     compares_images: ClassVar[bool] = True
+    scales_weights: ClassVar[bool] = True
 
     kind: Literal["progressive"] = "progressive"
     """The network (`--discriminator.kind KIND --help` lists the options of another)."""

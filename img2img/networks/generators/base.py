@@ -95,6 +95,10 @@ class NoiseGeneratorConfig(Strict):
 
     grows: ClassVar[bool] = False
     """Whether images are smaller at first."""
+    scales_weights: ClassVar[bool] = False
+    """Whether weights are scaled when they are used (equalised learning rate)."""
+    sizes: ClassVar[tuple[int, ...]] = (32, 64, 128, 256)
+    """Heights and widths of images that it can make."""
 
     kind: str
     """The network (`--generator.kind KIND --help` lists the options of another)."""
@@ -109,6 +113,10 @@ class NoiseGeneratorConfig(Strict):
     """Random numbers that an image is made from."""
     channels: int = Field(64, ge=1)
     """Channels of the last hidden layer; they double per layer towards the noise."""
+
+    def count_numbers(self, size: int) -> int:
+        """All random numbers that an image of this size is made from."""
+        return self.latent
 
     @property
     def attention_height(self) -> int | None:

@@ -21,6 +21,7 @@ class ProgressiveConfig(NoiseGeneratorConfig):
     """What a generator that grows is made of (Karras et al. 2018, table 2)."""
 
     grows: ClassVar[bool] = True
+    scales_weights: ClassVar[bool] = True
 
     kind: Literal["progressive"] = "progressive"
     """The network (`--generator.kind KIND --help` lists the options of another)."""
@@ -59,14 +60,21 @@ class Equalised(nn.Module):
         kernel: pixels a side.
         gain: √2 before a leaky ReLU, 1 elsewhere.
         padding: on each side; by default as much as keeps the size.
+        bias: whether there is one.
     """
 
     def __init__(
-        self, in_channels: int, out_channels: int, kernel: int, gain: float = 2**0.5, padding: int | None = None
+        self,
+        in_channels: int,
+        out_channels: int,
+        kernel: int,
+        gain: float = 2**0.5,
+        padding: int | None = None,
+        bias: bool = True,
     ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.randn(out_channels, in_channels, kernel, kernel))
-        self.bias = nn.Parameter(torch.zeros(out_channels))
+        self.bias = nn.Parameter(torch.zeros(out_channels)) if bias else None
         self.scale = gain / (in_channels * kernel**2) ** 0.5
         self.padding = kernel // 2 if padding is None else padding
 

@@ -1,13 +1,16 @@
 """The residual generator of Johnson et al. 2016, as CycleGAN and pix2pix use it."""
 
+import copy
 from collections.abc import Sequence
 from typing import Annotated, Any, Literal, Self, cast
 
+import torch
 from pydantic import Field
 from torch import Tensor, nn
 from tyro.conf import Suppress
 
 from img2img.core.errors import UsageError
+from img2img.networks.conditioning import Modulate, StepAndNoise
 from img2img.networks.generators.base import GeneratorBaseConfig, refuse_no_luminance
 from img2img.networks.layers import (
     AddColours,
@@ -31,6 +34,7 @@ from img2img.networks.layers import (
 )
 
 CUT_BLOCKS = (0, 4)  # the residual blocks in `depths`
+NORMALISED = 2  # the layer of a residual block after which it is modulated
 
 
 class ResNetConfig(GeneratorBaseConfig):
@@ -59,6 +63,10 @@ class ResNetConfig(GeneratorBaseConfig):
     """Compute the change of the source instead of the image: training begins with a copy (Kupyn et al. 2018, DeblurGAN, §4)."""
     keep_luminance: bool = False
     """Colour gray images: compute chroma only, and keep the source's luminance. Sources have 1 channel, targets 3."""
+    steps: Annotated[int | None, Suppress] = Field(None, ge=1)
+    """In how many steps it translates, if it is told which one is due (UNSB)."""
+    tau: Annotated[float, Suppress] = Field(0.0, ge=0)
+    """The variance of the noise that is added between steps."""
     padding: Annotated[Padding, Suppress] = "reflect"
     """Of the residual blocks; others' networks may have another."""
     bias: Annotated[bool | None, Suppress] = None
@@ -125,6 +133,36 @@ class ResidualBlock(Block):
         return x + self.layers(x)
 
 
+class ModulatedBlock(ResidualBlock):
+    """A residual block that is modulated after its first norm: x · (1 + scale) + shift, both linear functions of a condition.
+
+    (In the published code of UNSB the step is added before that norm, an instance norm, which takes it away again.)
+    """
+
+    def __init__(self, channels: int, condition: int, *how: Any) -> None:
+        super().__init__(channels, *how)
+        self.modulation: nn.Linear | Modulate = nn.Linear(condition, 2 * channels)
+
+    def forward(self, x: Tensor, condition: Tensor | None = None) -> Tensor:
+        """(B, C, H, W) and (B, condition) → (B, C, H, W)."""
+        y = x
+        for number, layer in enumerate(self.layers):
+            y = layer(y)
+            if number == NORMALISED and isinstance(self.modulation, Modulate):
+                y = self.modulation(y)
+            elif number == NORMALISED:
+                scale, shift = self.modulation(condition)[:, :, None, None].chunk(2, 1)
+                y = y * (1 + scale) + shift
+        return x + y
+
+    def fix(self, condition: Tensor) -> "ModulatedBlock":
+        """The same block, with the same weights, under this condition (1, condition)."""
+        fixed = copy.copy(self)
+        fixed._modules = dict(self._modules)
+        fixed.modulation = Modulate(cast(nn.Linear, self.modulation)(condition)[0].detach())
+        return fixed
+
+
 class ResNet(ImageNetwork):
     """Maps (B, in_channels, H, W) to (B, out_channels, H, W) in [-1, 1]; H and W are multiples of 4 and at least 8."""
 
@@ -155,7 +193,14 @@ class ResNet(ImageNetwork):
             )
         )
         how = (norm, config.dropout, bias, config.padding, config.separable)
-        self.blocks = nn.Sequential(*(ResidualBlock(4 * width, *how) for _ in range(config.blocks)))
+        condition = 4 * width
+        self.conditioning = StepAndNoise(config.steps, condition) if config.steps else None
+        self.blocks = nn.Sequential(
+            *(
+                ModulatedBlock(4 * width, condition, *how) if config.steps else ResidualBlock(4 * width, *how)
+                for _ in range(config.blocks)
+            )
+        )
         self.attention = SelfAttention(4 * width) if config.attention else nn.Identity()
         self.up = nn.Sequential(
             *(
@@ -173,19 +218,39 @@ class ResNet(ImageNetwork):
         )
         self.colours = AddColours() if config.keep_luminance else None
         self.limit = Limit() if config.residual else None
+        self.adds = config.residual
+        """Whether what it computes is added to the source."""
 
-    def forward(self, source: Tensor, at: Sequence[Tensor] | None = None, decode: bool = True) -> Any:
+    def forward(
+        self,
+        source: Tensor,
+        at: Sequence[Tensor] | None = None,
+        decode: bool = True,
+        step: int = 0,
+        noise: Tensor | None = None,
+        base: Tensor | None = None,
+    ) -> Any:
         """(B, in_channels, H, W) in [-1, 1] → (B, out_channels, H, W) in [-1, 1].
 
         Args:
             at: for each of `depths` the positions (P,), row by row, at which to look into the encoder.
             decode: whether the image is wanted; without, only the encoder runs.
+            step: which one is due, of a network that translates in steps.
+            noise: (B, 4 channels) that such a network is told; 0 by default.
+            base: what is changed, of a network that computes changes; by default the source.
 
         Returns:
             The image; with `at`: the image, or None, and for each depth the features (B, P, channels).
         """
+        conditions: tuple[Tensor, ...] = ()
+        if self.conditioning is not None:
+            given = source.new_zeros(len(source), self.conditioning.width) if noise is None else noise
+            conditions = (self.conditioning(step, given),)
         if at is None:
-            return self._decode(self.blocks(self.down(self.stem(source))), source)
+            x = self.down(self.stem(source))
+            for block in self.blocks:
+                x = block(x, *conditions)
+            return self._decode(x, source if base is None else base)
         seen = [source]
         x = self.stem(source)
         for down in self.down:
@@ -197,18 +262,33 @@ class ResNet(ImageNetwork):
         for number, block in enumerate(self.blocks):
             if not decode and len(seen) == len(at):
                 break
-            x = block(x)
+            x = block(x, *conditions)
             seen += [x] if number in CUT_BLOCKS else []
         features = [
             each.flatten(2).index_select(2, places).transpose(1, 2) for each, places in zip(seen, at, strict=True)
         ]
         return (self._decode(x, source) if decode else None), features
 
+    @torch.no_grad()
+    def at_step(self, step: int, noise: Tensor) -> "ResNet":
+        """Of a network that translates in steps: the same one, with the same weights, that takes images only, at this step and with this noise (4 channels,).
+
+        If it computes changes, these are what it gives.
+        """
+        assert self.conditioning is not None
+        weight = self.conditioning.step.weight
+        condition = self.conditioning(step, noise.to(weight)[None])
+        fixed = copy.copy(self)
+        fixed._modules, fixed._compiled_call_impl, fixed.conditioning = dict(self._modules), None, None
+        fixed.adds = False
+        fixed.blocks = nn.Sequential(*(cast(ModulatedBlock, block).fix(condition) for block in self.blocks))
+        return fixed
+
     def _decode(self, x: Tensor, source: Tensor) -> Tensor:
         image = self.head(self.up(self.attention(x)))
         if self.colours is not None:
             return self.colours(source, image)
-        return image if self.limit is None else self.limit(source + image)
+        return self.limit(source + image) if self.adds and self.limit is not None else image
 
 
 def encoder_depths(config: ResNetConfig) -> list[tuple[int, int]]:
