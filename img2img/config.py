@@ -205,6 +205,10 @@ def _refuse_combinations(config: RunConfig) -> None:
     data, method = config.data, config.method
     choose_data_kind(config).refuse_options(data, method.name)
     method.refuse_files()
+    if config.batch_size < method.fewest_images:
+        raise UsageError(
+            f"--batch-size {config.batch_size}: {method.name} compares the images of a batch; give at least {method.fewest_images} for each process."
+        )
     if len(method.directions) > 1 and data.direction == "BtoA":
         raise UsageError(f"{method.name} learns both directions; leave --direction out, and give it to convert.")
     if data.width not in (None, data.size) and data.quarter_turns:

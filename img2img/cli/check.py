@@ -36,10 +36,10 @@ def command(
         path: The data set's folder.
         source: A folder of sources, with --target instead of a path.
         target: A folder of targets.
-        labels: A folder of label maps, with --target, their images, instead of a path.
+        labels: A folder of label maps, with --target, their images, instead of a path; or with the path of unpaired images: label maps of the sources.
         instances: A folder of the instance maps that belong to --labels.
         derive: Check a folder of images from which the sources will be derived: gray, edges or lowres.
-        kind: paired, for pix2pix; unpaired, for cyclegan, cut and fastcut; labels, for spade and pix2pixhd; images, of one kind, for gan, infogan and stargan; auto goes by the names of folders and files.
+        kind: paired, for pix2pix; unpaired, for cyclegan, cut, fastcut and unsb; labels, for spade and pix2pixhd; images, of one kind, for gan, stylegan2, lapgan, vae, infogan and stargan; auto goes by the names of folders and files.
         classes: Of label maps: the number of labels, or a YAML table of their names; by default classes.yaml in the folder, else a guess from the labels that occur.
         ignore_label: Of label maps: the label of pixels that have no class.
         range: Of measurements: the values that become -1 and 1 in the network, as of img2img train's --data.range.
@@ -69,7 +69,7 @@ def command(
         print(line)
     for problem in report.problems:
         text = problem.text.replace("--data.ignore-label", "--ignore-label").replace("--data.classes", "--classes")
-        text = text.replace("--data.range", "--range")
+        text = text.replace("--data.range", "--range").replace("--data.labels", "--labels")
         print(f"{problem.level}: {text}")
     if not report.problems:
         print("No problems were found.")

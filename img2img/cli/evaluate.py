@@ -166,6 +166,7 @@ SCORES = {
     "fid": ("FID ↓", "{:.2f}"),
     "precision": ("precision ↑", "{:.3f}"),
     "recall": ("recall ↑", "{:.3f}"),
+    "ppl": ("path length ↓", "{:.1f}"),
     "inception_score": ("Inception Score ↑", "{:.2f}"),
     "miou": ("mean IoU ↑", "{:.4f}"),
     "accuracy": ("pixel accuracy ↑", "{:.4f}"),

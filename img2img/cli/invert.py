@@ -52,11 +52,20 @@ def command(
     if "sheet" in names:
         raise UsageError("a photo can't be called sheet, for sheet.png shows them all; rename it.")
     files = [output / f"{name}.{kind}" for name in names for kind in ("json", "png")]
+    for photo in photos:
+        if photo.is_dir():
+            raise UsageError(f"{photo} is a folder; give its photos, such as {photo}/*.png.")
+        if photo.resolve() in {file.resolve() for file in (*files, output / "sheet.png")}:
+            raise UsageError(f"{photo} would be replaced by what is found; choose another --output.")
     if not overwrite and (there := [file for file in (*files, output / "sheet.png") if file.exists()]):
         raise UsageError(f"{there[0]} exists; choose another --output, or --overwrite.")
-    pictures = [read_image(photo) for photo in photos]
     tune_allocator()
     generator = NoiseGenerator.load(resolve_model(model), device)
+    if not generator.has_styles:
+        raise UsageError(
+            f"{model} is a {generator.config.method}, which has no styles; img2img train stylegan2 trains such as have."
+        )
+    pictures = [read_image(photo) for photo in photos]
     rows = []
     with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
         task = bar.add_task("inverting", total=steps * len(photos))
@@ -72,7 +81,7 @@ def command(
             rows.append([crop_square(picture, generator), made])
             print(f"{photo}: perceptual distance {found.distance:.3f}")
     write_image(output / "sheet.png", build_sheet(np.stack([np.stack(row) for row in rows])))
-    print(f"{len(photos)} photos in {output}; {output / 'sheet.png'} shows them.")
+    print(f"The styles are in {output}; {output / 'sheet.png'} shows the photos and what is made of their styles.")
     return 0
 
 

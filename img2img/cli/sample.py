@@ -24,10 +24,10 @@ def command(
     overwrite: bool = False,
     device: str = "auto",
 ) -> int:
-    """Makes images from noise with what gan, stylegan2, vae or infogan trained. The same seed gives the same image in every run.
+    """Makes images from noise with what gan, stylegan2, lapgan, vae or infogan trained. The same seed gives the same image in every run.
 
     Args:
-        model: The folder of a run of gan, stylegan2, vae or infogan, or of its model.
+        model: The folder of a run of gan, stylegan2, lapgan, vae or infogan, or of its model.
         output: The folder for the images: seed0000.png, seed0001.png …, and sheet.png with all of them (up to 100).
         count: How many images; with --sweep how many rows.
         seed: Of the first image; the next ones have the next seeds.

@@ -22,7 +22,7 @@ usage: img2img COMMAND [OPTIONS]
   compress MODEL --data PHOTOS --output RUN
                             a small, fast translator that imitates a large one
   sample --model MODEL --output FOLDER
-                            images from noise, of a model that gan, stylegan2, vae or infogan trained
+                            images from noise, of a model that gan, stylegan2, lapgan, vae or infogan trained
   invert MODEL PHOTO ... --output FOLDER
                             the styles of which a model of stylegan2 makes photos
   serve MODEL ...           a page in the browser: translate, draw, paint label maps, explore, watch runs

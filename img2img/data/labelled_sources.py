@@ -1,5 +1,6 @@
 """Unpaired images of which the sources have label maps."""
 
+from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -45,23 +46,23 @@ class LabelledSourcesData(UnpairedData):
         super().__init__(config, with_classes)
         assert config.labels is not None
         folder, self.labels = check_folder(config.labels), dict[Path, Path]()
+        side = "B" if config.direction == "BtoA" else "A"
         for split, images in self.splits.items():
-            found = label_files(folder / split if (folder / split).is_dir() else folder)
-            by_stem = {Path(name).name: files for name, files in found.items()}
+            below = (folder / split, folder / f"{split}{side}")
+            found = label_files(next((each for each in below if each.is_dir()), folder))
+            by_stem: dict[str, list[Path]] = defaultdict(list)
+            for name, files in found.items():
+                by_stem[Path(name).name] += files
             for file in images.sources:
-                maps = by_stem.get(ENDINGS.sub("", file.stem), [])
+                name = ENDINGS.sub("", file.relative_to(images.roots[0]).with_suffix("").as_posix())
+                maps = found.get(name) or by_stem.get(Path(name).name, [])
                 if len(maps) > 1:
                     raise UsageError(f"--data.labels: {maps[0]} and {maps[1]} are both of {file}; leave one.")
                 if maps:
                     self.labels[file] = maps[0]
-        without = (
+        self.without = (
             [file for file in self.splits["train"].sources if file not in self.labels] if "train" in self.splits else []
         )
-        if without:
-            raise UsageError(
-                f"--data.labels {folder} has no label map for {len(without)} of the training sources: "
-                f"{list_some([file.name for file in without], 3)}. Names must be the same but for their endings."
-            )
 
     @classmethod
     def recognises(cls, config: DataConfig) -> bool:
@@ -79,6 +80,14 @@ class LabelledSourcesData(UnpairedData):
     def check(self, progress: Progress | None = None) -> DataReport:
         """Of the images, and of the label maps."""
         config, report = self.config, super().check(progress)
+        if self.without:
+            report.add(
+                "error",
+                f"--data.labels {config.labels} has no label map for {len(self.without)} of the training sources: "
+                f"{list_some([file.name for file in self.without], 3)}. Their names must be the same but for their endings; add the "
+                "label maps, or take these sources away.",
+            )
+            return report
         pairs = {
             split: PairedFolder(
                 split,

@@ -65,6 +65,8 @@ class UnpairedFolder:
     targets: list[Path]
     where: str
     """Where they come from, to be shown to a person."""
+    roots: tuple[Path, ...] = ()
+    """The folders of sources and targets."""
     pairs: tuple[Pair, ...] = ()
     """If the sides happen to be pairs (every name of the smaller side stands on the other, too): the pairs."""
 
@@ -128,7 +130,7 @@ def _folder(split: Split, a: Path, b: Path, direction: Direction) -> UnpairedFol
     common = sorted(single[0].keys() & single[1].keys())
     if common and len(common) == min(len(side) for side in names):
         pairs = tuple(Pair(name, single[0][name], single[1][name]) for name in common)
-    return UnpairedFolder(split, files[0], files[1], f"{sides[0]} + {sides[1]}", pairs)
+    return UnpairedFolder(split, files[0], files[1], f"{sides[0]} + {sides[1]}", sides, pairs)
 
 
 def hold_out_images(folder: UnpairedFolder, share: float) -> tuple[UnpairedFolder, UnpairedFolder]:
@@ -186,8 +188,8 @@ def check_unpaired(
         kinds = name_channels(report.in_channels), name_channels(report.out_channels)
         report.add(
             "warning",
-            f"the sources are {kinds[0]} and the targets {kinds[1]}: cyclegan then needs --identity-weight 0, cut and "
-            "fastcut need equal --data.in-channels and --data.out-channels.",
+            f"the sources are {kinds[0]} and the targets {kinds[1]}: cyclegan then needs --identity-weight 0, cut, "
+            "fastcut and unsb need equal --data.in-channels and --data.out-channels.",
         )
     shown = [count_sizes(side) for side in sides.values()]
     report.sizes = shown[0] if shown[0] == shown[1] else f"{shown[0]} → {shown[1]}"

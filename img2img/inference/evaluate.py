@@ -201,7 +201,9 @@ def evaluate(
         evaluation.metrics |= sets.distances(sets.images)
         if "kid" not in evaluation.metrics:
             counts = f"{len(sets.images)} and {len(sets.truth)}"
-            raise UsageError(f"KID and FID need at least {FEWEST} images a side, but there are {counts}.")
+            raise UsageError(
+                f"KID and FID need at least {FEWEST} images a side, but there are {counts} in {chosen}; take another --split, or more images."
+            )
         if config.classes is None:
             evaluation.copy_input = (evaluation.copy_input or {}) | sets.distances(sets.copies)
     return evaluation

@@ -95,7 +95,7 @@ def evaluate_samples(
     if logits:
         scores["inception_score"] = inception_score(torch.cat(logits))
     if generator.has_styles:
-        scores["ppl"] = perceptual_path_length(generator)
+        scores["ppl"] = perceptual_path_length(generator, seed=seed)
     about = {"data": str(data), "split": chosen, "count": count, "real": len(files), "features": name, "seed": seed}
     if min(count, len(files)) < ENOUGH:
         about["remark"] = (

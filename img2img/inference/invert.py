@@ -71,21 +71,24 @@ def invert(
         wanted = features(enlarge(truth))
     style = network.mean_style.repeat(network.layers if per_layer else 1, 1).requires_grad_(True)
     optimiser = torch.optim.Adam([style], betas=(0.9, 0.999))
-    best, nearest = style.detach().clone(), math.inf
+    best, lowest, nearest = style.detach().clone(), math.inf, math.inf
     parameters = [each for each in network.parameters() if each.requires_grad]
     try:
         network.requires_grad_(False)
-        for step in range(steps):
+        for step in range(steps + 1):  # after the last one, only to look
             done = step / steps
             optimiser.param_groups[0]["lr"] = RATE * plan_rate(done)
             strength = NOISE * max(0.0, 1 - done / QUIET) ** 2
             noise = torch.randn(style.shape, generator=random).to(style.device) * deviation * strength
             image = network.synthesise((style + noise).expand(network.layers, -1)[None])
             distance = perceptual_distance(features(enlarge(image)), wanted).sum()
-            if distance.item() < nearest:
-                best, nearest = (style + noise).detach().clone(), distance.item()
+            loss = distance + PIXELS * F.mse_loss(image, truth)
+            if loss.item() < lowest:
+                best, lowest, nearest = (style + noise).detach().clone(), loss.item(), distance.item()
+            if step == steps:
+                break
             optimiser.zero_grad()
-            (distance + PIXELS * F.mse_loss(image, truth)).backward()
+            loss.backward()
             optimiser.step()
             advance()
     finally:

@@ -11,10 +11,11 @@ from torch import Tensor
 from img2img.core.errors import UsageError
 from img2img.images import Array, Picture, write_image, write_picture
 from img2img.images.tensors import build_sheet
-from img2img.models import NoiseGenerator, Walk, draw_latents, find_styles, read_latents
+from img2img.models import NoiseGenerator, Walk, collect_styles, draw_latents, read_latents
 
 COLUMNS = 10  # of the sheet
 MOST_SHOWN = 100
+MOST_MIXED = 400
 AT_ONCE = 64  # images in memory
 FRAME = 80  # milliseconds of a walk's frames
 Ticker = Callable[[int], None]
@@ -83,6 +84,8 @@ def sample(
         return _write_single(folder, names, draw, overwrite, advance)
     if sum(each is not None for each in (interpolate, sweep, style_mix)) > 1:
         raise UsageError("--interpolate, --style-mix and --sweep exclude each other.")
+    if style_mix is not None and how is not None:
+        raise UsageError("--how is a way between two seeds, which --style-mix has none of; leave it out.")
     if style_mix is not None and layers is None:
         raise UsageError("--style-mix needs --layers, such as --style-mix 0..4 7 --layers 0-3.")
     if style_mix is None and layers is not None:
@@ -108,6 +111,10 @@ def sample(
         files["sheet.png"] = build_sheet(walk[None])
     elif style_mix is not None and layers is not None:
         sides = [_find_styles(generator, side, labels, truncation) for side in style_mix]
+        if len(sides[0]) * len(sides[1]) > MOST_MIXED:
+            raise UsageError(
+                f"--style-mix: {len(sides[0])} × {len(sides[1])} images are too many for one sheet; ask for at most {MOST_MIXED}."
+            )
         grid = generator.mix(sides[0], sides[1], _parse_layers(layers))
         files = {
             f"mix{row:04d}_{column:04d}.png": image
@@ -163,8 +170,13 @@ def _find_styles(
     """The styles of seeds, or of a file of latents: (B, layers, latent)."""
     seeds = _parse_seeds(word)
     if seeds is None:
+        if not Path(str(word)).is_file():
+            raise UsageError(
+                f"{word}: there is no such file; give a seed, a range such as 0..4, or a file of img2img invert."
+            )
         found = read_latents(Path(str(word)))
-        return find_styles(generator, found.images, found.truncation)
+        styles = collect_styles(generator, found.images, found.truncation)
+        return styles if truncation is None else generator.truncate(styles, truncation)
     wanted = [labels[place % len(labels)] for place in range(len(seeds))] if labels else None
     return generator.styles(generator.noise(seeds, truncation), generator.numbers(wanted, seeds), truncation)
 

@@ -17,7 +17,7 @@ def estimate_entropy(critic: nn.Module, samples: Tensor, given: Tensor) -> tuple
 
     Returns:
         The estimate, but for a constant, as the published code computes it: the mean over joint pairs, less the logarithm of the sum
-        of exponentials over independent ones; and this logarithm, whose drift from 0 the critic is penalised for.
+        of exponentials over independent ones; and this logarithm, whose drift from 0 the critic is penalised for, as there.
     """
     both = torch.cat([samples, samples.roll(1, 0)])
     seen = torch.cat([torch.cat([given, given]), torch.cat([samples, samples]), both], dim=1)

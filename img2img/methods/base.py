@@ -55,6 +55,8 @@ class MethodConfig(Strict):
     """Its number at arXiv."""
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {}
     """By name: settings of the run, and as `method` of the method, for other amounts of data than the paper's."""
+    fewest_images: ClassVar[int] = 1
+    """Images that a batch of one process has at least."""
     run_defaults: ClassVar[Mapping[str, object]] = {}
     """Defaults of the run's own settings, where the paper has others than most."""
 

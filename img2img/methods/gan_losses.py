@@ -207,6 +207,8 @@ class AdversarialLoss:
         self.config, self.discriminate, self.merge, self.share = config, discriminate, merge, discriminator_share
         self.mean_of_scales = mean_of_scales
         self.weight, self.feature_matching, self.smoothing, self.noise = weight, feature_matching, smoothing, noise
+        self.judges = len(config.discriminators)
+        """How many discriminators are asked in an update."""
         self.adaptive = AdaptiveAugmentation() if "auto" in config.augment else None
         named = tuple(kind for kind in config.augment if kind != "auto")
         self.augmentations: tuple[Augmentation, ...] = named or (AUGMENTATIONS if self.adaptive else ())
@@ -251,7 +253,7 @@ class AdversarialLoss:
             right.append(adversarial.accuracy(real_logits.detach(), fake_logits.detach(), config.adversarial))
         if self.adaptive:
             judged = [[scale[-1] for scale in seen.scales] for seen in (on_real, on_fake)]
-            threshold, part = THRESHOLDS.get(config.adversarial), 1 / len(config.discriminators)
+            threshold, part = THRESHOLDS.get(config.adversarial), 1 / self.judges
             self.adaptive.observe(judged[0], judged[1], threshold, update, part)
             outputs.metrics["D/augment"] = self.adaptive.probability
         outputs.metrics[f"D/{name}accuracy"] = torch.stack(right).mean()

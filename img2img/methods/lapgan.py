@@ -55,6 +55,7 @@ class LAPGAN(Method):
             "discriminator": add_spectral_norm(judges) if discriminator.spectral_norm else judges,
         }
         self.adversarial = config.build_adversarial_loss(discriminator, False)
+        self.adversarial.judges = len(list_sides(size))
         self.memories = self.adversarial.memories
         self.phases = config.build_phases(self.discriminator_losses, self.generator_losses, self.networks)
 

@@ -24,6 +24,7 @@ class UNSBConfig(ContrastiveConfig):
     """The numbers of the paper and its code, but for batches of two instead of one."""
 
     paper = "2305.15086"
+    fewest_images: ClassVar[int] = 2
     recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {"small": SMALL_UNPAIRED}
     run_defaults: ClassVar[Mapping[str, object]] = {"epochs": 400, "batch_size": 2}
 
@@ -79,8 +80,6 @@ class UNSB(Method):
     def forward(self, batch: Batch, update: int = 0) -> Outputs:
         """Images where a random step begins, and their translations at this step."""
         source, target = batch["source"], batch["target"]
-        if len(source) < 2:
-            raise UsageError("--batch-size 1: unsb compares the images of a batch; give at least 2.")
         step = int(torch.randint(self.config.nfe, ()))
         images = torch.cat([source, target]) if self.config.identity_nce else source
         begins = self._walk(images, step)

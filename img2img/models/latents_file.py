@@ -14,7 +14,7 @@ from img2img.core.errors import UsageError
 from img2img.core.files import write_whole
 from img2img.core.settings import Strict, explain
 from img2img.images import Array
-from img2img.models.latents import NARROWEST, draw_noise, mix_noise, slerp
+from img2img.models.latents import draw_noise, mix_noise, slerp
 from img2img.models.noise_generator import Labels, NoiseGenerator
 from img2img.networks.labels import class_shares
 
@@ -54,7 +54,7 @@ class Latents(Strict):
     """Version of this layout."""
     kind: Literal["latents"] = "latents"
     """What this file holds."""
-    truncation: float | None = Field(None, ge=NARROWEST)
+    truncation: float | None = Field(None, ge=0)
     """The noise's, as of `NoiseGenerator.sample`."""
     images: tuple[Latent, ...] = Field(min_length=1)
     """One for each image."""
@@ -81,6 +81,10 @@ def read_latents(file: Path) -> Latents:
     except OSError as error:
         raise UsageError(f"{file} can't be read: {error.strerror}.") from None
     except ValidationError as error:
+        if any(problem["type"] == "json_invalid" for problem in error.errors()):
+            raise UsageError(
+                f"{file} is no file of latents, such as the .json that img2img invert writes or img2img serve saves."
+            ) from None
         raise UsageError(f"{file} is no file of latents: {explain(error)}.") from None
 
 
@@ -104,7 +108,7 @@ def draw_latents(generator: NoiseGenerator, latents: Sequence[Latent], truncatio
         UsageError: if they are those of another generator.
     """
     if all(latent.styles for latent in latents):
-        return generator.paint(find_styles(generator, latents, truncation))
+        return generator.paint(collect_styles(generator, latents, truncation))
     classes, width = len(generator.config.classes), generator.config.generator.latent
     for latent in latents:
         if latent.styles:
@@ -118,7 +122,7 @@ def draw_latents(generator: NoiseGenerator, latents: Sequence[Latent], truncatio
     return generator.images(noise, torch.stack(shares) if shares else None, truncation)
 
 
-def find_styles(generator: NoiseGenerator, latents: Sequence[Latent], truncation: float | None = None) -> Tensor:
+def collect_styles(generator: NoiseGenerator, latents: Sequence[Latent], truncation: float | None = None) -> Tensor:
     """What they are for each layer of a generator with styles: (B, layers, latent).
 
     Raises:
@@ -146,18 +150,28 @@ def vary(generator: NoiseGenerator, latent: Latent, seed: int, distance: float, 
         distance: from 0, the image itself, to 1, the other noise.
         truncation: of that noise.
     """
+    _refuse_styles(latent)
     noise, classes = latent.tensors()
     count = generator.latent
-    other = draw_noise(count, zlib.crc32(f"variation/{seed}".encode()), truncation)
+    narrowed = None if generator.has_styles else truncation  # it is styles that are truncated there
+    other = draw_noise(count, zlib.crc32(f"variation/{seed}".encode()), narrowed)
     near = slerp(noise[:count], other, distance)
     return Latent.of(torch.cat([near, noise[count:]]), classes)
 
 
 def cross(generator: NoiseGenerator, first: Latent, second: Latent, share: float) -> Latent:
     """What lies between two images, at `share` of the way: noise on the great circle, codes and classes straight."""
+    _refuse_styles(first, second)
     (a, classes), (b, others) = first.tensors(), second.tensors()
     mixed = None if classes is None or others is None else torch.lerp(classes, others, share)
     return Latent.of(mix_noise(a, b, share, generator.latent), mixed)
+
+
+def _refuse_styles(*latents: Latent) -> None:
+    if any(latent.styles for latent in latents):
+        raise UsageError(
+            "these latents are styles of photos, which img2img sample --interpolate and --style-mix change."
+        )
 
 
 def _shorten(values: Tensor) -> tuple[float, ...]:

@@ -3,7 +3,7 @@
 import copy
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Literal, Self
+from typing import Literal, Self, cast
 
 import numpy as np
 import torch
@@ -231,7 +231,7 @@ class NoiseGenerator(Shareable):
             UsageError: if this generator has none, or others.
         """
         network = self._styled_network(None)
-        shape = network.layers, self.latent
+        shape = network.layers, self.config.generator.latent
         if styles.shape[1:] != shape:
             raise UsageError(
                 f"styles of {tuple(styles.shape[1:])} numbers are those of another model; this one's have {shape}."
@@ -248,6 +248,11 @@ class NoiseGenerator(Shareable):
         other = copy.copy(self)
         other.truncated_layers = layers
         return other
+
+    def truncate(self, styles: Tensor, share: float) -> Tensor:
+        """Styles (B, layers, latent), moved towards the mean style as `sample` does it."""
+        network = self._styled_network(_refuse_share(share))
+        return torch.lerp(network.mean_style.cpu(), styles, cast(Tensor, network.truncation).cpu())
 
     def _refuse_layers(self, layers: range) -> None:
         count = self._styled_network(None).layers

@@ -25,8 +25,8 @@ from img2img.training.run_folder import CHECKPOINTS, CONFIG
 Architecture = GeneratorConfig | DiscriminatorConfig
 
 NEAR_ONE = 0.01
-FILLED_IN = {"in_channels", "out_channels", "latent", "latent_size"}
-"""Settings of architectures that are left to the data."""
+FILLED_IN = {"in_channels", "out_channels", "latent", "latent_size", "steps"}
+"""Settings of architectures that are left to the data, or to the method."""
 
 
 @dataclass(frozen=True)

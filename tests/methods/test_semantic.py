@@ -203,9 +203,26 @@ def test_what_cant_be_says_so(data: Path, tmp_path: Path, method: Any, about: An
         train(tiny_config(data, tmp_path / "run", settings, data=about), quiet=True)
 
 
+def test_label_maps_belong_to_images_of_the_same_folder(tmp_path: Path) -> None:
+    data, labels = write_unpaired(tmp_path / "data", 1, 4), tmp_path / "labels"
+    (data / "trainA" / "A0.png").unlink()
+    for place, value in (("a", 0), ("b", 1)):
+        write_image(data / "trainA" / place / "0.png", np.full((16, 16, 3), value, np.uint8))
+        write_image(labels / "trainA" / place / "0_label.png", np.full((16, 16, 1), value, np.uint8))
+        write_image(labels / "trainB" / place / "0_label.png", np.full((16, 16, 1), 5, np.uint8))
+    opened = LabelledSourcesData(DataConfig(path=data, labels=labels, size=16))
+    assert {file.parent.name: read_image(maps)[0, 0, 0] for file, maps in opened.labels.items()} == {"a": 0, "b": 1}
+    with pytest.raises(UsageError, match="are both of"):
+        write_image(data / "trainA" / "c" / "0.png", np.zeros((16, 16, 3), np.uint8))
+        LabelledSourcesData(DataConfig(path=data, labels=labels, size=16))
+
+
 def test_the_check_reads_label_maps_of_sources(data: Path, capsys: pytest.CaptureFixture[str]) -> None:
     labels = str(data.parent / "labels")
     assert main(["check", str(data), "--labels", labels, "--classes", "2", "--ignore-label", "255"]) == 0
     assert "label maps of 2 classes" in capsys.readouterr().out
     assert main(["check", str(data), "--labels", labels, "--classes", "1"]) != 0
     assert "out of range" in capsys.readouterr().out
+    (data.parent / "labels" / "train" / "A0.png").unlink()
+    assert main(["check", str(data), "--labels", labels, "--classes", "2"]) == 1
+    assert f"error: --labels {labels} has no label map for 1 of the training sources: A0.png" in capsys.readouterr().out

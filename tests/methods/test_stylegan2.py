@@ -19,7 +19,7 @@ from img2img.inference.evaluate_samples import evaluate_samples
 from img2img.inference.invert import invert
 from img2img.inference.sample import sample
 from img2img.methods.stylegan2 import MeanPath, StyleGAN2, StyleGAN2Config, measure_paths
-from img2img.models import Latent, NoiseGenerator, read_latents
+from img2img.models import Latent, NoiseGenerator, find_latents, read_latents, vary
 from img2img.networks import StyleConfig, StyleDiscriminator, StyleDiscriminatorConfig, StyleGenerator
 from img2img.networks.generators.style import ModulatedConv, list_style_widths
 from img2img.training.train import train
@@ -234,10 +234,12 @@ def test_styles_are_mixed_from_the_command_line(run: Path, tmp_path: Path, capsy
     for wrong, says in (
         (["--style-mix", "0", "1"], "needs --layers"),
         (["--style-mix", "0", "1", "--layers", "7-9"], "0 to 7"),
+        (["--style-mix", "0", "1", "--layers", "1", "--how", "linear"], "--how"),
+        (["--style-mix", "0..40", "0..40", "--layers", "1"], "too many"),
         (["--layers", "1"], "--style-mix or --truncation"),
         (["--style-mix", "0", "1", "--layers", "x"], "a range such as 0-3"),
         (["--style-mix", "3..1", "1", "--layers", "1"], "3..1"),
-        (["--style-mix", "no.json", "1", "--layers", "1"], "no.json can't be read"),
+        (["--style-mix", "no.json", "1", "--layers", "1"], "no.json: there is no such file"),
         (["--style-mix", "0", "1", "--layers", "1", "--interpolate", "1", "2"], "exclude each other"),
     ):
         assert main([*command, str(tmp_path / "b"), *wrong]) == 2
@@ -272,6 +274,11 @@ def test_photos_are_inverted_and_moved(run: Path, tmp_path: Path, capsys: pytest
     }  # fmt: skip
     assert main(command) == 2 and "exists" in capsys.readouterr().err
     assert main([*command, "--overwrite", "--per-layer"]) == 0
+    beside = ["invert", str(run), photos[0], "--device", "cpu", "--overwrite", "--output", str(tmp_path)]
+    assert main(beside) == 2 and "would be replaced" in capsys.readouterr().err
+    assert np.array_equal(read_image(tmp_path / "one.png"), photo), "a photo is never replaced"
+    assert main(["invert", str(run), str(tmp_path), "--output", str(tmp_path / "x")]) == 2
+    assert "is a folder" in capsys.readouterr().err
     file = tmp_path / "found" / "one.json"
     assert len(read_latents(file).images[0].styles) == LAYERS
     sampled = ["sample", "--model", str(run), "--device", "cpu", "--output"]
@@ -279,6 +286,14 @@ def test_photos_are_inverted_and_moved(run: Path, tmp_path: Path, capsys: pytest
     assert np.array_equal(read_image(tmp_path / "same" / "image0000.png"), read_image(tmp_path / "found" / "one.png"))
     assert main([*sampled, str(tmp_path / "walk"), "--interpolate", str(file), "3", "--steps", "4"]) == 0
     assert np.array_equal(read_image(tmp_path / "walk" / "step0000.png"), read_image(tmp_path / "found" / "one.png"))
+    assert (
+        main([*sampled, str(tmp_path / "mean"), "--interpolate", str(file), "3", "--truncation", "0", "--steps", "3"])
+        == 0
+    )
+    means = [read_image(tmp_path / "mean" / f"step000{step}.png").astype(int) for step in (0, 2)]
+    assert np.abs(means[0] - means[1]).max() <= 1, "files are truncated, too"
+    assert main([*sampled, str(tmp_path / "no"), "--interpolate", photos[0], "3"]) == 2
+    assert "is no file of latents" in capsys.readouterr().err
     assert main([*sampled, str(tmp_path / "mix"), "--style-mix", str(file), "3", "--layers", "4-7"]) == 0
     values = json.loads(file.read_text())
     values["images"][0]["styles"] = [[1.0] * 5]
@@ -320,6 +335,21 @@ def test_its_networks_work_with_other_methods_and_discriminators() -> None:
     batch: dict[str, Tensor] = {"target": torch.rand(2, 3, 32, 32)}
     assert method.forward(batch).images["fake"].shape == (2, 3, 32, 32)
     tiny(discriminator={"kind": "projected", "channels": 2}).forward(batch)
+
+
+def test_codes_and_styles_go_together(tmp_path: Path, data: Path) -> None:
+    style = {"kind": "style", **TINY["stylegan2"]["generator"]}
+    config = tiny_config(data, tmp_path / "run", {"name": "infogan", "generator": style})
+    made = NoiseGenerator.load(train(config, quiet=True))
+    assert made.interpolate(1, 2, 3).shape[0] == 3
+    assert made.styles(made.noise([0])).shape == (1, LAYERS, made.config.generator.latent)
+
+
+def test_variations_know_nothing_of_truncated_styles(model: NoiseGenerator) -> None:
+    (latent,) = find_latents(model, [3], truncation=0.1)
+    assert vary(model, latent, 0, 0.3, 0.1) == vary(model, latent, 0, 0.3, None)
+    with pytest.raises(UsageError, match="styles of photos"):
+        vary(model, Latent(styles=((1.0,) * 8,)), 0, 0.3, None)
 
 
 def test_it_is_evaluated_with_its_path_length(model: NoiseGenerator, data: Path) -> None:

@@ -177,10 +177,52 @@ def test_steps_and_noise_matter_from_the_beginning() -> None:
     assert (generator(image, noise=torch.randn(2, 16)) - first).std() > 0.05 * first.std()
 
 
-def test_a_batch_of_one_is_refused() -> None:
-    data = {name: images[:1] for name, images in batch().items()}
+def test_a_batch_of_one_is_refused_before_anything_is_written(tmp_path: Path) -> None:
+    data = write_unpaired(tmp_path / "data")
     with pytest.raises(UsageError, match="give at least 2"):
-        tiny().forward(data)
+        train(tiny_config(data, tmp_path / "run", {"name": "unsb"}, batch_size=1), quiet=True)
+    assert not (tmp_path / "run").exists()
+
+
+def test_other_methods_begin_with_its_weights_in_one_step(run: Path, tmp_path: Path) -> None:
+    from img2img.models import Translator as Loaded
+
+    data = write_unpaired(tmp_path / "data")
+    arguments = [
+        "train",
+        "cut",
+        "--data",
+        str(data),
+        "--init",
+        str(run),
+        "--steps",
+        "1",
+        "--device",
+        "cpu",
+        "--recipe",
+        "paper",
+    ]
+    small = ["--size", "16", "--discriminator.channels", "4", "--discriminator.layers", "1", "--features", "none"]
+    assert main([*arguments, *small, "--output", str(tmp_path / "cut")]) == 0
+    assert Loaded.load(tmp_path / "cut").nfe is None
+    assert (
+        main(
+            [
+                *arguments[:1],
+                "unsb",
+                *arguments[2:],
+                *small,
+                "--energy.layers",
+                "1",
+                "--nfe",
+                "2",
+                "--output",
+                str(tmp_path / "two"),
+            ]
+        )
+        == 0
+    )
+    assert Loaded.load(tmp_path / "two").nfe == 2
 
 
 def test_a_translator_takes_the_papers_steps(model: Translator) -> None:

@@ -303,7 +303,7 @@ def encoder_depths(config: ResNetConfig) -> list[tuple[int, int]]:
     assert config.in_channels and config.blocks is not None
     if config.blocks <= max(CUT_BLOCKS):
         raise UsageError(
-            f"--generator.blocks {config.blocks}: cut and fastcut compare patches at the first and fifth residual block, so "
+            f"--generator.blocks {config.blocks}: cut, fastcut and unsb compare patches at the first and fifth residual block, so "
             f"at least {max(CUT_BLOCKS) + 1} are needed."
         )
     width, coarse = config.channels, 2 if config.downsampling == "stride" else 1  # blurring comes after the convolution

@@ -19,7 +19,7 @@ MAPPING_LR = 0.01  # the mapping network's share of the learning rate (Karras et
 
 
 class StyleConfig(NoiseGeneratorConfig):
-    """What a StyleGAN2 generator is made of (configuration F, without its growth)."""
+    """What a StyleGAN2 generator is made of; the paper's, of 1024 pixels, has --generator.channels 32, and StyleGAN2-ADA's of 256 pixels the default."""
 
     scales_weights: ClassVar[bool] = True
     sizes: ClassVar[tuple[int, ...]] = (32, 64, 128, 256, 512, 1024)
