@@ -43,6 +43,7 @@ def sampler(
     config = NOISE_GENERATORS[kind][0](
         channels=4, latent=8 + (codes.width if codes else 0), classes=len(classes), out_channels=1, size=32, **values
     )
+    config = config.model_copy(update={"latent": config.count_numbers(32)})
     network = initialise(build_noise_generator(config), "orthogonal", 1.0)
     about = NoiseGeneratorModelConfig(
         method="gan", generator=config, classes=classes, codes=codes, training=Training(img2img="1", updates=7)

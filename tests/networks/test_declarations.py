@@ -92,5 +92,6 @@ def test_discriminators(kind: str) -> None:
 def test_noise_generators(kind: str) -> None:
     config = NOISE_GENERATORS[kind][0].model_validate({**SMALL, "out_channels": 1, "size": 32})
     assert config.kind == kind
+    config = config.model_copy(update={"latent": config.count_numbers(32)})
     assert build_noise_generator(config).eval()(torch.zeros(2, config.latent)).shape == (2, 1, 32, 32)
     assert config.grows == (kind == "progressive") == NOISE_DISCRIMINATORS.get(kind, (config,))[0].grows

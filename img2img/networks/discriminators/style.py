@@ -69,6 +69,7 @@ class StyleDiscriminator(nn.Module):
     ) -> None:
         super().__init__()
         widths = list_style_widths(size, config.channels, config.most_channels)
+        classes = classes if config.conditioning == "projection" else 0
         self.classes = classes
         self.stem = Equalised(in_channels, widths[-1], 1, gain=1.0)
         self.down = nn.ModuleList(ResidualDown(width, below) for width, below in itertools.pairwise(reversed(widths)))
