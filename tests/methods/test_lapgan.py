@@ -55,6 +55,8 @@ def test_an_image_is_made_from_the_one_before() -> None:
     other[:, 256 : 256 + 1024] = 0  # the plane of the largest
     changed = network(other, labels, real)
     assert torch.equal(changed[0], smallest) and not torch.equal(changed[2], largest)
+    other[:, :1280] = 0
+    assert torch.equal(network(other, labels, real)[0], smallest), "the smallest has noise of its own"
     assert not torch.allclose(network(noise, labels.flip(0), real)[0], smallest)
 
 

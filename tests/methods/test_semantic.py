@@ -167,6 +167,8 @@ def test_labels_are_cropped_and_mirrored_with_their_sources(data: Path) -> None:
         corner = encoded[0, 0, :2, -2:] if mirrored else encoded[0, 0, :2, :2]
         assert (corner == -1).all() and set(encoded.unique().tolist()) == {-1, 0, 1}
     assert sides == {True, False}
+    strays = opened.encode({"labels": torch.tensor([[[[0, 1, 2, 9, 255]]]])}, torch.float32)["labels"]
+    assert strays.flatten().tolist() == [0, 1, -1, -1, -1], "labels that nobody checked are of no class"
 
 
 @pytest.mark.parametrize("name", ["cyclegan", "unsb"])
