@@ -61,10 +61,7 @@ def command(
         raise UsageError(f"{there[0]} exists; choose another --output, or --overwrite.")
     tune_allocator()
     generator = NoiseGenerator.load(resolve_model(model), device)
-    if not generator.has_styles:
-        raise UsageError(
-            f"{model} is a {generator.config.method}, which has no styles; img2img train stylegan2 trains such as have."
-        )
+    layers = generator.styled_network().layers
     pictures = [read_image(photo) for photo in photos]
     rows = []
     with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
@@ -74,7 +71,6 @@ def command(
                 generator, picture, steps=steps, per_layer=per_layer, seed=seed, advance=lambda: bar.advance(task)
             )
             latent = Latent(styles=tuple(tuple(style) for style in found.styles.tolist()))
-            layers = generator.config.generator.layers  # type: ignore[attr-defined]
             made = generator.paint(found.styles.expand(layers, -1)[None])[0]
             write_image(output / f"{name}.png", made)
             Latents(images=(latent,)).save(output / f"{name}.json")

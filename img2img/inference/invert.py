@@ -14,14 +14,11 @@ from img2img.images.tensors import to_tensor
 from img2img.losses.features import perceptual_distance
 from img2img.models import NoiseGenerator
 from img2img.networks.features import EfficientNetLite, to_rgb
-from img2img.networks.generators.style import StyleGenerator
 
 RATE = 0.1  # Adam's, at its height
 RISE, FALL = 0.05, 0.25  # the shares of the steps in which it rises, and falls
-NOISE, QUIET = (
-    0.05,
-    0.75,
-)  # noise on the style, as a share of the styles' deviation; the share of the steps after which there is none
+NOISE = 0.05  # on the style at first, as a share of the styles' deviation
+QUIET = 0.75  # the share of the steps after which there is none
 SEEN = 128  # pixels to which smaller images are enlarged before they are compared
 PIXELS = 0.1  # weight of the mean square error of pixels
 
@@ -57,9 +54,7 @@ def invert(
     Raises:
         UsageError: if the generator has no styles.
     """
-    network = generator.generator
-    if not isinstance(network, StyleGenerator):
-        raise UsageError(f"this {generator.config.method} has no styles; img2img train stylegan2 trains such as have.")
+    network = generator.styled_network()
     if steps < 1:
         raise UsageError(f"--steps {steps}: take at least 1.")
     truth = to_tensor(crop_square(photo, generator))[None].to(generator.device)

@@ -7,7 +7,6 @@ from img2img.inference.invert import enlarge
 from img2img.losses.features import perceptual_distance
 from img2img.models import NoiseGenerator
 from img2img.networks.features import EfficientNetLite
-from img2img.networks.generators.style import StyleGenerator
 
 STEP = 1e-4  # of the way between two styles
 OUTLIERS = 0.01  # of the lengths at either end, which don't count
@@ -26,8 +25,7 @@ def perceptual_path_length(generator: NoiseGenerator, count: int = 200, seed: in
         count: pairs of styles.
         seed: of the first.
     """
-    network = generator.generator
-    assert isinstance(network, StyleGenerator)
+    network = generator.styled_network()
     features = EfficientNetLite().to(generator.device)
     found = []
     for start in range(0, count, AT_ONCE):

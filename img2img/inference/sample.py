@@ -68,12 +68,8 @@ def sample(
     if folder.exists() and not folder.is_dir():
         raise UsageError(f"--output {folder} is a file; give a folder.")
     if latents is not None:
-        if (count, seed, tuple(labels), truncation, interpolate, style_mix, layers, sweep, steps) != (
-            64,
-            0,
-            (),
-            *[None] * 6,
-        ):
+        others = truncation, interpolate, style_mix, layers, sweep, steps
+        if (count, seed, tuple(labels)) != (64, 0, ()) or any(each is not None for each in others):
             raise UsageError("--latents says what to draw; leave the options that choose images out.")
         found = read_latents(Path(latents))
         names = [f"image{number:04d}.png" for number in range(len(found.images))]

@@ -226,7 +226,19 @@ def gradients_if_due(phase: Phase, update: int) -> AbstractContextManager[Any]:
     return nullcontext() if phase.is_due(update) else torch.no_grad()
 
 
-class GANConfig(NoiseMethodConfig):
+class ConditionalConfig(NoiseMethodConfig):
+    """What methods can be told whose images may be of classes."""
+
+    unconditional: bool = False
+    """Ignore the classes that the folders name."""
+
+    @property
+    def uses_classes(self) -> bool:
+        """Unless it is told to ignore them."""
+        return not self.unconditional
+
+
+class GANConfig(ConditionalConfig):
     """The paper's loss with DCGAN's numbers."""
 
     paper = "1406.2661"
@@ -238,15 +250,8 @@ class GANConfig(NoiseMethodConfig):
     }
 
     name: Annotated[Literal["gan"], tyro.conf.Suppress] = "gan"
-    unconditional: bool = False
-    """Ignore the classes that the folders name."""
     auxiliary_weight: float = Field(0.0, ge=0)
     """Weight of a classifier in the discriminator (Odena et al. 2017); 1 in that paper, with --discriminator.conditioning none; 0 for none."""
-
-    @property
-    def uses_classes(self) -> bool:
-        """Unless it is told to ignore them."""
-        return not self.unconditional
 
     def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "GAN":
         """The method with fresh networks."""

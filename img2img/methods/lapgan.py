@@ -8,13 +8,13 @@ import tyro
 from torch import Tensor, nn
 
 from img2img.methods.base import Batch, Losses, Method, Outputs
-from img2img.methods.gan import NoiseMethodConfig, gradients_if_due
+from img2img.methods.gan import ConditionalConfig, gradients_if_due
 from img2img.networks import DCGANDiscriminator, DCGANDiscriminatorConfig, LaplacianConfig, initialise
 from img2img.networks.generators.laplacian import build_pyramid, list_sides
 from img2img.networks.weights import add_spectral_norm
 
 
-class LAPGANConfig(NoiseMethodConfig):
+class LAPGANConfig(ConditionalConfig):
     """The paper's pyramid and loss, with Adam instead of SGD."""
 
     paper = "1506.05751"
@@ -25,13 +25,6 @@ class LAPGANConfig(NoiseMethodConfig):
     """The networks that make images, one for each size."""
     discriminator: DCGANDiscriminatorConfig = DCGANDiscriminatorConfig()
     """The networks that tell real from generated images, one for each size."""
-    unconditional: bool = False
-    """Ignore the classes that the folders name."""
-
-    @property
-    def uses_classes(self) -> bool:
-        """Unless it is told to ignore them."""
-        return not self.unconditional
 
     def build(self, in_channels: int, out_channels: int, size: int, classes: int = 0) -> "LAPGAN":
         """The method with fresh networks."""

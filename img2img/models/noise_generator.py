@@ -216,7 +216,7 @@ class NoiseGenerator(Shareable):
         Raises:
             UsageError: if this generator has none.
         """
-        network = self._styled_network(truncation)
+        network = self.styled_network(truncation)
 
         def spread(*given: Tensor) -> Tensor:
             return network.spread(network.mapping(*given))
@@ -230,7 +230,7 @@ class NoiseGenerator(Shareable):
         Raises:
             UsageError: if this generator has none, or others.
         """
-        network = self._styled_network(None)
+        network = self.styled_network()
         shape = network.layers, self.config.generator.latent
         if styles.shape[1:] != shape:
             raise UsageError(
@@ -251,11 +251,11 @@ class NoiseGenerator(Shareable):
 
     def truncate(self, styles: Tensor, share: float) -> Tensor:
         """Styles (B, layers, latent), moved towards the mean style as `sample` does it."""
-        network = self._styled_network(_refuse_share(share))
+        network = self.styled_network(_refuse_share(share))
         return torch.lerp(network.mean_style.cpu(), styles, cast(Tensor, network.truncation).cpu())
 
     def _refuse_layers(self, layers: range) -> None:
-        count = self._styled_network(None).layers
+        count = self.styled_network().layers
         if not layers or layers.start < 0 or layers.stop > count:
             raise UsageError(f"layers {layers.start} to {layers.stop - 1}: this generator has 0 to {count - 1}.")
 
@@ -278,7 +278,12 @@ class NoiseGenerator(Shareable):
         assert network.size and network.out_channels
         return network.size, network.size, network.out_channels
 
-    def _styled_network(self, truncation: float | None) -> StyleGenerator:
+    def styled_network(self, truncation: float | None = None) -> StyleGenerator:
+        """The network, of a generator with styles, which truncates them like this.
+
+        Raises:
+            UsageError: if this generator has none.
+        """
         network = self._network(truncation)
         if not isinstance(network, StyleGenerator):
             raise UsageError(f"this {self.config.method} has no styles; img2img train stylegan2 trains such as have.")

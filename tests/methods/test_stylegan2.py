@@ -230,7 +230,7 @@ def test_styles_are_mixed_from_the_command_line(run: Path, tmp_path: Path, capsy
         *(f"mix{row:04d}_{column:04d}.png" for row in range(2) for column in range(3)),
         "sheet.png",
     }
-    assert read_image(tmp_path / "a" / "sheet.png").shape == read_image(tmp_path / "a" / "sheet.png").shape
+    assert read_image(tmp_path / "a" / "sheet.png").shape == (3 * 34 + 2, 4 * 34 + 2, 3), "with what is mixed beside"
     for wrong, says in (
         (["--style-mix", "0", "1"], "needs --layers"),
         (["--style-mix", "0", "1", "--layers", "7-9"], "0 to 7"),
