@@ -17,12 +17,13 @@ import resource
 import shutil
 import signal
 import sys
+import tarfile
 import tempfile
 import traceback
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import numpy as np
 import torch
@@ -33,15 +34,25 @@ from safetensors.torch import save_file
 
 from img2img.config import read_config, run_type, write_config
 from img2img.core.errors import UserError
+from img2img.core.stored import INDEXES, StoredPath
 from img2img.data.classes import read_classes
-from img2img.images import read_image, write_image
+from img2img.data.folder_index import FOLDERS, load_folder_index, recall_image
+from img2img.data.index import INDEX
+from img2img.data.shards import read_shards
+from img2img.data.video import extract_frames
+from img2img.data.write_folder_index import write_folder_index
+from img2img.images import Rules, count_pixels, read_image, read_picture, write_image, write_picture
 from img2img.images.labels import read_indices
 from img2img.interop.importing import import_file
 from img2img.interop.onnx import load_onnx
 from img2img.models import Training, Translator, TranslatorConfig
+from img2img.models.latents_file import Latent, Latents, read_latents
 from img2img.networks import UNetConfig, build_generator
 
-Target = Literal["weights", "model", "config", "classes", "images", "labels", "onnx"]
+Target = Literal[
+    "weights", "model", "config", "classes", "images", "labels", "onnx",
+    "bands", "dicom", "nifti", "video", "shards", "index", "latents",
+]  # fmt: skip
 CHUNK = 500  # inputs that one process reads
 SECONDS = 20  # for one input
 MEMORY = 6 * 2**30  # more than a process that has read everything
@@ -141,6 +152,122 @@ def _make_onnx(folder: Path) -> list[Path]:
     return [folder / "a.onnx"]
 
 
+def _make_bands(folder: Path) -> list[Path]:
+    import tifffile
+
+    values = np.random.default_rng(0).normal(500, 300, (12, 10, 5))
+    tifffile.imwrite(folder / "a.tif", values.astype(np.float32), planarconfig="contig", compression="zlib")
+    no_data = [(42113, "s", 0, "-9999", True), (33550, "d", 3, (10.0, 10.0, 0.0), True)]
+    tifffile.imwrite(
+        folder / "b.tif", np.moveaxis(values, -1, 0).astype(np.int16), planarconfig="separate", extratags=no_data
+    )
+    np.save(folder / "c.npy", values.astype(np.float32))
+    np.savez(folder / "d.npz", values.astype(np.int32))
+    return sorted(folder.iterdir())
+
+
+def _make_dicom(folder: Path) -> list[Path]:
+    from pydicom import uid
+    from pydicom.dataset import FileDataset, FileMetaDataset
+    from pydicom.pixels import set_pixel_data
+
+    for name, syntax in (("a", uid.ExplicitVRLittleEndian), ("b", uid.ImplicitVRLittleEndian), ("c", uid.RLELossless)):
+        data = FileDataset(name, {}, file_meta=FileMetaDataset(), preamble=b"\0" * 128)
+        data.file_meta.TransferSyntaxUID = uid.ExplicitVRLittleEndian if syntax.is_compressed else syntax
+        data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = uid.CTImageStorage
+        data.SOPInstanceUID = data.file_meta.MediaStorageSOPInstanceUID = "1.2.3.4"
+        data.PatientName, data.Modality, data.ImageType = "Doe^J", "CT", ["ORIGINAL", "PRIMARY"]
+        data.RescaleSlope, data.RescaleIntercept, data.WindowCenter, data.WindowWidth = 1, -1024, 40, 400
+        data.PixelSpacing, data.ImagePositionPatient, data.PixelPaddingValue = [0.5, 0.75], [10, 20, 30], 0
+        stored = np.random.default_rng(0).integers(0, 3000, (12, 10)).astype(np.uint16)
+        set_pixel_data(data, stored, "MONOCHROME2", 12, generate_instance_uid=False)
+        if syntax.is_compressed:
+            data.compress(syntax, generate_instance_uid=False)
+        data.save_as(folder / f"{name}.dcm", enforce_file_format=True)
+    return sorted(folder.iterdir())
+
+
+def _make_nifti(folder: Path) -> list[Path]:
+    import nibabel
+
+    values = np.random.default_rng(0).integers(-900, 2900, (6, 5, 4))
+    for name, dtype in (("a.nii", np.int16), ("b.nii.gz", np.float32)):
+        nibabel.save(nibabel.Nifti1Image(values.astype(dtype), np.diag([1.5, 2, 3, 1])), folder / name)
+    nibabel.save(nibabel.Nifti2Image(values[..., None].astype(np.uint8), np.eye(4)), folder / "c.nii")
+    return sorted(folder.iterdir())
+
+
+def _copy_bands(file: Path) -> None:
+    """Reads all of it, and writes it with all that the file says of itself."""
+    rules = Rules(range=(-1000, 3000))
+    count_pixels(file, rules)
+    picture = read_picture(file, rules)
+    with tempfile.TemporaryDirectory() as folder:
+        write_picture(Path(folder, file.name), picture)
+
+
+def _make_video(folder: Path) -> list[Path]:
+    import av
+
+    images = np.random.default_rng(0).integers(0, 256, (4, 32, 48, 3), np.uint8)
+    for name, codec in (("a.mp4", "libx264"), ("b.webm", "libvpx-vp9"), ("c.avi", "mpeg4")):
+        with av.open(str(folder / name), "w") as film:
+            stream: Any = film.add_stream(codec, rate=2)
+            stream.height, stream.width, stream.pix_fmt = 32, 48, "yuv420p"
+            for image in images:
+                film.mux(stream.encode(av.VideoFrame.from_ndarray(image, format="rgb24")))
+            film.mux(stream.encode(None))
+    return sorted(folder.iterdir())
+
+
+def _take_frames(file: Path) -> None:
+    with tempfile.TemporaryDirectory() as cache:
+        os.environ["XDG_CACHE_HOME"] = cache
+        extract_frames(file)
+
+
+def _make_shards(folder: Path) -> list[Path]:
+    images = folder.with_name("members")
+    images.mkdir()
+    for key in "ab":
+        for part in ("source", "target"):
+            write_image(images / f"{key}.{part}.png", np.full((4, 4, 3), 9, np.uint8))
+        (images / f"{key}.cls").write_text("sky")
+    for name, layout in (("a-000000.tar", tarfile.USTAR_FORMAT), ("b-000000.tar", tarfile.PAX_FORMAT)):
+        with tarfile.open(folder / name, "w", format=layout) as tar:
+            for file in sorted(images.iterdir()):
+                tar.add(file, file.name if layout == tarfile.USTAR_FORMAT else "ä" * 60 + file.name)
+    return sorted(folder.iterdir())
+
+
+def _read_shard(file: Path) -> None:
+    INDEXES.clear()
+    read_shards.cache_clear()
+    for files in read_shards(str(file)).values():
+        for stored in (each for same in files.values() for each in same):
+            read_image(StoredPath(stored))
+
+
+def _make_index(folder: Path) -> list[Path]:
+    for name in ("a.png", "b.png", "c.png"):
+        write_image(folder / name, np.full((4, 4, 3), 9, np.uint8))
+    write_folder_index(folder, lambda _: lambda: None)
+    return [folder / INDEX]
+
+
+def _read_index(file: Path) -> None:
+    FOLDERS.clear()
+    load_folder_index(file.parent)
+    for name in ("a.png", "b.png", "c.png"):
+        recall_image(file.with_name(name))
+
+
+def _make_latents(folder: Path) -> list[Path]:
+    Latents(images=(Latent(noise=(0.5, -1.25), classes=(1.0, 0.0)),) * 2, truncation=0.7).save(folder / "a.json")
+    Latents(images=(Latent(styles=((0.5, 1.0), (2.0, 3.0))),)).save(folder / "b.json")
+    return sorted(folder.iterdir())
+
+
 READERS: dict[Target, Reader] = {
     "weights": Reader(_make_weights, import_file),
     "model": Reader(_make_model, lambda file: Translator.load(file.parent, "cpu")),
@@ -149,6 +276,13 @@ READERS: dict[Target, Reader] = {
     "images": Reader(_make_images, read_image),
     "labels": Reader(_make_labels, read_indices),
     "onnx": Reader(_make_onnx, load_onnx),
+    "bands": Reader(_make_bands, _copy_bands),
+    "dicom": Reader(_make_dicom, _copy_bands),
+    "nifti": Reader(_make_nifti, _copy_bands),
+    "video": Reader(_make_video, _take_frames),
+    "shards": Reader(_make_shards, _read_shard),
+    "index": Reader(_make_index, _read_index),
+    "latents": Reader(_make_latents, read_latents),
 }
 
 

@@ -1,13 +1,11 @@
 """The index of a folder: what is known of its images, in one Parquet file, so that nobody reads them to check them again."""
 
-import io
 from contextlib import suppress
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from img2img.core.errors import UsageError
-from img2img.data.index import IMAGE, INDEX, pick_facts
+from img2img.data.index import IMAGE, INDEX, open_parquet, pick_facts, refuse_damage
 
 STATE = ("size", "time")  # columns: bytes, and when it was changed last, in ns
 FOLDERS: dict[Path, tuple[dict[str, int], dict[str, Any]]] = {}
@@ -24,20 +22,12 @@ def load_folder_index(folder: Path) -> None:
         file = root / INDEX
         if not find_spec("pyarrow") or not file.is_file():
             continue
-        import pyarrow.parquet as parquet
-
-        try:
-            opened = parquet.ParquetFile(io.BytesIO(file.read_bytes()))
+        with refuse_damage(file), open_parquet(file) as opened:
             if "file" not in opened.schema_arrow.names:  # of shards
                 continue
             table = opened.read(use_threads=False)  # threads would abort a process that ends early
             columns = {name: table[name].to_numpy() for name in (*STATE, *IMAGE)}
             FOLDERS[root] = {name: row for row, name in enumerate(table["file"].to_pylist())}, columns
-        except (OSError, ValueError, KeyError) as error:  # pyarrow's errors are these
-            reason = str(error).splitlines()[0]
-            raise UsageError(
-                f"{file} can't be read ({reason}); make it anew with img2img index, or remove it."
-            ) from None
 
 
 def recall_image(file: Path) -> dict[str, Any] | None:

@@ -3,7 +3,8 @@
 import io
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from importlib.util import find_spec
 from itertools import pairwise
 from pathlib import Path
@@ -30,17 +31,16 @@ def load_index(folder: Path, strict: bool = False) -> None:
             return
     except (OSError, StoreError):  # the shards' own error will say why
         return
-    import pyarrow.parquet as parquet
-
-    try:
-        opened = parquet.ParquetFile(io.BytesIO(file.read_bytes()))
+    with refuse_damage(file), open_parquet(file) as opened:
         table = opened.read(use_threads=False)  # threads would abort a process that ends early
         columns = {name: table[name].to_numpy() for name in ("start", "size", "whole", *IMAGE, *TEXTS)}
         shards, members = (table[name].to_pylist() for name in ("shard", "member"))
-        if any(os.path.normpath(name) != name or name.startswith(("/", "../")) for name in members):
-            raise ValueError("a name in it leads out of its shard")
-    except (OSError, StoreError, ValueError, KeyError) as error:  # pyarrow's errors are these
-        raise UsageError(f"{file} can't be read ({str(error).splitlines()[0]}); make it anew, or remove it.") from None
+        names = {*members, *map(str, shards)}
+        if any(os.path.normpath(name) != name or name.startswith(("/", "../")) or name == ".." for name in names):
+            raise ValueError("a name in it leads out of its folder, or out of a shard")
+        ends = columns["start"] + columns["size"]
+        if len(table) and (min(columns["start"].min(), columns["size"].min()) < 0 or (ends > columns["whole"]).any()):
+            raise ValueError("a place in it is outside its shard")
     borders = [0, *(place for place in range(1, len(shards)) if shards[place] != shards[place - 1]), len(shards)]
     for first, last in pairwise(borders if shards else ()):
         shard = folder / str(shards[first])
@@ -57,6 +57,29 @@ def load_index(folder: Path, strict: bool = False) -> None:
             facts = {name: columns[name][first:last] for name in (*IMAGE, *TEXTS)}
             index = TarIndex.of(str(shard), dict(zip(members[first:last], places, strict=True)), facts=facts)
             INDEXES[str(shard)] = index
+
+
+def open_parquet(file: Path) -> Any:
+    """A Parquet file, to be closed; it is read whole first."""
+    import pyarrow.parquet as parquet
+
+    return parquet.ParquetFile(io.BytesIO(file.read_bytes()))
+
+
+@contextmanager
+def refuse_damage(file: Path) -> Iterator[None]:
+    """Explains what goes wrong while an index is read.
+
+    Raises:
+        UsageError: then.
+    """
+    import pyarrow
+
+    try:
+        yield
+    except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UsageError(f"{file} can't be read ({reason}); make it anew, or remove it.") from None
 
 
 def recall_facts(kind: str, files: Sequence[Path]) -> dict[str, Any] | None:

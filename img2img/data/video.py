@@ -2,7 +2,6 @@
 
 import hashlib
 import sys
-from contextlib import closing
 from pathlib import Path
 
 from filelock import FileLock
@@ -11,7 +10,7 @@ from img2img.core.downloads import cache_folder
 from img2img.core.errors import UsageError
 from img2img.core.files import whole_folder
 from img2img.images import Rules, write_image
-from img2img.images.video import explain_video_error, open_video, read_frames, read_look
+from img2img.images.video import open_video, read_frames, read_look
 
 RATE = 2  # frames a second
 MOST = 5000  # frames of a video
@@ -31,15 +30,12 @@ def extract_frames(video: Path) -> Path:
     with FileLock(folder.with_suffix(".lock")):  # of several processes, one does it
         if not folder.is_dir():
             print(f"Taking frames out of {video}, into {folder}.", file=sys.stderr)
-            try:
-                _write_frames(video, folder)
-            except (OSError, ValueError) as error:
-                raise UsageError(f"{video}: {explain_video_error(error)}.") from None
+            _write_frames(video, folder)
     return folder
 
 
 def _write_frames(video: Path, folder: Path) -> None:
-    with closing(open_video(video)) as container, whole_folder(folder) as new:
+    with open_video(video) as container, whole_folder(folder) as new:
         look = read_look(container.streams.video[0])
         every = max(1, round(look.rate / RATE), -(-look.frames // MOST))
         written = 0

@@ -10,6 +10,7 @@ from PIL import ImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
 from img2img.images.arrays import Array, ImageError, check_unit_range
+from img2img.images.tiff import open_tiff
 
 PLANAR, ALPHA = 284, 338  # TIFF tags: how the channels lie, and what the ones beyond the colour mean
 ASSOCIATED, UNASSOCIATED = 1, 2  # alpha that the colour is multiplied with, or not
@@ -52,7 +53,7 @@ def float_pages(path: Path, first: bool, accept: Callable[[list[tuple[int, int]]
     import tifffile
 
     try:
-        with path.open("rb") as opened, tifffile.TiffFile(opened) as file:
+        with open_tiff(path) as file:
             pages: list[Any] = list(file.pages)[: 1 if first else None]
             if not pages or any(page.dtype != np.float32 or page.samplesperpixel not in (3, 4) for page in pages):
                 return None

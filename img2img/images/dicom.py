@@ -159,7 +159,8 @@ def _parse(path: Path, whole: bool = True) -> Iterator[Any]:
 
 
 def _explain(error: Exception) -> str:
-    return (" ".join(str(error).split()) or type(error).__name__)[:LONGEST].rstrip(".")
+    said = str(error).partition("Traceback")[0]  # which pydicom adds
+    return (" ".join(said.split()) or type(error).__name__)[:LONGEST].rstrip(".")
 
 
 def _measure(data: Any, first: bool) -> list[Size]:
@@ -170,7 +171,10 @@ def _measure(data: Any, first: bool) -> list[Size]:
     size = int(data.Rows), int(data.Columns), int(data.get("SamplesPerPixel", 1))
     if 0 in size:
         raise ImageError(f"it has {size[1]} × {size[0]} pixels")
-    return [size] * (1 if first else max(1, int(data.get("NumberOfFrames") or 1)))
+    count = max(1, int(data.get("NumberOfFrames") or 1))
+    if count > MOST:
+        raise ImageError(f"it has {count} frames, more than {MOST}")
+    return [size] * (1 if first else count)
 
 
 def _decode(data: Any, first: bool) -> Array:
@@ -414,4 +418,7 @@ def _save(data: Any, file: io.BytesIO) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        pydicom.dcmwrite(file, data, enforce_file_format=True)
+        try:
+            pydicom.dcmwrite(file, data, enforce_file_format=True)
+        except Exception as error:  # elements are decoded only now, and pydicom throws what its parts throw
+            raise ImageError(f"its header is damaged ({_explain(error)})") from None

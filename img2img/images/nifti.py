@@ -21,6 +21,7 @@ Axis = Literal["axial", "coronal", "sagittal"]
 
 NUMBERS: dict[Axis, int] = {"sagittal": 0, "coronal": 1, "axial": 2}  # of a volume whose axes go right, front and up
 HELD = ("uint8", "int8", "uint16", "int16", "uint32", "int32", "float32", "float64")
+LONGEST = 65535  # voxels of an axis
 AFTER = 2**20  # bytes that may follow the values
 UPRIGHT = np.array([[0, 1], [1, 1], [2, 1]])  # the order of axes of such a volume
 
@@ -171,8 +172,16 @@ def _find_order(image: Any) -> Array:
 
 def _complete(shape: tuple[int, ...]) -> tuple[int, int, int, int]:
     """A volume's shape with one axis for bands."""
-    if not shape or 0 in shape or len(shape) > 5 or (len(shape) == 5 and 1 not in shape[3:]):
-        raise ImageError(f"its shape is {shape}; a volume has three axes, and bands in a fourth")
+    if (
+        not shape
+        or min(shape) < 1
+        or max(shape) > LONGEST
+        or len(shape) > 5
+        or (len(shape) == 5 and 1 not in shape[3:])
+    ):
+        raise ImageError(
+            f"its shape is {shape}; a volume has three axes of at most {LONGEST} voxels, and bands in a fourth"
+        )
     x, y, z = (*shape[:3], 1, 1)[:3]
     return x, y, z, math.prod(shape[3:])
 

@@ -3,9 +3,10 @@
 import base64
 import io
 import json
+import logging
 import math
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -24,9 +25,28 @@ KEPT = (
 )  # GeoTIFF 1.1, §7: scale, tie points, matrix, keys; GDAL's texts
 SCALE, MATRIX, NO_DATA = 33550, 34264, 42113
 REDUCED, MASK = 1, 4  # kinds of pages that are not images of their own
+PAGE = 18  # bytes of the smallest directory: of one tag
 BIG = 2**32 - 2**25  # bytes, from which on a TIFF has wide offsets
 Size = tuple[int, int, int]
 """Height, width, bands."""
+
+
+@contextmanager
+def open_tiff(path: Path) -> Iterator[Any]:
+    """A TIFF, by tifffile.
+
+    Raises:
+        ImageError: if its pages have no end, as those of a damaged file.
+        TiffFileError, ValueError, IndexError, KeyError: whatever tifffile says.
+    """
+    import tifffile
+
+    logging.getLogger("tifffile").disabled = True  # an error says what is wrong, once
+    with path.open("rb") as opened, tifffile.TiffFile(opened) as file:
+        with suppress(IndexError):
+            _ = file.pages[file.filehandle.size // PAGE + 1]
+            raise ImageError("it is no TIFF that can be read (its pages follow one another in a circle)")
+        yield file
 
 
 def read_tiff(path: Path, first: bool, accept: Callable[[list[Size]], None]) -> tuple[list[Array], float | None, bytes]:
@@ -44,7 +64,7 @@ def read_tiff(path: Path, first: bool, accept: Callable[[list[Size]], None]) -> 
     import tifffile
 
     try:
-        with path.open("rb") as opened, tifffile.TiffFile(opened) as file:
+        with open_tiff(path) as file:
             series = [each for each in file.series if not int(each.keyframe.subfiletype) & (REDUCED | MASK)]
             if not series:
                 raise ImageError("it is no TIFF that can be read (it holds no image)")
@@ -105,6 +125,7 @@ def _read_no_data(page: Any) -> float | None:
 def _read_header(page: Any) -> bytes:
     tags = [(tag.code, int(tag.dtype), _encode(tag.value)) for code in KEPT if (tag := page.tags.get(code))]
     resolution = [page.tags[code].value for code in (282, 283) if code in page.tags]
+    resolution = [value for value in resolution if isinstance(value, tuple) and min(value) > 0]  # of pixels and units
     unit = int(page.tags[296].value) if 296 in page.tags else 1
     about = {
         "size": [page.imagelength, page.imagewidth],

@@ -1,6 +1,7 @@
 """Videos → frames: upright, in the order in which they are shown, each with its time. They are decoded in this process."""
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from fractions import Fraction
 from importlib.util import find_spec
@@ -9,7 +10,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from img2img.core.errors import UsageError
+from img2img.core.errors import UsageError, UserError
 from img2img.images.arrays import Array, ImageError, resize_with_alpha
 from img2img.images.reading import Rules, fit_size
 
@@ -42,23 +43,29 @@ def is_video(path: Path) -> bool:
     return path.suffix.lower() in VIDEOS
 
 
-def open_video(source: Path) -> "InputContainer":
-    """A video, to be closed.
+@contextmanager
+def open_video(source: Path) -> Iterator["InputContainer"]:
+    """A video. What FFmpeg says while it is open becomes a sentence.
 
     Raises:
-        UsageError: if it has no video stream, or the package is missing.
-        OSError, ValueError: whatever FFmpeg says.
+        UsageError: if it can't be decoded, or the package is missing.
     """
     if not find_spec("av"):
         raise UsageError(f"{source.name} is a video, which needs the package av: pip install av, or 'img2img[video]'.")
     import av
 
-    container = av.open(str(source))
-    if not container.streams.video:
-        container.close()
-        raise UsageError(f"{source} has no video stream.")
-    container.streams.video[0].thread_type = "AUTO"
-    return container
+    try:
+        with av.open(str(source)) as container:
+            if not container.streams.video:
+                raise UsageError(f"{source} has no video stream.")
+            if container.streams.video[0].codec_context is None:
+                raise UsageError(f"{source}: FFmpeg doesn't know how its video is encoded.")
+            container.streams.video[0].thread_type = "AUTO"
+            yield container
+    except UserError:
+        raise
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UsageError(f"{source}: {explain_video_error(error)}.") from None
 
 
 def read_look(stream: "VideoStream") -> Look:

@@ -84,7 +84,7 @@ class VideoPlan:
 
     def count(self) -> int:
         """About how many frames it has, by its header; 1 if that doesn't say."""
-        with suppress(OSError, ValueError), closing(open_video(self.job.source)) as container:
+        with suppress(UserError), open_video(self.job.source) as container:
             return max(1, read_look(container.streams.video[0]).frames)
         return 1
 
@@ -131,7 +131,7 @@ def convert_video(
             yield frame
 
     try:
-        with closing(open_video(source)) as container:
+        with open_video(source) as container:
             look = read_look(container.streams.video[0])
             _refuse_streams(container, target)
             shown = read_frames(container, look, rules)
@@ -196,11 +196,8 @@ def read_first_frame(source: Path, rules: Rules) -> Picture:
     Raises:
         UsageError: if the video can't be read.
     """
-    try:
-        with closing(open_video(source)) as container:
-            frame = next(read_frames(container, read_look(container.streams.video[0]), rules), None)
-    except (OSError, ValueError) as error:
-        raise UsageError(f"{source}: {explain_video_error(error)}.") from None
+    with open_video(source) as container:
+        frame = next(read_frames(container, read_look(container.streams.video[0]), rules), None)
     if frame is None:
         raise UsageError(f"{source} has no frames.")
     return Picture([frame[0]])
@@ -341,7 +338,7 @@ def _join(source: Path, target: Path, segments: list[Path], metadata: bool) -> N
         with (
             open(handle, "wb") as file,  # noqa: PTH123 (a handle)
             av.open(file, "w", format=FORMATS[target.suffix.lower()]) as joined,
-            closing(open_video(source)) as container,
+            open_video(source) as container,
             closing(av.open(str(segments[0]))) as sample,
         ):
             if metadata:

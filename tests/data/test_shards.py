@@ -216,11 +216,17 @@ def test_an_index_of_other_shards_is_not_believed(tmp_path: Path) -> None:
     shards_alone = shards / "train-{000000..000000}.tar"
     assert [pair.name for pair in PairedData(DataConfig(path=shards_alone)).splits["train"].pairs] == ["a"]
     table = parquet.read_table(shards / INDEX).to_pylist()
-    table[0]["member"] = "../a.png"
-    parquet.write_table(pyarrow.Table.from_pylist(table), shards / INDEX)
-    read_shards.cache_clear()
-    with pytest.raises(UsageError, match="leads out of its shard"):
-        PairedData(DataConfig(path=shards))
+    for column, value, words in (
+        ("member", "../a.png", "leads out of its folder, or out of a shard"),
+        ("shard", "../other.tar", "leads out of its folder, or out of a shard"),
+        ("member", None, "make it anew"),
+        ("start", -512, "outside its shard"),
+        ("size", 10**9, "outside its shard"),
+    ):
+        parquet.write_table(pyarrow.Table.from_pylist([table[0] | {column: value}, *table[1:]]), shards / INDEX)
+        read_shards.cache_clear()
+        with pytest.raises(UsageError, match=words):
+            PairedData(DataConfig(path=shards))
     (shards / INDEX).write_bytes(b"nothing")
     read_shards.cache_clear()
     with pytest.raises(UsageError, match="make it anew"):

@@ -2,6 +2,7 @@
 
 import io
 import math
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -220,6 +221,27 @@ def test_what_does_not_go_is_said(tmp_path: Path) -> None:
         (tmp_path / "d.tif").write_bytes(damaged)
         with pytest.raises(ImageError, match=r"d\.tif"):
             read_picture(tmp_path / "d.tif", Rules(range=LIMITS))
+
+
+def test_pages_that_follow_one_another_in_a_circle_end(tmp_path: Path) -> None:
+    pages, tag = 120, struct.pack("<HHHII", 1, 256, 3, 1, 4)  # more than tifffile looks back
+    starts = [8 + 18 * number for number in range(pages)]
+    chain = b"".join(tag + struct.pack("<I", after) for after in (*starts[1:], starts[-1]))
+    (tmp_path / "a.tif").write_bytes(b"II*\0" + struct.pack("<I", 8) + chain)
+    with pytest.raises(ImageError, match="in a circle"):
+        read_picture(tmp_path / "a.tif", Rules(range=LIMITS))
+    tifffile.imwrite(tmp_path / "b.tif", np.zeros((150, 4, 4), np.int16), photometric="minisblack")
+    assert len(read_picture(tmp_path / "b.tif", Rules(range=LIMITS)).frames) == 150
+
+
+def test_a_resolution_of_nothing_is_left_out(tmp_path: Path) -> None:
+    whole = values()
+    tifffile.imwrite(tmp_path / "a.tif", whole, photometric="minisblack", planarconfig="contig", resolution=(11, 13))
+    data = (tmp_path / "a.tif").read_bytes()
+    assert data.count(struct.pack("<II", 11, 1)) == 1
+    (tmp_path / "a.tif").write_bytes(data.replace(struct.pack("<II", 11, 1), bytes(8)))
+    write_picture(tmp_path / "b.tif", read_picture(tmp_path / "a.tif", Rules(range=LIMITS)))
+    np.testing.assert_array_equal(tifffile.imread(tmp_path / "b.tif"), whole)
 
 
 def test_bytes_are_the_same_each_time(tmp_path: Path) -> None:

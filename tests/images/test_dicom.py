@@ -266,13 +266,24 @@ def test_what_is_no_image(tmp_path: Path) -> None:
     data = pydicom.dcmread(io.BytesIO(whole))
     del data.PixelData, data.Rows
     data.save_as(tmp_path / "report.dcm")
+    data = pydicom.dcmread(io.BytesIO(whole))
+    data.NumberOfFrames = 10**9
+    data.save_as(tmp_path / "many.dcm")
     for name, reason in (
+        ("many", "it has 1000000000 frames, more than 65535"),
         ("text", "it is no DICOM file"),
         ("cut", "it is no DICOM image that can be read"),
         ("report", "it is a DICOM file without an image"),
     ):
         with pytest.raises(ImageError, match=f"{name}.dcm: {reason}"):
             read_picture(tmp_path / f"{name}.dcm", ALL)
+    data = pydicom.dcmread(io.BytesIO(whole))
+    data.file_meta.TransferSyntaxUID = pydicom.uid.ImplicitVRLittleEndian
+    data.save_as(tmp_path / "odd.dcm", implicit_vr=True, little_endian=True)
+    short, image_type = b"\x08\0\x06\0\x05\0\0\0abcde", b"\x08\0\x08\0"
+    (tmp_path / "odd.dcm").write_bytes((tmp_path / "odd.dcm").read_bytes().replace(image_type, short + image_type, 1))
+    with pytest.raises(ImageError, match=r"its header is damaged \(With tag \(0008,0006\).* position \d+\)"):
+        write_picture(tmp_path / "made.dcm", read_picture(tmp_path / "odd.dcm", ALL))
     with pytest.raises(ImageError, match=r"18 × 12 = .* million pixels"):
         read_picture(tmp_path / "a.dcm", Rules(range=LIMITS, max_pixels=100))
     with pytest.raises(ImageError, match="holds measurements"):

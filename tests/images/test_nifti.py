@@ -1,6 +1,7 @@
 """NIfTI volumes: how slices lie, and the way back."""
 
 import gzip
+import struct
 from pathlib import Path
 from typing import Any
 
@@ -166,6 +167,15 @@ def test_what_is_no_volume(tmp_path: Path) -> None:
     nibabel.save(nibabel.Nifti1Image(volume().astype(np.complex64), np.eye(4)), tmp_path / "c.nii")
     with pytest.raises(ImageError, match="complex64; use integers or floats"):
         read_picture(tmp_path / "c.nii", ALL)
+    nibabel.save(nibabel.Nifti2Image(volume(), np.eye(4)), tmp_path / "d.nii")
+    data = (tmp_path / "d.nii").read_bytes()
+    slices = struct.Struct("<q")
+    (tmp_path / "d.nii").write_bytes(data[:40] + slices.pack(10**9) + data[48:])
+    assert slices.unpack(data[40:48]) == (5,) and count_pixels(tmp_path / "d.nii", ALL) == 0
+    with pytest.raises(
+        ImageError, match=r"d\.nii: its shape is \(6, 9, 1000000000\); a volume has three axes of at most"
+    ):
+        read_picture(tmp_path / "d.nii", ALL)
 
 
 def test_other_formats(tmp_path: Path) -> None:

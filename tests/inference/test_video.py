@@ -20,6 +20,7 @@ from img2img.core.errors import UsageError
 from img2img.data.base import DataConfig
 from img2img.data.class_folders import ClassFolderData
 from img2img.data.unpaired import UnpairedData
+from img2img.data.video import extract_frames
 from img2img.images import Array, read_image
 from img2img.images.video import read_look
 from img2img.inference import video
@@ -247,7 +248,13 @@ def test_what_cannot_be_done_is_said(tmp_path: Path, trained: Path, capsys: pyte
     (tmp_path / "half.mkv").write_bytes(long.read_bytes()[: long.stat().st_size // 2])
     code, said = run("half.mkv", "half-out.mkv")
     assert code == 0 and "seconds: it may be damaged" in said
-    for name in ("bad.mp4", "cut.mp4"):
+    plain = write_film(tmp_path / "a.webm", 2, sound=False).read_bytes()
+    (tmp_path / "ends.webm").write_bytes(plain[:40])
+    (tmp_path / "odd.webm").write_bytes(plain.replace(b"V_VP9", b"V_ABC"))
+    for name, reason in (("ends.webm", "End of file"), ("odd.webm", "doesn't know how its video is encoded")):
+        with pytest.raises(UsageError, match=rf"{name}: .*{reason}"):
+            extract_frames(tmp_path / name)
+    for name in ("bad.mp4", "cut.mp4", "odd.webm"):
         code, said = run(name, "out.mp4")
         assert code == 1 and name in said and "Traceback" not in said and not (tmp_path / "out.mp4").exists()
     assert run("in.mp4", "out.mp4", "--report", str(tmp_path / "r.jsonl"))[0] == 0
