@@ -1,6 +1,7 @@
 """Tiny data and settings that all tests share."""
 
 import os
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -8,6 +9,7 @@ import pytest
 import torch
 from helpers.configs import tiny_config
 from helpers.data import write_classes, write_labelled, write_pairs, write_unpaired
+from helpers.forked import stop_forked
 
 torch.set_num_threads(1)  # tiny tensors: a second thread only waits for the first
 
@@ -34,6 +36,13 @@ def pytest_report_teststatus(report: pytest.TestReport) -> tuple[str, str, str] 
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is known of files goes into a cache of the tests' own; commands that they start inherit it."""
     os.environ["XDG_CACHE_HOME"] = str(tmp_path_factory.mktemp("cache"))
+
+
+@pytest.fixture(scope="session", autouse=True)
+def no_process_stays() -> Iterator[None]:
+    """Else Python would wait for it at its end."""
+    yield
+    stop_forked()
 
 
 @pytest.fixture

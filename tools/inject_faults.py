@@ -27,16 +27,14 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
+import torch._dynamo
+import torch.distributed.tensor
+import torch.utils.tensorboard  # all before the first fork, so that it is imported once
 import tyro
 from rich.console import Console
 from rich.progress import Progress
 from safetensors.torch import load_file
 
-import img2img.cli.convert
-import img2img.cli.export
-import img2img.cli.import_
-import img2img.cli.sample
-import img2img.cli.train  # before the first fork, so that it is imported once  # noqa: F401
 from img2img.cli import main as run_command
 from img2img.core.files import PARTIAL
 from img2img.images import write_image

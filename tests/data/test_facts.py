@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 from helpers.data import picture, write_labelled, write_pairs
+from helpers.forked import call
 
 from img2img.core.processes import exit_process
 from img2img.data import base
@@ -125,7 +126,7 @@ def test_every_kind_of_data_takes_a_sample(
 def test_several_processes_read_a_part_each_and_know_all(tmp_path: Path) -> None:
     write_pairs(tmp_path / "pairs", 3)
     (tmp_path / "pairs" / "trainA" / "1.png").write_bytes(b"damaged")
-    torch.multiprocessing.spawn(_check_in_a_process, (tmp_path,), 2)
+    call(_check_in_a_process, (tmp_path,), 2)
 
 
 def _check_in_a_process(rank: int, folder: Path) -> None:

@@ -15,6 +15,7 @@ import psutil
 import torch
 from safetensors.torch import load_file
 
+from helpers.forked import Forked, fork
 from img2img.training.checkpoint import find_checkpoints
 
 
@@ -57,27 +58,33 @@ def free_port() -> int:
     raise AssertionError("no port is free")
 
 
-def launch(run: Path, config: Path | None, processes: int, *options: str) -> subprocess.Popen[bytes]:
+def launch(run: Path, config: Path | None, processes: int, *options: str) -> Forked:
     """`img2img train` in processes of its own; a new run reads `config`, else it is resumed, with these options."""
-    port = free_port()
-    launcher = [sys.executable]
-    if processes > 1:
-        launcher += ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-        launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-        launcher += ["--main_process_port", str(port)]
     what = ["--config", str(config)] if config else ["--resume", str(run)]
+    return fork(["train", *what, *options], run.with_name(f"{run.name}.said"), processes, free_port())
+
+
+def launch_by_accelerate(run: Path, config: Path, processes: int) -> subprocess.Popen[bytes]:
+    """As `launch`, but as a user does it, which starts Python four times or more."""
+    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+    launcher += ["--main_process_port", str(free_port())]
+    command = [*launcher, "-m", "img2img", "train", "--config", str(config)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    command = [*launcher, "-m", "img2img", "train", *what, *options]
     with run.with_name(f"{run.name}.said").open("wb") as said:
         return subprocess.Popen(command, env=environment, start_new_session=True, stdout=said, stderr=said)
 
 
 def finish(run: Path, config: Path | None, processes: int, *options: str) -> None:
-    code = launch(run, config, processes, *options).wait(300)
-    assert code == 0, run.with_name(f"{run.name}.said").read_text()[-5000:]
+    wait_for(launch(run, config, processes, *options), run)
 
 
-def kill_when(process: subprocess.Popen[bytes], reached: Any) -> bool:
+def wait_for(process: Forked | subprocess.Popen[bytes], run: Path) -> None:
+    """Until a training has ended, as it should."""
+    assert process.wait(300) == 0, run.with_name(f"{run.name}.said").read_text()[-5000:]
+
+
+def kill_when(process: Forked, reached: Any) -> bool:
     """Kills the whole process group as soon as `reached()`; says whether it was still running."""
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:

@@ -12,6 +12,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.data import picture
+from helpers.forked import call
 from safetensors.torch import save_file
 
 from img2img.core.errors import UsageError
@@ -73,7 +74,7 @@ def test_several_processes_count_each_image_once(tmp_path: Path) -> None:
     torch.manual_seed(0)
     sets = list(torch.randn(2, 30, 4))
     torch.save((sets, distances(*sets)), tmp_path / "expected.pt")
-    torch.multiprocessing.spawn(_in_a_process, (tmp_path,), 2)
+    call(_in_a_process, (tmp_path,), 2)
 
 
 def _in_a_process(rank: int, folder: Path) -> None:
@@ -204,5 +205,6 @@ def test_no_network_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     monkeypatch.setattr(torch.hub, "get_dir", lambda: str(tmp_path))
     nowhere = replace(distribution.INCEPTION, url="https://127.0.0.1:9/weights.pth")
     monkeypatch.setattr(distribution, "INCEPTION", nowhere)
+    monkeypatch.setattr("time.sleep", lambda _: None)
     with pytest.raises(UsageError, match="can't be downloaded"):
         make_extractor("inception", None, lambda _: None)

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
+from helpers.forked import call
 
 from img2img.core.errors import UsageError
 from img2img.core.processes import exit_process
@@ -127,7 +128,7 @@ def test_the_encoder_of_images_takes_any_size() -> None:
 
 
 def test_processes_share_statistics_in_training_only(tmp_path: Path) -> None:
-    torch.multiprocessing.spawn(_normalise_in_a_process, (tmp_path,), 2)
+    call(_normalise_in_a_process, (tmp_path,), 2)
 
 
 def _normalise_in_a_process(rank: int, folder: Path) -> None:

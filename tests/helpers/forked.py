@@ -1,0 +1,110 @@
+"""`img2img` in processes of its own that are forked from one which has imported everything: at once, where Python needs six seconds."""
+
+import atexit
+import multiprocessing
+import os
+from collections.abc import Callable, Sequence
+from multiprocessing.context import ForkServerContext, ForkServerProcess
+from pathlib import Path
+
+import pytest
+
+PRELOADED = [
+    *("img2img.cli.train", "img2img.training.train", "img2img.training.trainer", "img2img.methods.pix2pix"),
+    *(
+        "albumentations",
+        "skimage.metrics.simple_metrics",
+        "scipy.stats",
+        "tensorboard",
+        "torch.distributed.tensor",
+        "torch.multiprocessing",
+    ),
+    *("torch.utils.tensorboard", "torch._dynamo", "torchvision"),  # what these import while they train
+]
+
+
+class Forked:
+    """A process, as of `subprocess`; it leads a group of its own."""
+
+    def __init__(self, process: ForkServerProcess) -> None:
+        self.process, self.pid = process, process.pid or 0
+
+    def poll(self) -> int | None:
+        return self.process.exitcode
+
+    def wait(self, timeout: float | None = None) -> int:
+        self.process.join(timeout)
+        if self.process.exitcode is None:
+            raise TimeoutError
+        return self.process.exitcode
+
+    def kill(self) -> None:
+        self.process.kill()
+
+
+def fork(arguments: Sequence[str], said: Path, processes: int, port: int) -> Forked:
+    """Starts `img2img` with these arguments, in so many processes; what they say goes into a file."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")
+        given = (list(arguments), dict(os.environ), os.getcwd(), str(said), processes, port)  # noqa: PTH109
+        process = _context().Process(target=_run, args=given)
+        process.start()
+    return Forked(process)
+
+
+def call(function: Callable[..., object], arguments: tuple[object, ...], processes: int) -> None:
+    """Calls a function of a test's file with the rank and these arguments, in so many processes, which must end well."""
+    process = _context().Process(target=_call, args=(function, arguments, processes))
+    process.start()
+    process.join(120)
+    assert process.exitcode == 0
+
+
+def stop_forked() -> None:
+    """Kills those that a failed test has left."""
+    for process in multiprocessing.active_children():
+        process.kill()
+
+
+def _context() -> ForkServerContext:
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload(PRELOADED)
+    return context
+
+
+def _call(function: Callable[..., object], arguments: tuple[object, ...], processes: int) -> None:
+    from torch.multiprocessing import start_processes
+
+    start_processes(function, arguments, processes, start_method="fork")
+
+
+def _run(arguments: list[str], environment: dict[str, str], folder: str, said: str, processes: int, port: int) -> None:
+    from torch.multiprocessing import start_processes
+
+    multiprocessing.set_start_method("fork", force=True)  # of a loader's workers, as where nothing is set
+    os.setsid()
+    handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
+    for number in (1, 2):
+        os.dup2(handle, number)
+    os.environ.clear()
+    os.environ.update(environment)
+    os.chdir(folder)
+    if processes == 1:
+        _start(arguments)
+    start_processes(_be_rank, (arguments, processes, port), processes, start_method="fork")
+
+
+def _be_rank(rank: int, arguments: list[str], processes: int, port: int) -> None:
+    """As torchrun tells each."""
+    os.environ.update(RANK=str(rank), LOCAL_RANK=str(rank), WORLD_SIZE=str(processes), LOCAL_WORLD_SIZE=str(processes))
+    os.environ.update(MASTER_ADDR="127.0.0.1", MASTER_PORT=str(port))
+    _start(arguments)
+
+
+def _start(arguments: list[str]) -> None:
+    from img2img.cli import main
+    from img2img.core.processes import exit_process
+
+    code = main(arguments)
+    atexit._run_exitfuncs()  # as Python does at its end, but not in processes that it has forked
+    exit_process(code)
