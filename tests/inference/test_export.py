@@ -26,12 +26,12 @@ from img2img.networks import Pix2PixHDConfig, ResNetConfig, SPADEConfig, UNetCon
 from img2img.networks.layers import ImageNetwork, ZeroConv2d
 
 NETWORKS: dict[str, Any] = {
-    "unet": UNetConfig(channels=4, depth=3),
+    "unet": UNetConfig(channels=4, depth=2),
     "resnet": ResNetConfig(channels=4, blocks=1, norm="instance"),
     "resnet-cut": ResNetConfig(channels=4, blocks=1, norm="instance", downsampling="blur", upsampling="blur"),
     "resnet-residual": ResNetConfig(channels=4, blocks=1, norm="instance", residual=True),
     "resnet-batch": ResNetConfig(channels=4, blocks=1, norm="batch", dropout=0.5, padding="replicate"),
-    "pix2pixhd": Pix2PixHDConfig(channels=4, downsampling=3, blocks=1, enhancers=1, enhancer_blocks=1),
+    "pix2pixhd": Pix2PixHDConfig(channels=4, downsampling=2, blocks=1, enhancers=1, enhancer_blocks=1),
     "spade": SPADEConfig(channels=2, hidden=4, norm="sync-batch"),
 }  # fmt: skip
 
@@ -53,6 +53,14 @@ def make(name: str, classes: int = 0, edges: bool = False, latent: int = 0, **ab
     labels = Classes(count=classes) if classes else None
     settings = {"method": "pix2pix", "size": 64, "training": Training(img2img="0"), "classes": labels, "edges": edges}
     return Translator(TranslatorConfig(generator=config, **{**settings, **about}), network)
+
+
+@pytest.fixture(scope="module")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The file of a U-Net: what takes seconds to make, and tests only read."""
+    file = tmp_path_factory.mktemp("exported") / "x.onnx"
+    export_onnx(make("unet"), file)
+    return file
 
 
 @pytest.mark.parametrize("name", ["unet", "resnet-cut", "resnet-residual", "pix2pixhd"])
@@ -77,10 +85,9 @@ def test_the_network_alone(tmp_path: Path) -> None:
     assert (loaded(image) - translator(image, mode="eval")).abs().max() < 1e-4
 
 
-def test_any_size_goes_in(tmp_path: Path) -> None:
+def test_any_size_goes_in(exported: Path) -> None:
     translator = make("unet")
-    export_onnx(translator, tmp_path / "x.onnx")
-    session = onnxruntime.InferenceSession(str(tmp_path / "x.onnx"))
+    session = onnxruntime.InferenceSession(str(exported))
     for size in ((1, 1), (1, 9), (2, 3), (5, 5), (200, 7)):
         image = picture(*size)
         made = session.run(None, {"images": np.stack([image, image])})[0]
@@ -100,9 +107,11 @@ def test_label_maps_go_in_as_integers(tmp_path: Path) -> None:
         img2img.load(tmp_path / "x.onnx")
 
 
-def test_a_style_is_an_input_of_the_network_alone(tmp_path: Path) -> None:
-    translator = make("spade", classes=5, latent=6)
+def test_a_style_is_an_input_of_the_network_alone(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    translator, real, calls = make("spade", classes=5, latent=6), torch.export.export, []
+    monkeypatch.setattr("torch.export.export", lambda *given, **named: calls.append(1) or real(*given, **named))
     export_onnx(translator, tmp_path / "raw.onnx", raw=True)
+    assert calls == [1], "the exporter's first way goes, and it needs no other, which takes three times as long"
     loaded = img2img.load(tmp_path / "raw.onnx")
     labels = np.kron(np.arange(64).reshape(8, 8) % 5, np.ones((8, 8))).astype(np.int32)
     for style in (0, 3):
@@ -132,10 +141,8 @@ def test_a_range_from_zero_to_one(tmp_path: Path) -> None:
     assert not np.array_equal(translator(image), make("resnet")(image))
 
 
-def test_an_onnx_file_only_translates(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    translator = make("unet")
-    export_onnx(translator, tmp_path / "x.onnx")
-    file = str(tmp_path / "x.onnx")
+def test_an_onnx_file_only_translates(exported: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    file = str(exported)
     for command in (["push", file, str(tmp_path / "shared")], ["export", file, str(tmp_path / "x.pth")], ["export", file, str(tmp_path / "y.onnx")]):  # fmt: skip
         assert main(command) == 2
         assert "only translates" in capsys.readouterr().err
@@ -214,13 +221,12 @@ def test_the_commands(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> Non
     assert main(["export", str(tmp_path / "nothing"), str(tmp_path / "x.onnx")]) == 2
 
 
-def test_files_that_are_not_ours_are_a_sentence(tmp_path: Path) -> None:
+def test_files_that_are_not_ours_are_a_sentence(exported: Path, tmp_path: Path) -> None:
     file = tmp_path / "x.onnx"
     file.write_bytes(b"no model at all")
     with pytest.raises(UsageError, match="damaged"):
         img2img.load(file)
-    export_onnx(make("unet"), tmp_path / "ours.onnx")
-    model = onnx.load(str(tmp_path / "ours.onnx"))
+    model = onnx.load(str(exported))
     (about,) = (each for each in model.metadata_props if each.key == "img2img")
     about.value = json.dumps({"raw": True})
     onnx.save(model, str(file))
@@ -247,11 +253,13 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.parametrize("place", ["secret.bin", "../secret.bin", "{tmp_path}/secret.bin"])
-def test_a_file_reads_no_other_files(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str) -> None:
+def test_a_file_reads_no_other_files(
+    exported: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, place: str
+) -> None:
     """External data, which ONNX allows, would let a file show what else is on a disk."""
     file = tmp_path / "folder" / "x.onnx"
-    export_onnx(make("unet"), file)
-    model = onnx.load(str(file))
+    file.parent.mkdir()
+    model = onnx.load(str(exported))
     stolen = max(model.graph.initializer, key=lambda tensor: len(tensor.raw_data))
     for folder in (tmp_path, file.parent):
         (folder / "secret.bin").write_bytes(stolen.raw_data)

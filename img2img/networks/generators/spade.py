@@ -169,7 +169,7 @@ class SPADEGenerator(ImageNetwork):
         height, width = (side // self.size_multiple for side in source.shape[2:])
         if self.latent and self.latent_size:
             style = source.new_zeros(len(source), self.latent) if style is None else style
-            x = self.stem(style).view(len(source), -1, self.latent_size, self.latent_size)
+            x = self.stem(style).unflatten(1, (-1, self.latent_size, self.latent_size))
             if x.shape[2:] != (height, width):
                 x = F.interpolate(x, (height, width), mode="bilinear", align_corners=False)
         else:
