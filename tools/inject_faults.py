@@ -12,6 +12,7 @@ and the command that a person would give next ends with the same bytes as a run 
 
 import errno
 import hashlib
+import importlib
 import os
 import resource
 import shutil
@@ -27,9 +28,6 @@ from typing import Any, Literal
 
 import numpy as np
 import torch
-import torch._dynamo
-import torch.distributed.tensor
-import torch.utils.tensorboard  # all before the first fork, so that it is imported once
 import tyro
 from rich.console import Console
 from rich.progress import Progress
@@ -40,6 +38,13 @@ from img2img.core.files import PARTIAL
 from img2img.images import write_image
 from img2img.training.checkpoint import find_checkpoints
 
+PRELOADED = [
+    *(f"img2img.cli.{command}" for command in ("convert", "export", "import_", "sample", "train")),
+    *("img2img.training.train", "img2img.training.trainer", "img2img.methods.pix2pix", "img2img.methods.gan"),
+    *("img2img.inference.convert", "img2img.interop.importing", "img2img.interop.exporting", "img2img.models"),
+    *("albumentations", "scipy.stats", "skimage.metrics.simple_metrics", "torch._dynamo", "torch.distributed.tensor"),
+    *("torch.utils.tensorboard", "torchvision", "img2img.data.paired", "img2img.data.class_folders"),
+]  # what the commands import; here once, before the first fork
 Fault = Literal["kill", "full", "broken", "forbidden"]
 ERRORS = {"full": errno.ENOSPC, "broken": errno.EIO, "forbidden": errno.EACCES}
 LIMITS = (2000, 10_000, 50_000)  # bytes of a file; what is said must fit
@@ -289,6 +294,8 @@ def main(names: tyro.conf.Positional[tuple[Name, ...]] = tuple(SCENARIOS), every
         every: try each n-th fault only.
     """
     torch.set_num_threads(1)
+    for module in PRELOADED:
+        importlib.import_module(module)
     console, losses = Console(width=160, highlight=False), []
     with tempfile.TemporaryDirectory() as temporary, Progress(console=console, transient=True) as bar:
         base = Path(temporary, "base")
