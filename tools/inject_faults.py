@@ -39,7 +39,10 @@ from img2img.images import write_image
 from img2img.training.checkpoint import find_checkpoints
 
 PRELOADED = [
-    *(f"img2img.cli.{command}" for command in ("convert", "export", "import_", "sample", "train")),
+    *(
+        f"img2img.cli.{command}"
+        for command in ("compress", "convert", "export", "import_", "index", "sample", "shard", "train")
+    ),
     *("img2img.training.train", "img2img.training.trainer", "img2img.methods.pix2pix", "img2img.methods.gan"),
     *("img2img.inference.convert", "img2img.interop.importing", "img2img.interop.exporting", "img2img.models"),
     *("albumentations", "scipy.stats", "skimage.metrics.simple_metrics", "torch._dynamo", "torch.distributed.tensor"),
@@ -50,7 +53,7 @@ ERRORS = {"full": errno.ENOSPC, "broken": errno.EIO, "forbidden": errno.EACCES}
 LIMITS = (2000, 10_000, 50_000)  # bytes of a file; what is said must fit
 WRITING = os.O_WRONLY | os.O_RDWR | os.O_CREAT | os.O_TRUNC | os.O_APPEND
 CHANGES = ("os.rename", "os.link", "os.remove", "os.rmdir", "os.mkdir", "os.truncate")
-Name = Literal["train", "convert", "sample", "import", "export"]
+Name = Literal["train", "convert", "sample", "import", "export", "compress", "shard", "index", "shards"]
 TINY = ["--generator.channels", "4", "--generator.depth", "2", "--discriminator.channels", "4", "--discriminator.layers", "1"]  # fmt: skip
 QUICK = ["--size", "16", "--steps", "4", "--batch-size", "2", "--recipe", "paper", "--features", "none", "--ema", "0.9"]
 PLAIN = ["--device", "cpu", "--mixed-precision", "no", "--checkpoint-every", "2", "--validate-every", "2"]
@@ -135,6 +138,43 @@ def _export(folder: Path) -> list[str]:
     return ["export", str(folder / "model"), str(folder / "out.pth"), "--to", "reference"]
 
 
+def _compress(folder: Path) -> list[str]:
+    options = [
+        "--macs",
+        "0.5",
+        "--steps",
+        "4",
+        "--size",
+        "32",
+        "--batch-size",
+        "2",
+        "--accept",
+        "1000",
+        "--device",
+        "cpu",
+    ]
+    return ["compress", str(folder / "model"), "--data", str(folder / "photos"), "--output", str(folder / "run"), *options]  # fmt: skip
+
+
+def _next_compression(folder: Path) -> list[str]:
+    run = folder / "run"
+    return (
+        ["compress", "--resume", str(run), "--accept", "1000"] if (run / "config.yaml").is_file() else _compress(folder)
+    )
+
+
+def _shard(folder: Path) -> list[str]:
+    return ["shard", str(folder / "data"), str(folder / "out"), "--size-mb", "0.005"]
+
+
+def _index(folder: Path) -> list[str]:
+    return ["index", str(folder / "photos")]
+
+
+def _convert_shards(folder: Path) -> list[str]:
+    return ["convert", str(folder / "tars"), str(folder / "out"), "--model", str(folder / "model"), "--device", "cpu", "--dtype", "fp32"]  # fmt: skip
+
+
 SCENARIOS: dict[Name, Scenario] = {
     "train": Scenario(
         _train,
@@ -145,6 +185,12 @@ SCENARIOS: dict[Name, Scenario] = {
     "sample": Scenario(_sample, lambda f: [*_sample(f), "--overwrite"], ("out/*.png",), partly=True),
     "import": Scenario(_import, lambda f: [*_import(f), "--overwrite"], ("out/*",)),
     "export": Scenario(_export, lambda f: [*_export(f), "--overwrite"], ("out.pth",), partly=True),
+    "compress": Scenario(_compress, _next_compression, ("run/latest/*.safetensors", "run/teacher/**/*.png")),
+    "shard": Scenario(_shard, _shard, ("out/*.tar", "out/*.parquet"), partly=True),
+    "index": Scenario(_index, _index, ("photos/index.parquet",), partly=True),
+    "shards": Scenario(
+        _convert_shards, lambda f: [*_convert_shards(f), "--skip-existing"], ("out/*.tar",), partly=True
+    ),
 }
 
 
@@ -155,6 +201,9 @@ def prepare(folder: Path) -> None:
         for name in "abc":
             (folder / "data" / side).mkdir(parents=True, exist_ok=True)
             write_image(folder / "data" / side / f"{name}.png", random.integers(0, 256, (20, 20, 3), np.uint8))
+    (folder / "photos").mkdir()
+    for name in "abcdef":
+        write_image(folder / "photos" / f"{name}.png", random.integers(0, 256, (32, 32, 3), np.uint8))
     more = [
         "--data",
         str(folder / "data"),
@@ -174,6 +223,7 @@ def prepare(folder: Path) -> None:
         ["train", "pix2pix", *small, *plain, "--output", str(folder / "made")],
         ["train", "gan", "--unconditional", *small, "--batch-size", "4", "--output", str(folder / "noise")],
         ["export", str(folder / "made"), str(folder / "net_G.pth"), "--to", "reference"],
+        ["shard", str(folder / "photos"), str(folder / "tars"), "--size-mb", "0.01"],
     ):
         if code := _in_child(partial(run_command, command), folder / "log"):
             sys.exit(f"{' '.join(command)} ended with {code}:\n{(folder / 'log').read_text()}")

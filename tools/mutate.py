@@ -32,7 +32,10 @@ from rich.progress import Progress
 ROOT = Path(__file__).resolve().parents[1]
 LIST = Path(__file__).with_name("mutations.toml")
 COPIED = ["pyproject.toml", "README.md", "img2img", "tests", "tools", "docs", "datasets", "checkpoints"]
-PRELOADED = ["torch", "torchvision", "albumentations", "kornia", "accelerate", "pydantic", "skimage.metrics", "pytest"]
+PRELOADED = [
+    *("torch", "torchvision", "albumentations", "kornia", "accelerate", "pydantic", "pytest", "scipy.stats", "tyro"),
+    *("skimage.metrics.simple_metrics", "torch._dynamo", "torch.distributed.tensor", "torch.utils.tensorboard"),
+]
 
 
 @dataclass(frozen=True, eq=False)

@@ -129,7 +129,8 @@ class ShardWriter:
         with self._lock:
             self._broken = self._broken or OSError("the conversion has ended")
             if self._file is not None:
-                self._file.close()
+                with suppress(OSError):  # a full disk may refuse the last bytes, which nobody wants
+                    self._file.close()
             if self._temporary is not None:
                 self._temporary.unlink(missing_ok=True)
 
