@@ -8,6 +8,7 @@ import tempfile
 import warnings
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any, Literal, Self
@@ -41,6 +42,16 @@ def import_openvino() -> Any:
             "--engine openvino and --dtype int8 need the package openvino: pip install 'img2img[openvino]'."
         ) from None
     return openvino
+
+
+@cache
+def open_core() -> Any:
+    """OpenVINO's core, one for as long as the process lives.
+
+    Each core gives the thread that makes it a stack for signals, and takes that away with itself (2026.4). If two end in
+    the order in which they were made, or one ends in another thread, the next signal (Ctrl-C) ends the process.
+    """
+    return import_openvino().Core()
 
 
 class OpenVinoGenerator(ImageNetwork):
@@ -150,7 +161,7 @@ def quantise(model: Any, sources: Sequence[Array], truths: Sequence[Array], leas
         if done.returncode:
             reason = ((done.stderr or "").strip().splitlines() or ["see above"])[-1][:200]
             raise UsageError(f"--dtype int8: this network can't be quantised ({reason}); use another --dtype.")
-        found = openvino.Core().read_model(folder / "quantised.xml")
+        found = open_core().read_model(folder / "quantised.xml")
         near = measure_psnr(compile_model(found, rest, torch.get_num_threads()), sources, truths)
         total = sum(is_convolution(node) for node in found.get_ordered_ops())
     return Quantised(found, _count_quantised(found), total, near)
@@ -191,7 +202,7 @@ def compile_model(model: Any, precision: Precision, threads: int) -> Any:
         "INFERENCE_NUM_THREADS": threads,
     }
     try:
-        return import_openvino().Core().compile_model(model, "CPU", options)
+        return open_core().compile_model(model, "CPU", options)
     except RuntimeError as error:
         reason = " ".join(str(error).split())[:200]
         raise UsageError(f"OpenVINO can't compile this network (--engine torch can compute it): {reason}") from None

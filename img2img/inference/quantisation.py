@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 
 from img2img.images import Array
-from img2img.inference.openvino import compile_model, import_openvino, is_convolution, measure_psnr
+from img2img.inference.openvino import compile_model, import_openvino, is_convolution, measure_psnr, open_core
 
 
 def quantise_model(
@@ -44,7 +44,7 @@ def main(folder: Path, least: float, precision: str, threads: int) -> None:
     with np.load(folder / "images.npz", allow_pickle=False) as arrays:
         count = len(arrays.files) // 2
         sources, truths = ([arrays[f"{kind}{number}"] for number in range(count)] for kind in ("source", "truth"))
-    model = openvino.Core().read_model(folder / "model.xml")
+    model = open_core().read_model(folder / "model.xml")
     found = quantise_model(model, sources, truths, least, precision, threads)
     openvino.save_model(found, folder / "quantised.xml", compress_to_fp16=False)
 

@@ -183,3 +183,22 @@ def test_openvino_reports_nothing_to_its_makers() -> None:
         "assert telemetry_utils.tm.__name__.endswith('telemetry_stub')"
     )
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
+
+
+def test_a_signal_after_openvino_has_compiled_twice_does_not_end_the_process() -> None:
+    code = (
+        "import gc, os, signal\n"
+        "import numpy as np\n"
+        "from img2img.inference.openvino import compile_model, import_openvino\n"
+        "openvino, operations = import_openvino(), __import__('openvino').opset13\n"
+        "def compile_one():\n"
+        "    x = operations.parameter([1, 4], np.float32)\n"
+        "    return compile_model(openvino.Model([operations.relu(x)], [x]), 'fp32', 1)\n"
+        "signal.signal(signal.SIGUSR1, lambda *_: print('heard'))\n"
+        "first, second = compile_one(), compile_one()\n"
+        "del first; gc.collect()\n"
+        "del second; gc.collect()\n"
+        "os.kill(os.getpid(), signal.SIGUSR1)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, timeout=120)
+    assert (done.returncode, done.stdout.strip()) == (0, "heard"), done.stderr
