@@ -4,7 +4,7 @@ import atexit
 import multiprocessing
 import os
 from collections.abc import Callable, Sequence
-from multiprocessing.context import ForkServerContext, ForkServerProcess
+from multiprocessing.context import ForkServerProcess
 from pathlib import Path
 
 import pytest
@@ -44,20 +44,13 @@ class Forked:
 
 def fork(arguments: Sequence[str], said: Path, processes: int, port: int) -> Forked:
     """Starts `img2img` with these arguments, in so many processes; what they say goes into a file."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setenv("OMP_NUM_THREADS", "1")
-        given = (list(arguments), dict(os.environ), os.getcwd(), str(said), processes, port)  # noqa: PTH109
-        process = _context().Process(target=_run, args=given)
-        process.start()
-    return Forked(process)
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    return _start_forked(_run, list(arguments), environment, os.getcwd(), str(said), processes, port)  # noqa: PTH109
 
 
 def call(function: Callable[..., object], arguments: tuple[object, ...], processes: int) -> None:
     """Calls a function of a test's file with the rank and these arguments, in so many processes, which must end well."""
-    process = _context().Process(target=_call, args=(function, arguments, processes))
-    process.start()
-    process.join(120)
-    assert process.exitcode == 0
+    assert _start_forked(_call, function, arguments, processes).wait(120) == 0
 
 
 def stop_forked() -> None:
@@ -66,10 +59,14 @@ def stop_forked() -> None:
         process.kill()
 
 
-def _context() -> ForkServerContext:
+def _start_forked(function: Callable[..., object], *arguments: object) -> Forked:
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload(PRELOADED)
-    return context
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("OMP_NUM_THREADS", "1")  # of the first, which reads it while it imports, and so of all
+        process = context.Process(target=function, args=arguments)
+        process.start()
+    return Forked(process)
 
 
 def _call(function: Callable[..., object], arguments: tuple[object, ...], processes: int) -> None:
