@@ -37,7 +37,7 @@ from img2img.core.errors import UserError
 from img2img.core.stored import INDEXES, StoredPath
 from img2img.data.classes import read_classes
 from img2img.data.folder_index import FOLDERS, load_folder_index, recall_image
-from img2img.data.index import INDEX
+from img2img.data.index import INDEX, recall_facts, write_index
 from img2img.data.shards import read_shards
 from img2img.data.video import extract_frames
 from img2img.data.write_folder_index import write_folder_index
@@ -249,17 +249,34 @@ def _read_shard(file: Path) -> None:
 
 
 def _make_index(folder: Path) -> list[Path]:
+    """Of a folder and of shards; not compressed, so that values are changed, too."""
+    from pyarrow import parquet
+
+    (folder / "images").mkdir()
     for name in ("a.png", "b.png", "c.png"):
-        write_image(folder / name, np.full((4, 4, 3), 9, np.uint8))
-    write_folder_index(folder, lambda _: lambda: None)
-    return [folder / INDEX]
+        write_image(folder / "images" / name, np.full((4, 4, 3), 9, np.uint8))
+    write_folder_index(folder / "images", lambda _: lambda: None)
+    (folder / "tars").mkdir()
+    shards = _make_shards(folder / "tars")
+    write_index(folder / "tars", [shard.name for shard in shards], {})
+    files = [folder / "images" / INDEX, folder / "tars" / INDEX]
+    for file in files:
+        parquet.write_table(parquet.read_table(file), file, compression="none", use_dictionary=False)
+    return files
 
 
 def _read_index(file: Path) -> None:
     FOLDERS.clear()
+    INDEXES.clear()
+    read_shards.cache_clear()
     load_folder_index(file.parent)
-    for name in ("a.png", "b.png", "c.png"):
-        recall_image(file.with_name(name))
+    for image in file.parent.glob("*.png"):
+        recall_image(image)
+    if file.parent.name == "tars":
+        for files in read_shards(str(file.parent)).values():
+            for stored in (each for same in files.values() for each in same):
+                recall_facts("image", [stored])
+                stored.read_bytes()
 
 
 def _make_latents(folder: Path) -> list[Path]:

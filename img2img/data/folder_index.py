@@ -5,7 +5,7 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
-from img2img.data.index import IMAGE, INDEX, open_parquet, pick_facts, refuse_damage
+from img2img.data.index import IMAGE, INDEX, open_parquet, pick_facts, read_columns, refuse_damage
 
 STATE = ("size", "time")  # columns: bytes, and when it was changed last, in ns
 FOLDERS: dict[Path, tuple[dict[str, int], dict[str, Any]]] = {}
@@ -22,11 +22,11 @@ def load_folder_index(folder: Path) -> None:
         file = root / INDEX
         if not find_spec("pyarrow") or not file.is_file():
             continue
-        with refuse_damage(file), open_parquet(file) as opened:
+        with refuse_damage(file, "img2img index"), open_parquet(file) as opened:
             if "file" not in opened.schema_arrow.names:  # of shards
                 continue
             table = opened.read(use_threads=False)  # threads would abort a process that ends early
-            columns = {name: table[name].to_numpy() for name in (*STATE, *IMAGE)}
+            columns = read_columns(table, (*STATE, *IMAGE))
             FOLDERS[root] = {name: row for row, name in enumerate(table["file"].to_pylist())}, columns
 
 

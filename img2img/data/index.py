@@ -31,15 +31,17 @@ def load_index(folder: Path, strict: bool = False) -> None:
             return
     except (OSError, StoreError):  # the shards' own error will say why
         return
-    with refuse_damage(file), open_parquet(file) as opened:
+    with refuse_damage(file, "img2img shard"), open_parquet(file) as opened:
         table = opened.read(use_threads=False)  # threads would abort a process that ends early
-        columns = {name: table[name].to_numpy() for name in ("start", "size", "whole", *IMAGE, *TEXTS)}
+        columns = read_columns(table, ("start", "size", "whole", *IMAGE, *TEXTS))
         shards, members = (table[name].to_pylist() for name in ("shard", "member"))
         names = {*members, *map(str, shards)}
-        if any(os.path.normpath(name) != name or name.startswith(("/", "../")) or name == ".." for name in names):
+        if any(
+            os.path.normpath(name) != name or name.startswith(("/", "../")) or name in (".", "..") for name in names
+        ):
             raise ValueError("a name in it leads out of its folder, or out of a shard")
-        ends = columns["start"] + columns["size"]
-        if len(table) and (min(columns["start"].min(), columns["size"].min()) < 0 or (ends > columns["whole"]).any()):
+        start, size = columns["start"], columns["size"]
+        if ((start < 0) | (size < 0) | (size > columns["whole"] - start)).any():
             raise ValueError("a place in it is outside its shard")
     borders = [0, *(place for place in range(1, len(shards)) if shards[place] != shards[place - 1]), len(shards)]
     for first, last in pairwise(borders if shards else ()):
@@ -66,9 +68,23 @@ def open_parquet(file: Path) -> Any:
     return parquet.ParquetFile(io.BytesIO(file.read_bytes()))
 
 
+def read_columns(table: Any, names: Sequence[str]) -> dict[str, Any]:
+    """Columns as arrays: of whole numbers, but for texts.
+
+    Raises:
+        KeyError, ValueError: if they are not there, or not such.
+    """
+    columns = {}
+    for name in names:
+        columns[name] = table[name].to_numpy()
+        if table[name].null_count or (name not in ("digest", *TEXTS) and columns[name].dtype.kind not in "iu"):
+            raise ValueError(f"its column {name} is incomplete, or of another kind")
+    return columns
+
+
 @contextmanager
-def refuse_damage(file: Path) -> Iterator[None]:
-    """Explains what goes wrong while an index is read.
+def refuse_damage(file: Path, command: str) -> Iterator[None]:
+    """Explains what goes wrong while an index is read, which `command` writes.
 
     Raises:
         UsageError: then.
@@ -77,9 +93,9 @@ def refuse_damage(file: Path) -> Iterator[None]:
 
     try:
         yield
-    except (OSError, ValueError, KeyError, TypeError, pyarrow.ArrowException) as error:
+    except (OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UsageError(f"{file} can't be read ({reason}); make it anew, or remove it.") from None
+        raise UsageError(f"{file} can't be read ({reason}); remove it, and make it anew with {command}.") from None
 
 
 def recall_facts(kind: str, files: Sequence[Path]) -> dict[str, Any] | None:

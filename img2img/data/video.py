@@ -7,7 +7,7 @@ from pathlib import Path
 from filelock import FileLock
 
 from img2img.core.downloads import cache_folder
-from img2img.core.errors import UsageError
+from img2img.core.errors import UsageError, UserError
 from img2img.core.files import whole_folder
 from img2img.images import Rules, write_image
 from img2img.images.video import open_video, read_frames, read_look
@@ -30,7 +30,12 @@ def extract_frames(video: Path) -> Path:
     with FileLock(folder.with_suffix(".lock")):  # of several processes, one does it
         if not folder.is_dir():
             print(f"Taking frames out of {video}, into {folder}.", file=sys.stderr)
-            _write_frames(video, folder)
+            try:
+                _write_frames(video, folder)
+            except OSError as error:
+                raise UserError(
+                    f"{folder} can't be written: {error.strerror}; XDG_CACHE_HOME says where caches are."
+                ) from None
     return folder
 
 

@@ -61,7 +61,7 @@ def float_pages(path: Path, first: bool, accept: Callable[[list[tuple[int, int]]
                 [(page.imagelength, page.imagewidth) for page in pages],
                 [page.planarconfig == 2 for page in pages],
             )
-    except (tifffile.TiffFileError, ValueError):
+    except (tifffile.TiffFileError, ValueError):  # an ImageError, too: Pillow will say what is wrong
         return None
     accept(sizes)
     return [

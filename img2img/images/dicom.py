@@ -29,7 +29,8 @@ WINDOW = ("WindowCenter", "WindowWidth", "WindowCenterWidthExplanation", "VOILUT
 DOSE = "DoseGridScaling"  # of RT Dose, instead of slope and intercept (C.8.8.3)
 OVERLAYS = range(0x6000, 0x6020, 2)
 DECODERS = "pip install pylibjpeg pylibjpeg-libjpeg pylibjpeg-openjpeg, or python-gdcm"
-MOST = 65535
+MOST = 65535  # of unsigned pixels
+FRAMES = 65535
 NAME = 64  # characters of a description
 LONGEST = 200  # characters of what a library says
 
@@ -128,7 +129,14 @@ def write_dicom(frames: list[Array], bands: Bands) -> bytes:
         _scale_place(data, before)
     _say_origin(data, bands.maker)
     done = io.BytesIO()
-    _save(data, done)
+    try:
+        _save(data, done)
+    except MemoryError:
+        raise
+    except Exception as error:  # some elements are decoded only now, and pydicom throws what its parts throw
+        raise ImageError(
+            f"the header that it would take over from its source is damaged ({_explain(error)}); give a target of another format"
+        ) from None
     return done.getvalue()
 
 
@@ -172,8 +180,8 @@ def _measure(data: Any, first: bool) -> list[Size]:
     if 0 in size:
         raise ImageError(f"it has {size[1]} × {size[0]} pixels")
     count = max(1, int(data.get("NumberOfFrames") or 1))
-    if count > MOST:
-        raise ImageError(f"it has {count} frames, more than {MOST}")
+    if count > FRAMES and not first:
+        raise ImageError(f"it has {count} frames, more than {FRAMES}; --frames first takes one")
     return [size] * (1 if first else count)
 
 
@@ -418,7 +426,4 @@ def _save(data: Any, file: io.BytesIO) -> None:
 
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
-        try:
-            pydicom.dcmwrite(file, data, enforce_file_format=True)
-        except Exception as error:  # elements are decoded only now, and pydicom throws what its parts throw
-            raise ImageError(f"its header is damaged ({_explain(error)})") from None
+        pydicom.dcmwrite(file, data, enforce_file_format=True)

@@ -5,10 +5,12 @@ import io
 import json
 import logging
 import math
+import struct
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
-from typing import Any
+from threading import get_ident
+from typing import IO, Any
 
 import numpy as np
 
@@ -25,7 +27,6 @@ KEPT = (
 )  # GeoTIFF 1.1, §7: scale, tie points, matrix, keys; GDAL's texts
 SCALE, MATRIX, NO_DATA = 33550, 34264, 42113
 REDUCED, MASK = 1, 4  # kinds of pages that are not images of their own
-PAGE = 18  # bytes of the smallest directory: of one tag
 BIG = 2**32 - 2**25  # bytes, from which on a TIFF has wide offsets
 Size = tuple[int, int, int]
 """Height, width, bands."""
@@ -33,20 +34,52 @@ Size = tuple[int, int, int]
 
 @contextmanager
 def open_tiff(path: Path) -> Iterator[Any]:
-    """A TIFF, by tifffile.
+    """A TIFF, by tifffile, whose warnings would come beside our error.
 
     Raises:
-        ImageError: if its pages have no end, as those of a damaged file.
+        ImageError: if pages are missing, or never end.
         TiffFileError, ValueError, IndexError, KeyError: whatever tifffile says.
     """
     import tifffile
 
-    logging.getLogger("tifffile").disabled = True  # an error says what is wrong, once
-    with path.open("rb") as opened, tifffile.TiffFile(opened) as file:
-        with suppress(IndexError):
-            _ = file.pages[file.filehandle.size // PAGE + 1]
+    logger, thread = logging.getLogger("tifffile"), get_ident()
+
+    def is_of_another(record: logging.LogRecord) -> bool:
+        return record.thread != thread
+
+    logger.addFilter(is_of_another)
+    try:
+        with path.open("rb") as opened:
+            _follow_pages(opened)
+            opened.seek(0)
+            with tifffile.TiffFile(opened) as file:
+                yield file
+    finally:
+        logger.removeFilter(is_of_another)
+
+
+def _follow_pages(file: IO[bytes]) -> None:
+    """Refuses a chain of directories that is damaged (TIFF 6.0, §2; BigTIFF): tifffile drops what comes after, or never ends."""
+    start = file.read(16)
+    order = {b"II": "<", b"MM": ">"}.get(start[:2], "")
+    version = struct.unpack(f"{order}H", start[2:4])[0] if order and len(start) == 16 else 0
+    if version not in (42, 43):
+        return  # tifffile says what it is
+    wide = version == 43
+    number, tag, offset = (struct.Struct(order + kind) for kind in (("Q", "HHQQ", "Q") if wide else ("H", "HHII", "I")))
+    place, seen = offset.unpack_from(start, 8 if wide else 4)[0], set[int]()
+    while place:
+        if place in seen:
             raise ImageError("it is no TIFF that can be read (its pages follow one another in a circle)")
-        yield file
+        seen.add(place)
+        file.seek(place)
+        head = file.read(number.size)
+        tags = number.unpack(head)[0] if len(head) == number.size else 0
+        file.seek(place + number.size + tags * tag.size)
+        after = file.read(offset.size)
+        if not tags or len(after) < offset.size:
+            raise ImageError(f"it is no TIFF that can be read (page {len(seen)} is damaged, or cut off)")
+        place = offset.unpack(after)[0]
 
 
 def read_tiff(path: Path, first: bool, accept: Callable[[list[Size]], None]) -> tuple[list[Array], float | None, bytes]:

@@ -48,14 +48,18 @@ def open_video(source: Path) -> Iterator["InputContainer"]:
     """A video. What FFmpeg says while it is open becomes a sentence.
 
     Raises:
-        UsageError: if it can't be decoded, or the package is missing.
+        UsageError: if it can't be opened or decoded, or the package is missing.
     """
     if not find_spec("av"):
         raise UsageError(f"{source.name} is a video, which needs the package av: pip install av, or 'img2img[video]'.")
     import av
 
     try:
-        with av.open(str(source)) as container:
+        opened = av.open(str(source))
+    except (av.FFmpegError, OSError, ValueError) as error:
+        raise UsageError(f"{source}: {explain_video_error(error)}.") from None
+    try:
+        with opened as container:
             if not container.streams.video:
                 raise UsageError(f"{source} has no video stream.")
             if container.streams.video[0].codec_context is None:
@@ -64,7 +68,7 @@ def open_video(source: Path) -> Iterator["InputContainer"]:
             yield container
     except UserError:
         raise
-    except (av.FFmpegError, OSError, ValueError) as error:
+    except (av.FFmpegError, ValueError) as error:
         raise UsageError(f"{source}: {explain_video_error(error)}.") from None
 
 

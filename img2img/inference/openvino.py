@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from functools import cache
 from importlib.util import find_spec
 from pathlib import Path
+from threading import Lock
 from typing import Any, Literal, Self
 
 import numpy as np
@@ -24,6 +25,7 @@ from img2img.images import Array
 from img2img.networks.layers import ImageNetwork, InstanceNorm
 
 Precision = Literal["fp32", "bf16"]
+LOCK = Lock()
 HINTS = {"fp32": "f32", "bf16": "bf16"}
 SIDE = 64  # pixels of the image with which the network is traced, or the next size that it takes
 
@@ -44,13 +46,18 @@ def import_openvino() -> Any:
     return openvino
 
 
-@cache
 def open_core() -> Any:
-    """OpenVINO's core, one for as long as the process lives.
+    """OpenVINO's core, one from the first use to the end of the process.
 
     Each core gives the thread that makes it a stack for signals, and takes that away with itself (2026.4). If two end in
     the order in which they were made, or one ends in another thread, the next signal (Ctrl-C) ends the process.
     """
+    with LOCK:  # two threads at once would make two
+        return _make_core()
+
+
+@cache
+def _make_core() -> Any:
     return import_openvino().Core()
 
 

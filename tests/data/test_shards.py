@@ -220,8 +220,12 @@ def test_an_index_of_other_shards_is_not_believed(tmp_path: Path) -> None:
         ("member", "../a.png", "leads out of its folder, or out of a shard"),
         ("shard", "../other.tar", "leads out of its folder, or out of a shard"),
         ("member", None, "make it anew"),
+        ("shard", ".", "leads out of its folder, or out of a shard"),
         ("start", -512, "outside its shard"),
         ("size", 10**9, "outside its shard"),
+        ("start", None, "column start is incomplete"),
+        ("height", None, "column height is incomplete"),
+        ("width", 0.5, "column width is incomplete, or of another kind.*make it anew with img2img shard"),
     ):
         parquet.write_table(pyarrow.Table.from_pylist([table[0] | {column: value}, *table[1:]]), shards / INDEX)
         read_shards.cache_clear()

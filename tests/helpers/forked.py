@@ -23,11 +23,15 @@ PRELOADED = [
 ]
 
 
+STARTED: "list[Forked]" = []
+
+
 class Forked:
-    """A process, as of `subprocess`; it leads a group of its own."""
+    """A process, as of `subprocess`."""
 
     def __init__(self, process: ForkServerProcess) -> None:
         self.process, self.pid = process, process.pid or 0
+        STARTED.append(self)
 
     def poll(self) -> int | None:
         return self.process.exitcode
@@ -44,18 +48,21 @@ class Forked:
 
 def fork(arguments: Sequence[str], said: Path, processes: int, port: int) -> Forked:
     """Starts `img2img` with these arguments, in so many processes; what they say goes into a file."""
-    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
-    return _start_forked(_run, list(arguments), environment, os.getcwd(), str(said), processes, port)  # noqa: PTH109
+    return _start_forked(_run, list(arguments), os.getcwd(), str(said), processes, port)  # noqa: PTH109
 
 
 def call(function: Callable[..., object], arguments: tuple[object, ...], processes: int) -> None:
     """Calls a function of a test's file with the rank and these arguments, in so many processes, which must end well."""
-    assert _start_forked(_call, function, arguments, processes).wait(120) == 0
+    process = _start_forked(_call, function, arguments, processes)
+    try:
+        assert process.wait(300) == 0, "what went wrong is in the error output"
+    finally:
+        process.kill()
 
 
 def stop_forked() -> None:
     """Kills those that a failed test has left."""
-    for process in multiprocessing.active_children():
+    for process in STARTED:
         process.kill()
 
 
@@ -64,9 +71,16 @@ def _start_forked(function: Callable[..., object], *arguments: object) -> Forked
     context.set_forkserver_preload(PRELOADED)
     with pytest.MonkeyPatch.context() as patch:
         patch.setenv("OMP_NUM_THREADS", "1")  # of the first, which reads it while it imports, and so of all
-        process = context.Process(target=function, args=arguments)
+        process = context.Process(target=_enter, args=(dict(os.environ), function, arguments))
         process.start()
     return Forked(process)
+
+
+def _enter(environment: dict[str, str], function: Callable[..., object], arguments: tuple[object, ...]) -> None:
+    """With the environment of now, where the server has that of the first."""
+    os.environ.clear()
+    os.environ.update(environment)
+    function(*arguments)
 
 
 def _call(function: Callable[..., object], arguments: tuple[object, ...], processes: int) -> None:
@@ -75,7 +89,8 @@ def _call(function: Callable[..., object], arguments: tuple[object, ...], proces
     start_processes(function, arguments, processes, start_method="fork")
 
 
-def _run(arguments: list[str], environment: dict[str, str], folder: str, said: str, processes: int, port: int) -> None:
+def _run(arguments: list[str], folder: str, said: str, processes: int, port: int) -> None:
+    """Leads a group of its own."""
     from torch.multiprocessing import start_processes
 
     multiprocessing.set_start_method("fork", force=True)  # of a loader's workers, as where nothing is set
@@ -83,8 +98,6 @@ def _run(arguments: list[str], environment: dict[str, str], folder: str, said: s
     handle = os.open(said, os.O_WRONLY | os.O_CREAT | os.O_TRUNC)
     for number in (1, 2):
         os.dup2(handle, number)
-    os.environ.clear()
-    os.environ.update(environment)
     os.chdir(folder)
     if processes == 1:
         _start(arguments)

@@ -64,11 +64,13 @@ def launch(run: Path, config: Path | None, processes: int, *options: str) -> For
     return fork(["train", *what, *options], run.with_name(f"{run.name}.said"), processes, free_port())
 
 
-def launch_by_accelerate(run: Path, config: Path, processes: int) -> subprocess.Popen[bytes]:
-    """As `launch`, but as a user does it, which starts Python four times or more."""
-    launcher = [sys.executable, "-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
-    launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
-    launcher += ["--main_process_port", str(free_port())]
+def launch_as_users_do(run: Path, config: Path, processes: int) -> subprocess.Popen[bytes]:
+    """As `launch`, in a new Python; if there are several processes, in four or more, by Accelerate."""
+    launcher = [sys.executable]
+    if processes > 1:
+        launcher += ["-m", "accelerate.commands.launch", "--cpu", "--num_processes", str(processes)]
+        launcher += ["--num_machines", "1", "--mixed_precision", "no", "--dynamo_backend", "no"]
+        launcher += ["--main_process_port", str(free_port())]
     command = [*launcher, "-m", "img2img", "train", "--config", str(config)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     with run.with_name(f"{run.name}.said").open("wb") as said:
@@ -89,7 +91,10 @@ def kill_when(process: Forked, reached: Any) -> bool:
     deadline = time.monotonic() + 120
     while process.poll() is None and time.monotonic() < deadline:
         if reached():
-            family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            try:
+                family = [psutil.Process(process.pid), *psutil.Process(process.pid).children(recursive=True)]
+            except psutil.NoSuchProcess:
+                return False
             for member in family:  # torchrun's processes have sessions of their own
                 with contextlib.suppress(psutil.NoSuchProcess):
                     member.kill()

@@ -234,6 +234,21 @@ def test_pages_that_follow_one_another_in_a_circle_end(tmp_path: Path) -> None:
     assert len(read_picture(tmp_path / "b.tif", Rules(range=LIMITS)).frames) == 150
 
 
+@pytest.mark.parametrize("big", [False, True])
+def test_pages_that_are_missing_are_said(tmp_path: Path, big: bool) -> None:
+    """tifffile would drop them, and only log it."""
+    tifffile.imwrite(
+        tmp_path / "a.tif", np.zeros((6, 4, 4), np.int16), photometric="minisblack", bigtiff=big, metadata=None
+    )
+    with tifffile.TiffFile(tmp_path / "a.tif") as file:
+        starts = [page.offset for page in file.pages]
+    kind, data = "<Q" if big else "<I", (tmp_path / "a.tif").read_bytes()
+    assert data.count(struct.pack(kind, starts[3])) == 1
+    (tmp_path / "a.tif").write_bytes(data.replace(struct.pack(kind, starts[3]), struct.pack(kind, 2**31)))
+    with pytest.raises(ImageError, match=r"page 4 is damaged, or cut off"):
+        read_picture(tmp_path / "a.tif", Rules(range=LIMITS))
+
+
 def test_a_resolution_of_nothing_is_left_out(tmp_path: Path) -> None:
     whole = values()
     tifffile.imwrite(tmp_path / "a.tif", whole, photometric="minisblack", planarconfig="contig", resolution=(11, 13))

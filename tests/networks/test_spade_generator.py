@@ -51,6 +51,12 @@ def test_the_output_has_the_sources_size(upsampling: Any, multiple: int, blocks:
             assert network(torch.randn(1, 3, height, width)).shape == (1, 3, height, width)
 
 
+def test_one_style_does_for_all_images() -> None:
+    config = SPADEConfig(channels=2, hidden=4).resolve(3, 3, 64).model_copy(update={"latent": 6, "latent_size": 2})
+    generator, images, style = SPADEGenerator(config).eval(), torch.randn(2, 3, 64, 64), torch.randn(1, 6)
+    assert torch.allclose(generator(images, style), generator(images, style.expand(2, -1)), atol=1e-5)
+
+
 def test_a_style_changes_the_output_at_any_size() -> None:
     network = make(latent=4)
     for side in (64, 96, 256):

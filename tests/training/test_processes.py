@@ -13,7 +13,7 @@ import psutil
 import pytest
 import torch
 from helpers.configs import tiny_config
-from helpers.runs import finish, launch_by_accelerate, wait_for
+from helpers.runs import finish, launch_as_users_do, wait_for
 from safetensors.torch import load_file
 
 from img2img.config import write_config
@@ -88,7 +88,7 @@ def test_two_processes_equal_one_with_twice_the_batch(
         config = tiny_config(data, tmp_path / name, settings, batch_size=2 // processes, **options)
         write_config(tmp_path / f"{name}.yaml", config)
         if processes > 1 and method == "cyclegan":
-            wait_for(launch_by_accelerate(tmp_path / name, tmp_path / f"{name}.yaml", processes), tmp_path / name)
+            wait_for(launch_as_users_do(tmp_path / name, tmp_path / f"{name}.yaml", processes), tmp_path / name)
         else:
             finish(tmp_path / name, tmp_path / f"{name}.yaml", processes)
     one, two = latest(tmp_path / "one"), latest(tmp_path / "two")
@@ -162,7 +162,7 @@ def test_when_one_process_is_stopped_the_others_end_with_a_sentence(
 ) -> None:
     run = tmp_path / "run"
     write_config(tmp_path / "run.yaml", tiny_config(pairs, run, steps=100_000, checkpoint_every=2))
-    launcher = launch_by_accelerate(run, tmp_path / "run.yaml", 2)
+    launcher = launch_as_users_do(run, tmp_path / "run.yaml", 2)
     try:
         until = time.monotonic() + 120
         while not find_checkpoints(run / "checkpoints") and time.monotonic() < until:

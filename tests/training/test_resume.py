@@ -11,7 +11,7 @@ import pytest
 import torch
 from filelock import FileLock
 from helpers.configs import tiny_config
-from helpers.runs import assert_equal, final_state, finish, kill_when, launch, lines
+from helpers.runs import assert_equal, final_state, finish, kill_when, launch, launch_as_users_do, lines
 
 import img2img
 from img2img.config import write_config
@@ -260,7 +260,8 @@ def test_another_batch_size_sees_as_many_images(pairs: Path, tmp_path: Path) -> 
 def test_ctrl_c_reaches_the_whole_group_and_still_saves(pairs: Path, tmp_path: Path, number: int) -> None:
     config = tiny_config(pairs, tmp_path / "run", METHOD, steps=100000, checkpoint_every=100000, workers=1)
     write_config(tmp_path / "run.yaml", config)
-    process = launch(tmp_path / "run", tmp_path / "run.yaml", 1)
+    start: Any = launch_as_users_do if number == signal.SIGINT else launch
+    process = start(tmp_path / "run", tmp_path / "run.yaml", 1)
     log = tmp_path / "run" / "log.jsonl"
     deadline = time.monotonic() + 60
     while time.monotonic() < deadline and not (log.exists() and len(log.read_text()) > 100):

@@ -165,7 +165,7 @@ class SPADEGenerator(ImageNetwork):
         self.head = nn.Conv2d(widths[-1], config.out_channels, 3, 1, 1)
 
     def forward(self, source: Tensor, style: Tensor | None = None) -> Tensor:
-        """(B, in_channels, H, W), and with an encoder the style (B, latent) → (B, out_channels, H, W) in [-1, 1]."""
+        """(B, in_channels, H, W), and with an encoder the style (B, latent), or (1, latent) for all → (B, out_channels, H, W) in [-1, 1]."""
         height, width = (side // self.size_multiple for side in source.shape[2:])
         if self.latent and self.latent_size:
             style = source.new_zeros(len(source), self.latent) if style is None else style
