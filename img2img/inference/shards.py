@@ -132,7 +132,8 @@ class ShardWriter:
                 with suppress(OSError):  # a full disk may refuse the last bytes, which nobody wants
                     self._file.close()
             if self._temporary is not None:
-                self._temporary.unlink(missing_ok=True)
+                with suppress(OSError):  # gone already, or it can't be: the next conversion removes it
+                    self._temporary.unlink()
 
 
 class ShardPlan:
