@@ -258,7 +258,7 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
     """Lets the teacher translate the photos; what was translated before a stop is kept, and only all of it becomes `target`.
 
     Raises:
-        UserError: if nothing could be translated.
+        UserError: if nothing could be translated, or a translation can't be written.
     """
     data, about, unfinished = config.data, config.method.teacher, target.with_name(UNFINISHED)
     assert data.path is not None and about is not None
@@ -268,6 +268,11 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
             teacher, photos.source, unfinished / split, format="png", existing="skip", frames="first", metadata=False,
             alpha=False, max_side=about.max_side, device=config.device, engine="torch", progress=not console.quiet,
         )  # fmt: skip
+        for failure in report.failures:
+            if failure.reason.startswith(failure.target):  # it is the disk that fails, and not the photo
+                raise UserError(
+                    f"{failure.reason.rstrip('.')}. Make room there, and go on with: img2img compress --resume {target.parent}"
+                )
         if len(report.failures) == len(report.outcomes):
             raise UserError(f"the teacher could translate none of {photos.source}: {report.failures[0].reason}.")
         if accelerator.is_main_process:

@@ -1,6 +1,8 @@
 """A small translator learns from a large one, is compared with it, and what was stopped goes on exactly."""
 
+import errno
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +24,7 @@ from img2img.core.errors import UsageError, UserError
 from img2img.data.base import DataConfig
 from img2img.data.distilled import DistilledData, DistilledImages, find_photos
 from img2img.images import read_image, write_image
+from img2img.inference import convert
 from img2img.models import TranslatorConfig
 from img2img.networks import ResNetConfig, UNetConfig
 from img2img.networks.operations import count_multiply_adds, list_narrower
@@ -156,6 +159,25 @@ def test_a_student_that_is_too_far_from_its_teacher_is_kept_and_not_called_good(
     assert img2img.load(tmp_path / "run")
     assert main(["compress", "--resume", str(tmp_path / "run"), "--accept", "100"]) == 0
     assert "near enough to its teacher: it has" in " ".join(capsys.readouterr().out.split())
+
+
+def test_a_full_disk_leaves_no_photo_out(
+    teacher: Path, photos: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A photo that is damaged is left out, and training goes on; one that has no room would be missing for no reason."""
+    output, real = tmp_path / "run", convert.write_picture
+
+    def fail(path: Path, *given: Any) -> None:
+        if path.stem == "3":
+            raise UserError(f"{path} can't be written: {os.strerror(errno.ENOSPC)}.")
+        real(path, *given)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(convert, "write_picture", fail)
+        with pytest.raises(UserError, match=rf"3\.png can't be written: No space.* compress --resume {output}"):
+            run(teacher, photos, output)
+    resume(output, quiet=True)
+    assert len(list((output / "teacher").rglob("*.png"))) == len(list(photos.rglob("*.png")))
 
 
 def test_a_photo_that_is_damaged_is_left_out_and_named(
