@@ -225,6 +225,7 @@ def test_an_index_of_other_shards_is_not_believed(tmp_path: Path) -> None:
         ("size", 10**9, "outside its shard"),
         ("start", None, "column start is incomplete"),
         ("height", None, "column height is incomplete"),
+        ("digest", None, "column digest is incomplete"),
         ("width", 0.5, "column width is incomplete, or of another kind.*make it anew with img2img shard"),
     ):
         parquet.write_table(pyarrow.Table.from_pylist([table[0] | {column: value}, *table[1:]]), shards / INDEX)
