@@ -269,6 +269,7 @@ def test_what_is_no_image(tmp_path: Path) -> None:
     data = pydicom.dcmread(io.BytesIO(whole))
     data.NumberOfFrames = 10**9
     data.save_as(tmp_path / "many.dcm")
+    assert count_pixels(tmp_path / "many.dcm", Rules(range=LIMITS, first=True)) == 12 * 18
     for name, reason in (
         ("many", "it has 1000000000 frames, more than 65535"),
         ("text", "it is no DICOM file"),
