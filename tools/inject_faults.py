@@ -39,10 +39,8 @@ from img2img.images import write_image
 from img2img.training.checkpoint import find_checkpoints
 
 PRELOADED = [
-    *(
-        f"img2img.cli.{command}"
-        for command in ("compress", "convert", "export", "import_", "index", "sample", "shard", "train")
-    ),
+    *("img2img.cli.compress", "img2img.cli.convert", "img2img.cli.export", "img2img.cli.import_", "img2img.cli.index"),
+    *("img2img.cli.sample", "img2img.cli.shard", "img2img.cli.train"),
     *("img2img.training.train", "img2img.training.trainer", "img2img.methods.pix2pix", "img2img.methods.gan"),
     *("img2img.inference.convert", "img2img.interop.importing", "img2img.interop.exporting", "img2img.models"),
     *("albumentations", "scipy.stats", "skimage.metrics.simple_metrics", "torch._dynamo", "torch.distributed.tensor"),
@@ -139,28 +137,15 @@ def _export(folder: Path) -> list[str]:
 
 
 def _compress(folder: Path) -> list[str]:
-    options = [
-        "--macs",
-        "0.5",
-        "--steps",
-        "4",
-        "--size",
-        "32",
-        "--batch-size",
-        "2",
-        "--accept",
-        "1000",
-        "--device",
-        "cpu",
-    ]
-    return ["compress", str(folder / "model"), "--data", str(folder / "photos"), "--output", str(folder / "run"), *options]  # fmt: skip
+    small = ["--macs", "0.5", "--steps", "4", "--size", "32", "--batch-size", "2", "--device", "cpu"]
+    places = [str(folder / "model"), "--data", str(folder / "photos"), "--output", str(folder / "run")]
+    return ["compress", *places, *small, "--accept", "1000"]
 
 
 def _next_compression(folder: Path) -> list[str]:
     run = folder / "run"
-    return (
-        ["compress", "--resume", str(run), "--accept", "1000"] if (run / "config.yaml").is_file() else _compress(folder)
-    )
+    begun = (run / "config.yaml").is_file()
+    return ["compress", "--resume", str(run), "--accept", "1000"] if begun else _compress(folder)
 
 
 def _shard(folder: Path) -> list[str]:

@@ -271,7 +271,7 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
         for failure in report.failures:
             if failure.reason.startswith(failure.target):  # it is the disk that fails, and not the photo
                 raise UserError(
-                    f"{failure.reason.rstrip('.')}. Make room there, and go on with: img2img compress --resume {target.parent}"
+                    f"{failure.reason.rstrip('.')}. When that is mended, go on with: img2img compress --resume {target.parent}"
                 )
         if len(report.failures) == len(report.outcomes):
             raise UserError(f"the teacher could translate none of {photos.source}: {report.failures[0].reason}.")

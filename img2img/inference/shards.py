@@ -132,7 +132,7 @@ class ShardWriter:
                 with suppress(OSError):  # a full disk may refuse the last bytes, which nobody wants
                     self._file.close()
             if self._temporary is not None:
-                with suppress(OSError):  # gone already, or it can't be: the next conversion removes it
+                with suppress(OSError):  # it has got its name, or the disk fails
                     self._temporary.unlink()
 
 

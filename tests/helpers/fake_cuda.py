@@ -296,9 +296,8 @@ def main() -> None:
             where = f"{Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].lineno}" if frames else ""
             found = {"error": f"{type(error).__name__}: {str(error)[:300]} ({where})"}
         print(json.dumps({"case": argument, **found}), flush=True)
-    os._exit(
-        0
-    )  # while Python ends, collecting what is left of graphs on a device that isn't there now and then crashes
+    # while Python ends, collecting what is left of graphs on a device that isn't there now and then crashes
+    os._exit(0)
 
 
 if __name__ == "__main__":

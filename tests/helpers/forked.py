@@ -11,16 +11,9 @@ import pytest
 
 PRELOADED = [
     *("img2img.cli.train", "img2img.training.train", "img2img.training.trainer", "img2img.methods.pix2pix"),
-    *(
-        "albumentations",
-        "skimage.metrics.simple_metrics",
-        "scipy.stats",
-        "tensorboard",
-        "torch.distributed.tensor",
-        "torch.multiprocessing",
-    ),
-    *("torch.utils.tensorboard", "torch._dynamo", "torchvision"),  # what these import while they train
-]
+    *("albumentations", "skimage.metrics.simple_metrics", "scipy.stats", "torch.utils.tensorboard", "torch._dynamo"),
+    *("torch.distributed.tensor", "torch.multiprocessing", "torchvision"),
+]  # the second and third line: what the first imports while it trains
 
 
 STARTED: "list[Forked]" = []
@@ -43,7 +36,8 @@ class Forked:
         return self.process.exitcode
 
     def kill(self) -> None:
-        self.process.kill()
+        if self.poll() is None:  # its number may be another's by now
+            self.process.kill()
 
 
 def fork(arguments: Sequence[str], said: Path, processes: int, port: int) -> Forked:
