@@ -94,7 +94,7 @@ def refuse_damage(file: Path, command: str) -> Iterator[None]:
     try:
         yield
     except (OSError, ValueError, KeyError, TypeError, AttributeError, pyarrow.ArrowException) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        reason = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         raise UsageError(f"{file} can't be read ({reason}); remove it, and make it anew with {command}.") from None
 
 
