@@ -54,6 +54,17 @@ def _find_upload(payload: Any) -> Upload:
     return Upload(path, clean_name(payload.orig_name or path.name))
 
 
+class Selection(gradio.EventData):
+    """Which image of a gallery was clicked: `place`, from 0."""
+
+    def __init__(self, target: Any, data: Any) -> None:
+        super().__init__(target, data)
+        place = data.get("index") if isinstance(data, dict) else None
+        if not isinstance(place, int) or place < 0:
+            raise gradio.Error("Choose an image first.", print_exception=False)
+        self.place = place
+
+
 class Choice(gradio.Dropdown):
     """A choice whose options come and go while the server runs; what is chosen is checked where it is used."""
 
@@ -99,4 +110,4 @@ def build_direction() -> gradio.Radio:
 
 def build_style() -> gradio.Dropdown:
     """The choice of a style or a domain; hidden until there are several."""
-    return gradio.Dropdown([], label="Style", allow_custom_value=True, visible=False)
+    return Choice([], label="Style", allow_custom_value=True, visible=False)

@@ -5,7 +5,7 @@ from urllib.parse import quote
 
 import gradio
 
-from img2img.app.components import build_picture
+from img2img.app.components import Selection, build_picture
 from img2img.app.draw import for_browser
 from img2img.app.jobs import in_words
 from img2img.app.models import Entry
@@ -162,18 +162,20 @@ class _Explore:
         return self._push(name, request, history[:-2], Sheet.unpack(history[-2]))
 
     @in_words
-    def choose(self, event: gradio.SelectData, name: str, history: list[str], before: str | None) -> Sent:
+    def choose(self, event: Selection, name: str, history: list[str], before: str | None) -> Sent:
         """What was clicked, and what had been chosen before: latents, and pictures."""
         if not history:
             raise UsageError("make a sheet first.")
         generator, now = self.app.models.noise_generator(name), Sheet.unpack(history[-1])
-        latents = [now.list_latents(generator)[int(event.index)]]
+        if event.place >= now.count:
+            raise UsageError("choose an image of the sheet.")
+        latents = [now.list_latents(generator)[event.place]]
         latents += [Latent.model_validate_json(before)] if before else []
         pictures = [for_browser(image) for image in draw_latents(generator, latents, now.truncation)]
         return latents[0].model_dump_json(), before, pictures[0], pictures[1] if before else None
 
     @in_words
-    def explore(self, request: gradio.Request, model: str, state: str) -> Sent:
+    def explore(self, request: gradio.Request, model: str, state: str | None) -> Sent:
         """The sheet of a link, for programs: `state` is what stands behind ``explore=``."""
         return self._draw(model, request, Sheet.unpack(state))
 

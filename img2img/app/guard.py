@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
 
+from gradio.route_utils import FnIndexInferError
+from starlette.exceptions import HTTPException
 from starlette.responses import PlainTextResponse
 
 from img2img.app.limits import LARGEST_REQUEST, ROOM
@@ -96,6 +98,14 @@ class Guard:
         except _TooLargeError:
             if not begun:
                 await _refuse(413, "This is more than the server reads at once.")(scope, receive, send)
+        except Exception as error:
+            said = None if begun else _explain(scope["path"], error)
+            if begun and isinstance(error.__cause__, HTTPException):  # Gradio has sent it as an event already
+                await send({"type": "http.response.body", "body": b""})
+            elif said:
+                await _refuse(400, f"{said} {API}/info lists the functions and their parameters.")(scope, receive, send)
+            else:
+                raise
 
     def _refuse_stranger(self, path: str, headers: dict[str, str]) -> PlainTextResponse | None:
         """Who has no password, or was led here by another name: a page elsewhere may call this machine by a name of its own."""
@@ -134,6 +144,16 @@ class Guard:
         if path != UPLOAD and length is not None and length > LARGEST_REQUEST:
             return _refuse(413, "This is more than the server reads at once.")
         return None
+
+
+def _explain(path: str, error: Exception) -> str | None:
+    """What is wrong with a request that Gradio fails on; None for a failure of the server."""
+    named = path.startswith(f"{API}/call/v2/")
+    if isinstance(error, FnIndexInferError) or (isinstance(error, KeyError) and (named or path == f"{API}/queue/join")):
+        return "There is no such function."
+    if named and isinstance(error, TypeError):
+        return str(error).partition(" Please")[0].rstrip(".") + "."
+    return None
 
 
 def _refuse(status: int, sentence: str) -> PlainTextResponse:

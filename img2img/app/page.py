@@ -17,9 +17,26 @@ from img2img.app.tab import DEVICE, App, Tab
 from img2img.app.translate import build_translate_tab
 
 
+class Page(gradio.Blocks):
+    """Says what is wrong with the values of a request, where Gradio says nothing."""
+
+    async def preprocess_data(self, block_fn: Any, *args: Any, **kwargs: Any) -> Any:
+        """The values as the function takes them."""
+        try:
+            return await super().preprocess_data(block_fn, *args, **kwargs)
+        except gradio.Error as error:
+            error.print_exception = False
+            raise
+        except Exception:
+            sentence = (
+                f"/{block_fn.api_name} takes other values; /gradio_api/info lists which. Files must be uploaded first."
+            )
+            raise gradio.Error(sentence, print_exception=False) from None
+
+
 def build_page(app: App) -> gradio.Blocks:
     """The page with all its tabs; which are shown follows the model that is chosen."""
-    with gradio.Blocks(title="img2img", analytics_enabled=False, fill_width=True) as page:
+    with Page(title="img2img", analytics_enabled=False, fill_width=True) as page:
         names = list(app.models.entries)
         with gradio.Row():
             gradio.Markdown("# img2img")

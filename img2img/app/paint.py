@@ -7,7 +7,7 @@ import gradio
 import numpy as np
 
 from img2img.app.canvas import empty_map, filled_map, read_map
-from img2img.app.components import Canvas, Photo, build_picture, build_style
+from img2img.app.components import Canvas, Photo, Selection, build_picture, build_style
 from img2img.app.draw import for_browser
 from img2img.app.jobs import in_words
 from img2img.app.models import Entry
@@ -80,8 +80,8 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
         pictures = [(translate(translator, maps, str(number)), f"Style {number}") for number in range(count)]
         return gradio.update(value=pictures, visible=True)
 
-    def choose(event: gradio.SelectData) -> str:
-        return str(event.index)
+    def choose(event: Selection) -> str:
+        return str(event.place)
 
     @in_words
     def begin(name: str, labels: Upload | None, instance_map: Upload | None) -> tuple[str, Any]:

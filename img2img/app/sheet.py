@@ -66,7 +66,7 @@ class Sheet(Strict):
         return base64.urlsafe_b64encode(zlib.compress(self.model_dump_json(exclude_defaults=True).encode(), 9)).decode()
 
     @classmethod
-    def unpack(cls, text: str) -> Self:
+    def unpack(cls, text: str | None) -> Self:
         """What `pack` made.
 
         Raises:
@@ -74,7 +74,7 @@ class Sheet(Strict):
         """
         try:
             unpacking = zlib.decompressobj()
-            data = unpacking.decompress(base64.urlsafe_b64decode(text), LONGEST)
+            data = unpacking.decompress(base64.urlsafe_b64decode(text or ""), LONGEST)
             if not unpacking.eof:
                 raise ValueError("it ends early")
             return cls.model_validate_json(data)

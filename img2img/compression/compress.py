@@ -270,15 +270,26 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
         )  # fmt: skip
         for failure in report.failures:
             if failure.reason.startswith(failure.target):  # it is the disk that fails, and not the photo
-                raise UserError(
-                    f"{failure.reason.rstrip('.')}. When that is mended, go on with: img2img compress --resume {target.parent}"
-                )
+                raise _unwritten(failure.reason, target)
         if len(report.failures) == len(report.outcomes):
             raise UserError(f"the teacher could translate none of {photos.source}: {report.failures[0].reason}.")
         if accelerator.is_main_process:
             for failure in report.failures:
                 announce(f"left out: {failure.source}: {failure.reason}")
-    run_on_main(accelerator, lambda: unfinished.rename(target))
+
+    def complete() -> None:
+        try:
+            unfinished.rename(target)
+        except OSError as error:
+            raise _unwritten(f"{unfinished} can't be renamed: {error.strerror}", target) from None
+
+    run_on_main(accelerator, complete)
+
+
+def _unwritten(reason: str, target: Path) -> UserError:
+    return UserError(
+        f"{reason.rstrip('.')}. When that is mended, go on with: img2img compress --resume {target.parent}"
+    )
 
 
 def _tell_costs(console: Console, teacher: Cost, student: Cost) -> None:

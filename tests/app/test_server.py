@@ -198,6 +198,56 @@ def test_nothing_goes_past_the_queue(server: Server) -> None:
         assert "root:" not in httpx.post(f"{server.address}/gradio_api/run/predict", json=body).text
 
 
+def test_requests_that_mean_nothing_are_sentences(server: Server) -> None:
+    api, before = f"{server.address}/gradio_api", server.log.read_text()
+
+    def refused(path: str, body: dict[str, Any]) -> str:
+        answer = httpx.post(f"{api}/{path}", json=body)
+        assert answer.status_code == 400, answer.text
+        return answer.text
+
+    assert refused("call/v2/translate", {}).startswith(
+        "No value provided for required argument: image. /gradio_api/info"
+    )
+    assert "`colour` is not a valid" in refused("call/v2/translate", {"image": None, "colour": 1})
+    for path in ("call/v2/nothing", "call/nothing", "run/nothing"):
+        assert refused(path, {"data": []}).startswith("There is no such function."), path
+    assert "no such function" in refused("queue/join", {"fn_index": -1, "data": [], "session_hash": "x"})
+    assert "404" in httpx.get(f"{api}/call/translate/nothing").text  # and the answer has an end
+
+    def failed(name: str, *values: Any) -> str:
+        event = httpx.post(f"{api}/call/{name}", json={"data": values}).json()["event_id"]
+        answer = httpx.get(f"{api}/call/{name}/{event}", timeout=60).text
+        assert answer.startswith("event: error"), answer
+        return str(json.loads(answer.partition("data: ")[2])["error"])
+
+    file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
+    assert failed("translate", "pairs", file, *[None] * 4, *OPTIONS).startswith(
+        "/translate takes other values; /gradio_api/info lists which"
+    )
+    assert failed("translate", "pairs", None, None, None, None, None, "exe", *OPTIONS[1:]).startswith(
+        "Value: exe is not in the list"
+    )
+    assert failed("explore", "noise", None).startswith("this link is damaged")
+    sent = httpx.post(f"{api}/upload", files={"files": ("a.png", b"x")}).json()[0]
+    uploaded = {"path": sent, "meta": file["meta"]}
+    assert "no styles to choose" in failed("translate", "pairs", uploaded, None, None, ["a"], None, *OPTIONS)
+    assert "Traceback" not in server.log.read_text().removeprefix(before)
+
+
+def test_a_click_on_nothing_is_a_sentence(server: Server) -> None:
+    functions = httpx.get(f"{server.address}/config").json()["dependencies"]
+    clicked = [each["id"] for each in functions if any(target[1] == "select" for target in each["targets"])]
+    assert len(clicked) >= 2
+    for number in clicked:
+        for event in (None, {}, {"index": "a"}, {"index": -1}):
+            data = [None] * len(functions[number]["inputs"])
+            body = {"fn_index": number, "data": data, "event_data": event, "session_hash": f"click-{number}"}
+            assert httpx.post(f"{server.address}/gradio_api/queue/join", json=body).status_code == 200
+            answer = httpx.get(f"{server.address}/gradio_api/queue/data?session_hash=click-{number}", timeout=60).text
+            assert "Choose an image first." in answer, answer
+
+
 def test_other_sites_and_other_names_are_refused(server: Server) -> None:
     host = server.address.removeprefix("http://")
     evil = {"Host": "evil.com", "Origin": "http://evil.com"}

@@ -172,10 +172,17 @@ def test_a_full_disk_leaves_no_photo_out(
             raise UserError(f"{path} can't be written: {os.strerror(errno.ENOSPC)}.")
         real(path, *given)
 
+    def no_room(*_: Any) -> None:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
     with monkeypatch.context() as patch:
         patch.setattr(convert, "write_picture", fail)
         with pytest.raises(UserError, match=rf"3\.png can't be written: No space.* compress --resume {output}"):
             run(teacher, photos, output)
+    with monkeypatch.context() as patch:
+        patch.setattr(Path, "rename", no_room)
+        with pytest.raises(UserError, match=rf"unfinished can't be renamed: No space.* compress --resume {output}"):
+            resume(output, quiet=True)
     resume(output, quiet=True)
     assert len(list((output / "teacher").rglob("*.png"))) == len(list(photos.rglob("*.png")))
 
