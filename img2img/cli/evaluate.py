@@ -11,6 +11,7 @@ from tyro.conf import Positional
 from img2img.cli.usage import refuse_file, run_command
 from img2img.core.errors import UsageError
 from img2img.metrics.distribution import Features
+from img2img.metrics.lpips import LpipsNetwork
 from img2img.metrics.segmentation import Architecture
 
 if TYPE_CHECKING:
@@ -34,6 +35,8 @@ def command(
     truncation: float | None = None,
     segmenter: Architecture | None = None,
     segmenter_weights: Path | None = None,
+    lpips: LpipsNetwork | None = None,
+    lpips_weights: Path | None = None,
     device: str = "auto",
     json: Path | None = None,
     page: Path | None = None,
@@ -60,6 +63,8 @@ def command(
         truncation: Of such a model: draw noise beyond this again.
         segmenter: Of label maps: a network of torchvision that finds the labels in the translations, to be compared (mean IoU, pixel accuracy).
         segmenter_weights: Its weights (.pth or .safetensors), trained on the real images.
+        lpips: Score pairs by LPIPS as papers report it, too, with its published weights: alex is the usual network.
+        lpips_weights: A file of that network's weights, as torchvision has them (.pth or .safetensors); by default PyTorch's cache, else they are downloaded (alex 233 MB, vgg 528 MB, squeeze 5 MB).
         device: auto, cpu, cuda, cuda:1 or mps.
         json: Write all scores to this file.
         page: Write a page to look at: scores, histograms, and the images from worst to best, with maps of where they differ.
@@ -84,13 +89,15 @@ def command(
         if len(folders) != 2 or model or data or segmenter:
             raise UsageError("give two folders, or --model and --data.")
         look = partial(gallery.add, "images") if gallery else None
-        results["images"] = room.compare(*folders, progress=progress, look=look)
+        results["images"] = room.compare(
+            *folders, lpips=lpips, lpips_weights=lpips_weights, progress=progress, look=look
+        )
     elif not model or data is None:
         raise UsageError("give --model and --data, or two folders of images.")
     elif any(makes_images_from_noise(each) for each in model):
-        if segmenter or direction or size or mode or style or nfe or page or len(model) > 1:
+        if segmenter or direction or size or mode or style or nfe or lpips or lpips_weights or page or len(model) > 1:
             raise UsageError(
-                "--segmenter, --direction, --size, --mode, --style, --nfe, --page and several models are for translators; leave them out."
+                "--segmenter, --direction, --size, --mode, --style, --nfe, --lpips, --page and several models are for translators; leave them out."
             )
         results["samples"] = evaluate_samples(
             model[0], data, split=split, count=count, seed=seed, truncation=truncation, features=features or "lite",
@@ -105,7 +112,7 @@ def command(
                 each, data, split=split, direction=direction, size=size, mode=mode, seed=seed, style=parse_style(style), nfe=nfe,
                 features=features, feature_weights=feature_weights, device=device, progress=progress,
                 segmenter=make_segmenter(segmenter, segmenter_weights) if segmenter and segmenter_weights else None,
-                look=partial(gallery.add, name) if gallery else None,
+                lpips=lpips, lpips_weights=lpips_weights, look=partial(gallery.add, name) if gallery else None,
             )  # fmt: skip
     first = next(iter(results.values()))
     if json:
@@ -152,6 +159,8 @@ def _print_scores(about: Mapping[str, Any], rows: Mapping[str, Mapping[str, floa
     if "features" in about:
         name = about["features"]
         print(f"KID and FID by features of {FEATURE_NAMES.get(name, name)}.")
+    if "lpips" in about:
+        print(f"LPIPS by {about['lpips']}.")
     if "remark" in about:
         print(about["remark"])
 
@@ -161,6 +170,7 @@ SCORES = {
     "psnr": ("PSNR in dB ↑", "{:.2f}"),
     "ssim": ("SSIM ↑", "{:.4f}"),
     "perceptual": ("perceptual ↓", "{:.4f}"),
+    "lpips": ("LPIPS ↓", "{:.4f}"),
     "diversity": ("diversity ↑", "{:.4f}"),
     "kid": ("KID ↓", "{:.5f}"),
     "fid": ("FID ↓", "{:.2f}"),

@@ -25,6 +25,7 @@ from img2img.interop import load_translator
 from img2img.methods import METHODS, load_method
 from img2img.metrics.distribution import FEWEST, Features, distances, find_weights, make_extractor
 from img2img.metrics.distribution import features as features_of
+from img2img.metrics.lpips import Lpips, LpipsNetwork, find_lpips_weights
 from img2img.metrics.paired import Scores, finite, mean, score
 from img2img.metrics.perceptual import PerceptualDistance
 from img2img.metrics.segmentation import Agreement, Segmenter
@@ -94,6 +95,8 @@ def evaluate(
     features: Features | None = None,
     feature_weights: Path | None = None,
     segmenter: Segmenter | None = None,
+    lpips: LpipsNetwork | None = None,
+    lpips_weights: Path | None = None,
     device: str = "auto",
     progress: bool = False,
     look: Look | None = None,
@@ -115,6 +118,8 @@ def evaluate(
         feature_weights: a file of their network's weights.
         segmenter: of a translator of label maps: finds labels in images, which are compared with those that they were made from (mean IoU,
             pixel accuracy); of the real images, too, for nobody can be better than the segmenter is on them.
+        lpips: the network of LPIPS, which pairs are scored by as well (`metrics.lpips.Lpips`).
+        lpips_weights: a file of its weights; by default PyTorch's cache, else they are downloaded.
         device: where to run.
         progress: whether to show a progress bar.
         look: is shown each image, such as `pages.gallery.Gallery`.
@@ -152,6 +157,9 @@ def evaluate(
     sets = _Sets(features, feature_weights, translator.device) if features else None
     paired = bool(splits[chosen].pairs)
     distance = PerceptualDistance().to(translator.device) if paired else None
+    if lpips and not paired:
+        raise UsageError(f"--lpips compares pairs, and there are none in {chosen}; leave it out.")
+    published = _make_lpips(lpips, lpips_weights, translator.device)
     agreement = _Agreements(segmenter, translator) if segmenter is not None else None
     read_pair = read_validation_pair if config.classes is None else read_labelled_validation_pair
 
@@ -168,8 +176,8 @@ def evaluate(
         if agreement:
             agreement.add(done, target, source[..., 0])
         comparable = paired and not pair.labels and _comparable(source, target)
-        copied = score(source, target, distance) if comparable else None
-        scores = score(done, target, distance) if paired else None
+        copied = score(source, target, distance, published) if comparable else None
+        scores = score(done, target, distance, published) if paired else None
         if look:
             shown = source if config.classes is None else config.classes.paint(source[..., 0])
             look(pair.name if paired else str(pair.source), shown, done, target if paired else None, scores)
@@ -180,6 +188,7 @@ def evaluate(
         "split": chosen,
         "direction": direction or config.direction,
         "size": size,
+        **({"lpips": lpips} if lpips else {}),
     }
     if chosen == "train" and split is None:
         about["remark"] = (
@@ -298,8 +307,30 @@ class _Sets:
         return distances(torch.cat(found), torch.cat(self.truth)) if found and self.truth else {}
 
 
-def compare(images: Path | str, truth: Path | str, *, progress: bool = False, look: Look | None = None) -> Evaluation:
+def _make_lpips(network: LpipsNetwork | None, weights: Path | None, device: torch.device) -> Lpips | None:
+    if network is None and weights is not None:
+        raise UsageError(f"--lpips-weights {weights}: say of which network, with --lpips.")
+    return None if network is None else Lpips(network, find_lpips_weights(network, weights, announce)).to(device)
+
+
+def compare(
+    images: Path | str,
+    truth: Path | str,
+    *,
+    lpips: LpipsNetwork | None = None,
+    lpips_weights: Path | None = None,
+    progress: bool = False,
+    look: Look | None = None,
+) -> Evaluation:
     """Scores a folder of images against another, matched by stem.
+
+    Args:
+        images: a folder.
+        truth: another.
+        lpips: as of `evaluate`.
+        lpips_weights: as of `evaluate`.
+        progress: whether to show a progress bar.
+        look: is shown each image, such as `pages.gallery.Gallery`.
 
     Raises:
         UsageError: if a folder is missing, or nothing matches.
@@ -312,18 +343,17 @@ def compare(images: Path | str, truth: Path | str, *, progress: bool = False, lo
     if not found.pairs:
         raise UsageError(explain_no_pairs(found))
 
-    distance = PerceptualDistance()
+    distance, published = PerceptualDistance(), _make_lpips(lpips, lpips_weights, torch.device("cpu"))
+    about = {"data": str(images), "truth": str(truth), **({"lpips": lpips} if lpips else {})}
 
     def one(pair: Pair) -> tuple[Scores, None]:
         image, target = read_image(pair.source), read_image(pair.target)
-        scores = score(image, target, distance)
+        scores = score(image, target, distance, published)
         if look:
             look(pair.name, None, image, target, scores)
         return scores, None
 
-    evaluation = _collect(
-        {pair.name: pair for pair in found.pairs}, one, {"data": str(images), "truth": str(truth)}, progress
-    )
+    evaluation = _collect({pair.name: pair for pair in found.pairs}, one, about, progress)
     evaluation.failed |= {str(file): "it has no partner of the same name" for file in found.unmatched}
     evaluation.failed |= dict.fromkeys(found.ambiguous, "several files of one side share this name")
     return evaluation

@@ -2,12 +2,13 @@
 
 import math
 from collections.abc import Sequence
-from typing import TypedDict
+from typing import NotRequired, TypedDict, cast
 
 import numpy as np
 
 from img2img.core.errors import UserError
 from img2img.images import Array, composite_over_white, convert_channels, peak
+from img2img.metrics.lpips import Lpips
 from img2img.metrics.perceptual import PerceptualDistance
 
 HIGHER_IS_BETTER = ("psnr", "ssim", "miou", "accuracy", "precision", "recall", "inception_score", "diversity")
@@ -25,9 +26,11 @@ class Scores(TypedDict):
     """Structural similarity (Wang et al. 2004), at most 1; NaN for images of less than 3 pixels a side."""
     perceptual: float
     """How unlike the images look, from 0: LPIPS (Zhang et al. 2018) by features of EfficientNet-Lite0; NaN where no network was given."""
+    lpips: NotRequired[float]
+    """The same by a published network: `metrics.lpips.Lpips`."""
 
 
-def score(image: Array, truth: Array, distance: PerceptualDistance | None = None) -> Scores:
+def score(image: Array, truth: Array, distance: PerceptualDistance | None = None, lpips: Lpips | None = None) -> Scores:
     """Compares two images of one size.
 
     SSIM is `skimage.metrics.structural_similarity` with its defaults (7×7 uniform window, smaller for images that are
@@ -37,6 +40,7 @@ def score(image: Array, truth: Array, distance: PerceptualDistance | None = None
         image: (H, W, C), uint8 or uint16, or float32 in [0, 1] of measurements; if its channels differ from the truth's, it is converted to the truth's.
         truth: the same; alpha goes over white on both, which measurements have not.
         distance: gives the perceptual distance.
+        lpips: gives LPIPS.
 
     Raises:
         UserError: if the sizes differ.
@@ -57,7 +61,10 @@ def score(image: Array, truth: Array, distance: PerceptualDistance | None = None
     if window >= 3:
         ssim = float(structural_similarity(b, a, win_size=window, channel_axis=2, data_range=1))
     perceptual = distance(image, truth) if distance else math.nan
-    return {"l1": float(np.abs(a - b).mean()), "psnr": psnr, "ssim": ssim, "perceptual": perceptual}
+    scores: Scores = {"l1": float(np.abs(a - b).mean()), "psnr": psnr, "ssim": ssim, "perceptual": perceptual}
+    if lpips:
+        scores["lpips"] = lpips(image, truth)
+    return scores
 
 
 def mean(scores: Sequence[Scores]) -> Scores:
@@ -67,12 +74,7 @@ def mean(scores: Sequence[Scores]) -> Scores:
         defined = [value for value in values if not math.isnan(value)]
         return sum(defined) / len(defined) if defined else math.nan
 
-    return {
-        "l1": over([each["l1"] for each in scores]),
-        "psnr": over([each["psnr"] for each in scores]),
-        "ssim": over([each["ssim"] for each in scores]),
-        "perceptual": over([each["perceptual"] for each in scores]),
-    }
+    return cast(Scores, {name: over([cast(dict[str, float], each)[name] for each in scores]) for name in scores[0]})
 
 
 def finite(scores: Scores | dict[str, float]) -> dict[str, float | None]:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from helpers.data import picture, write_pairs, write_unpaired
+from helpers.lpips import draw_weights
 from skimage.metrics import peak_signal_noise_ratio, structural_similarity
 
 import img2img
@@ -95,6 +96,20 @@ def test_pairs_may_be_compared_as_sets_too(trained: Path, tmp_path: Path) -> Non
     data = write_pairs(tmp_path / "data", 11, split="test")
     result = evaluate(trained, data, features="random")
     assert set(result.metrics) == {"l1", "psnr", "ssim", "perceptual", "kid", "fid"} == set(result.copy_input or {})
+
+
+def test_pairs_are_scored_by_lpips(trained: Path, tmp_path: Path) -> None:
+    weights = draw_weights("vgg", tmp_path / "weights.pth")
+    data = trained.parent / "pairs"
+    result = evaluate(trained, data, lpips="vgg", lpips_weights=weights)
+    img2img.convert(trained, data / "valA", tmp_path / "out", dtype="fp32")
+    of_files = compare(tmp_path / "out", data / "valB", lpips="vgg", lpips_weights=weights)
+    assert result.metrics["lpips"] == pytest.approx(of_files.metrics["lpips"], rel=1e-3)
+    copied = compare(data / "valA", data / "valB", lpips="vgg", lpips_weights=weights)
+    assert result.copy_input is not None and result.copy_input["lpips"] == pytest.approx(copied.metrics["lpips"])
+    sets = write_unpaired(tmp_path / "sets", 2)
+    with pytest.raises(UsageError, match="--lpips compares pairs, and there are none in"):
+        evaluate(trained, sets, lpips="vgg", lpips_weights=weights, features="lite")
 
 
 def test_nothing_to_evaluate_is_said(trained: Path, tmp_path: Path) -> None:

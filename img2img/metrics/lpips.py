@@ -1,0 +1,121 @@
+"""LPIPS by its published networks and weights (Zhang et al. 2018), for scores that compare with those of papers."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from importlib.resources import files
+from pathlib import Path
+from typing import Literal, cast
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import normalize
+
+from img2img.core.downloads import Weights, read_tensors
+from img2img.core.errors import UsageError, UserError
+from img2img.images import Array
+from img2img.metrics.perceptual import prepare_image, scale_down
+
+LpipsNetwork = Literal["alex", "vgg", "squeeze"]
+MEAN, DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of ImageNet, in [-1, 1]
+URL = "https://download.pytorch.org/models/"
+
+
+@dataclass(frozen=True)
+class Trunk:
+    """A classifier of torchvision, whose features are compared."""
+
+    architecture: str
+    layers: tuple[int, ...]
+    """Of its `features`, those that are compared."""
+    smallest: int
+    """Pixels of a side that it needs."""
+    weights: Weights
+
+
+TRUNKS: dict[LpipsNetwork, Trunk] = {
+    "alex": Trunk("alexnet", (1, 4, 7, 9, 11), 31, Weights("AlexNet", f"{URL}alexnet-owt-7be5be79.pth", "7be5be79", 233)),
+    "vgg": Trunk("vgg16", (3, 8, 15, 22, 29), 16, Weights("VGG-16", f"{URL}vgg16-397923af.pth", "397923af", 528)),
+    "squeeze": Trunk(
+        "squeezenet1_1", (1, 4, 7, 9, 10, 11, 12), 17, Weights("SqueezeNet", f"{URL}squeezenet1_1-b8a52dc0.pth", "b8a52dc0", 5)
+    ),
+}  # fmt: skip
+
+
+class Lpips(nn.Module):
+    """LPIPS, version 0.1: 0 for equal images, about 0.7 for unrelated ones.
+
+    The weights of the layers come with torchmetrics.
+
+    Args:
+        network: ``alex`` is what papers report; ``vgg`` and ``squeeze`` are the two others that were published.
+        weights: the classifier's weights as torchvision has them (.pth or .safetensors); see `find_lpips_weights`.
+
+    Raises:
+        UsageError: if the file holds no such weights.
+    """
+
+    def __init__(self, network: LpipsNetwork, weights: Path) -> None:
+        from torchvision import models  # slow to import
+
+        super().__init__()
+        trunk = TRUNKS[network]
+        self.network, self.layers, self.smallest = network, trunk.layers, trunk.smallest
+        with torch.device("meta"):
+            whole = models.get_model(trunk.architecture, weights=None)
+        features = cast(nn.Sequential, whole.features)[: trunk.layers[-1] + 1]
+        try:
+            known = read_tensors(weights)
+            own = {name: known[f"features.{name}"].float() for name in features.state_dict()}
+            features.load_state_dict(own, assign=True)
+        except Exception as error:  # whatever a damaged file, or one of another network, makes PyTorch say
+            reason = " ".join(str(error).split())[:120] or type(error).__name__
+            raise UsageError(
+                f"--lpips-weights {weights}: these are no weights of torchvision's {trunk.architecture} ({reason})."
+            ) from None
+        self.features = features.eval().requires_grad_(False)
+        published = Path(str(files("torchmetrics").joinpath(f"functional/image/lpips_models/{network}.pth")))
+        for place, weight in enumerate(read_tensors(published).values()):
+            self.register_buffer(f"weight_{place}", weight)
+        self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
+        self.register_buffer("deviation", torch.tensor(DEVIATION)[:, None, None])
+
+    @torch.no_grad()
+    def forward(self, image: Array, truth: Array) -> float:
+        """Images (H, W, C) of one size, as of `metrics.perceptual.prepare_image`; of more than 1024 pixels a side, scaled down to that.
+
+        Raises:
+            UserError: if they are too small for the network.
+        """
+        if min(image.shape[:2]) < self.smallest:
+            size = f"{image.shape[1]}×{image.shape[0]}"
+            raise UserError(
+                f"{size} pixels are too few for --lpips {self.network}, which needs {self.smallest} a side."
+            )
+        mean = self.get_buffer("mean")
+        seen = torch.stack([prepare_image(each) for each in (image, truth)]).to(mean.device)
+        return self.compare(scale_down(seen.float() / 127.5 - 1)).item()
+
+    def compare(self, images: Tensor) -> Tensor:
+        """(2, 3, H, W) in [-1, 1] → a number (eq. 1)."""
+        x = (images - self.get_buffer("mean")) / self.get_buffer("deviation")
+        distance, place = x.new_zeros(()), 0
+        for number, layer in enumerate(self.features):
+            x = layer(x) if not isinstance(layer, nn.ReLU) else torch.relu(x)  # torchvision's work in place
+            if number in self.layers:
+                first, second = normalize(x, dim=1, eps=1e-10)
+                weight = self.get_buffer(f"weight_{place}")[0]
+                distance, place = distance + (weight * (first - second).square()).sum(0).mean(), place + 1
+        return distance
+
+
+def find_lpips_weights(network: LpipsNetwork, weights: Path | None, say: Callable[[str], None]) -> Path:
+    """Where the classifier's weights are. Downloads them if no file is given, and PyTorch's cache has none.
+
+    Raises:
+        UsageError: if they are not to be had.
+    """
+    if weights is None:
+        return TRUNKS[network].weights.fetch(say, "give a file of them with --lpips-weights.")
+    if not weights.is_file():
+        raise UsageError(f"--lpips-weights {weights}: there is no such file.")
+    return weights
