@@ -23,6 +23,7 @@ def command(
     model: tuple[Path, ...] = (),
     data: Path | None = None,
     split: Literal["train", "val", "test"] | None = None,
+    holdout: float = 0.0,
     direction: Literal["AtoB", "BtoA"] | None = None,
     size: int | None = None,
     mode: Literal["eval", "paper"] | None = None,
@@ -51,6 +52,7 @@ def command(
         model: A translator's or a run's folder, another project's file of weights, a FILE.onnx, or USER/NAME on the Hugging Face Hub; several translators are compared.
         data: The folder of a data set, in any layout that training takes.
         split: By default val if there is one, else test, else train.
+        holdout: Without a val split: the share that the training held out (--data.holdout); those images are scored.
         direction: By default the one that the translator was trained in; picks the translator of a run that learned both.
         size: Scale the shorter side to so many pixels; by default images are taken at their own size.
         mode: eval or paper; by default the translator's.
@@ -100,7 +102,7 @@ def command(
                 "--segmenter, --direction, --size, --mode, --style, --nfe, --lpips, --page and several models are for translators; leave them out."
             )
         results["samples"] = evaluate_samples(
-            model[0], data, split=split, count=count, seed=seed, truncation=truncation, features=features or "lite",
+            model[0], data, split=split, holdout=holdout, count=count, seed=seed, truncation=truncation, features=features or "lite",
             feature_weights=feature_weights, device=device, progress=progress,
         )  # fmt: skip
     elif count is not None or truncation is not None:
@@ -109,7 +111,7 @@ def command(
         for each in dict.fromkeys(model):
             name = "translation" if len(model) == 1 else str(each)
             results[name] = room.evaluate(
-                each, data, split=split, direction=direction, size=size, mode=mode, seed=seed, style=parse_style(style), nfe=nfe,
+                each, data, split=split, holdout=holdout, direction=direction, size=size, mode=mode, seed=seed, style=parse_style(style), nfe=nfe,
                 features=features, feature_weights=feature_weights, device=device, progress=progress,
                 segmenter=make_segmenter(segmenter, segmenter_weights) if segmenter and segmenter_weights else None,
                 lpips=lpips, lpips_weights=lpips_weights, look=partial(gallery.add, name) if gallery else None,

@@ -1,11 +1,11 @@
 """How good a translator is on a paired split, or how near one folder of images is to another."""
 
 import json
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, starmap
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import torch
 from rich.progress import track
@@ -18,8 +18,8 @@ from img2img.core.files import write_whole
 from img2img.data.base import Direction, Pair
 from img2img.data.labelled import find_labelled, read_labelled_validation_pair
 from img2img.data.layouts import LABEL_LAYOUTS, Split
-from img2img.data.paired import PairedFolder, explain_no_pairs, find_pairs, match, read_validation_pair
-from img2img.data.unpaired import find_unpaired
+from img2img.data.paired import PairedFolder, explain_no_pairs, find_pairs, hold_out, match, read_validation_pair
+from img2img.data.unpaired import find_unpaired, hold_out_images
 from img2img.images import Array, read_image
 from img2img.interop import load_translator
 from img2img.methods import METHODS, load_method
@@ -86,6 +86,7 @@ def evaluate(
     data: Path | str,
     *,
     split: Split | None = None,
+    holdout: float = 0.0,
     direction: Direction | None = None,
     size: int | None = None,
     mode: Mode | None = None,
@@ -107,6 +108,7 @@ def evaluate(
         translator: one that is loaded, or the folder of one, or of a run.
         data: the data set's folder, in any layout that training takes.
         split: train, val or test; by default val if there is one, else test, else train.
+        holdout: without a val split, score what training held out with the same share.
         direction: by default the one that the translator was trained in; picks the translator of a run that learned both.
         size: scale the pairs' shorter side to so many pixels, as in training.
         mode: ``eval`` or ``paper``; by default the translator's own.
@@ -138,24 +140,24 @@ def evaluate(
     translator.chosen_domain()
     config = translator.config
     splits = _splits(Path(data), config, direction)
-    chosen = split or next(name for name in ("val", "test", "train") if name in splits)
-    if chosen not in get_args(Split) or chosen not in splits:
-        raise UsageError(f"{data} has no split {chosen}; it has {', '.join(splits)}.")
-    pairs, targets = splits[chosen].pairs, [pair.target for pair in splits[chosen].pairs]
+    chosen = choose_split(data, splits, split, holdout)
+    folder, held_out = splits[chosen], bool(holdout) and chosen == "train"
+    if held_out:
+        folder = hold_out(folder, holdout)[1] if _learns_pairs(config) else replace(folder, pairs=[])
+    pairs, targets = folder.pairs, [pair.target for pair in folder.pairs]
     if not pairs:
         if features is None:
-            _refuse_missing_pairs(config, splits[chosen])
+            _refuse_missing_pairs(config, folder)
         features = features or "lite"
         ranges = config.in_range, config.out_range
-        sides = find_unpaired(Path(data), direction=direction or config.direction, ranges=ranges, axis=config.axis)[
-            chosen
-        ]
+        found = find_unpaired(Path(data), direction=direction or config.direction, ranges=ranges, axis=config.axis)
+        sides = hold_out_images(found[chosen], holdout)[1] if held_out else found[chosen]
         limits = config.in_range
         pairs = [Pair(file.stem, file, file, ranges=(limits, limits)) for file in sides.sources]
         targets = sides.targets
     diversity = _Diversity(translator, mode, seed) if translator.draws_styles and style is None else None
     sets = _Sets(features, feature_weights, translator.device) if features else None
-    paired = bool(splits[chosen].pairs)
+    paired = bool(folder.pairs)
     distance = PerceptualDistance().to(translator.device) if paired else None
     if lpips and not paired:
         raise UsageError(f"--lpips compares pairs, and there are none in {chosen}; leave it out.")
@@ -185,12 +187,12 @@ def evaluate(
 
     about: dict[str, Any] = {
         "data": str(data),
-        "split": chosen,
+        "split": "train, held out" if held_out else chosen,
         "direction": direction or config.direction,
         "size": size,
         **({"lpips": lpips} if lpips else {}),
     }
-    if chosen == "train" and split is None:
+    if chosen == "train" and split is None and not held_out:
         about["remark"] = (
             "There is no val or test split. If the model was trained on these images, new ones will score worse."
         )
@@ -218,9 +220,30 @@ def evaluate(
     return evaluation
 
 
+def choose_split(data: Path | str, splits: Mapping[Split, Any], split: Split | None, holdout: float) -> Split:
+    """Which split is scored: val if there is one, else train if some of it was held out, else test, else train.
+
+    Raises:
+        UsageError: if there is no such split, or nothing can have been held out.
+    """
+    if not 0 <= holdout < 1:
+        raise UsageError(f"--holdout {holdout:g}: give the share that --data.holdout had, from 0 to 1.")
+    if split and holdout:
+        raise UsageError(f"--holdout is of what training held out of its own split; leave out --split {split}.")
+    order: list[Split] = ["val", "train"] if holdout else ["val", "test", "train"]
+    for name in [split] if split else order:
+        if name in splits:
+            return name
+    raise UsageError(f"{data} has no split {split or 'train'}; it has {', '.join(splits)}.")
+
+
+def _learns_pairs(config: TranslatorConfig) -> bool:
+    return config.classes is not None or config.method not in METHODS or load_method(config.method).best_by != "kid"
+
+
 def _refuse_missing_pairs(config: TranslatorConfig, split: PairedFolder) -> None:
     """Refuses a split without pairs, unless the translator was trained without them."""
-    if config.classes is None and config.method in METHODS and load_method(config.method).best_by == "kid":
+    if not _learns_pairs(config):
         return
     has_sets = config.classes is None and bool(split.unmatched)
     advice = " --features lite compares whole sets, without pairs." if has_sets else ""

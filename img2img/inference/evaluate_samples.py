@@ -9,9 +9,9 @@ from torch import Tensor, nn
 from img2img.core.device import choose_device, tune_allocator
 from img2img.core.downloads import announce
 from img2img.core.errors import UsageError
-from img2img.data.class_folders import ClassFolder, find_class_folders, read_plain_images
+from img2img.data.class_folders import ClassFolder, find_class_folders, hold_out_files, read_plain_images
 from img2img.data.layouts import Split
-from img2img.inference.evaluate import Evaluation
+from img2img.inference.evaluate import Evaluation, choose_split
 from img2img.inference.path_length import perceptual_path_length
 from img2img.interop import resolve_model
 from img2img.metrics.distribution import (
@@ -37,6 +37,7 @@ def evaluate_samples(
     data: Path | str,
     *,
     split: Split | None = None,
+    holdout: float = 0.0,
     count: int | None = None,
     seed: int = 0,
     truncation: float | None = None,
@@ -50,6 +51,7 @@ def evaluate_samples(
     Args:
         generator: one that is loaded, or the folder of one, or of a run.
         split: train, val or test; by default val if there is one, else test, else train.
+        holdout: without a val split, compare with what training held out with the same share.
         count: how many samples; by default as many as there are real images.
         truncation: as of `NoiseGenerator.sample`.
         features: whose features are compared: as `metrics.distribution.find_weights` names them, or a module from uint8
@@ -66,11 +68,10 @@ def evaluate_samples(
     if not isinstance(generator, NoiseGenerator):
         generator = NoiseGenerator.load(resolve_model(Path(generator)), choose_device(device))
     splits = find_class_folders(Path(data), with_classes=False)
-    order: tuple[Split, ...] = ("val", "test", "train")
-    chosen = split or next(name for name in order if name in splits)
-    if chosen not in splits:
-        raise UsageError(f"{data} has no split {chosen}; it has {', '.join(splits)}.")
-    files = splits[chosen].files
+    chosen = choose_split(data, splits, split, holdout)
+    folder, held_out = splits[chosen], bool(holdout) and chosen == "train"
+    folder = hold_out_files(folder, holdout)[1] if held_out else folder
+    files = folder.files
     count = len(files) if count is None else count
     if min(len(files), count) < FEWEST:
         raise UsageError(f"KID and FID need at least {FEWEST} images a side, but there are {count} and {len(files)}.")
@@ -88,7 +89,7 @@ def evaluate_samples(
             found.append(features_and_logits(extractor, list(images), generator.device))
             bar.advance(task, len(images))
         task = bar.add_task("looking at the real images", total=None)
-        truth = _truth(generator, splits[chosen], extractor)
+        truth = _truth(generator, folder, extractor)
     made = torch.cat([each for each, _ in found])
     scores = {**distances(made, truth), **precision_recall(made, truth)}
     logits = [each for _, each in found if each is not None]
@@ -96,7 +97,14 @@ def evaluate_samples(
         scores["inception_score"] = inception_score(torch.cat(logits))
     if generator.has_styles:
         scores["ppl"] = perceptual_path_length(generator, seed=seed)
-    about = {"data": str(data), "split": chosen, "count": count, "real": len(files), "features": name, "seed": seed}
+    about = {
+        "data": str(data),
+        "split": "train, held out" if held_out else chosen,
+        "count": count,
+        "real": len(files),
+        "features": name,
+        "seed": seed,
+    }
     if min(count, len(files)) < ENOUGH:
         about["remark"] = (
             f"FID of {min(count, len(files))} images is biased upwards: compare it only with FIDs of as many, or take KID, which isn't."

@@ -91,8 +91,9 @@ def list_commands(
     for direction in directions if config.method.model == "translator" else ():
         option = f" --direction {direction}" if direction else f" --style {quote(styles[0])}" if styles else ""
         commands.append(("Convert a folder:", f"img2img convert SOURCE TARGET --model {run}{option}"))
-    if data.path and not styles and not data.holdout:  # else there is no split that evaluate would take
-        commands.append(("Score it:", f"img2img evaluate --model {run} --data {quote(data.path)}"))
+    if data.path and not styles:
+        held_out = f" --holdout {data.holdout:g}" if data.holdout else ""
+        commands.append(("Score it:", f"img2img evaluate --model {run} --data {quote(data.path)}{held_out}"))
     commands.append(("Use it in the browser:", f"img2img serve {run}"))
     if finished:
         longer = f"--steps {2 * config.steps}" if config.steps else f"--epochs {2 * config.epochs:g}"

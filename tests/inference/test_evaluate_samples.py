@@ -47,6 +47,13 @@ def cache(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "cache" / "img2img" / "features"
 
 
+def test_samples_are_compared_with_what_was_held_out(run: tuple[Path, Path], tmp_path: Path) -> None:
+    data = write_classes(tmp_path / "data", 15)
+    total = len(list(data.rglob("*.png")))
+    found = img2img.evaluate_samples(run[0], data, features=Mean(), holdout=10 / total).about
+    assert (found["split"], found["real"]) == ("train, held out", 10)
+
+
 def test_samples_are_compared_with_the_validation_images(run: tuple[Path, Path], cache: Path) -> None:
     network = Mean()
     result = img2img.evaluate_samples(*run, features=network, count=15)

@@ -14,9 +14,11 @@ from helpers.configs import tiny_config
 from torch import nn
 
 from img2img.config import resolve_config
+from img2img.core.errors import UsageError
 from img2img.core.processes import build_accelerator
 from img2img.data.base import DataConfig
 from img2img.images import read_image
+from img2img.inference.evaluate import evaluate
 from img2img.interop import load
 from img2img.methods.base import Outputs, Phase
 from img2img.networks.weights import SpectralNorm, add_spectral_norm
@@ -292,11 +294,29 @@ def test_precisions_and_memory_formats_train(pairs: Path, tmp_path: Path, precis
 def test_runs_without_validation_or_with_held_out_pairs(tmp_path: Path) -> None:
     from helpers.data import write_pairs
 
+    from img2img.cli import main as command_line
+
     data = write_pairs(tmp_path / "pairs", 6)
     alone = train(tiny_config(data, tmp_path / "alone", steps=2), quiet=True)
     assert not (alone / "best").exists() and (alone / "latest").exists()
     held = train(tiny_config(data, tmp_path / "held", steps=2, data={"holdout": 0.3}), quiet=True)
     assert (held / "best").exists()
+    log = [json.loads(line) for line in (held / "log.jsonl").read_text().splitlines()]
+    scored = evaluate(held / "latest", data, holdout=0.3)
+    assert scored.metrics["psnr"] == pytest.approx(log[-1]["val/psnr"])
+    assert (scored.about["split"], scored.about["count"]) == ("train, held out", 2) and "remark" not in scored.about
+    command = f"img2img evaluate --model {held} --data {data}"
+    assert f"{command} --holdout 0.3<" in (held / "index.html").read_text()
+    assert f"{command.replace('held', 'alone')}<" in (alone / "index.html").read_text()
+    for wrong, words in (
+        ({"holdout": 1.5}, "from 0 to 1"),
+        ({"holdout": 0.3, "split": "train"}, "leave out --split train"),
+    ):
+        with pytest.raises(UsageError, match=words):
+            evaluate(held, data, **wrong)
+    assert command_line(["evaluate", "--model", str(held), "--data", str(data), "--holdout", "0.95"]) == 2
+    write_pairs(data, 2, split="val")
+    assert evaluate(held, data, holdout=0.3).about["split"] == "val", "as training would choose"
 
 
 @pytest.mark.parametrize("derive", ["gray", "edges", "lowres"])

@@ -14,7 +14,10 @@ import img2img
 from img2img.cli import main
 from img2img.config import read_config, run_type
 from img2img.core.errors import UsageError
+from img2img.data.base import choose_held_out
+from img2img.data.unpaired import find_unpaired
 from img2img.images import read_image, write_image
+from img2img.inference.evaluate import evaluate
 from img2img.models import find_translator
 from img2img.training.train import train
 
@@ -150,6 +153,13 @@ def test_without_a_test_side_nothing_is_scored(tmp_path: Path, capsys: pytest.Ca
     held = train(tiny_config(data, tmp_path / "held", {"name": "cyclegan"}, data={"holdout": 0.2}), quiet=True)
     log = [json.loads(line) for line in (held / "log.jsonl").read_text().splitlines()]
     assert not any(name.startswith("val/") for line in log for name in line), "one image a side is too few for KID"
+    many = write_unpaired(tmp_path / "many", 22, 21)
+    shutil.copytree(many / "trainA", many / "trainB", dirs_exist_ok=True)  # pairs by chance: nothing of them was learnt
+    seen: list[str] = []
+    found = evaluate(held, many, direction="BtoA", holdout=0.5, look=lambda name, *_: seen.append(name))
+    sources = find_unpaired(many, direction="BtoA")["train"].sources
+    assert seen == [str(sources[place]) for place in sorted(choose_held_out(len(sources), 0.5, ""))]
+    assert found.metrics.keys() == {"kid", "fid"} and found.about["split"] == "train, held out"
     with pytest.raises(UsageError, match="--best l1 compares pairs"):
         train(tiny_config(data, tmp_path / "l1", {"name": "cut"}, data={"holdout": 0.2}, best="l1"), quiet=True)
 
