@@ -42,6 +42,7 @@ META = {"_type": "gradio.FileData"}
 PATIENCE = 120.0  # seconds for an answer
 GROWTH = 500.0  # MB that the server may grow by after its first requests
 TINY = ["--size", "32", "--steps", "1", "--batch-size", "4", "--recipe", "paper", "--features", "none", "--device", "cpu"]  # fmt: skip
+NARROW = ["--size", "64", "--perceptual.weight", "0", "--generator.channels", "4", "--discriminator.channels", "4", "--encoder", "--image-encoder.channels", "4"]  # fmt: skip
 
 
 def prepare(folder: Path) -> list[str]:
@@ -59,25 +60,7 @@ def prepare(folder: Path) -> list[str]:
     data = ["--data", str(folder / "data"), *TINY]
     translator, painter, generator = (str(folder / name) for name in ("translator", "painter", "generator"))
     for command in (
-        [
-            "spade",
-            "--data",
-            str(folder / "labels"),
-            *TINY,
-            "--output",
-            painter,
-            "--generator.channels",
-            "4",
-            "--discriminator.channels",
-            "4",
-            "--encoder",
-            "--image-encoder.channels",
-            "4",
-            "--size",
-            "64",
-            "--perceptual.weight",
-            "0",
-        ],
+        ["spade", "--data", str(folder / "labels"), *TINY, *NARROW, "--output", painter],
         ["pix2pix", *data, "--output", translator, "--generator.channels", "4", "--generator.depth", "5"],
         ["gan", "--unconditional", *data, "--output", generator],
     ):
