@@ -1,4 +1,4 @@
-"""Sends requests to `img2img serve` that nobody meant, made by schemathesis from the server's own OpenAPI description.
+"""Sends malformed requests to `img2img serve`, made by schemathesis from the server's own OpenAPI description.
 
     pip install schemathesis
     python tools/scan_server.py
@@ -6,8 +6,8 @@
 
 Each function of the page is called by name, by position, and by its number as the browser does it, with values that fit the
 description and with values that don't. Each request must be answered with a result, or with a sentence that says what is wrong: no
-status 500, no error without words, no traceback in the server's log, nothing written outside its folder, no growth without bound.
-Exit code 1: something was found.
+error without words, no traceback in the server's log, nothing written where it was started, no answer that doesn't come, and no more
+than 500 MB of growth. Exit code 1: something was found.
 """
 
 import json
@@ -84,9 +84,13 @@ class Server:
             self.process = subprocess.Popen(
                 command, cwd=folder, stdout=log, stderr=log, env={**os.environ, "PYTHONPATH": str(Path.cwd())}
             )
+
+    def wait(self) -> None:
+        """Until it answers."""
+        until = time.monotonic() + PATIENCE
         while "(Ctrl-C ends it)" not in self.log.read_text():
-            if self.process.poll() is not None:
-                sys.exit(self.log.read_text())
+            if self.process.poll() is not None or time.monotonic() > until:
+                sys.exit(f"The server doesn't start: {self.log.read_text()}")
             time.sleep(0.2)
 
     def memory(self) -> float:
@@ -128,7 +132,15 @@ def describe(address: str) -> dict[str, Any]:
         for begin in ("call", "run"):
             data = {"type": "object", "properties": {"data": {"anyOf": positions}}, "required": ["data"]}
             paths[f"{API}/{begin}{name}"] = _post(data)
-    paths[f"{API}/queue/join"] = _post({"anyOf": list(_join(config, uploaded))})
+    for path in ("queue/join", "run/predict"):
+        paths[f"{API}/{path}"] = _post({"anyOf": list(_call(config, uploaded))})
+        paths[f"{API}/{path}/"] = _post(
+            {
+                "type": "object",
+                "properties": {"fn_index": {"type": "integer"}, "data": {"type": "array"}},
+                "required": ["fn_index", "data"],
+            }
+        )
     return {**schema, "openapi": "3.1.0", "paths": paths, "security": []}
 
 
@@ -148,7 +160,7 @@ def _vary(usual: dict[str, Any], values: dict[str, Any]) -> Iterator[dict[str, A
         yield {"type": "object", "properties": properties, "required": list(usual)}
 
 
-def _join(config: dict[str, Any], uploaded: dict[str, Any]) -> Iterator[dict[str, Any]]:
+def _call(config: dict[str, Any], uploaded: dict[str, Any]) -> Iterator[dict[str, Any]]:
     """Calls as a browser makes them, of functions that have names and of those that have none."""
     components = {each["id"]: each for each in config["components"]}
     anything = {"anyOf": [{"enum": ["translator", "painter", "generator", "AtoB", "png", "", 0, 1, 1e300, -1, None]}, _files(uploaded), {}]}  # fmt: skip
@@ -199,38 +211,61 @@ def _post(body: dict[str, Any]) -> dict[str, Any]:
 
 def find_faults(address: str, path: str, case: Any) -> tuple[str, list[str]]:
     """What came of a request, in a word, and what is wrong with the answer."""
-    session = uuid.uuid4().hex
-    if path.endswith("/queue/join") and isinstance(case.body, dict):
-        case.body["session_hash"] = session
+    by_number = path.rstrip("/").endswith(("queue/join", "run/predict"))
+    if by_number and isinstance(case.body, dict):
+        case.body["session_hash"] = uuid.uuid4().hex
     answer = case.call(base_url=address, timeout=PATIENCE)
-    if answer.status_code >= 500 and answer.status_code != 503:
-        return "500", [f"status {answer.status_code}: {answer.text[:300]}"]
-    if answer.status_code != 200:
-        return str(answer.status_code), [] if answer.text.strip() else [f"status {answer.status_code} without words"]
+    status, text = answer.status_code, answer.text
+    if status >= 500 and status != 503:  # Gradio has no other for functions that don't wait in its queue
+        return "500", find_silence(_read_error(text) if f"{API}/run/" in path else None)
+    if status != 200:
+        return str(status), [] if text.strip() else [f"status {status} without words"]
     if "event-stream" in answer.headers.get("content-type", [""])[0]:
-        return "no event", [] if "error" in answer.text else [f"a stream that says nothing: {answer.text[:300]}"]
+        return "no event", [] if "error" in text else [f"a stream that says nothing: {text[:300]}"]
     try:
         event = answer.json()["event_id"]
     except (ValueError, KeyError, TypeError):
-        return "200", []
-    name = path.rpartition("/")[2]
-    where = f"queue/data?session_hash={session}" if name == "join" else f"call/{name}/{event}"
-    text = requests.get(f"{address}{API}/{where}", timeout=PATIENCE).text
-    if name == "join":
+        return "result", []
+    if by_number:
+        text = read_stream(f"{address}{API}/queue/data?session_hash={case.body['session_hash']}")
         messages = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: ")]
         ended = [each for each in messages if each["msg"] == "process_completed"]
         if not ended:
             return "lost", [f"no end: {text[-300:]}"]
         failed, error = not ended[0]["success"], (ended[0]["output"] or {}).get("error")
     else:
-        failed, data = "event: error" in text, text.rpartition("data: ")[2].strip()
+        text = read_stream(f"{address}{API}/call/{path.rpartition('/')[2]}/{event}")
+        failed = "event: error" in text
         if not failed and "event: complete" not in text:
             return "lost", [f"no end: {text[-300:]}"]
-        read = json.loads(data) if failed else None
-        error = read.get("error") if isinstance(read, dict) else read
-    if failed and (not error or "Traceback" in error or "should not have" in error):
-        return "wordless", [f"an error that says: {error}"]
-    return "sentence" if failed else "result", []
+        error = _read_error(text.rpartition("data: ")[2]) if failed else None
+    return ("sentence", find_silence(error)) if failed else ("result", [])
+
+
+def find_silence(error: str | None) -> list[str]:
+    """What is wrong with an error's words."""
+    if error and "Traceback" not in error and "should not have" not in error:
+        return []
+    return [f"an error that says: {error}"]
+
+
+def _read_error(text: str) -> str | None:
+    try:
+        read = json.loads(text)
+    except ValueError:
+        return None
+    return read.get("error") if isinstance(read, dict) else read
+
+
+def read_stream(address: str) -> str:
+    """All of a stream of events, which goes on with signs of life while a function runs; a `TimeoutError` if it takes too long."""
+    until, parts = time.monotonic() + PATIENCE, []
+    with requests.get(address, timeout=PATIENCE, stream=True) as answer:
+        for part in answer.iter_content(None):
+            parts.append(part)
+            if time.monotonic() > until:
+                raise TimeoutError(f"{address} has no end")
+    return b"".join(parts).decode()
 
 
 class Scan:
@@ -246,7 +281,10 @@ class Scan:
         @settings(max_examples=examples, deadline=None, database=None, suppress_health_check=list(HealthCheck))
         @given(operation.as_strategy(generation_mode=mode))
         def send(case: Any) -> None:
-            end, faults = find_faults(self.address, operation.path, case)
+            try:
+                end, faults = find_faults(self.address, operation.path, case)
+            except (requests.RequestException, TimeoutError) as error:
+                end, faults = "no answer", [str(error)]
             self.ends[end] += 1
             for fault in faults:
                 key = f"{operation.path} ({mode.value}): {fault[:60]}"
@@ -268,6 +306,7 @@ def main(examples: int = 200, random: int = 0) -> None:
         server = Server(prepare(Path(temporary)), Path(temporary, "here"))
         scan = Scan(server.address)
         try:
+            server.wait()
             schema = schemathesis.openapi.from_dict(describe(server.address))
             early = 0.0
             for operation in (each.ok() for each in schema.get_all_operations()):

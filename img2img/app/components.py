@@ -60,7 +60,7 @@ class Selection(gradio.EventData):
     def __init__(self, target: Any, data: Any) -> None:
         super().__init__(target, data)
         place = data.get("index") if isinstance(data, dict) else None
-        if not isinstance(place, int) or place < 0:
+        if not isinstance(place, int) or isinstance(place, bool) or place < 0:
             raise gradio.Error("Choose an image first.", print_exception=False)
         self.place = place
 
@@ -93,6 +93,12 @@ class Canvas(gradio.HTML):
             apply_default_css=False,
             **options,
         )
+
+    def preprocess(self, payload: Any) -> str | None:
+        """What is on the canvas."""
+        if payload is not None and not isinstance(payload, str):
+            raise gradio.Error("What the canvas sent is damaged.", print_exception=False)
+        return payload
 
 
 def build_picture(label: str, elem_id: str, height: int = 512) -> gradio.Image:

@@ -38,6 +38,9 @@ FOLDERS = (
     "/assets/", "/static/", "/svelte/", f"{API}/queue/", f"{API}/call/", f"{API}/run/", f"{API}/file=", f"{API}/heartbeat/",
 )  # fmt: skip
 """What is answered; Gradio has more that is of no use here, some of which would write files elsewhere."""
+CALL = f"{API}/call/v2/"
+TRAILER = " Please click on 'view API' in the footer of the Gradio app to see usage."
+LONGEST_REASON = 200  # letters, some of which the client chose
 DELAY = 1.0  # seconds after a wrong password
 
 
@@ -103,7 +106,8 @@ class Guard:
             if begun and isinstance(error.__cause__, HTTPException):  # Gradio has sent it as an event already
                 await send({"type": "http.response.body", "body": b""})
             elif said:
-                await _refuse(400, f"{said} {API}/info lists the functions and their parameters.")(scope, receive, send)
+                sentence = f"{said} {API}/info lists the functions and their parameters."
+                await _refuse(400, sentence)(scope, receive, send_with_policy)
             else:
                 raise
 
@@ -147,12 +151,16 @@ class Guard:
 
 
 def _explain(path: str, error: Exception) -> str | None:
-    """What is wrong with a request that Gradio fails on; None for a failure of the server."""
-    named = path.startswith(f"{API}/call/v2/")
-    if isinstance(error, FnIndexInferError) or (isinstance(error, KeyError) and (named or path == f"{API}/queue/join")):
+    """What is wrong with a request whose function Gradio can't find, or can't give its parameters to; None if it is something else."""
+    by_name, by_number = path.startswith(CALL), path.startswith((f"{API}/queue/join", f"{API}/run/"))
+    wanted = error.args[0] if isinstance(error, KeyError) and error.args else None
+    missing = by_number if isinstance(wanted, int) else by_name and wanted == "/" + path.removeprefix(CALL).rstrip("/")
+    if missing or isinstance(error, FnIndexInferError):
         return "There is no such function."
-    if named and isinstance(error, TypeError):
-        return str(error).partition(" Please")[0].rstrip(".") + "."
+    said = str(error)
+    if by_name and isinstance(error, TypeError) and said.startswith(("Parameter `", "No value provided")):
+        said = said.removesuffix(TRAILER).rstrip(".")
+        return f"{said[:LONGEST_REASON]}."
     return None
 
 

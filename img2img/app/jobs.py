@@ -144,14 +144,19 @@ def in_words(function: Function) -> Function:
         except (gradio.Error, KeyboardInterrupt):
             raise
         except Exception as error:
-            traceback.print_exc()
-            raise gradio.Error(
-                f"This failed, and should not have: {type(error).__name__}. The server's terminal says more.",
-                duration=None,
-                print_exception=False,
-            ) from None
+            raise report_failure(error) from None
 
     return call  # type: ignore[return-value]
+
+
+def report_failure(error: Exception) -> gradio.Error:
+    """Prints in the terminal what nobody can mend in the page; gives what the page says."""
+    traceback.print_exception(error)
+    return gradio.Error(
+        f"This failed, and should not have: {type(error).__name__}. The server's terminal says more.",
+        duration=None,
+        print_exception=False,
+    )
 
 
 def hide_folders(sentence: str) -> str:

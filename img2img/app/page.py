@@ -4,11 +4,11 @@ from typing import Any
 
 import gradio
 
-from img2img.app.components import Choice
+from img2img.app.components import Choice, Files, Photo
 from img2img.app.draw import build_draw_tab
 from img2img.app.explore import build_explore_tab
 from img2img.app.folder import build_folder_tab
-from img2img.app.jobs import in_words
+from img2img.app.jobs import in_words, report_failure
 from img2img.app.limits import WAITING
 from img2img.app.models import Entry
 from img2img.app.paint import build_paint_tab
@@ -18,7 +18,7 @@ from img2img.app.translate import build_translate_tab
 
 
 class Page(gradio.Blocks):
-    """Says what is wrong with the values of a request, where Gradio says nothing."""
+    """Answers a request whose values don't fit with a sentence; Gradio would keep the reason to itself."""
 
     async def preprocess_data(self, block_fn: Any, *args: Any, **kwargs: Any) -> Any:
         """The values as the function takes them."""
@@ -27,11 +27,18 @@ class Page(gradio.Blocks):
         except gradio.Error as error:
             error.print_exception = False
             raise
-        except Exception:
-            sentence = (
-                f"/{block_fn.api_name} takes other values; /gradio_api/info lists which. Files must be uploaded first."
-            )
-            raise gradio.Error(sentence, print_exception=False) from None
+        except Exception as error:
+            if isinstance(error, OSError | MemoryError) or isinstance(error.__cause__, OSError | MemoryError):
+                raise report_failure(error) from None
+            raise gradio.Error(explain_misfit(block_fn), print_exception=False) from None
+
+
+def explain_misfit(block_fn: Any) -> str:
+    """What to say of values that don't fit a function."""
+    if block_fn.api_visibility != "public":
+        return "The values that were sent don't fit; load the page again."
+    upload = " Upload files first." if any(isinstance(each, Photo | Files) for each in block_fn.inputs) else ""
+    return f"The values don't fit /{block_fn.api_name}. /gradio_api/info lists its parameters.{upload}"
 
 
 def build_page(app: App) -> gradio.Blocks:

@@ -80,7 +80,10 @@ def build_paint_tab(app: App, model: gradio.Dropdown) -> Tab:
         pictures = [(translate(translator, maps, str(number)), f"Style {number}") for number in range(count)]
         return gradio.update(value=pictures, visible=True)
 
+    @in_words
     def choose(event: Selection) -> str:
+        if event.place >= SHOWN_STYLES:
+            raise UsageError("choose one of the styles.")
         return str(event.place)
 
     @in_words

@@ -65,15 +65,17 @@ def command(
         truncation: Of such a model: draw noise beyond this again.
         segmenter: Of label maps: a network of torchvision that finds the labels in the translations, to be compared (mean IoU, pixel accuracy).
         segmenter_weights: Its weights (.pth or .safetensors), trained on the real images.
-        lpips: Score pairs by LPIPS as papers report it, too, with its published weights: alex is the usual network.
+        lpips: Also score pairs by LPIPS with its published networks. Papers usually report alex.
         lpips_weights: A file of that network's weights, as torchvision has them (.pth or .safetensors); by default PyTorch's cache, else they are downloaded (alex 233 MB, vgg 528 MB, squeeze 5 MB).
         device: auto, cpu, cuda, cuda:1 or mps.
         json: Write all scores to this file.
         page: Write a page to look at: scores, histograms, and the images from worst to best, with maps of where they differ.
     """
+    from img2img.core.downloads import announce
     from img2img.inference import evaluate as room
     from img2img.inference.evaluate_samples import evaluate_samples
     from img2img.interop import makes_images_from_noise
+    from img2img.metrics.lpips import make_lpips
     from img2img.metrics.segmentation import make_segmenter
     from img2img.models.styles import parse_style
     from img2img.pages.gallery import Gallery
@@ -84,6 +86,8 @@ def command(
         refuse_file(page, "--page", b"<!doctype ")
     if (segmenter is None) != (segmenter_weights is None):
         raise UsageError("--segmenter and --segmenter-weights belong together.")
+    if lpips_weights and not lpips:
+        raise UsageError("--lpips-weights needs the network's name, too: --lpips alex, vgg or squeeze.")
     if json and page and json.absolute() == page.absolute():
         raise UsageError("--json and --page are the same file; give another one.")
     results: dict[str, Evaluation] = {}
@@ -91,13 +95,12 @@ def command(
         if len(folders) != 2 or model or data or segmenter:
             raise UsageError("give two folders, or --model and --data.")
         look = partial(gallery.add, "images") if gallery else None
-        results["images"] = room.compare(
-            *folders, lpips=lpips, lpips_weights=lpips_weights, progress=progress, look=look
-        )
+        published = make_lpips(lpips, lpips_weights, announce) if lpips else None
+        results["images"] = room.compare(*folders, lpips=published, device=device, progress=progress, look=look)
     elif not model or data is None:
         raise UsageError("give --model and --data, or two folders of images.")
     elif any(makes_images_from_noise(each) for each in model):
-        if segmenter or direction or size or mode or style or nfe or lpips or lpips_weights or page or len(model) > 1:
+        if segmenter or direction or size or mode or style or nfe or lpips or page or len(model) > 1:
             raise UsageError(
                 "--segmenter, --direction, --size, --mode, --style, --nfe, --lpips, --page and several models are for translators; leave them out."
             )
@@ -108,13 +111,14 @@ def command(
     elif count is not None or truncation is not None:
         raise UsageError("--count and --truncation are for models that make images from noise; leave them out.")
     else:
+        published = make_lpips(lpips, lpips_weights, announce) if lpips else None
         for each in dict.fromkeys(model):
             name = "translation" if len(model) == 1 else str(each)
             results[name] = room.evaluate(
                 each, data, split=split, holdout=holdout, direction=direction, size=size, mode=mode, seed=seed, style=parse_style(style), nfe=nfe,
                 features=features, feature_weights=feature_weights, device=device, progress=progress,
                 segmenter=make_segmenter(segmenter, segmenter_weights) if segmenter and segmenter_weights else None,
-                lpips=lpips, lpips_weights=lpips_weights, look=partial(gallery.add, name) if gallery else None,
+                lpips=published, look=partial(gallery.add, name) if gallery else None,
             )  # fmt: skip
     first = next(iter(results.values()))
     if json:
@@ -141,7 +145,8 @@ def _describe(about: Mapping[str, Any]) -> str:
     size = about.get("size")
     way = f", {about['direction']}" if "direction" in about else ""
     where = f" of {about['data']}" if "data" in about else ""
-    return f"{about['count']} images{where} at {f'{size} pixels' if size else 'their own size'}{way}"
+    network = f", LPIPS by {about['lpips_network']}" if "lpips_network" in about else ""
+    return f"{about['count']} images{where} at {f'{size} pixels' if size else 'their own size'}{way}{network}"
 
 
 def _print_scores(about: Mapping[str, Any], rows: Mapping[str, Mapping[str, float]]) -> None:
@@ -161,8 +166,6 @@ def _print_scores(about: Mapping[str, Any], rows: Mapping[str, Mapping[str, floa
     if "features" in about:
         name = about["features"]
         print(f"KID and FID by features of {FEATURE_NAMES.get(name, name)}.")
-    if "lpips" in about:
-        print(f"LPIPS by {about['lpips']}.")
     if "remark" in about:
         print(about["remark"])
 

@@ -1,6 +1,7 @@
 """How good a translator is on a paired split, or how near one folder of images is to another."""
 
 import json
+import math
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, starmap
@@ -25,7 +26,7 @@ from img2img.interop import load_translator
 from img2img.methods import METHODS, load_method
 from img2img.metrics.distribution import FEWEST, Features, distances, find_weights, make_extractor
 from img2img.metrics.distribution import features as features_of
-from img2img.metrics.lpips import Lpips, LpipsNetwork, find_lpips_weights
+from img2img.metrics.lpips import Lpips
 from img2img.metrics.paired import Scores, finite, mean, score
 from img2img.metrics.perceptual import PerceptualDistance
 from img2img.metrics.segmentation import Agreement, Segmenter
@@ -43,7 +44,7 @@ class Evaluation:
     """Scores, their mean, and what could not be scored."""
 
     metrics: dict[str, float]
-    """The means of pairs: L1 of values in [0, 1], PSNR in dB, SSIM, perceptual distance; with random styles, their diversity; with features, KID and FID of all."""
+    """The means of pairs: L1 of values in [0, 1], PSNR in dB, SSIM, perceptual distance, LPIPS if it was asked for; with random styles, their diversity; with features, KID and FID of all."""
     copy_input: dict[str, float] | None
     """The same for the sources taken as they are: what a translator has to beat. None for two folders."""
     images: dict[str, Scores]
@@ -96,8 +97,7 @@ def evaluate(
     features: Features | None = None,
     feature_weights: Path | None = None,
     segmenter: Segmenter | None = None,
-    lpips: LpipsNetwork | None = None,
-    lpips_weights: Path | None = None,
+    lpips: Lpips | None = None,
     device: str = "auto",
     progress: bool = False,
     look: Look | None = None,
@@ -120,8 +120,7 @@ def evaluate(
         feature_weights: a file of their network's weights.
         segmenter: of a translator of label maps: finds labels in images, which are compared with those that they were made from (mean IoU,
             pixel accuracy); of the real images, too, for nobody can be better than the segmenter is on them.
-        lpips: the network of LPIPS, which pairs are scored by as well (`metrics.lpips.Lpips`).
-        lpips_weights: a file of its weights; by default PyTorch's cache, else they are downloaded.
+        lpips: also scores pairs; `metrics.lpips.make_lpips` makes one.
         device: where to run.
         progress: whether to show a progress bar.
         look: is shown each image, such as `pages.gallery.Gallery`.
@@ -161,7 +160,7 @@ def evaluate(
     distance = PerceptualDistance().to(translator.device) if paired else None
     if lpips and not paired:
         raise UsageError(f"--lpips compares pairs, and there are none in {chosen}; leave it out.")
-    published = _make_lpips(lpips, lpips_weights, translator.device)
+    published = lpips.to(translator.device) if lpips else None
     agreement = _Agreements(segmenter, translator) if segmenter is not None else None
     read_pair = read_validation_pair if config.classes is None else read_labelled_validation_pair
 
@@ -190,7 +189,7 @@ def evaluate(
         "split": "train, held out" if held_out else chosen,
         "direction": direction or config.direction,
         "size": size,
-        **({"lpips": lpips} if lpips else {}),
+        **({"lpips_network": lpips.network} if lpips else {}),
     }
     if chosen == "train" and split is None and not held_out:
         about["remark"] = (
@@ -198,6 +197,7 @@ def evaluate(
         )
     named = {pair.name if paired else str(pair.source): pair for pair in pairs}
     evaluation = _collect(named, both, about, progress)
+    _note_missing(evaluation, published)
     if agreement:
         evaluation.metrics |= agreement.made.scores()
         evaluation.real = agreement.real.scores()
@@ -330,18 +330,12 @@ class _Sets:
         return distances(torch.cat(found), torch.cat(self.truth)) if found and self.truth else {}
 
 
-def _make_lpips(network: LpipsNetwork | None, weights: Path | None, device: torch.device) -> Lpips | None:
-    if network is None and weights is not None:
-        raise UsageError(f"--lpips-weights {weights}: say of which network, with --lpips.")
-    return None if network is None else Lpips(network, find_lpips_weights(network, weights, announce)).to(device)
-
-
 def compare(
     images: Path | str,
     truth: Path | str,
     *,
-    lpips: LpipsNetwork | None = None,
-    lpips_weights: Path | None = None,
+    lpips: Lpips | None = None,
+    device: str = "auto",
     progress: bool = False,
     look: Look | None = None,
 ) -> Evaluation:
@@ -351,7 +345,7 @@ def compare(
         images: a folder.
         truth: another.
         lpips: as of `evaluate`.
-        lpips_weights: as of `evaluate`.
+        device: where to run.
         progress: whether to show a progress bar.
         look: is shown each image, such as `pages.gallery.Gallery`.
 
@@ -366,8 +360,9 @@ def compare(
     if not found.pairs:
         raise UsageError(explain_no_pairs(found))
 
-    distance, published = PerceptualDistance(), _make_lpips(lpips, lpips_weights, torch.device("cpu"))
-    about = {"data": str(images), "truth": str(truth), **({"lpips": lpips} if lpips else {})}
+    chosen = choose_device(device)
+    distance, published = PerceptualDistance().to(chosen), lpips.to(chosen) if lpips else None
+    about = {"data": str(images), "truth": str(truth), **({"lpips_network": lpips.network} if lpips else {})}
 
     def one(pair: Pair) -> tuple[Scores, None]:
         image, target = read_image(pair.source), read_image(pair.target)
@@ -377,6 +372,7 @@ def compare(
         return scores, None
 
     evaluation = _collect({pair.name: pair for pair in found.pairs}, one, about, progress)
+    _note_missing(evaluation, published)
     evaluation.failed |= {str(file): "it has no partner of the same name" for file in found.unmatched}
     evaluation.failed |= dict.fromkeys(found.ambiguous, "several files of one side share this name")
     return evaluation
@@ -409,6 +405,15 @@ def _collect(
         failed,
         about={**about, "count": len(pairs) - len(failed)},
     )
+
+
+def _note_missing(evaluation: Evaluation, lpips: Lpips | None) -> None:
+    """Says how many images have no LPIPS."""
+    missing = [name for name, scores in evaluation.images.items() if math.isnan(scores.get("lpips", 0))]
+    if lpips and missing:
+        known = [evaluation.about["remark"]] if "remark" in evaluation.about else []
+        remark = f"{len(missing)} of {len(evaluation.images)} images have no LPIPS: --lpips {lpips.network} needs {lpips.smallest} pixels a side."
+        evaluation.about["remark"] = " ".join([*known, remark])
 
 
 def _plain(scores: list[Scores]) -> dict[str, float]:

@@ -1,6 +1,7 @@
 """Reading files of weights that others wrote: tensors only, whatever the file would like to do."""
 
 import pickle
+import warnings
 import zipfile
 from collections.abc import Mapping
 from pathlib import Path
@@ -39,8 +40,8 @@ def read_weights(file: Path) -> dict[str, Tensor]:
     except pickle.UnpicklingError as error:
         if _is_pickle(file) and "nsupported" in str(error):
             raise UsageError(
-                f"{file} holds more than tensors, which could run code when it is opened, so it is not opened; save its "
-                "state dict alone: torch.save(network.state_dict(), file)."
+                f"{file} holds more than tensors, which could run code when it is opened, or has another pickle protocol than PyTorch's "
+                "own, so it is not opened; save its state dict alone: torch.save(network.state_dict(), file)."
             ) from None
         raise UsageError(f"{file} is damaged, or no file of weights; copy or download it again.") from None
     except Exception:  # whatever a damaged file makes the libraries say
@@ -61,7 +62,9 @@ def _load_tensors(file: Path) -> Any:
             unpacked = sum(record.file_size for record in archive.infolist())
         if unpacked > 2 * file.stat().st_size:  # PyTorch doesn't compress
             raise ValueError("it would unpack to more than it should")
-    return torch.load(file, map_location="cpu", weights_only=True)
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Detected pickle protocol")
+        return torch.load(file, map_location="cpu", weights_only=True)
 
 
 def _clean(file: Path, found: Any) -> dict[str, Tensor]:

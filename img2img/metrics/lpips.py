@@ -1,5 +1,6 @@
 """LPIPS by its published networks and weights (Zhang et al. 2018), for scores that compare with those of papers."""
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from importlib.resources import files
@@ -11,9 +12,9 @@ from torch import Tensor, nn
 from torch.nn.functional import normalize
 
 from img2img.core.downloads import Weights, read_tensors
-from img2img.core.errors import UsageError, UserError
+from img2img.core.errors import UsageError
 from img2img.images import Array
-from img2img.metrics.perceptual import prepare_image, scale_down
+from img2img.metrics.perceptual import prepare_image
 
 LpipsNetwork = Literal["alex", "vgg", "squeeze"]
 MEAN, DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of ImageNet, in [-1, 1]
@@ -47,8 +48,8 @@ class Lpips(nn.Module):
     The weights of the layers come with torchmetrics.
 
     Args:
-        network: ``alex`` is what papers report; ``vgg`` and ``squeeze`` are the two others that were published.
-        weights: the classifier's weights as torchvision has them (.pth or .safetensors); see `find_lpips_weights`.
+        network: ``alex`` is what papers usually report.
+        weights: the classifier's weights as torchvision has them (.pth or .safetensors).
 
     Raises:
         UsageError: if the file holds no such weights.
@@ -70,30 +71,23 @@ class Lpips(nn.Module):
         except Exception as error:  # whatever a damaged file, or one of another network, makes PyTorch say
             reason = " ".join(str(error).split())[:120] or type(error).__name__
             raise UsageError(
-                f"--lpips-weights {weights}: these are no weights of torchvision's {trunk.architecture} ({reason})."
+                f"--lpips-weights {weights} doesn't hold the weights of torchvision's {trunk.architecture} ({reason})."
             ) from None
         self.features = features.eval().requires_grad_(False)
-        published = Path(str(files("torchmetrics").joinpath(f"functional/image/lpips_models/{network}.pth")))
-        for place, weight in enumerate(read_tensors(published).values()):
-            self.register_buffer(f"weight_{place}", weight)
+        published = read_tensors(Path(str(files("torchmetrics") / f"functional/image/lpips_models/{network}.pth")))
+        for place in range(len(trunk.layers)):
+            self.register_buffer(f"weight_{place}", published[f"lin{place}.model.1.weight"])
         self.register_buffer("mean", torch.tensor(MEAN)[:, None, None])
         self.register_buffer("deviation", torch.tensor(DEVIATION)[:, None, None])
 
     @torch.no_grad()
     def forward(self, image: Array, truth: Array) -> float:
-        """Images (H, W, C) of one size, as of `metrics.perceptual.prepare_image`; of more than 1024 pixels a side, scaled down to that.
-
-        Raises:
-            UserError: if they are too small for the network.
-        """
+        """Images (H, W, C) of one size, as of `metrics.perceptual.prepare_image`; NaN if they are too small for the network."""
         if min(image.shape[:2]) < self.smallest:
-            size = f"{image.shape[1]}×{image.shape[0]}"
-            raise UserError(
-                f"{size} pixels are too few for --lpips {self.network}, which needs {self.smallest} a side."
-            )
+            return math.nan
         mean = self.get_buffer("mean")
         seen = torch.stack([prepare_image(each) for each in (image, truth)]).to(mean.device)
-        return self.compare(scale_down(seen.float() / 127.5 - 1)).item()
+        return self.compare(seen.float() / 127.5 - 1).item()
 
     def compare(self, images: Tensor) -> Tensor:
         """(2, 3, H, W) in [-1, 1] → a number (eq. 1)."""
@@ -108,14 +102,14 @@ class Lpips(nn.Module):
         return distance
 
 
-def find_lpips_weights(network: LpipsNetwork, weights: Path | None, say: Callable[[str], None]) -> Path:
-    """Where the classifier's weights are. Downloads them if no file is given, and PyTorch's cache has none.
+def make_lpips(network: LpipsNetwork, weights: Path | None, say: Callable[[str], None]) -> Lpips:
+    """LPIPS by a network, whose weights are downloaded if no file is given, and PyTorch's cache has none.
 
     Raises:
         UsageError: if they are not to be had.
     """
     if weights is None:
-        return TRUNKS[network].weights.fetch(say, "give a file of them with --lpips-weights.")
-    if not weights.is_file():
+        weights = TRUNKS[network].weights.fetch(say, "give a file of them with --lpips-weights.")
+    elif not weights.is_file():
         raise UsageError(f"--lpips-weights {weights}: there is no such file.")
-    return weights
+    return Lpips(network, weights)

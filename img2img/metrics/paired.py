@@ -27,7 +27,7 @@ class Scores(TypedDict):
     perceptual: float
     """How unlike the images look, from 0: LPIPS (Zhang et al. 2018) by features of EfficientNet-Lite0; NaN where no network was given."""
     lpips: NotRequired[float]
-    """The same by a published network: `metrics.lpips.Lpips`."""
+    """The same by a published network, `metrics.lpips.Lpips`; NaN for images that are too small for it."""
 
 
 def score(image: Array, truth: Array, distance: PerceptualDistance | None = None, lpips: Lpips | None = None) -> Scores:

@@ -1,6 +1,8 @@
 """The app's parts, without a browser."""
 
+import asyncio
 import base64
+import errno
 import json
 import os
 import shutil
@@ -21,9 +23,11 @@ from helpers.translators import sampler
 pytest.importorskip("gradio")
 
 from img2img.app.canvas import empty_drawing, empty_map, filled_map, read_drawing, read_map
+from img2img.app.components import Canvas
 from img2img.app.jobs import Jobs, hide_folders, in_words, remove_old
 from img2img.app.limits import Limits
 from img2img.app.models import Models
+from img2img.app.page import Page
 from img2img.app.paint import save_maps
 from img2img.app.private import make_private_folder
 from img2img.app.server import find_login
@@ -190,6 +194,15 @@ def test_what_a_canvas_can_t_have_sent_is_a_sentence(text: str | None) -> None:
         read_map(text, CLASSES)
     with pytest.raises(UsageError):
         read_drawing(text)
+
+
+def test_a_canvas_sends_text() -> None:
+    import gradio
+
+    canvas = Canvas("Drawing")
+    assert (canvas.preprocess("{}"), canvas.preprocess(None)) == ("{}", None)
+    with pytest.raises(gradio.Error, match="damaged"):
+        canvas.preprocess({"image": ""})
 
 
 def test_sheets_go_through_links_unharmed() -> None:
@@ -385,3 +398,31 @@ def test_styles_and_numbers() -> None:
     for wrong in (None, 1.5, -1):
         with pytest.raises(UsageError, match="whole number"):
             whole_number(wrong, "x")
+
+
+@pytest.mark.parametrize("wrapped", [False, True])
+def test_what_nobody_sent_is_not_blamed_on_the_request(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], wrapped: bool
+) -> None:
+    import gradio
+
+    function = SimpleNamespace(api_visibility="private", api_name="paint", inputs=[])
+
+    async def fail(*_: Any) -> None:
+        full = OSError(errno.ENOSPC, "No space left on device")
+        if wrapped:
+            raise ValueError("a component") from full
+        raise full
+
+    monkeypatch.setattr(gradio.Blocks, "preprocess_data", fail)
+    with pytest.raises(gradio.Error, match="This failed, and should not have") as caught:
+        asyncio.run(Page().preprocess_data(function))
+    assert not caught.value.print_exception and "No space left" in capsys.readouterr().err
+
+    async def refuse(*_: Any) -> None:
+        raise ValueError("what Gradio says to itself")
+
+    monkeypatch.setattr(gradio.Blocks, "preprocess_data", refuse)
+    with pytest.raises(gradio.Error, match="don't fit; load the page again"):
+        asyncio.run(Page().preprocess_data(function))
+    assert not capsys.readouterr().err

@@ -204,6 +204,7 @@ def test_requests_that_mean_nothing_are_sentences(server: Server) -> None:
     def refused(path: str, body: dict[str, Any]) -> str:
         answer = httpx.post(f"{api}/{path}", json=body)
         assert answer.status_code == 400, answer.text
+        assert answer.headers["x-content-type-options"] == "nosniff"
         return answer.text
 
     assert refused("call/v2/translate", {}).startswith(
@@ -212,7 +213,10 @@ def test_requests_that_mean_nothing_are_sentences(server: Server) -> None:
     assert "`colour` is not a valid" in refused("call/v2/translate", {"image": None, "colour": 1})
     for path in ("call/v2/nothing", "call/nothing", "run/nothing"):
         assert refused(path, {"data": []}).startswith("There is no such function."), path
-    assert "no such function" in refused("queue/join", {"fn_index": -1, "data": [], "session_hash": "x"})
+    for path in ("queue/join", "run/predict"):
+        assert "no such function" in refused(path, {"fn_index": 9999, "data": [], "session_hash": "x"})
+    long = refused("call/v2/translate", {"image": None, "x" * 1000: 1})
+    assert len(long) < 400 and "/gradio_api/info" in long
     assert "404" in httpx.get(f"{api}/call/translate/nothing").text  # and the answer has an end
 
     def failed(name: str, *values: Any) -> str:
@@ -222,8 +226,8 @@ def test_requests_that_mean_nothing_are_sentences(server: Server) -> None:
         return str(json.loads(answer.partition("data: ")[2])["error"])
 
     file = {"path": "/etc/passwd", "meta": {"_type": "gradio.FileData"}}
-    assert failed("translate", "pairs", file, *[None] * 4, *OPTIONS).startswith(
-        "/translate takes other values; /gradio_api/info lists which"
+    assert failed("translate", "pairs", file, *[None] * 4, *OPTIONS) == (
+        "The values don't fit /translate. /gradio_api/info lists its parameters. Upload files first."
     )
     assert failed("translate", "pairs", None, None, None, None, None, "exe", *OPTIONS[1:]).startswith(
         "Value: exe is not in the list"
@@ -240,12 +244,16 @@ def test_a_click_on_nothing_is_a_sentence(server: Server) -> None:
     clicked = [each["id"] for each in functions if any(target[1] == "select" for target in each["targets"])]
     assert len(clicked) >= 2
     for number in clicked:
-        for event in (None, {}, {"index": "a"}, {"index": -1}):
+        for event in (None, {}, {"index": "a"}, {"index": -1}, {"index": True}):
             data = [None] * len(functions[number]["inputs"])
             body = {"fn_index": number, "data": data, "event_data": event, "session_hash": f"click-{number}"}
             assert httpx.post(f"{server.address}/gradio_api/queue/join", json=body).status_code == 200
             answer = httpx.get(f"{server.address}/gradio_api/queue/data?session_hash=click-{number}", timeout=60).text
             assert "Choose an image first." in answer, answer
+        body["event_data"] = {"index": 10**6}
+        assert httpx.post(f"{server.address}/gradio_api/queue/join", json=body).status_code == 200
+        answer = httpx.get(f"{server.address}/gradio_api/queue/data?session_hash=click-{number}", timeout=60).text
+        assert "should not have" not in answer and "process_completed" in answer and '"success":false' in answer, answer
 
 
 def test_other_sites_and_other_names_are_refused(server: Server) -> None:

@@ -13,6 +13,7 @@ from img2img.cli import main
 from img2img.core.errors import UsageError
 from img2img.images import read_image, write_image
 from img2img.inference.evaluate import compare, evaluate
+from img2img.metrics.lpips import Lpips
 from img2img.metrics.perceptual import PerceptualDistance
 from img2img.models import Translator
 
@@ -99,17 +100,17 @@ def test_pairs_may_be_compared_as_sets_too(trained: Path, tmp_path: Path) -> Non
 
 
 def test_pairs_are_scored_by_lpips(trained: Path, tmp_path: Path) -> None:
-    weights = draw_weights("vgg", tmp_path / "weights.pth")
+    vgg = Lpips("vgg", draw_weights("vgg", tmp_path / "weights.pth"))
     data = trained.parent / "pairs"
-    result = evaluate(trained, data, lpips="vgg", lpips_weights=weights)
+    result = evaluate(trained, data, lpips=vgg)
     img2img.convert(trained, data / "valA", tmp_path / "out", dtype="fp32")
-    of_files = compare(tmp_path / "out", data / "valB", lpips="vgg", lpips_weights=weights)
+    of_files = compare(tmp_path / "out", data / "valB", lpips=vgg)
     assert result.metrics["lpips"] == pytest.approx(of_files.metrics["lpips"], rel=1e-3)
-    copied = compare(data / "valA", data / "valB", lpips="vgg", lpips_weights=weights)
+    copied = compare(data / "valA", data / "valB", lpips=vgg)
     assert result.copy_input is not None and result.copy_input["lpips"] == pytest.approx(copied.metrics["lpips"])
     sets = write_unpaired(tmp_path / "sets", 2)
     with pytest.raises(UsageError, match="--lpips compares pairs, and there are none in"):
-        evaluate(trained, sets, lpips="vgg", lpips_weights=weights, features="lite")
+        evaluate(trained, sets, lpips=vgg, features="lite")
 
 
 def test_nothing_to_evaluate_is_said(trained: Path, tmp_path: Path) -> None:

@@ -18,6 +18,7 @@ from helpers.plain_networks import Plain
 import img2img
 from img2img.cli import main
 from img2img.core.errors import UsageError
+from img2img.interop.reading import read_weights
 
 
 class Bomb:
@@ -276,3 +277,10 @@ def test_options_that_the_file_contradicts(
     assert main(["import", str(tmp_path / "G.pth"), "--output", str(tmp_path / "out"), *options]) == 2
     assert words in capsys.readouterr().err
     assert not (tmp_path / "out").exists()
+
+
+@pytest.mark.filterwarnings("error")
+def test_another_pickle_protocol_is_a_sentence_alone(tmp_path: Path) -> None:
+    torch.save({"a.weight": torch.ones(2)}, tmp_path / "four.pth", pickle_protocol=4)
+    with pytest.raises(UsageError, match="or has another pickle protocol than PyTorch's own"):
+        read_weights(tmp_path / "four.pth")
