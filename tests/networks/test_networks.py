@@ -6,6 +6,7 @@ import pytest
 import torch
 import torch.nn.functional as F
 from torch import nn
+from torch.nn.utils.parametrize import is_parametrized
 
 from img2img.core.errors import UsageError
 from img2img.networks import DISCRIMINATORS, GENERATORS, build_discriminator, build_generator, initialise
@@ -255,13 +256,19 @@ def test_biases_stand_only_where_no_norm_cancels_them() -> None:
         assert cancelled != has_bias(norm)  # type: ignore[arg-type]
 
 
+def test_spectral_norm_goes_where_it_is_asked_for() -> None:
+    network = add_spectral_norm(nn.Sequential(nn.Conv2d(3, 4, 3), nn.Conv2d(4, 4, 3)), lambda name: name == "1")
+    assert [is_parametrized(layer) for layer in network] == [False, True]
+
+
 @pytest.mark.parametrize("method", ["normal", "xavier", "kaiming", "orthogonal"])
 def test_initialisation(method: Any) -> None:
     torch.manual_seed(0)
     layer, norm = nn.Conv2d(64, 128, 3), nn.BatchNorm2d(512)
-    initialise(nn.Sequential(layer, norm), method, 0.02 if method == "normal" else 1.0)
+    gain = {"normal": 0.02, "xavier": 0.5}.get(method, 1.0)
+    initialise(nn.Sequential(layer, norm), method, gain)
     weight = layer.weight.detach()
-    expected = {"normal": 0.02, "xavier": (2 / (64 * 9 + 128 * 9)) ** 0.5, "kaiming": (2 / (64 * 9)) ** 0.5}
+    expected = {"normal": 0.02, "xavier": 0.5 * (2 / (64 * 9 + 128 * 9)) ** 0.5, "kaiming": (2 / (64 * 9)) ** 0.5}
     if method == "orthogonal":
         flat = weight.flatten(1)
         assert torch.allclose(flat @ flat.T, torch.eye(128), atol=1e-4)

@@ -17,7 +17,14 @@ from helpers.runs import finish, launch_as_users_do, wait_for
 from safetensors.torch import load_file
 
 from img2img.config import write_config
-from img2img.core.processes import build_accelerator, count_cores, is_launched_alone, parse_launcher
+from img2img.core.processes import (
+    ProcessRank,
+    build_accelerator,
+    count_cores,
+    is_launched_alone,
+    is_lost_process,
+    parse_launcher,
+)
 from img2img.interop import load
 from img2img.models import NoiseGenerator, Translator
 from img2img.training.checkpoint import find_checkpoints
@@ -177,6 +184,23 @@ def test_when_one_process_is_stopped_the_others_end_with_a_sentence(
     codes = set(re.findall(r"exitcode *: (-?\d+)", said))  # torchrun's report; it may end the others before they can
     assert str(code) in codes and codes <= {str(code), "1", "-15"}, said
     assert (sentence in said or "-15" in codes) and "[rank" not in said, said
+
+
+@pytest.mark.parametrize(
+    ("said", "count", "lost"),
+    [
+        ("[../third_party/gloo/gloo/transport/tcp/pair.cc:534] Connection closed by peer [127.0.0.1]:1", 2, True),
+        ("Rank 1 successfully reached monitoredBarrier, but the remote process exited", 3, True),
+        ("[gloo/transport/tcp/unbound_buffer.cc:81] Timed out waiting 1800000ms for recv operation", 2, False),
+        ("Broken pipe", 1, False),
+        ("CUDA out of memory", 2, False),
+    ],
+)
+def test_a_lost_process_is_told_from_other_errors(
+    monkeypatch: pytest.MonkeyPatch, said: str, count: int, lost: bool
+) -> None:
+    monkeypatch.setattr("img2img.core.processes.current_rank", lambda: ProcessRank(0, count))
+    assert is_lost_process(RuntimeError(said)) == lost
 
 
 @pytest.mark.parametrize(
