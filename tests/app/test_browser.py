@@ -101,7 +101,8 @@ class Page:
         self.wait(found, text).click()
 
     def upload(self, selector: str, file: Path) -> None:
-        self.driver.find_element(By.CSS_SELECTOR, f"{selector} input[type=file]").send_keys(str(file))
+        field = self.wait(lambda: next(iter(self.all(f"{selector} input[type=file]")), None), selector)
+        field.send_keys(str(file))
 
     def download(self, selector: str, name: str) -> Path:
         """What a link of a file component gives."""
