@@ -72,6 +72,7 @@ def discriminators() -> list[Any]:
 )
 class TestGenerators:
     def test_shape_range_and_gradients(self, config: Any) -> None:
+        torch.manual_seed(0)  # without norm, some draws leave no unit alive
         size = 64 if config.kind == "spade" else 32
         network = build_generator(config.resolve(2, 5, size))
         source = torch.randn(2, 2, size, size)
