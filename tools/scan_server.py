@@ -38,6 +38,7 @@ from img2img.cli import main as run_command
 from img2img.images import write_image
 
 API = "/gradio_api"
+ANY_CALL = {"type": "object", "properties": {"fn_index": {"type": "integer"}, "data": {"type": "array"}}, "required": ["fn_index", "data"]}  # fmt: skip
 META = {"_type": "gradio.FileData"}
 PATIENCE = 120.0  # seconds for an answer
 GROWTH = 500.0  # MB that the server may grow by after its first requests
@@ -134,13 +135,7 @@ def describe(address: str) -> dict[str, Any]:
             paths[f"{API}/{begin}{name}"] = _post(data)
     for path in ("queue/join", "run/predict"):
         paths[f"{API}/{path}"] = _post({"anyOf": list(_call(config, uploaded))})
-        paths[f"{API}/{path}/"] = _post(
-            {
-                "type": "object",
-                "properties": {"fn_index": {"type": "integer"}, "data": {"type": "array"}},
-                "required": ["fn_index", "data"],
-            }
-        )
+        paths[f"{API}/{path}/"] = _post(ANY_CALL)  # the same address, which a description may have once
     return {**schema, "openapi": "3.1.0", "paths": paths, "security": []}
 
 

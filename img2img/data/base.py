@@ -33,6 +33,8 @@ Progress = Callable[[int], Callable[[], None]]
 Batch = dict[str, Tensor]
 S = TypeVar("S")
 
+HELD_OUT = "train, held out"
+"""Where validation images come from that `--data.holdout` keeps."""
 SAMPLE = 1000  # pairs, or images
 SMALL = 16  # pixels below which a side teaches nothing
 MOST_CHANNELS = 256
@@ -364,7 +366,7 @@ def divide_splits(
     if "val" in splits and is_usable(splits["val"]):
         return train, splits["val"], "val"
     if holdout:
-        return *hold_out(train, holdout), "train, held out"
+        return *hold_out(train, holdout), HELD_OUT
     if "test" in splits and is_usable(splits["test"]):
         return train, splits["test"], "test"
     return train, None, ""

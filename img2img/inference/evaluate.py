@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from itertools import pairwise, starmap
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar, cast
 
 import torch
 from rich.progress import track
@@ -16,7 +16,7 @@ from img2img.core.device import choose_device, tune_allocator
 from img2img.core.downloads import announce
 from img2img.core.errors import UsageError, UserError
 from img2img.core.files import write_whole
-from img2img.data.base import Direction, Pair
+from img2img.data.base import HELD_OUT, Direction, Pair, divide_splits
 from img2img.data.labelled import find_labelled, read_labelled_validation_pair
 from img2img.data.layouts import LABEL_LAYOUTS, Split
 from img2img.data.paired import PairedFolder, explain_no_pairs, find_pairs, hold_out, match, read_validation_pair
@@ -34,6 +34,7 @@ from img2img.models import Mode, Style, Translator, TranslatorConfig, has_both_d
 
 STYLES = 5  # in which an image is translated to see how diverse they are
 SOURCES = 100  # images of which that is seen
+S = TypeVar("S")
 
 Look = Callable[[str, Array | None, Array, Array | None, Scores | None], None]
 """Is shown each image: its name, the source, what was made of it, the target, and the scores; what there isn't is None."""
@@ -139,10 +140,12 @@ def evaluate(
     translator.chosen_domain()
     config = translator.config
     splits = _splits(Path(data), config, direction)
-    chosen = choose_split(data, splits, split, holdout)
-    folder, held_out = splits[chosen], bool(holdout) and chosen == "train"
-    if held_out:
-        folder = hold_out(folder, holdout)[1] if _learns_pairs(config) else replace(folder, pairs=[])
+    learns_pairs = _learns_pairs(config)
+    folder, chosen = choose_split(
+        data, splits, split, holdout,
+        lambda each: bool(each.pairs) or not learns_pairs,
+        hold_out if learns_pairs else lambda each, share: (each, replace(each, pairs=[])),
+    )  # fmt: skip
     pairs, targets = folder.pairs, [pair.target for pair in folder.pairs]
     if not pairs:
         if features is None:
@@ -150,7 +153,7 @@ def evaluate(
         features = features or "lite"
         ranges = config.in_range, config.out_range
         found = find_unpaired(Path(data), direction=direction or config.direction, ranges=ranges, axis=config.axis)
-        sides = hold_out_images(found[chosen], holdout)[1] if held_out else found[chosen]
+        sides = hold_out_images(found["train"], holdout)[1] if chosen == HELD_OUT else found[cast(Split, chosen)]
         limits = config.in_range
         pairs = [Pair(file.stem, file, file, ranges=(limits, limits)) for file in sides.sources]
         targets = sides.targets
@@ -186,18 +189,17 @@ def evaluate(
 
     about: dict[str, Any] = {
         "data": str(data),
-        "split": "train, held out" if held_out else chosen,
+        "split": chosen,
         "direction": direction or config.direction,
         "size": size,
         **({"lpips_network": lpips.network} if lpips else {}),
     }
-    if chosen == "train" and split is None and not held_out:
+    if chosen == "train" and split is None:
         about["remark"] = (
             "There is no val or test split. If the model was trained on these images, new ones will score worse."
         )
     named = {pair.name if paired else str(pair.source): pair for pair in pairs}
-    evaluation = _collect(named, both, about, progress)
-    _note_missing(evaluation, published)
+    evaluation = _collect(named, both, about, progress, lpips)
     if agreement:
         evaluation.metrics |= agreement.made.scores()
         evaluation.real = agreement.real.scores()
@@ -220,8 +222,15 @@ def evaluate(
     return evaluation
 
 
-def choose_split(data: Path | str, splits: Mapping[Split, Any], split: Split | None, holdout: float) -> Split:
-    """Which split is scored: val if there is one, else train if some of it was held out, else test, else train.
+def choose_split(
+    data: Path | str,
+    splits: Mapping[Split, S],
+    split: Split | None,
+    holdout: float,
+    is_usable: Callable[[S], bool],
+    hold_out: Callable[[S, float], tuple[S, S]],
+) -> tuple[S, str]:
+    """What is scored, and where it comes from: val if there is one, else test, else train; with `holdout` as `data.base.divide_splits` has it.
 
     Raises:
         UsageError: if there is no such split, or nothing can have been held out.
@@ -230,11 +239,15 @@ def choose_split(data: Path | str, splits: Mapping[Split, Any], split: Split | N
         raise UsageError(f"--holdout {holdout:g}: give the share that --data.holdout had, from 0 to 1.")
     if split and holdout:
         raise UsageError(f"--holdout is of what training held out of its own split; leave out --split {split}.")
-    order: list[Split] = ["val", "train"] if holdout else ["val", "test", "train"]
-    for name in [split] if split else order:
+    if holdout:
+        divided: tuple[S, S | None, str] = divide_splits(splits, holdout, is_usable, hold_out)
+        assert divided[1] is not None
+        return divided[1], divided[2]
+    order: list[Split] = [split] if split else ["val", "test", "train"]
+    for name in order:
         if name in splits:
-            return name
-    raise UsageError(f"{data} has no split {split or 'train'}; it has {', '.join(splits)}.")
+            return splits[name], name
+    raise UsageError(f"{data} has no split {' or '.join(order)}; it has {', '.join(splits)}.")
 
 
 def _learns_pairs(config: TranslatorConfig) -> bool:
@@ -371,8 +384,7 @@ def compare(
             look(pair.name, None, image, target, scores)
         return scores, None
 
-    evaluation = _collect({pair.name: pair for pair in found.pairs}, one, about, progress)
-    _note_missing(evaluation, published)
+    evaluation = _collect({pair.name: pair for pair in found.pairs}, one, about, progress, lpips)
     evaluation.failed |= {str(file): "it has no partner of the same name" for file in found.unmatched}
     evaluation.failed |= dict.fromkeys(found.ambiguous, "several files of one side share this name")
     return evaluation
@@ -383,6 +395,7 @@ def _collect(
     measure: Callable[[Pair], tuple[Scores | None, Scores | None]],
     about: dict[str, Any],
     progress: bool,
+    lpips: Lpips | None,
 ) -> Evaluation:
     images: dict[str, Scores] = {}
     copies: list[Scores] = []
@@ -398,6 +411,10 @@ def _collect(
     if len(failed) == len(pairs):
         name, reason = next(iter(failed.items()))
         raise UsageError(f"nothing could be scored: {'' if name in reason else f'{name}: '}{reason}")
+    missing = sum(math.isnan(scores.get("lpips", 0)) for scores in images.values())
+    if lpips and missing:
+        remark = f"{missing} of {len(images)} images have no LPIPS: --lpips {lpips.network} needs {lpips.smallest} pixels a side."
+        about = {**about, "remark": " ".join([*filter(None, [about.get("remark")]), remark])}
     return Evaluation(
         _plain(list(images.values())),
         _plain(copies) or None,
@@ -405,15 +422,6 @@ def _collect(
         failed,
         about={**about, "count": len(pairs) - len(failed)},
     )
-
-
-def _note_missing(evaluation: Evaluation, lpips: Lpips | None) -> None:
-    """Says how many images have no LPIPS."""
-    missing = [name for name, scores in evaluation.images.items() if math.isnan(scores.get("lpips", 0))]
-    if lpips and missing:
-        known = [evaluation.about["remark"]] if "remark" in evaluation.about else []
-        remark = f"{len(missing)} of {len(evaluation.images)} images have no LPIPS: --lpips {lpips.network} needs {lpips.smallest} pixels a side."
-        evaluation.about["remark"] = " ".join([*known, remark])
 
 
 def _plain(scores: list[Scores]) -> dict[str, float]:

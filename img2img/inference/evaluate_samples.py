@@ -68,9 +68,7 @@ def evaluate_samples(
     if not isinstance(generator, NoiseGenerator):
         generator = NoiseGenerator.load(resolve_model(Path(generator)), choose_device(device))
     splits = find_class_folders(Path(data), with_classes=False)
-    chosen = choose_split(data, splits, split, holdout)
-    folder, held_out = splits[chosen], bool(holdout) and chosen == "train"
-    folder = hold_out_files(folder, holdout)[1] if held_out else folder
+    folder, chosen = choose_split(data, splits, split, holdout, lambda each: bool(each.files), hold_out_files)
     files = folder.files
     count = len(files) if count is None else count
     if min(len(files), count) < FEWEST:
@@ -97,14 +95,7 @@ def evaluate_samples(
         scores["inception_score"] = inception_score(torch.cat(logits))
     if generator.has_styles:
         scores["ppl"] = perceptual_path_length(generator, seed=seed)
-    about = {
-        "data": str(data),
-        "split": "train, held out" if held_out else chosen,
-        "count": count,
-        "real": len(files),
-        "features": name,
-        "seed": seed,
-    }
+    about = {"data": str(data), "split": chosen, "count": count, "real": len(files), "features": name, "seed": seed}
     if min(count, len(files)) < ENOUGH:
         about["remark"] = (
             f"FID of {min(count, len(files))} images is biased upwards: compare it only with FIDs of as many, or take KID, which isn't."

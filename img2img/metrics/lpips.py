@@ -8,13 +8,14 @@ from pathlib import Path
 from typing import Literal, cast
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.functional import normalize
 
 from img2img.core.downloads import Weights, read_tensors
 from img2img.core.errors import UsageError
 from img2img.images import Array
 from img2img.metrics.perceptual import prepare_image
+from img2img.networks.features import collect_features
 
 LpipsNetwork = Literal["alex", "vgg", "squeeze"]
 MEAN, DEVIATION = (-0.030, -0.088, -0.188), (0.458, 0.448, 0.450)  # of ImageNet, in [-1, 1]
@@ -82,24 +83,17 @@ class Lpips(nn.Module):
 
     @torch.no_grad()
     def forward(self, image: Array, truth: Array) -> float:
-        """Images (H, W, C) of one size, as of `metrics.perceptual.prepare_image`; NaN if they are too small for the network."""
+        """Images (H, W, C) of one size, as of `metrics.perceptual.prepare_image`; NaN if they are too small for the network (eq. 1)."""
         if min(image.shape[:2]) < self.smallest:
             return math.nan
         mean = self.get_buffer("mean")
         seen = torch.stack([prepare_image(each) for each in (image, truth)]).to(mean.device)
-        return self.compare(seen.float() / 127.5 - 1).item()
-
-    def compare(self, images: Tensor) -> Tensor:
-        """(2, 3, H, W) in [-1, 1] → a number (eq. 1)."""
-        x = (images - self.get_buffer("mean")) / self.get_buffer("deviation")
-        distance, place = x.new_zeros(()), 0
-        for number, layer in enumerate(self.features):
-            x = layer(x) if not isinstance(layer, nn.ReLU) else torch.relu(x)  # torchvision's work in place
-            if number in self.layers:
-                first, second = normalize(x, dim=1, eps=1e-10)
-                weight = self.get_buffer(f"weight_{place}")[0]
-                distance, place = distance + (weight * (first - second).square()).sum(0).mean(), place + 1
-        return distance
+        x = (seen.float() / 127.5 - 1 - mean) / self.get_buffer("deviation")
+        distance = x.new_zeros(())
+        for place, found in enumerate(collect_features(self.features, self.layers, x)):
+            first, second = normalize(found, dim=1, eps=1e-10)
+            distance += (self.get_buffer(f"weight_{place}")[0] * (first - second).square()).sum(0).mean()
+        return distance.item()
 
 
 def make_lpips(network: LpipsNetwork, weights: Path | None, say: Callable[[str], None]) -> Lpips:

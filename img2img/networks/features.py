@@ -1,5 +1,6 @@
 """Networks trained on ImageNet, whose features tell how alike two images look; their weights never change."""
 
+from collections.abc import Collection
 from pathlib import Path
 from typing import Literal, cast
 
@@ -138,9 +139,14 @@ class VGG19(nn.Module):
 
         Images go in as they are, without ImageNet's mean and deviation: so pix2pixHD and SPADE were trained.
         """
-        x, seen = to_rgb(images), []
-        for number, layer in enumerate(self.features):
-            x = layer(x) if not isinstance(layer, nn.ReLU) else torch.relu(x)  # torchvision's work in place
-            if number in VGG_LAYERS:
-                seen.append(x)
-        return seen
+        return collect_features(self.features, VGG_LAYERS, to_rgb(images))
+
+
+def collect_features(layers: nn.Sequential, numbers: Collection[int], x: Tensor) -> list[Tensor]:
+    """What comes out of some layers of a network of torchvision."""
+    seen = []
+    for number, layer in enumerate(layers):
+        x = layer(x) if not isinstance(layer, nn.ReLU) else torch.relu(x)  # torchvision's work in place
+        if number in numbers:
+            seen.append(x)
+    return seen

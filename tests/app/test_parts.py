@@ -24,6 +24,7 @@ pytest.importorskip("gradio")
 
 from img2img.app.canvas import empty_drawing, empty_map, filled_map, read_drawing, read_map
 from img2img.app.components import Canvas
+from img2img.app.explore import _Explore as Explore
 from img2img.app.jobs import Jobs, hide_folders, in_words, remove_old
 from img2img.app.limits import Limits
 from img2img.app.models import Models
@@ -426,3 +427,12 @@ def test_what_nobody_sent_is_not_blamed_on_the_request(
     with pytest.raises(gradio.Error, match="don't fit; load the page again"):
         asyncio.run(Page().preprocess_data(function))
     assert not capsys.readouterr().err
+
+
+def test_only_images_of_the_sheet_are_chosen() -> None:
+    import gradio
+
+    explore = SimpleNamespace(app=SimpleNamespace(models=SimpleNamespace(noise_generator=lambda name: None)))
+    for place, words in ((2, "choose an image of the sheet"), (1, "should not have")):  # there is no generator here
+        with pytest.raises(gradio.Error, match=words):
+            Explore.choose(explore, SimpleNamespace(place=place), "noise", [Sheet(count=2).pack()], None)  # type: ignore[arg-type]
