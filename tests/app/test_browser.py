@@ -67,9 +67,15 @@ class Page:
         return WebDriverWait(self.driver, seconds, 0.1).until(ask, what)
 
     def find(self, selector: str) -> Any:
-        """The element, as soon as it can be seen."""
-        shown = lambda: next((e for e in self.all(selector) if e.is_displayed()), None)  # noqa: E731
-        return self.wait(shown, selector)
+        """The element, as soon as it can be seen and stays where it is: a click would miss what moves."""
+
+        def resting() -> Any:
+            shown = next(e for e in self.all(selector) if e.is_displayed())
+            before = shown.rect
+            time.sleep(0.05)
+            return shown if shown.rect == before else None
+
+        return self.wait(resting, selector)
 
     def all(self, selector: str) -> list[Any]:
         return list(self.driver.find_elements(By.CSS_SELECTOR, selector))
@@ -327,6 +333,7 @@ def test_explore(page: Page, server: Server, tmp_path: Path) -> None:
 
 def test_codes(page: Page) -> None:
     page.choose_model("codes")
+    page.find(".code-slider")  # the tabs are those of the model before
     page.find("#explore-start").click()
     page.wait(lambda: len(page.all("#explore-sheet img")) == 24, "a sheet")
     drawn = json.loads(page.download("#explore-saved", "latents.json").read_text())["images"]
