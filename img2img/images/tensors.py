@@ -18,8 +18,28 @@ def to_tensor(array: Array) -> Tensor:
     return torch.from_numpy(planes)
 
 
+def to_byte_tensor(array: Array) -> Tensor:
+    """(H, W, C) uint8 → (C, H, W) uint8."""
+    return torch.from_numpy(np.ascontiguousarray(array.transpose(2, 0, 1)))
+
+
+def scale_bytes(tensor: Tensor) -> Tensor:
+    """uint8 → float32 in [-1, 1], on the tensor's device: the same values as `to_tensor`'s."""
+    return tensor.to(torch.float32).mul_(2 / 255).sub_(1)
+
+
+def round_to_bytes(tensor: Tensor) -> Tensor:
+    """In [-1, 1] → uint8, on the tensor's device: the same values as `to_array`'s."""
+    return tensor.detach().float().clamp(-1, 1).add_(1).mul_(255 / 2).round_().to(torch.uint8)
+
+
 def to_array(tensor: Tensor, dtype: Any = np.uint8) -> Array:
-    """(C, H, W) in [-1, 1] → (H, W, C), uint8 or uint16, rounded, or float in [0, 1]; values beyond the range are clipped."""
+    """(C, H, W) in [-1, 1] → (H, W, C), uint8 or uint16, rounded, or float in [0, 1]; values beyond the range are clipped.
+
+    A tensor of uint8 becomes an array of uint8 as it is.
+    """
+    if tensor.dtype == torch.uint8:
+        return tensor.cpu().numpy().transpose(1, 2, 0)
     dtype = np.dtype(dtype)
     scaled = np.clip(tensor.detach().to("cpu", torch.float32).numpy(), -1, 1)
     scaled += 1

@@ -31,6 +31,19 @@ def count_threads(device: torch.device) -> int:
     return THREADS if device.type == "cpu" else max(THREADS, min(MOST_THREADS, count_cores()))
 
 
+def takes_bytes(device: torch.device) -> bool:
+    """Whether 8-bit images go to a device, and come back, as bytes. A processor scales them in other threads, beside the network."""
+    return device.type != "cpu"
+
+
+def stack_images(images: Sequence[Tensor], device: torch.device) -> Tensor:
+    """(C, H, W) each → (B, C, H, W), in memory from which a GPU can fetch it while the processor goes on."""
+    if device.type != "cuda":
+        return torch.stack(list(images)) if len(images) > 1 else images[0][None]
+    batch = torch.empty(len(images), *images[0].shape, dtype=images[0].dtype, pin_memory=True)
+    return torch.stack(list(images), out=batch)
+
+
 @dataclass
 class Times:
     """Where the seconds went. Decoding and encoding are summed over threads, and happen while the network computes."""
@@ -99,7 +112,7 @@ class Pipeline(Generic[Key]):
         engine: runs in the calling thread.
         read: a key → picture; called in other threads.
         write: a key and the picture with the frames that came out; called in other threads.
-        pixels: of a key's image, about, before it is read: so many are decoded ahead as memory permits.
+        pixels: of a key's image, about, before it is read: so many are decoded ahead as memory permits; called in other threads.
         is_skipped: whether a key's picture is not to be written: it only fills its place in batches.
         batch_size: images of equal size that the network gets at once; by default as many as pay.
     """
@@ -166,9 +179,7 @@ class Pipeline(Generic[Key]):
         """
         reading: deque[tuple[int, int, Future[Item[Key]]]] = deque()
         waiting: dict[Kind, list[Frame[Key]]] = {}  # by kind, the longest waiting first
-        coming = (
-            (number, self.pixels(key), key) for number, keys in enumerate(self._list_needed(lists)) for key in keys
-        )
+        coming = self._read_headers(lists, readers)
         following, current = next(coming, None), 0
         while following or reading or waiting:
             ahead = sum(pixels for _, pixels, _ in reading)
@@ -193,6 +204,20 @@ class Pipeline(Generic[Key]):
                 elif sum(map(len, waiting.values())) >= 2 * BATCH:
                     yield waiting.pop(next(iter(waiting)))
 
+    def _read_headers(
+        self, lists: Iterable[Sequence[Key]], readers: ThreadPoolExecutor
+    ) -> Iterator[tuple[int, int, Key]]:
+        """The number of each key's list, the pixels of its image, and the key; headers are read some keys ahead."""
+        ahead: deque[tuple[int, Future[int], Key]] = deque()
+        for number, keys in enumerate(self._list_needed(lists)):
+            for key in keys:
+                ahead.append((number, readers.submit(self.pixels, key), key))
+                if len(ahead) > BATCH:
+                    first, pixels, next_key = ahead.popleft()
+                    yield first, pixels.result(), next_key
+        for number, pixels, key in ahead:
+            yield number, pixels.result(), key
+
     def _list_needed(self, lists: Iterable[Sequence[Key]]) -> Iterator[Sequence[Key]]:
         """The lists of which anything is wanted; of others' batches nothing is."""
         return (keys for keys in lists if not all(map(self.is_skipped, keys)))
@@ -211,11 +236,11 @@ class Pipeline(Generic[Key]):
         return item
 
     def _start(self, key: Key) -> Item[Key]:
-        item, before = Item(key), time.perf_counter()
+        item, before, translator = Item(key), time.perf_counter(), self.engine.translator
         try:
             item.picture = self.read(key)
             for array in item.picture.frames:
-                item.done.append(Frame(item, *self.engine.translator.prepare(array)))
+                item.done.append(Frame(item, *translator.prepare(array, as_bytes=takes_bytes(translator.device))))
             item.height, item.width = item.picture.frames[0].shape[:2]
             item.bits = 8 * item.done[0].dtype.itemsize
             item.frames = item.left = len(item.done)
@@ -236,7 +261,7 @@ class Pipeline(Generic[Key]):
         try:
             height, width, dtype = batch[0].kind
             translator = self.engine.choose(8 * dtype.itemsize, height, width, self.tile).translator
-            images = torch.stack([frame.image for frame in batch]) if len(batch) > 1 else batch[0].image[None]
+            images = stack_images([frame.image for frame in batch], translator.device)
             done = translator(images, mode=self.engine.mode, seed=self.seed, tile=self.tile)
             for frame, image in zip(batch, done, strict=True):
                 frame.image = image

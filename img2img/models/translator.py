@@ -20,7 +20,7 @@ from img2img.images import Array, ImageError, convert_channels, resize, to_pil
 from img2img.images.arrays import split_alpha
 from img2img.images.bands import ANY, Bands, Range, restore_frames, scale_values
 from img2img.images.luminance import add_colours
-from img2img.images.tensors import to_array, to_tensor
+from img2img.images.tensors import round_to_bytes, scale_bytes, to_array, to_byte_tensor, to_tensor
 from img2img.models.adapter import ADAPTER_FILE
 from img2img.models.config import Mode, TranslatorConfig
 from img2img.models.hub import Card, Shareable
@@ -193,8 +193,8 @@ class Translator(Shareable):
 
         Args:
             image: a PIL image, taken as it lies (`ImageOps.exif_transpose` turns it); an array (H, W) or (H, W, C), uint8,
-                uint16, or float in [0, 1]; or a float tensor (C, H, W) or
-                (B, C, H, W) in [-1, 1]. Of images and arrays, gray and colour are converted to what the network
+                uint16, or float in [0, 1]; or a tensor (C, H, W) or
+                (B, C, H, W), float in [-1, 1] or uint8. Of images and arrays, gray and colour are converted to what the network
                 wants (of a translator of measurements, an array holds their values, and so does what it makes); alpha that it doesn't want is carried to the output, and the network sees the image over white.
                 A tensor must have the network's channels, and is computed as it is. A translator of label maps takes a PIL image, an array (H, W) or a
                 tensor (H, W) or (B, H, W) of indices instead.
@@ -283,7 +283,7 @@ class Translator(Shareable):
             raise UsageError(NO_INSTANCES)
         if isinstance(image, Tensor):
             self._check(image, (3,))
-            return image.to(torch.float32), lambda done: done.to(image.device, image.dtype)
+            return _to_float(image), lambda done: _to_kind(done, image)
         if self.config.in_range is not None or self.config.out_range is not None:
             return self._prepare_bands(image)
         array = as_array(image)
@@ -324,11 +324,13 @@ class Translator(Shareable):
         source, carried, dtype = self.prepare(array)
         return self.finish(self(source, mode=mode, seed=seed), carried, dtype)
 
-    def prepare(self, array: Array) -> tuple[Tensor, Carried, np.dtype[Any]]:
+    def prepare(self, array: Array, as_bytes: bool = False) -> tuple[Tensor, Carried, np.dtype[Any]]:
         """An array (H, W, C) as what the network sees, (in_channels, H, W) in [-1, 1]; what goes past it to the output; the output's type.
 
         What computes colours sees the image at the resolution of `with_render_factor`. Measurements are float32 in [0, 1], as `img2img.images.bands.scale_values` gives them.
         Of label maps, an array (H, W, 1 or 2) of labels and instances, it sees them as a tensor (1 or 2, H, W) of integers.
+
+        With `as_bytes`, an 8-bit image stays uint8, (in_channels, H, W): to a GPU, a quarter of the bytes. What comes out is uint8 then, too.
         """
         if self.config.classes is not None:
             return as_maps(array, None, self.config.classes, self.config.edges)[0], Carried(), np.dtype(np.uint8)
@@ -342,7 +344,8 @@ class Translator(Shareable):
         alpha = array[..., -1:] if carries else None
         over_white = convert_channels(array, self.in_channels)
         if not self.config.generator.keeps_luminance:
-            return to_tensor(over_white), Carried(alpha), array.dtype
+            whole = as_bytes and over_white.dtype == np.uint8
+            return (to_byte_tensor if whole else to_tensor)(over_white), Carried(alpha), array.dtype
         source = to_tensor(resize(over_white, *self._render_size(*array.shape[:2])))
         gray = over_white if alpha is None else convert_channels(split_alpha(array)[0], 1)
         return source, Carried(alpha, gray, source), array.dtype
@@ -365,7 +368,7 @@ class Translator(Shareable):
         )
 
     def finish(self, done: Tensor, carried: Carried, dtype: Any) -> Array:
-        """What came out, (out_channels, H, W) in [-1, 1], as an array (H, W, C) of uint8, uint16, or float in [0, 1], with what was carried."""
+        """What came out, (out_channels, H, W) in [-1, 1] or uint8, as an array (H, W, C) of uint8, uint16, or float in [0, 1], with what was carried."""
         if carried.gray is None or carried.seen is None:
             array = to_array(done, dtype)
         else:
@@ -374,9 +377,12 @@ class Translator(Shareable):
         return array if carried.alpha is None else np.concatenate([array, carried.alpha], axis=2)
 
     def _check(self, image: Tensor, dimensions: tuple[int, ...]) -> None:
-        if not image.is_floating_point() or image.ndim not in dimensions or image.shape[-3] != self.in_channels:
+        measured = self.config.in_range is not None or self.config.out_range is not None
+        known = image.is_floating_point() or (image.dtype == torch.uint8 and not measured)
+        if not known or image.ndim not in dimensions or image.shape[-3] != self.in_channels:
             shape = f"({'B, ' if 4 in dimensions else ''}{self.in_channels}, H, W)"
-            raise UsageError(f"a tensor must be float {shape} in [-1, 1], not {tuple(image.shape)} {image.dtype}.")
+            kinds = "float in [-1, 1]" if measured else "float in [-1, 1] or uint8"
+            raise UsageError(f"a tensor must be {shape}, {kinds}, not {tuple(image.shape)} {image.dtype}.")
 
     def _tensor(self, image: Given, mode: Mode, tile: int | None, seed: int) -> Tensor:
         classes = self.config.classes
@@ -390,9 +396,11 @@ class Translator(Shareable):
             raise UsageError(NO_INSTANCES)
         self._check(image, (3, 4))
         batch = image if image.ndim == 4 else image[None]
-        source = batch.to(torch.float32)
+        if self.fits(batch.shape[2], batch.shape[3], tile):
+            batch = batch.to(self.device, non_blocking=True)
+        source = _to_float(batch)
         parts = source.split(1) if mode == "paper" else (source,)
-        done = concatenate([self._translate_tensor(part, tile, seed) for part in parts]).to(image.device, image.dtype)
+        done = _to_kind(concatenate([self._translate_tensor(part, tile, seed) for part in parts]), image)
         return done if image.ndim == 4 else done[0]
 
     def _translate_tensor(self, source: Tensor, tile: int | None, seed: int) -> Tensor:
@@ -496,6 +504,16 @@ class Translator(Shareable):
         loaded = cls(config, generator.eval(), encoder, styles, adapter)
         loaded.home = folder.absolute()
         return loaded.to(choose_device(str(device)))
+
+
+def _to_float(image: Tensor) -> Tensor:
+    """float32 in [-1, 1]."""
+    return scale_bytes(image) if image.dtype == torch.uint8 else image.to(torch.float32)
+
+
+def _to_kind(done: Tensor, image: Tensor) -> Tensor:
+    """What came out, in the type and on the device of what went in."""
+    return (round_to_bytes(done) if image.dtype == torch.uint8 else done).to(image.device, image.dtype)
 
 
 def _describe_images(channels: int, limits: Range | None) -> str:

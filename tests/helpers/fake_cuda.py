@@ -24,6 +24,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
 import img2img
+from helpers.translators import make
 from img2img.config import run_type
 from img2img.data.classes import Classes
 from img2img.data.labelled import LabelledData
@@ -151,6 +152,7 @@ class Counted(TorchDispatchMode):
         super().__init__()
         self.operations, self.half = 0, 0
         self.copies: Counter[str] = Counter()
+        self.moved: Counter[str] = Counter()
         self.waits: Counter[str] = Counter()
 
     def __torch_dispatch__(self, function: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
@@ -163,6 +165,7 @@ class Counted(TorchDispatchMode):
         to = kwargs.get("device")
         if name == "_to_copy" and to is not None and torch.device(to).type != args[0].device.type:
             self.copies[_where()] += 1
+            self.moved[f"{args[0].dtype} to {torch.device(to).type}"] += args[0].numel()
         if name not in VIEWS:
             self.operations += 1
         if name in ("convolution", "addmm", "mm", "bmm") and args[1].dtype in (torch.bfloat16, torch.float16):
@@ -284,13 +287,23 @@ def convert(name: str, precision: str) -> dict[str, Any]:
     return found
 
 
+def call(name: str, precision: str) -> dict[str, Any]:
+    """A translator gets a batch of bytes: what moves between the devices, and what it waits for."""
+    translator = make(TRANSLATORS[name])
+    move(translator.generator, TYPES[precision])
+    with MODE, Counted() as counted:
+        made = translator(torch.zeros(2, 3, 64, 48, dtype=torch.uint8))
+    assert made.shape == (2, 3, 64, 48), made.shape
+    return {"moved": dict(counted.moved), "waits": dict(counted.waits)}
+
+
 def main() -> None:
     torch.cuda.is_bf16_supported = lambda *args, **kwargs: True  # type: ignore[assignment]
     nn.Module.to = lambda self, *args, **kwargs: move(self)  # type: ignore[method-assign]
     for argument in sys.argv[1:]:
         what, name, precision = argument.split("/")
         try:
-            found = {"train": train, "convert": convert}[what](name, precision)
+            found = {"train": train, "convert": convert, "call": call}[what](name, precision)
         except Exception as error:
             frames = [frame for frame in traceback.extract_tb(error.__traceback__) if str(ROOT) in frame.filename]
             where = f"{Path(frames[-1].filename).relative_to(ROOT)}:{frames[-1].lineno}" if frames else ""

@@ -40,6 +40,7 @@ class Folder:
         (self.written[key],) = picture.frames
 
     def pixels(self, key: int) -> int:
+        self.threads.add(threading.current_thread().name)
         return 0 if self.images[key] is None else self.images[key].shape[0] * self.images[key].shape[1]
 
 
@@ -111,6 +112,28 @@ def test_a_frame_that_fails_takes_its_file_along(engine: Engine, monkeypatch: py
     monkeypatch.setattr(folder, "write", lambda key, picture: written.add(key))
     items, _ = through(folder, engine)
     assert isinstance(items[1].error, ImageError) and written == {0, 2}
+
+
+@pytest.mark.parametrize("mode", ["eval", "paper"])
+def test_bytes_go_to_another_device_and_come_back(monkeypatch: pytest.MonkeyPatch, mode: Any) -> None:
+    engine = Engine(make(CONFIGS[0]), mode, "fp32")
+    floats, folder = Folder(SIZES, deep=(3,)), Folder(SIZES, deep=(3,))
+    through(floats, engine, batch_size=2)
+    monkeypatch.setattr(room, "takes_bytes", lambda device: True)
+    call, kinds = Translator.__call__, list[torch.dtype]()
+
+    def spy(self: Translator, image: Any, **options: Any) -> Any:
+        made = call(self, image, **options)
+        kinds.append(image.dtype)
+        assert made.dtype == image.dtype
+        return made
+
+    monkeypatch.setattr(Translator, "__call__", spy)
+    through(folder, engine, batch_size=2)
+    assert kinds.count(torch.uint8) == len(kinds) - 1 and kinds.count(torch.float32) == 1  # the one of 16 bits
+    for key in range(8):
+        assert folder.written[key].dtype == floats.written[key].dtype
+        assert np.array_equal(folder.written[key], floats.written[key])
 
 
 @pytest.mark.parametrize("waiting", [1, 2**25])

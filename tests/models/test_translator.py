@@ -56,6 +56,24 @@ def test_pil_images_and_arrays_and_tensors_agree() -> None:
         assert torch.allclose(translator(tensor), translator.generator(tensor[None])[0], atol=1e-6)
 
 
+@pytest.mark.parametrize("mode", ["eval", "paper"])
+@pytest.mark.parametrize("tile", [None, 16])
+def test_tensors_of_bytes_are_translated_as_images_are(mode: Any, tile: int | None) -> None:
+    translator, image = make("resnet"), picture(36, 24)
+    image[0, :2] = [[0, 127, 128], [1, 254, 255]]
+    array = translator(image, mode=mode, tile=tile)
+    planes = torch.from_numpy(image.transpose(2, 0, 1).copy())
+    alone = translator(planes, mode=mode, tile=tile)
+    batch = translator(torch.stack([planes, planes]), mode=mode, tile=tile)
+    (mapped,) = translator.map([planes], mode=mode, tile=tile)
+    assert alone.dtype == batch.dtype == mapped.dtype == torch.uint8
+    assert np.array_equal(alone.permute(1, 2, 0), array) and np.array_equal(mapped.permute(1, 2, 0), array)
+    assert (batch[1].permute(1, 2, 0).int() - torch.from_numpy(array).int()).abs().max() <= 1
+    assert np.array_equal(planes.permute(1, 2, 0), image)  # what went in stays as it was
+    with pytest.raises(UsageError, match=r"or uint8, not .* torch.int16"):
+        translator(planes.short())
+
+
 def test_alpha_is_carried_untouched_and_gray_becomes_colour() -> None:
     translator, image = make(), picture(16, 16, 4)
     done = translator(image)

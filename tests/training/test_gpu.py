@@ -86,6 +86,14 @@ def test_other_precisions_train(library: Path) -> None:
         assert (case["half"] > 0) == name.endswith("fp16"), name
 
 
+def test_bytes_go_to_the_gpu_and_come_back(library: Path) -> None:
+    """A quarter of what floats are."""
+    numbers = 2 * 3 * 64 * 48
+    for name, case in run(library, ["call/resnet/bf16", "call/unet/no"]).items():
+        moved = {"torch.uint8 to cuda": numbers, "torch.uint8 to cpu": numbers}
+        assert case == {"moved": moved, "waits": {}}, f"{name}: {case}"
+
+
 def test_every_network_translates_whole_and_in_strips(library: Path) -> None:
     cases = [f"convert/{name}/{precision}" for name in fake_cuda.TRANSLATORS for precision in ("bf16", "no")]
     for name, case in run(library, cases).items():
