@@ -36,6 +36,7 @@ def command(
     frames: Literal["all", "first"] = "all",
     no_metadata: bool = False,
     quality: int = 95,
+    no_durable: bool = False,
     dtype: Literal["auto", "fp32", "tf32", "bf16", "fp16", "int8"] = "auto",
     batch_size: int | None = None,
     tile: int | None = None,
@@ -76,6 +77,7 @@ def command(
         frames: Of animations (GIF, APNG, WebP) and TIFFs of several pages: all or first.
         no_metadata: Drop EXIF, XMP and DPI; the orientation is applied anyway.
         quality: Of JPEG, WebP, AVIF, HEIC and JPEG XL, 1-100.
+        no_durable: Don't wait until the disk has each file: faster where a disk is slow. A power failure may leave empty files then; nothing else does.
         dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32; tf32: fp32 with convolutions of 10 bits, on NVIDIA GPUs; int8: OpenVINO's, on CPUs, for as many layers as keep 40 dB.
         batch_size: Images of equal size that the network gets at once, at most 64; by default as many as pay.
         tile: Compute images of more than so many pixels squared in strips, with the same result; by default such as don't fit into the memory; 0: never.
@@ -133,7 +135,7 @@ def command(
         outcome = run(
             model, source, target, instances=instances,
             style=_parse_style(style, style_image, style_labels, style_instances), direction=direction, format=format, existing=existing, mode=mode, seed=seed,
-            size=size, max_side=max_side, render_factor=render_factor, nfe=nfe, frames=frames, metadata=not no_metadata, quality=quality, dtype=dtype,
+            size=size, max_side=max_side, render_factor=render_factor, nfe=nfe, frames=frames, metadata=not no_metadata, quality=quality, durable=not no_durable, dtype=dtype,
             batch_size=batch_size, tile=tile, compile=compile, device=device, engine=engine, max_pixels=max_pixels, timeout=timeout,
             file_memory=file_memory, accept_truncated=accept_truncated, listed=listed, record=report, progress=sys.stderr.isatty(),
         )  # fmt: skip

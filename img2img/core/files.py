@@ -27,8 +27,12 @@ class ExistsError(UserError):
     """A file is there that may not be replaced."""
 
 
-def write_whole(path: Path, data: bytes | Iterable[bytes], replace: bool = True) -> None:
+def write_whole(path: Path, data: bytes | Iterable[bytes], replace: bool = True, durable: bool = True) -> None:
     """Writes a file, at once or in parts, beside its place, then renames it there.
+
+    Args:
+        replace: whether it may take the place of a file that exists.
+        durable: whether to wait until the disk has it: without, it is safe when the process is killed, but not when the power fails.
 
     Raises:
         UserError: if it can't be written; nothing is left behind then.
@@ -40,7 +44,8 @@ def write_whole(path: Path, data: bytes | Iterable[bytes], replace: bool = True)
         with os.fdopen(handle, "wb") as file:
             file.writelines((data,) if isinstance(data, bytes) else data)
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
         move_into_place(temporary, path, replace)
     except BaseException as error:
         if temporary is not None:

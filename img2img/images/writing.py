@@ -65,13 +65,13 @@ def write_image(path: Path, array: Array, quality: int = 95) -> None:
     write_picture(path, Picture([array]), quality)
 
 
-def write_picture(path: Path, picture: Picture, quality: int = 95, replace: bool = True) -> None:
-    """As `write_image`, with frames and metadata; `replace` as of `write_whole`."""
+def write_picture(path: Path, picture: Picture, quality: int = 95, replace: bool = True, durable: bool = True) -> None:
+    """As `write_image`, with frames and metadata; `replace` and `durable` as of `write_whole`."""
     data = encode_picture(path, picture, quality)
     if isinstance(path, StoredPath):
         write_stored(path, data)
     else:
-        write_whole(path, data, replace)
+        write_whole(path, data, replace, durable)
 
 
 def encode_picture(path: Path, picture: Picture, quality: int = 95) -> bytes:

@@ -67,6 +67,7 @@ def convert(
     metadata: bool = True,
     alpha: bool = True,
     quality: int = 95,
+    durable: bool = True,
     dtype: DType = "auto",
     batch_size: int | None = None,
     tile: int | None = None,
@@ -107,6 +108,7 @@ def convert(
         metadata: whether EXIF, XMP and DPI are kept.
         alpha: whether alpha is carried to the outputs; else they are what the network makes of the images over white.
         quality: of JPEG, WebP, AVIF, HEIC and JPEG XL, 1–100.
+        durable: whether to wait until the disk has each file. Without, a power failure may leave empty files; nothing else does.
         dtype: of weights and activations; ``tf32``: fp32, whose convolutions on NVIDIA GPUs keep 10 bits; ``auto`` is bf16 where the device computes in it, if the first image comes out
             within 40 dB of fp32's, else fp32; ``int8``: OpenVINO's, for as many convolutions as keep the first images within 40 dB.
         batch_size: images of equal size that the network gets at once, at most 64; by default as many as pay.
@@ -158,7 +160,7 @@ def convert(
     part, parts = (shard[0] - 1) * rank.count + rank.index, shard[1] * rank.count
     rules = Rules(max_pixels, frames == "first", accept_truncated, size, max_side)
     decoders = _start_decoders(place, rules, file_memory, timeout)  # they start while others load
-    files = _Files(decoders, metadata, alpha, quality, existing)
+    files = _Files(decoders, metadata, alpha, quality, existing, durable)
     outcomes: OutcomeFile | None = None
     try:
         if not isinstance(translator, Translator):
@@ -297,9 +299,11 @@ class _Files:
         metadata: as of `convert`, as are the others.
     """
 
-    def __init__(self, decoders: Decoders, metadata: bool, alpha: bool, quality: int, existing: Existing) -> None:
+    def __init__(
+        self, decoders: Decoders, metadata: bool, alpha: bool, quality: int, existing: Existing, durable: bool
+    ) -> None:
         self.decoders, self.metadata, self.quality, self.existing = decoders, metadata, quality, existing
-        self.alpha = alpha
+        self.alpha, self.durable = alpha, durable
         self.bad: dict[Path, UserError] = {}
         """What is wrong with inputs that were tried before."""
         self.truncated: set[Job] = set()
@@ -328,7 +332,7 @@ class _Files:
         refuse_frames(find_suffix(job.target), picture)
         if picture.truncated:
             self.truncated.add(job)
-        if not self.alpha and picture.bands is None:
+        if not self.alpha and picture.bands is None and self.maps is None:
             picture = replace(picture, frames=[composite_over_white(frame) for frame in picture.frames])
         return picture if self.metadata else replace(picture, exif=b"", xmp=b"", dpi=None)
 
@@ -342,7 +346,7 @@ class _Files:
         bands = picture.bands or Bands((0, 1), "uint8")
         picture = replace(picture, bands=replace(bands, range=limits, maker=self.maker) if limits else None)
         if job.shard is None:
-            write_picture(job.target, picture, self.quality, self.existing == "overwrite")
+            write_picture(job.target, picture, self.quality, self.existing == "overwrite", self.durable)
         else:
             job.shard.put(job, encode_picture(job.target, picture, self.quality))
 

@@ -1,6 +1,7 @@
 """Every image goes through once, in batches of its like, whatever happens to the others."""
 
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,7 @@ class Folder:
         ]
         self.written: dict[int, Array] = {}
         self.threads: set[str] = set()
+        self.asked: list[int] = []
 
     def read(self, key: int) -> Picture:
         self.threads.add(threading.current_thread().name)
@@ -41,6 +43,7 @@ class Folder:
 
     def pixels(self, key: int) -> int:
         self.threads.add(threading.current_thread().name)
+        self.asked.append(key)
         return 0 if self.images[key] is None else self.images[key].shape[0] * self.images[key].shape[1]
 
 
@@ -119,6 +122,7 @@ def test_bytes_go_to_another_device_and_come_back(monkeypatch: pytest.MonkeyPatc
     engine = Engine(make(CONFIGS[0]), mode, "fp32")
     floats, folder = Folder(SIZES, deep=(3,)), Folder(SIZES, deep=(3,))
     through(floats, engine, batch_size=2)
+    assert room.takes_bytes(torch.device("cuda")) and not room.takes_bytes(torch.device("cpu"))
     monkeypatch.setattr(room, "takes_bytes", lambda device: True)
     call, kinds = Translator.__call__, list[torch.dtype]()
 
@@ -194,6 +198,19 @@ def test_few_pixels_wait_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch
     monkeypatch.setattr(folder, "write", write)
     through(folder, engine)
     assert len(folder.written) == 12 and max(most) <= 2 + 2 * room.THREADS + 2 + 1
+
+
+def test_headers_are_read_ahead_and_told_in_order(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(room, "BATCH", 3)
+    folder = Folder(SIZES)
+    line = Pipeline(engine, folder.read, folder.write, folder.pixels, is_skipped=lambda key: key < 2)
+    with ThreadPoolExecutor(1, "decode") as readers:
+        coming = line._read_headers([[0, 1], range(2, 7), [7]], readers)
+        found = [next(coming)]
+        readers.submit(int).result()  # after what is ahead
+        assert len(folder.asked) == 4
+        found += coming
+    assert found == [(key == 7, SIZES[key][0] * SIZES[key][1], key) for key in range(2, 8)]
 
 
 def test_lists_share_no_batch_and_what_is_skipped_only_fills_its_place(

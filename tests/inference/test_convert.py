@@ -42,6 +42,20 @@ def statuses(report: Report) -> dict[str, str]:
     return {Path(outcome.source).name: outcome.status for outcome in report.outcomes}
 
 
+@pytest.mark.parametrize("option", [(), ("--no-durable",)])
+def test_the_disk_has_each_file_unless_nobody_waits(
+    trained: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, option: tuple[str, ...]
+) -> None:
+    synced: list[int] = []
+    monkeypatch.setattr(os, "fsync", synced.append)
+    for number in range(2):
+        write_image(tmp_path / "in" / f"{number}.png", picture(9, 8))
+    synced.clear()
+    assert main(["convert", str(tmp_path / "in"), str(tmp_path / "out"), "--model", str(trained), *option]) == 0
+    assert names(tmp_path / "out") == ["0.png", "1.png"]
+    assert len(synced) == (0 if option else 2)
+
+
 def test_a_folder_keeps_its_structure_names_and_sizes(translator: Translator, tmp_path: Path) -> None:
     inputs = {
         "a.png": picture(17, 31),
