@@ -9,6 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
+from importlib.util import find_spec
 from typing import TYPE_CHECKING, Any, NoReturn, TypeVar
 
 import psutil
@@ -208,6 +209,8 @@ def build_accelerator(
     if device.type == "cuda" and device.index is not None:
         torch.cuda.set_device(device)
     warnings.filterwarnings("ignore", "`broadcast_buffers` is deprecated")  # Accelerate passes on no successor yet
+    if find_spec("lomo_optim") is None:  # which it looks for in all folders at each step: a millisecond an update
+        sys.modules.setdefault("lomo_optim", None)  # type: ignore[arg-type]
     return Accelerator(
         cpu=device.type == "cpu",
         mixed_precision=precision,

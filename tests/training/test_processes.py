@@ -1,5 +1,6 @@
 """Two processes with batch 1 train as one with batch 2."""
 
+import importlib.util
 import json
 import os
 import re
@@ -146,6 +147,16 @@ def test_cores_are_shared_by_the_processes_of_a_machine(monkeypatch: pytest.Monk
     for processes, cores in (("", 12), ("1", 12), ("5", 2), ("40", 1)):
         monkeypatch.setenv("LOCAL_WORLD_SIZE", processes)
         assert count_cores() == cores
+
+
+def test_no_step_searches_for_packages(monkeypatch: pytest.MonkeyPatch) -> None:
+    accelerator, weight = build_accelerator(torch.device("cpu"), "no", 1), torch.nn.Parameter(torch.ones(1))
+    optimizer = accelerator.prepare(torch.optim.Adam([weight]))
+    searched: list[str] = []
+    monkeypatch.setattr(importlib.util, "_find_spec", lambda name, *rest: searched.append(name))
+    weight.sum().backward()
+    optimizer.step()
+    assert weight.item() < 1 and not searched
 
 
 def test_processes_wait_for_one_that_downloads_or_writes(monkeypatch: pytest.MonkeyPatch) -> None:
