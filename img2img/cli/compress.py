@@ -33,7 +33,7 @@ def command(
 
     Args:
         model: The teacher: a translator's or a run's folder, another project's file of weights, or USER/NAME on the Hugging Face Hub.
-        data: Photos of the kind that are to be converted: any folder of images, or a data set of two sides.
+        data: Photos, or label maps, of the kind that are to be converted: any folder of them, or a data set.
         output: The run's folder.
         resume: Go on with this run, which was stopped; of the other options, only --accept and --device can be given then.
         macs: The share of the teacher's multiply-adds that the student may take.

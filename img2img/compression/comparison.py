@@ -8,7 +8,7 @@ import torch
 from rich.progress import track
 from torch import Tensor
 
-from img2img.data.base import Pair
+from img2img.data.base import Pair, ReadPair
 from img2img.data.paired import read_validation_pair
 from img2img.images import Array
 from img2img.metrics.distribution import distances, features, make_extractor
@@ -26,19 +26,20 @@ class Comparison:
     photos: int
     to_teacher: Scores
     """L1, PSNR, SSIM and perceptual distance to the teacher's translations."""
-    copied: Scores
-    """The same of the photos as they are: what is as far off as that is no translation."""
+    copied: Scores | None
+    """The same of the photos as they are: what is as far off as that is no translation. None of label maps."""
     kid: dict[str, float] = field(default_factory=dict)
     """KID by ``student to teacher``, and with real images ``student to real`` and ``teacher to real``; empty for too few images."""
 
 
 def compare_with_teacher(
-    student: Translator, pairs: Sequence[Pair], real: Sequence[Path], progress: bool = False
+    student: Translator, pairs: Sequence[Pair], real: Sequence[Path], read: ReadPair, progress: bool = False
 ) -> Comparison:
     """Translates photos at their own size, and compares what comes out with the teacher's translations.
 
     Args:
-        pairs: photos, and the teacher's translations of them.
+        pairs: photos or label maps, and the teacher's translations of them.
+        read: how they are read.
         real: images of the kind that the teacher makes, if there are some.
 
     Raises:
@@ -54,10 +55,11 @@ def compare_with_teacher(
         sets[name].append(features(extractor, [image], device))
 
     for pair in track(pairs, "comparing", transient=True, disable=not progress):
-        photo, truth = read_validation_pair(pair, None, "none", student.in_channels, student.out_channels)
+        photo, truth = read(pair, None, "none", student.in_channels, student.out_channels, None)
         done = student(photo)
         scores.append(score(done, truth, distance))
-        copies.append(score(photo, truth, distance))
+        if not pair.labels:
+            copies.append(score(photo, truth, distance))
         look("student", done)
         look("teacher", truth)
     for file in real:
@@ -69,5 +71,8 @@ def compare_with_teacher(
         if one in found and other in found
     }
     return Comparison(
-        len(pairs), mean(scores), mean(copies), {name: value for name, value in kid.items() if value is not None}
+        len(pairs),
+        mean(scores),
+        mean(copies) if copies else None,
+        {name: value for name, value in kid.items() if value is not None},
     )

@@ -20,7 +20,9 @@ from img2img.core.errors import UsageError, UserError
 from img2img.core.files import write_whole
 from img2img.core.processes import build_accelerator, join_processes, run_on_main
 from img2img.data.base import DataConfig, Direction, choose_sample
-from img2img.data.distilled import DistilledData, Photos, find_photos
+from img2img.data.classes import write_classes
+from img2img.data.distilled import DistilledData, Photos, choose_real, find_photos
+from img2img.data.distilled_labels import DistilledLabels, find_label_maps
 from img2img.data.layouts import Split, image_files
 from img2img.inference.convert import convert
 from img2img.interop import load_translator
@@ -34,6 +36,7 @@ from img2img.training.train import train
 
 TEACHER = "teacher"  # the folder of its translations, which is there when they are complete
 UNFINISHED = "teacher-unfinished"
+CLASSES = "classes.yaml"  # of a teacher that translates label maps
 REPORT = "compression.json"
 STEPS = 5000
 ACCEPT = 0.05  # perceptual distance
@@ -57,7 +60,8 @@ class Compression:
         """As JSON."""
         values = asdict(self)
         for name in ("to_teacher", "copied"):
-            values["comparison"][name] = finite(values["comparison"][name])
+            if values["comparison"][name]:
+                values["comparison"][name] = finite(values["comparison"][name])
         write_whole(path, (json.dumps(values, indent=1) + "\n").encode())
 
 
@@ -84,7 +88,7 @@ def compress(
 
     Args:
         model: the large translator, the teacher: its folder, that of a run, another project's file of weights, or a name on the Hub.
-        data: photos of the kind that are to be converted: any folder, or a data set, whose other side then shows real images.
+        data: photos, or label maps, of the kind that are to be converted: any folder, or a data set, whose other side then shows real images.
         output: the run's folder.
         macs: of the teacher's multiply-adds, the share that the student may take.
         direction: which translator of a run that learned both ways.
@@ -121,7 +125,7 @@ def compress(
         raise UsageError(f"{model} translates measurements; only translators of images can be compressed.")
     side = size or min(teacher.config.size, teacher.config.width or teacher.config.size)
     generator = choose_student(teacher.config.generator, macs, teacher.in_channels, side)
-    splits = find_photos(source, teacher.config.direction)
+    splits = _find_sources(teacher, source)
     _refuse_holdout(splits, holdout)
     if folder.is_relative_to(source.resolve()):
         raise UsageError(f"--output {output} lies in {data}, whose images would then be taken for photos.")
@@ -130,9 +134,15 @@ def compress(
         adversarial_weight=adversarial,
         teacher=about,
     )
+    classes = teacher.config.classes
+    of_labels = (
+        {"labels": source, "classes": folder / CLASSES, "use_instances": teacher.config.edges} if classes else {}
+    )
+    of_labels |= {"ignore_label": classes.ignore} if classes else {}
+    of_images = {"path": source, "direction": teacher.config.direction, "in_channels": teacher.in_channels}
     prepared = DataConfig(
-        path=source, target=folder / TEACHER, direction=teacher.config.direction, size=side,
-        holdout=holdout if splits.keys() == {"train"} else 0.0, in_channels=teacher.in_channels, out_channels=teacher.out_channels,
+        target=folder / TEACHER, size=side, holdout=holdout if splits.keys() == {"train"} else 0.0,
+        out_channels=teacher.out_channels, **(of_labels or of_images),
     )  # fmt: skip
     config = Run(
         method=method, data=prepared, output=folder, steps=steps, batch_size=batch_size, seed=seed, device=device
@@ -141,6 +151,8 @@ def compress(
     config.method.build(teacher.in_channels, teacher.out_channels, side)  # says what can't work
     with ExitStack() as claimed:
         run_on_main(accelerator, lambda: claimed.enter_context(claim_folder(folder, False)))
+        if classes:
+            run_on_main(accelerator, lambda: write_classes(folder / CLASSES, classes))
         run_on_main(accelerator, lambda: write_config(folder / CONFIG, config))  # from now on it can be resumed
     return _finish(config, teacher, accelerator, accept, quiet)
 
@@ -152,6 +164,23 @@ def _refuse_numbers(macs: float, size: int | None, max_side: int | None) -> None
         raise UsageError(f"--size {size}: give at least 8 pixels.")
     if max_side is not None and max_side < 1:
         raise UsageError(f"--max-side {max_side}: give at least 1 pixel.")
+
+
+def _find_sources(teacher: Translator, path: Path) -> dict[Split, Photos]:
+    """What the teacher translates, by splits.
+
+    Raises:
+        UsageError: if there is nothing, or instance maps are missing.
+    """
+    if teacher.config.classes is None:
+        return find_photos(path, teacher.config.direction)
+    found = find_label_maps(path)
+    without = [maps.source for maps in found.values() if maps.instances is None]
+    if teacher.config.edges and without:
+        raise UsageError(
+            f"the teacher takes label maps with instance maps, and there are none beside {without[0]} (such as train_inst beside train_label)."
+        )
+    return found
 
 
 def _refuse_holdout(splits: Mapping[Split, Photos], share: float) -> None:
@@ -180,7 +209,8 @@ def resume(
             f"--resume {output}: that is a run of {config.method.name}, which img2img train --resume continues."
         )
     folder = Path(output).resolve()  # which may have been moved
-    data = config.data.model_copy(update={"target": folder / TEACHER})
+    moved = {"target": folder / TEACHER, **({"classes": folder / CLASSES} if config.data.labels else {})}
+    data = config.data.model_copy(update=moved)
     config = cast(
         Run,
         resolve_config(config.model_copy(update={"output": folder, "data": data, "device": device or config.device})),
@@ -226,10 +256,10 @@ def _finish(config: Run, teacher: Translator, accelerator: Accelerator, accept: 
 
     def compare() -> Compression:
         student = Translator.load(folder, teacher.device)
-        data = DistilledData(config.data, True)
+        data = (DistilledLabels if config.data.labels else DistilledData)(config.data, True)
         data.divide(config.data.holdout)
-        pairs, real = choose_sample(data.validation.pairs, MOST), choose_sample(list(data.real_images), MOST)
-        comparison = compare_with_teacher(student, pairs, real, not quiet)
+        pairs, real = choose_sample(data.validation.pairs, MOST), choose_sample(list(choose_real(data.real)), MOST)
+        comparison = compare_with_teacher(student, pairs, real, data.read, not quiet)
         near = comparison.to_teacher["perceptual"] <= accept or comparison.to_teacher["psnr"] >= GOOD
         found = Compression(*costs, comparison, near)
         found.write(folder / REPORT)
@@ -244,8 +274,9 @@ def _build_student(config: Run, teacher: Translator) -> Translator:
     """An untrained one."""
     architecture = config.method.generator.resolve(teacher.in_channels, teacher.out_channels, config.data.size)
     about = TranslatorConfig(
-        method=config.method.name, generator=architecture, size=config.data.size, training=teacher.config.training
-    )
+        method=config.method.name, generator=architecture, size=config.data.size, training=teacher.config.training,
+        classes=teacher.config.classes, edges=teacher.config.edges,
+    )  # fmt: skip
     return Translator(about, build_generator(architecture).eval()).to(teacher.device)
 
 
@@ -261,12 +292,13 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
         UserError: if nothing could be translated, or a translation can't be written.
     """
     data, about, unfinished = config.data, config.method.teacher, target.with_name(UNFINISHED)
-    assert data.path is not None and about is not None
-    for split, photos in find_photos(data.path, data.direction).items():
+    source = data.labels or data.path
+    assert source is not None and about is not None
+    for split, photos in _find_sources(teacher, source).items():
         console.print(f"The teacher translates {photos.source} to {target / split}.", soft_wrap=True)
         report = convert(
             teacher, photos.source, unfinished / split, format="png", existing="skip", frames="first", metadata=False,
-            alpha=False, max_side=about.max_side, device=config.device, engine="torch", progress=not console.quiet,
+            alpha=False, instances=photos.instances if teacher.config.edges else None, max_side=about.max_side, device=config.device, engine="torch", progress=not console.quiet,
         )  # fmt: skip
         for failure in report.failures:
             if failure.reason.startswith(failure.target):  # it is the disk that fails, and not the photo
@@ -309,8 +341,8 @@ def _tell_costs(console: Console, teacher: Cost, student: Cost) -> None:
 def _tell_comparison(console: Console, found: Compression, folder: Path, accept: float) -> None:
     """A table of how near the student is to its teacher, and the verdict."""
     comparison = found.comparison
-    rows = {"student": comparison.to_teacher, "photo as it is": comparison.copied}
-    table = Table(title=f"Distance to the teacher on {comparison.photos} photos that were held out")
+    rows = {"student": comparison.to_teacher} | ({"photo as it is": comparison.copied} if comparison.copied else {})
+    table = Table(title=f"Distance to the teacher on {comparison.photos} images that were held out")
     for heading in ("", "PSNR", "SSIM", "L1", "perceptual"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, s in rows.items():

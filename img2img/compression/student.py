@@ -39,8 +39,6 @@ def refuse_teacher(teacher: Translator, given: str) -> None:
     what = ""
     if isinstance(teacher.generator, OnnxGenerator):
         what = "an ONNX file holds no architecture that could be made smaller; give the translator's folder that it was exported from"
-    elif config.classes is not None:
-        what = "it translates label maps; so far, only translators of images can be compressed"
     elif config.encoder is not None:
         what = "it takes its style from an image, which a small translator can't; train one that has no styles"
     if what:
@@ -75,8 +73,12 @@ def choose_student(teacher: GeneratorConfig, share: float, in_channels: int, siz
 
 
 def measure_cost(translator: Translator, size: int) -> Cost:
-    """What a translator takes for images of `size` × `size` pixels, measured on images of noise."""
-    images = torch.rand(min(BATCH, max(1, BATCH_PIXELS // size**2)), translator.in_channels, size, size) * 2 - 1
+    """What a translator takes for images, or label maps, of `size` × `size` pixels, measured on noise."""
+    count, config = min(BATCH, max(1, BATCH_PIXELS // size**2)), translator.config
+    if config.classes is None:
+        images = torch.rand(count, translator.in_channels, size, size) * 2 - 1
+    else:
+        images = torch.randint(config.classes.count, (count, 1 + config.edges, size, size))
     engine = Engine(translator, translator.config.mode)
     fast = engine.choose(8, size, size).translator
     seconds = min(_time(fast, images) for _ in range(RUNS + 1))  # the first one sets up

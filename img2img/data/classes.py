@@ -12,6 +12,7 @@ import yaml
 from pydantic import BeforeValidator, Field, ValidationError, model_validator
 
 from img2img.core.errors import UsageError
+from img2img.core.files import write_whole
 from img2img.core.settings import Strict, explain
 from img2img.images import Array
 
@@ -142,6 +143,17 @@ def resolve_classes(classes: int | Path | None, folder: Path | None, ignore: int
     if file is None or (classes is None and not file.is_file()):
         return None
     return read_classes(file, ignore)
+
+
+def write_classes(path: Path, classes: Classes) -> None:
+    """Writes the table that `read_classes` reads.
+
+    Raises:
+        UserError: if it can't be written.
+    """
+    entries = {label: classes.table.get(label, Class()) for label in range(classes.count)}
+    values = {label: entry.model_dump(mode="json", exclude_defaults=True) for label, entry in entries.items()}
+    write_whole(path, yaml.safe_dump(values, sort_keys=False, allow_unicode=True).encode())
 
 
 class _Unique(yaml.SafeLoader):

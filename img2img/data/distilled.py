@@ -1,7 +1,7 @@
 """Photos and what a teacher made of them: the pairs from which a smaller translator learns."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -14,6 +14,7 @@ from img2img.data.channels import refuse_ranges
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
 from img2img.data.paired import PairedData, PairedFolder, PairedImages, match
 from img2img.data.sampler import Key
+from img2img.data.transforms import JointTransform
 from img2img.images import read_image
 from img2img.images.arrays import fit_channels, to_unit
 from img2img.images.tensors import to_tensor
@@ -27,6 +28,8 @@ class Photos:
     """The folder of the images."""
     real: Path | None = None
     """A folder of real images of the kind that the teacher makes, if there is one."""
+    instances: Path | None = None
+    """The folder of the instance maps, of label maps that have such."""
 
 
 def find_photos(path: Path, direction: Direction = "AtoB") -> dict[Split, Photos]:
@@ -64,6 +67,36 @@ def find_photos(path: Path, direction: Direction = "AtoB") -> dict[Split, Photos
     return found
 
 
+def list_real(found: Mapping[Split, Photos]) -> dict[Split, tuple[Path, ...]]:
+    """Real images of the kind that the teacher makes, of the splits that have such."""
+    return {
+        split: tuple(file for each in image_files(photos.real).values() for file in each)
+        for split, photos in found.items()
+        if photos.real
+    }
+
+
+def choose_real(real: Mapping[Split, tuple[Path, ...]]) -> tuple[Path, ...]:
+    """Real images to compare with: such that were not learned from, if there are some."""
+    return next((real[split] for split in ("val", "test", "train") if real.get(split)), ())
+
+
+def read_real(real: Sequence[Path], transform: JointTransform, channels: int, seed: int, key: Key) -> dict[str, Tensor]:
+    """One of some real images, as a function of the seed, the epoch and the sample: ``real``, (channels, H, W) in [-1, 1]; nothing of none."""
+    if not real:
+        return {}
+    epoch, index = key
+    drawn = zlib.crc32(f"real/{seed}/{epoch}/{index}".encode())
+    file = real[drawn % len(real)]
+    image = transform.apply_to_one(to_unit(read_image(file, transform.enough)), drawn)
+    return {"real": to_tensor(fit_channels(image, channels, file))}
+
+
+def explain_no_translations(target: Path) -> str:
+    """What to do if the teacher's translations are not where the config says."""
+    return f"the teacher's translations, {target}, are not there: go on with img2img compress --resume RUN, which makes them, also if the run was moved."
+
+
 class DistilledImages(PairedImages):
     """Pairs of a photo and the teacher's translation; beside each, a real image of the kind that the teacher makes, if there are some."""
 
@@ -74,13 +107,7 @@ class DistilledImages(PairedImages):
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
         """``source``, ``target``, and ``real`` if there is such: (C, H, W) in [-1, 1]."""
         item = super().__getitem__(key)
-        if self.real:
-            epoch, index = key
-            seed = zlib.crc32(f"real/{self.seed}/{epoch}/{index}".encode())
-            file = self.real[seed % len(self.real)]
-            image = self.transform.apply_to_one(to_unit(read_image(file, self.transform.enough)), seed)
-            item["real"] = to_tensor(fit_channels(image, self.out_channels, file))
-        return item
+        return item | read_real(self.real, self.transform, self.out_channels, self.seed, key)
 
 
 class DistilledData(PairedData):
@@ -98,26 +125,14 @@ class DistilledData(PairedData):
             )
         photos = find_photos(config.path, config.direction)
         if not config.target.is_dir():
-            raise UsageError(
-                f"the teacher's translations, {config.target}, are not there: go on with img2img compress --resume RUN, which makes them, also if the run was moved."
-            )
+            raise UsageError(explain_no_translations(config.target))
         self.splits: dict[Split, PairedFolder] = {
             split: match(found.source, config.target / split, split)
             for split, found in photos.items()
             if (config.target / split).is_dir()
         }
-        self.real: Mapping[Split, tuple[Path, ...]] = {
-            split: tuple(file for each in image_files(found.real).values() for file in each)
-            if found.real and with_classes
-            else ()
-            for split, found in photos.items()
-        }
-        self.build_dataset = partial(DistilledImages, real=self.real["train"])
-
-    @property
-    def real_images(self) -> tuple[Path, ...]:
-        """Real images of the kind that the teacher makes, that were not learned from if there are such."""
-        return next((self.real[split] for split in ("val", "test", "train") if self.real.get(split)), ())
+        self.real: Mapping[Split, tuple[Path, ...]] = list_real(photos) if with_classes else {}
+        self.build_dataset = partial(DistilledImages, real=self.real.get("train", ()))
 
     @classmethod
     def refuse_options(cls, config: DataConfig, method: str) -> None:

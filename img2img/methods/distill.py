@@ -11,6 +11,7 @@ from img2img.core.errors import UsageError
 from img2img.core.settings import Strict
 from img2img.data.base import Direction
 from img2img.data.distilled import DistilledData
+from img2img.data.distilled_labels import DistilledLabels
 from img2img.losses.adversarial import Adversarial
 from img2img.methods.base import Batch, Losses, Method, Outputs, Phase, choose_source
 from img2img.methods.perceptual import Perceptual, PerceptualConfig, PerceptualTranslationConfig
@@ -36,7 +37,7 @@ class DistillConfig(PerceptualTranslationConfig):
     The teacher's translations are made before the training, by `img2img compress`: so an update costs the small generator alone.
     """
 
-    data_kinds = (DistilledData,)
+    data_kinds = (DistilledLabels, DistilledData)
     paper = "2108.06908"
     run_defaults: ClassVar = {
         "batch_size": 8,

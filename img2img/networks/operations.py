@@ -24,9 +24,14 @@ def count_multiply_adds(config: GeneratorConfig, height: int, width: int) -> int
 
 
 def list_narrower(config: GeneratorConfig) -> Iterator[GeneratorConfig]:
-    """The same architecture with fewer channels, the widest first; without dropout, in one step, and without what only training needs."""
+    """The same architecture with fewer channels, the widest first; without dropout, in one step, and without what only training needs.
+
+    A SPADE generator also gets fewer channels between the label map and its γ and β, which take most of its multiply-adds.
+    """
     plain = {"dropout": 0.0, "spectral_norm": "none", "steps": None}
     kept = {name: value for name, value in plain.items() if name in type(config).model_fields}
     for channels in (*range(config.channels // 8 * 8, 15, -8), *reversed(WIDTHS)):
         if channels < config.channels:
+            hidden = getattr(config, "hidden", None)
+            kept |= {"hidden": -(-hidden * channels // config.channels)} if hidden else {}
             yield config.model_copy(update={**kept, "channels": channels})

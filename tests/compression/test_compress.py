@@ -3,16 +3,17 @@
 import errno
 import json
 import os
+import shutil
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
 import torch
-from helpers.data import picture, write_unpaired
+from helpers.data import picture, write_labelled, write_unpaired
 from helpers.forked import fork
 from helpers.runs import assert_equal, free_port
-from helpers.translators import make, sampler
+from helpers.translators import draw_weights, make, sampler
 
 import img2img
 from img2img.cli import main
@@ -22,11 +23,14 @@ from img2img.compression.student import choose_student
 from img2img.config import read_config
 from img2img.core.errors import UsageError, UserError
 from img2img.data.base import DataConfig
-from img2img.data.distilled import DistilledData, DistilledImages, find_photos
+from img2img.data.classes import Class, Classes
+from img2img.data.distilled import DistilledData, DistilledImages, choose_real, find_photos
+from img2img.data.distilled_labels import DistilledLabels, find_label_maps
 from img2img.images import read_image, write_image
+from img2img.images.labels import read_maps
 from img2img.inference import convert
-from img2img.models import TranslatorConfig
-from img2img.networks import ResNetConfig, UNetConfig
+from img2img.models import Translator, TranslatorConfig
+from img2img.networks import ResNetConfig, SPADEConfig, UNetConfig
 from img2img.networks.operations import count_multiply_adds, list_narrower
 from img2img.training.train import train
 
@@ -252,6 +256,91 @@ def test_real_images_are_drawn_from_all_of_them(teacher: Path, tmp_path: Path) -
     assert len(seen) == 5
 
 
+def label_teacher(folder: Path, config: Any, edges: bool, **values: Any) -> Path:
+    classes = Classes(count=4, ignore=255, table={1: Class(name="sky", colour=(1, 2, 3))})
+    draw_weights(config.resolve(4 + edges, 3, 64), classes=classes, edges=edges, **values).save(folder)
+    return folder
+
+
+@pytest.mark.parametrize("edges", [False, True])
+@pytest.mark.parametrize(
+    "config", [SPADEConfig(channels=8, hidden=16), UNetConfig(channels=8, depth=3)], ids=["spade", "unet"]
+)
+def test_a_translator_of_label_maps_is_compressed(config: Any, edges: bool, tmp_path: Path) -> None:
+    data = write_labelled(write_labelled(tmp_path / "data", 4, 64), 2, 64, split="val", first=4)
+    model = label_teacher(tmp_path / "model", config, edges)
+    found = run(model, data, tmp_path / "run", size=64, adversarial=0.1)
+    large, student = img2img.load(model), img2img.load(tmp_path / "run")
+    assert isinstance(large, Translator) and isinstance(student, Translator)
+    assert student.config.classes and large.config.classes and student.config.edges == edges
+    assert (student.config.classes.count, student.config.classes.ignore) == (4, 255)
+    assert student.config.classes.name(1) == "sky" and tuple(student.config.classes.colours()[1]) == (1, 2, 3)
+    assert student.config.generator.kind == config.kind
+    assert found.student.multiply_adds <= 0.3 * found.teacher.multiply_adds
+    assert found.comparison.copied is None and found.comparison.photos == 2
+    assert "teacher to real" in found.comparison.kid or len(list((data / "val_img").iterdir())) < 10
+    maps = {
+        name: read_maps(data / "val_label" / name, data / "val_inst" / name if edges else None)
+        for name in ("4.png", "5.png")
+    }
+    made = {name: read_image(tmp_path / "run" / "teacher" / "val" / name) for name in maps}
+    assert all(np.abs(made[name].astype(int) - large(maps[name]).astype(int)).max() <= 1 for name in maps)
+    errors = [np.abs(student(maps[name]) / 255 - made[name] / 255).mean() for name in maps]
+    assert found.comparison.to_teacher["l1"] == pytest.approx(np.mean(errors), abs=1e-6)
+    (tmp_path / "run").rename(tmp_path / "moved")
+    assert resume(tmp_path / "moved", quiet=True).comparison == found.comparison
+
+
+def test_real_images_are_shown_beside_label_maps(tmp_path: Path) -> None:
+    data = write_labelled(tmp_path / "data", 3, 64)
+    for number in range(3):
+        write_image(tmp_path / "made" / "train" / f"{number}.png", picture(64, 64, seed=50 + number))
+    config = DataConfig(labels=data, target=tmp_path / "made", size=64, resize="none", jitter=1, flip=0, classes=4)
+    for wanted in (True, False):
+        kind = DistilledLabels(config, wanted)
+        kind.divide(0)
+        item = kind.build_training_set(config.build_transform(), 5, 3, 0)[0, 1]
+        assert item["source"].shape == (2, 64, 64) and ("real" in item) == wanted
+        made = ((item["target"].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)
+        assert np.array_equal(made, picture(64, 64, seed=51))
+        assert len(choose_real(kind.real)) == (3 if wanted else 0)
+        if wanted:
+            shown = ((item["real"].permute(1, 2, 0).numpy() + 1) * 127.5).round().astype(np.uint8)
+            assert any(np.array_equal(shown, read_image(file)) for file in (data / "train_img").iterdir())
+    with pytest.raises(UsageError, match=r"--data\.labels FOLDER"):
+        DistilledLabels(config.model_copy(update={"target": None}))
+    with pytest.raises(UsageError, match=r"not there.*compress --resume"):
+        DistilledLabels(config.model_copy(update={"target": tmp_path / "gone"}))
+
+
+@pytest.mark.parametrize(
+    ("folders", "splits", "real", "instances"),
+    [
+        (["."], {"train": "."}, None, None),
+        (["train", "val"], {"train": "train", "val": "val"}, None, None),
+        (["train_label", "val_label"], {"train": "train_label", "val": "val_label"}, None, None),
+        (["train_label", "train_inst", "train_img"], {"train": "train_label"}, "train_img", "train_inst"),
+        (
+            ["label/train", "inst/train", "label/test"],
+            {"train": "label/train", "test": "label/test"},
+            None,
+            "inst/train",
+        ),
+        (["train/label", "train/img"], {"train": "train/label"}, "train/img", None),
+        (["label", "inst", "img"], {"train": "label"}, "img", "inst"),
+    ],
+)
+def test_label_maps_are_found_in_any_layout(
+    folders: list[str], splits: dict[str, str], real: str | None, instances: str | None, tmp_path: Path
+) -> None:
+    for name in folders:
+        write_image(tmp_path / name / "one.png", picture(16, 16))
+    found = find_label_maps(tmp_path)
+    assert {split: each.source for split, each in found.items()} == {k: tmp_path / v for k, v in splits.items()}
+    assert found["train"].real == (tmp_path / real if real else None)
+    assert found["train"].instances == (tmp_path / instances if instances else None)
+
+
 def test_what_cannot_be_compressed_is_told_so(teacher: Path, photos: Path, tmp_path: Path) -> None:
     def refuse(model: Path | str, words: str, **options: Any) -> None:
         with pytest.raises(UsageError, match=words):
@@ -263,6 +352,13 @@ def test_what_cannot_be_compressed_is_told_so(teacher: Path, photos: Path, tmp_p
     refuse(tmp_path / "nowhere", "nowhere")
     assert main(["export", str(teacher), str(tmp_path / "file.onnx")]) == 0
     refuse(tmp_path / "file.onnx", "ONNX file.*give the translator's folder")
+    labels = write_labelled(tmp_path / "labels", 3, 64)
+    with_instances = label_teacher(tmp_path / "edges", UNetConfig(channels=4, depth=3), True)
+    shutil.rmtree(labels / "train_inst")
+    refuse(with_instances, "with instance maps, and there are none", photos=labels)
+    (tmp_path / "empty").mkdir()
+    refuse(with_instances, "holds no label maps", photos=tmp_path / "empty")
+    (tmp_path / "empty").rmdir()
     refuse(teacher, r"smallest resnet.*computes 0\.\d+", macs=0.001)
     refuse(teacher, "--macs 1", macs=1)
     refuse(teacher, "no such folder", photos=tmp_path / "empty")

@@ -1,0 +1,94 @@
+"""Label maps and what a teacher made of them: the pairs from which a smaller translator of label maps learns."""
+
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+
+from torch import Tensor
+
+from img2img.core.errors import UsageError
+from img2img.data.base import DataConfig
+from img2img.data.distilled import Photos, explain_no_translations, list_real, read_real
+from img2img.data.label_maps import instance_folder
+from img2img.data.labelled import LabelledData, LabelledImages, match_label_maps
+from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
+from img2img.data.paired import PairedFolder
+from img2img.data.sampler import Key
+
+
+def find_label_maps(path: Path) -> dict[Split, Photos]:
+    """Finds what a teacher is to translate: the label maps of a data set, or any folder of them.
+
+    Args:
+        path: a folder in a layout of label maps, such as train_label val_label, whose images may be missing; with sub-folders train, val or
+            test; or a folder of label maps. Instance maps lie beside, such as in train_inst.
+
+    Raises:
+        UsageError: if there is no such folder, or it holds none.
+    """
+    path = check_folder(path)
+    found: dict[Split, Photos] = {}
+    for split in SPLITS:
+        for form in (f"{split}_%s", f"{split}/%s", f"%s/{split}"):
+            labels, instances, real = (path / (form % kind) for kind in ("label", "inst", "img"))
+            if labels.is_dir():
+                beside = instances if instances.is_dir() else None
+                found.setdefault(split, Photos(labels, real if real.is_dir() else None, beside))
+    if not found and (path / "label").is_dir():
+        instances, real = path / "inst", path / "img"
+        found["train"] = Photos(
+            path / "label", real if real.is_dir() else None, instances if instances.is_dir() else None
+        )
+    if not found:
+        below: dict[Split, Path] = {split: path / split for split in SPLITS if (path / split).is_dir()}
+        folders: dict[Split, Path] = below if "train" in below else {"train": path}
+        found = {split: Photos(folder, None, instance_folder(folder)) for split, folder in folders.items()}
+    found = {split: maps for split, maps in found.items() if image_files(maps.source)}
+    if "train" not in found:
+        raise UsageError(f"{path} holds no label maps to learn from (image files: {list_image_kinds()}).")
+    return found
+
+
+class DistilledLabelImages(LabelledImages):
+    """Pairs of a label map and the teacher's translation; beside each, a real image of the kind that the teacher makes, if there are some."""
+
+    def __init__(self, *given: object, real: tuple[Path, ...] = ()) -> None:
+        super().__init__(*given)  # type: ignore[arg-type]
+        self.real = real
+
+    def __getitem__(self, key: Key) -> dict[str, Tensor]:
+        """As of `LabelledImages`, and ``real``, (C, H, W) in [-1, 1], if there is such."""
+        item = super().__getitem__(key)
+        return item | read_real(self.real, self.transform, self.out_channels, self.seed, key)
+
+
+class DistilledLabels(LabelledData):
+    """Label maps (``--data.labels``, in any layout) and the teacher's translations of the same names (``--data.target``), which has a sub-folder for each split.
+
+    Args:
+        with_classes: whether real images of the kind that the teacher makes are wanted, too.
+    """
+
+    def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
+        self.config = config
+        if config.labels is None or config.target is None or config.path or config.instances:
+            raise UsageError(
+                "distill learns from label maps, --data.labels FOLDER, and a teacher's translations of them, --data.target FOLDER; img2img compress makes these."
+            )
+        maps = find_label_maps(config.labels)
+        if not config.target.is_dir():
+            raise UsageError(explain_no_translations(config.target))
+        self.splits: dict[Split, PairedFolder] = {
+            split: match_label_maps(
+                split, found.source, found.instances if config.use_instances else None, config.target / split
+            )
+            for split, found in maps.items()
+            if (config.target / split).is_dir()
+        }
+        self.real: Mapping[Split, tuple[Path, ...]] = list_real(maps) if with_classes else {}
+        self.build_dataset = partial(DistilledLabelImages, real=self.real.get("train", ()))
+
+    @classmethod
+    def recognises(cls, config: DataConfig) -> bool:
+        """By the option."""
+        return config.labels is not None
