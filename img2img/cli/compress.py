@@ -39,12 +39,12 @@ def command(
         macs: The share of the teacher's multiply-adds that the student may take.
         direction: Which translator of a run that learned both ways; by default AtoB.
         style: Of a teacher between domains: the name of the one that the student learns.
-        max_side: Scale photos whose longer side has more pixels down to it.
-        size: Height and width of the training images, which are cut out of the photos; by default the teacher's.
+        max_side: Scale images whose longer side has more pixels down to it.
+        size: Height and width of the training images, which are cut out of those of --data; by default the teacher's.
         steps: Optimizer updates.
         batch_size: Images an update.
         adversarial: Weight of an adversarial loss; 0 for none. Real are the images of the data set's other side, if there is one, else the teacher's.
-        holdout: Without a val or test split: the share of the photos that are kept to compare the student with the teacher.
+        holdout: Without a val or test split: the share of the images that are kept to compare the student with the teacher.
         seed: Of all random numbers.
         device: auto, cpu, cuda, cuda:1 or mps; by default auto.
         accept: The largest perceptual distance to the teacher at which the student is good enough; a PSNR of 30 dB will do, too.
@@ -54,7 +54,7 @@ def command(
     if resume and model:
         raise UsageError("--resume goes on with the run's own settings; leave the model out.")
     if not resume and not (model and data and output):
-        raise UsageError("which model, photos and folder? img2img compress MODEL --data PHOTOS --output RUN.")
+        raise UsageError("which model, images and folder? img2img compress MODEL --data IMAGES --output RUN.")
     try:
         if resume:
             found = room.resume(resume, device=device, accept=accept)

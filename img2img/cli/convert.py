@@ -77,7 +77,7 @@ def command(
         frames: Of animations (GIF, APNG, WebP) and TIFFs of several pages: all or first.
         no_metadata: Drop EXIF, XMP and DPI; the orientation is applied anyway.
         quality: Of JPEG, WebP, AVIF, HEIC and JPEG XL, 1-100.
-        no_durable: Don't wait until the disk has each file: faster where a disk is slow. A power failure may leave empty files then; nothing else does.
+        no_durable: Don't wait until the disk has each file: faster where a disk is slow. A power failure may then leave empty files, which --skip-existing takes for done. Shards and videos always wait.
         dtype: Of weights and activations; auto is bf16 where the device computes in it and it is exact enough (40 dB), else fp32; tf32: fp32 with convolutions of 10 bits, on NVIDIA GPUs; int8: OpenVINO's, on CPUs, for as many layers as keep 40 dB.
         batch_size: Images of equal size that the network gets at once, at most 64; by default as many as pay.
         tile: Compute images of more than so many pixels squared in strips, with the same result; by default such as don't fit into the memory; 0: never.

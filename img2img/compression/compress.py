@@ -20,10 +20,12 @@ from img2img.core.errors import UsageError, UserError
 from img2img.core.files import write_whole
 from img2img.core.processes import build_accelerator, join_processes, run_on_main
 from img2img.data.base import DataConfig, Direction, choose_sample
-from img2img.data.classes import write_classes
+from img2img.data.classes import Classes, write_classes
 from img2img.data.distilled import DistilledData, Photos, choose_real, find_photos
 from img2img.data.distilled_labels import DistilledLabels, find_label_maps
 from img2img.data.layouts import Split, image_files
+from img2img.images import ImageError
+from img2img.images.labels import read_indices
 from img2img.inference.convert import convert
 from img2img.interop import load_translator
 from img2img.methods.distill import DistillConfig, TeacherConfig
@@ -39,6 +41,7 @@ UNFINISHED = "teacher-unfinished"
 CLASSES = "classes.yaml"  # of a teacher that translates label maps
 REPORT = "compression.json"
 STEPS = 5000
+SOME = 20  # files, one of which at least must be a label map
 ACCEPT = 0.05  # perceptual distance
 GOOD = 30.0  # dB of PSNR to the teacher
 HELD_OUT = 0.1
@@ -128,7 +131,7 @@ def compress(
     splits = _find_sources(teacher, source)
     _refuse_holdout(splits, holdout)
     if folder.is_relative_to(source.resolve()):
-        raise UsageError(f"--output {output} lies in {data}, whose images would then be taken for photos.")
+        raise UsageError(f"--output {output} lies in {data}, and would then be converted with it.")
     method = DistillConfig(
         generator=generator.model_copy(update={"in_channels": None, "out_channels": None}),
         adversarial_weight=adversarial,
@@ -151,8 +154,6 @@ def compress(
     config.method.build(teacher.in_channels, teacher.out_channels, side)  # says what can't work
     with ExitStack() as claimed:
         run_on_main(accelerator, lambda: claimed.enter_context(claim_folder(folder, False)))
-        if classes:
-            run_on_main(accelerator, lambda: write_classes(folder / CLASSES, classes))
         run_on_main(accelerator, lambda: write_config(folder / CONFIG, config))  # from now on it can be resumed
     return _finish(config, teacher, accelerator, accept, quiet)
 
@@ -170,11 +171,15 @@ def _find_sources(teacher: Translator, path: Path) -> dict[Split, Photos]:
     """What the teacher translates, by splits.
 
     Raises:
-        UsageError: if there is nothing, or instance maps are missing.
+        UsageError: if there is nothing, or these are no label maps of the teacher's classes, or instance maps are missing.
     """
-    if teacher.config.classes is None:
+    classes = teacher.config.classes
+    if classes is None:
         return find_photos(path, teacher.config.direction)
     found = find_label_maps(path)
+    if teacher.config.edges and "val" in found and found.get("test", found["val"]).instances is None:
+        del found["test"]  # as training does it
+    _refuse_no_labels(found["train"].source, classes)
     without = [maps.source for maps in found.values() if maps.instances is None]
     if teacher.config.edges and without:
         raise UsageError(
@@ -183,14 +188,27 @@ def _find_sources(teacher: Translator, path: Path) -> dict[Split, Photos]:
     return found
 
 
+def _refuse_no_labels(folder: Path, classes: Classes) -> None:
+    """Refuses a folder of which none of some files is a label map of these classes."""
+    reason = ""
+    for file in [files[0] for _, files in sorted(image_files(folder).items())][:SOME]:
+        try:
+            if not classes.beyond(read_indices(file)).any():
+                return
+            reason = f"{file} has labels that it doesn't know, which are {classes.allowed}"
+        except ImageError as error:
+            reason = str(error).rstrip(".")
+    raise UsageError(f"the teacher takes label maps: {reason}.")
+
+
 def _refuse_holdout(splits: Mapping[Split, Photos], share: float) -> None:
-    """Refuses to compare a student with its teacher on photos that it has learned from."""
+    """Refuses to compare a student with its teacher on images that it has learned from."""
     if splits.keys() != {"train"}:
         return
     folder = splits["train"].source
     count = len(image_files(folder))
     if not 0 < share < 1:
-        raise UsageError(f"--holdout {share:g}: give the share of the photos to compare on, above 0 and below 1.")
+        raise UsageError(f"--holdout {share:g}: give the share of the images to compare on, above 0 and below 1.")
     if max(1, round(count * share)) >= count:
         raise UsageError(
             f"--holdout {share:g}: of the images in {folder} (there {'are' if count > 1 else 'is'} {count}), none would be left to learn from."
@@ -246,6 +264,9 @@ def _finish(config: Run, teacher: Translator, accelerator: Accelerator, accept: 
     folder, target = config.output, config.data.target
     assert folder is not None and target is not None
     console = Console(highlight=False, quiet=quiet or not accelerator.is_main_process)
+    classes = teacher.config.classes
+    if classes and not (folder / CLASSES).is_file():
+        run_on_main(accelerator, lambda: write_classes(folder / CLASSES, classes))
     costs = run_on_main(accelerator, lambda: _measure(teacher, _build_student(config, teacher)))
     _tell_costs(console, *costs)
     if not target.is_dir():
@@ -304,7 +325,8 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
             if failure.reason.startswith(failure.target):  # it is the disk that fails, and not the photo
                 raise _unwritten(failure.reason, target)
         if len(report.failures) == len(report.outcomes):
-            raise UserError(f"the teacher could translate none of {photos.source}: {report.failures[0].reason}.")
+            reason = report.failures[0].reason.rstrip(".")
+            raise UserError(f"the teacher could translate none of {photos.source}: {reason}.")
         if accelerator.is_main_process:
             for failure in report.failures:
                 announce(f"left out: {failure.source}: {failure.reason}")
@@ -356,6 +378,6 @@ def _tell_comparison(console: Console, found: Compression, folder: Path, accept:
         console.print(f"The student is near enough to its teacher: it has {limits}.")
     else:
         console.print(
-            f"The student is not near enough to its teacher: good is {limits}. It is kept all the same. More --steps, more photos, or a larger --macs bring it nearer."
+            f"The student is not near enough to its teacher: good is {limits}. It is kept all the same. More --steps, more images, or a larger --macs bring it nearer."
         )
     console.print(f"Look at it: {(folder / 'index.html').as_uri()}", soft_wrap=True)

@@ -1,18 +1,19 @@
 """Label maps and what a teacher made of them: the pairs from which a smaller translator of label maps learns."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
 from torch import Tensor
 
 from img2img.core.errors import UsageError
-from img2img.data.base import DataConfig
+from img2img.data.base import DataConfig, Pair
 from img2img.data.distilled import Photos, explain_no_translations, list_real, read_real
-from img2img.data.label_maps import instance_folder
-from img2img.data.labelled import LabelledData, LabelledImages, match_label_maps
+from img2img.data.label_maps import ENDINGS, instance_folder, label_files
+from img2img.data.labelled import LabelledData, LabelledImages
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
-from img2img.data.paired import PairedFolder
+from img2img.data.paired import PairedFolder, match
 from img2img.data.sampler import Key
 
 
@@ -49,6 +50,22 @@ def find_label_maps(path: Path) -> dict[Split, Photos]:
     return found
 
 
+def match_translations(split: Split, labels: Path, instances: Path | None, made: Path) -> PairedFolder:
+    """Pairs label maps and their translations, which have the same names, and instance maps, whose endings may differ."""
+    found = match(labels, made, split)
+    if instances is None:
+        return replace(found, pairs=[replace(pair, labels=True) for pair in found.pairs])
+    beside = {name: files for name, files in label_files(instances).items() if len(files) == 1}
+    pairs, without = list[Pair](), list[Path]()
+    for pair in found.pairs:
+        name = ENDINGS.sub("", pair.name)
+        if name in beside:
+            pairs.append(replace(pair, labels=True, instances=beside[name][0]))
+        else:
+            without.append(pair.source)
+    return replace(found, pairs=pairs, unmatched=found.unmatched + without)
+
+
 class DistilledLabelImages(LabelledImages):
     """Pairs of a label map and the teacher's translation; beside each, a real image of the kind that the teacher makes, if there are some."""
 
@@ -71,7 +88,9 @@ class DistilledLabels(LabelledData):
 
     def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
         self.config = config
-        if config.labels is None or config.target is None or config.path or config.instances:
+        if config.instances:
+            raise UsageError("--data.instances: distill finds instance maps beside the label maps; leave it out.")
+        if config.labels is None or config.target is None or config.path:
             raise UsageError(
                 "distill learns from label maps, --data.labels FOLDER, and a teacher's translations of them, --data.target FOLDER; img2img compress makes these."
             )
@@ -79,7 +98,7 @@ class DistilledLabels(LabelledData):
         if not config.target.is_dir():
             raise UsageError(explain_no_translations(config.target))
         self.splits: dict[Split, PairedFolder] = {
-            split: match_label_maps(
+            split: match_translations(
                 split, found.source, found.instances if config.use_instances else None, config.target / split
             )
             for split, found in maps.items()

@@ -81,13 +81,10 @@ def find_labelled(
             if folder is not None:
                 raise UsageError(f"{option} belongs to --data.labels; leave --data or it out.")
         sides = label_sides(check_folder(path))
-    return {
-        split: match_label_maps(split, a, inst if with_instances else None, b) for split, (a, inst, b) in sides.items()
-    }
+    return {split: _match(split, a, inst if with_instances else None, b) for split, (a, inst, b) in sides.items()}
 
 
-def match_label_maps(split: Split, label: Path, inst: Path | None, img: Path) -> PairedFolder:
-    """Pairs label maps, their instance maps and images by name, without the endings that tell them apart."""
+def _match(split: Split, label: Path, inst: Path | None, img: Path) -> PairedFolder:
     folders = [folder for folder in (label, inst, img) if folder is not None]
     sides = [label_files(folder) for folder in folders]
     ambiguous = {name for side in sides for name, files in side.items() if len(files) > 1}

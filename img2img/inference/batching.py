@@ -36,9 +36,9 @@ def takes_bytes(device: torch.device) -> bool:
     return device.type != "cpu"
 
 
-def stack_images(images: Sequence[Tensor], device: torch.device) -> Tensor:
-    """(C, H, W) each → (B, C, H, W), in memory from which a GPU can fetch it while the processor goes on."""
-    if device.type != "cuda":
+def stack_images(images: Sequence[Tensor], pinned: bool = False) -> Tensor:
+    """(C, H, W) each → (B, C, H, W); pinned, in memory from which a GPU fetches it while the processor goes on."""
+    if not pinned:
         return torch.stack(list(images)) if len(images) > 1 else images[0][None]
     batch = torch.empty(len(images), *images[0].shape, dtype=images[0].dtype, pin_memory=True)
     return torch.stack(list(images), out=batch)
@@ -112,7 +112,7 @@ class Pipeline(Generic[Key]):
         engine: runs in the calling thread.
         read: a key → picture; called in other threads.
         write: a key and the picture with the frames that came out; called in other threads.
-        pixels: of a key's image, about, before it is read: so many are decoded ahead as memory permits; called in other threads.
+        pixels: of a key's image, about, before it is read: so many are decoded ahead as memory permits; called in another thread.
         is_skipped: whether a key's picture is not to be written: it only fills its place in batches.
         batch_size: images of equal size that the network gets at once; by default as many as pay.
     """
@@ -140,8 +140,9 @@ class Pipeline(Generic[Key]):
         threads = count_threads(self.engine.translator.device)
         most = WAITING_PIXELS if self.engine.translator.device.type == "cpu" else GPU_WAITING_PIXELS
         readers, writers = ThreadPoolExecutor(threads, "decode"), ThreadPoolExecutor(threads, "encode")
+        headers = ThreadPoolExecutor(1, "headers")  # of its own: behind images that are decoded, they would be late
         try:
-            for work in self._batches(lists, readers, most):
+            for work in self._batches(self._read_headers(lists, headers), readers, most):
                 ended = [work] if isinstance(work, Item) else self._translate(work)
                 ended = [item for item in ended if not self.is_skipped(item.key)]
                 written += [writers.submit(self._finish, item) for item in ended]
@@ -157,6 +158,7 @@ class Pipeline(Generic[Key]):
             while written:
                 yield self._done(written)
         finally:
+            headers.shutdown(wait=True, cancel_futures=True)
             readers.shutdown(wait=True, cancel_futures=True)
             writers.shutdown(wait=True)  # what is computed is kept
             self.times.total += time.perf_counter() - started
@@ -171,7 +173,7 @@ class Pipeline(Generic[Key]):
         return item
 
     def _batches(
-        self, lists: Iterable[Sequence[Key]], readers: ThreadPoolExecutor, most: int
+        self, coming: Iterator[tuple[int, int, Key]], readers: ThreadPoolExecutor, most: int
     ) -> Iterator[list[Frame[Key]] | Item[Key]]:
         """Reads ahead, and gives out what has the same size: as soon as it is enough, or too much else is waiting.
 
@@ -179,7 +181,6 @@ class Pipeline(Generic[Key]):
         """
         reading: deque[tuple[int, int, Future[Item[Key]]]] = deque()
         waiting: dict[Kind, list[Frame[Key]]] = {}  # by kind, the longest waiting first
-        coming = self._read_headers(lists, readers)
         following, current = next(coming, None), 0
         while following or reading or waiting:
             ahead = sum(pixels for _, pixels, _ in reading)
@@ -205,13 +206,13 @@ class Pipeline(Generic[Key]):
                     yield waiting.pop(next(iter(waiting)))
 
     def _read_headers(
-        self, lists: Iterable[Sequence[Key]], readers: ThreadPoolExecutor
+        self, lists: Iterable[Sequence[Key]], headers: ThreadPoolExecutor
     ) -> Iterator[tuple[int, int, Key]]:
-        """The number of each key's list, the pixels of its image, and the key; headers are read some keys ahead."""
+        """The number of each key's list, the pixels of its image, and the key; headers are read some keys ahead, in another thread."""
         ahead: deque[tuple[int, Future[int], Key]] = deque()
         for number, keys in enumerate(self._list_needed(lists)):
             for key in keys:
-                ahead.append((number, readers.submit(self.pixels, key), key))
+                ahead.append((number, headers.submit(self.pixels, key), key))
                 if len(ahead) > BATCH:
                     first, pixels, next_key = ahead.popleft()
                     yield first, pixels.result(), next_key
@@ -261,7 +262,9 @@ class Pipeline(Generic[Key]):
         try:
             height, width, dtype = batch[0].kind
             translator = self.engine.choose(8 * dtype.itemsize, height, width, self.tile).translator
-            images = stack_images([frame.image for frame in batch], translator.device)
+            pinned = translator.device.type == "cuda" and batch[0].image.dtype == torch.uint8
+            pinned = pinned and translator.fits(height, width, self.tile)
+            images = stack_images([frame.image for frame in batch], pinned)
             done = translator(images, mode=self.engine.mode, seed=self.seed, tile=self.tile)
             for frame, image in zip(batch, done, strict=True):
                 frame.image = image

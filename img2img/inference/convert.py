@@ -108,7 +108,7 @@ def convert(
         metadata: whether EXIF, XMP and DPI are kept.
         alpha: whether alpha is carried to the outputs; else they are what the network makes of the images over white.
         quality: of JPEG, WebP, AVIF, HEIC and JPEG XL, 1–100.
-        durable: whether to wait until the disk has each file. Without, a power failure may leave empty files; nothing else does.
+        durable: whether to wait until the disk has each file. Without, a power failure may leave empty files, which a later ``skip`` takes for done. Shards and videos always wait.
         dtype: of weights and activations; ``tf32``: fp32, whose convolutions on NVIDIA GPUs keep 10 bits; ``auto`` is bf16 where the device computes in it, if the first image comes out
             within 40 dB of fp32's, else fp32; ``int8``: OpenVINO's, for as many convolutions as keep the first images within 40 dB.
         batch_size: images of equal size that the network gets at once, at most 64; by default as many as pay.

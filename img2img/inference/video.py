@@ -25,6 +25,7 @@ from img2img.core.files import make_temporary, move_into_place, write_whole
 from img2img.core.stored import StoredPath
 from img2img.images import Array, ImageError, Picture, Rules
 from img2img.images.video import Look, explain_video_error, open_video, read_frames, read_look
+from img2img.inference.batching import takes_bytes
 from img2img.inference.engine import BATCH_PIXELS, Engine
 from img2img.inference.plan import Job, Refuse
 from img2img.inference.report import Outcome
@@ -282,7 +283,8 @@ def _probe(engine: Engine, shape: tuple[int, ...], seed: int, tile: int | None) 
 @torch.inference_mode()
 def _translate(engine: Engine, frames: list[Array], seed: int, tile: int | None) -> list[Array]:
     """What frames of equal size become; if the memory is too small for all at once, one by one."""
-    prepared = [engine.translator.prepare(frame) for frame in frames]
+    as_bytes = takes_bytes(engine.translator.device)
+    prepared = [engine.translator.prepare(frame, as_bytes) for frame in frames]
     height, width = prepared[0][0].shape[1:]
     translator = engine.choose(8, height, width, tile).translator
     try:

@@ -3,6 +3,7 @@
 import copy
 import itertools
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -396,12 +397,18 @@ class Translator(Shareable):
             raise UsageError(NO_INSTANCES)
         self._check(image, (3, 4))
         batch = image if image.ndim == 4 else image[None]
-        if self.fits(batch.shape[2], batch.shape[3], tile):
-            batch = batch.to(self.device, non_blocking=True)
-        source = _to_float(batch)
-        parts = source.split(1) if mode == "paper" else (source,)
-        done = _to_kind(concatenate([self._translate_tensor(part, tile, seed) for part in parts]), image)
+        parts = batch.split(1) if mode == "paper" else (batch,)
+        made = concatenate([self._translate_tensor(self._move_bytes(part, tile), tile, seed) for part in parts])
+        done = _to_kind(made, image)
         return done if image.ndim == 4 else done[0]
+
+    def _move_bytes(self, image: Tensor, tile: int | None) -> Tensor:
+        """(B, C, H, W) in [-1, 1], float32; bytes on the network's device, if all of them fit there."""
+        count, _, height, width = image.shape
+        if image.dtype == torch.uint8 and fits(self.generator, self.config.generator, height, width, tile, count):
+            with suppress(torch.OutOfMemoryError):
+                return scale_bytes(image.to(self.device, non_blocking=self.device.type == "cuda"))
+        return _to_float(image)
 
     def _translate_tensor(self, source: Tensor, tile: int | None, seed: int) -> Tensor:
         config, network = self.config, self.generator

@@ -83,7 +83,7 @@ def test_images_of_one_size_share_a_batch(engine: Engine, monkeypatch: pytest.Mo
         assert abs(folder.written[key].astype(int) - truth.astype(int)).max() <= (8 if key == 3 else 1)
         assert (items[key].height, items[key].width) == image.shape[:2]
     assert line.times.network > 0 and line.times.total > 0
-    assert all(name.startswith("decode") for name in folder.threads)
+    assert {name.split("_")[0] for name in folder.threads} == {"decode", "headers"}
 
 
 def test_frames_of_a_file_come_back_together_and_share_batches_with_others(
@@ -200,14 +200,52 @@ def test_few_pixels_wait_at_once(engine: Engine, monkeypatch: pytest.MonkeyPatch
     assert len(folder.written) == 12 and max(most) <= 2 + 2 * room.THREADS + 2 + 1
 
 
+def test_the_first_batch_does_not_wait_for_what_comes_after_it(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Headers of later images must not stand behind the decoding of earlier ones."""
+    monkeypatch.setattr(room, "BATCH", 4)
+    folder = Folder([(16, 24)] * 30)
+    read, translated = folder.read, threading.Event()
+
+    def reading(key: int) -> Picture:
+        assert key < 2 or translated.wait(30), "nothing was computed meanwhile"
+        return read(key)
+
+    call = Translator.__call__
+
+    def spy(self: Translator, image: Any, **options: Any) -> Any:
+        translated.set()
+        return call(self, image, **options)
+
+    monkeypatch.setattr(Translator, "__call__", spy)
+    monkeypatch.setattr(folder, "read", reading)
+    items, _ = through(folder, engine, batch_size=2)
+    assert not any(item.error for item in items.values())
+
+
+def test_pinned_batches_are_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[Any] = []
+    empty = torch.empty
+
+    def spy(*shape: Any, pin_memory: bool = False, **options: Any) -> torch.Tensor:
+        asked.append(pin_memory)
+        return empty(*shape, **options)  # there may be no GPU
+
+    monkeypatch.setattr(torch, "empty", spy)
+    images = [torch.full((3, 4, 5), value, dtype=torch.uint8) for value in (7, 8)]
+    for some in (images, images[:1]):
+        asked.clear()
+        batch = room.stack_images(some, pinned=True)
+        assert asked == [True] and torch.equal(batch, room.stack_images(some)) and batch.dtype == torch.uint8
+
+
 def test_headers_are_read_ahead_and_told_in_order(engine: Engine, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(room, "BATCH", 3)
     folder = Folder(SIZES)
     line = Pipeline(engine, folder.read, folder.write, folder.pixels, is_skipped=lambda key: key < 2)
-    with ThreadPoolExecutor(1, "decode") as readers:
-        coming = line._read_headers([[0, 1], range(2, 7), [7]], readers)
+    with ThreadPoolExecutor(1, "headers") as headers:
+        coming = line._read_headers([[0, 1], range(2, 7), [7]], headers)
         found = [next(coming)]
-        readers.submit(int).result()  # after what is ahead
+        headers.submit(int).result()  # after what is ahead
         assert len(folder.asked) == 4
         found += coming
     assert found == [(key == 7, SIZES[key][0] * SIZES[key][1], key) for key in range(2, 8)]

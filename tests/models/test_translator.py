@@ -74,6 +74,38 @@ def test_tensors_of_bytes_are_translated_as_images_are(mode: Any, tile: int | No
         translator(planes.short())
 
 
+def test_only_what_is_8_bits_of_colour_goes_as_bytes() -> None:
+    for channels in (1, 2, 3, 4):
+        for translator in (make(), make(in_channels=1, out_channels=1)):
+            image = picture(16, 24, channels)
+            prepared, carried, dtype = translator.prepare(image, as_bytes=True)
+            assert prepared.dtype == torch.uint8 and dtype == np.uint8
+            assert np.array_equal(translator.finish(translator(prepared), carried, dtype), translator(image))
+            prepared, carried, dtype = translator.prepare(picture(16, 24, channels, dtype=np.uint16), as_bytes=True)
+            assert prepared.dtype == torch.float32 and dtype == np.uint16
+    measuring = make()
+    measuring.config = measuring.config.model_copy(update={"out_range": (0.0, 5.0)})
+    assert measuring.prepare(picture(16, 24), as_bytes=True)[0].dtype == torch.float32
+    with pytest.raises(UsageError, match=r"float in \[-1, 1\], not .* torch\.uint8"):
+        measuring(torch.zeros(3, 8, 8, dtype=torch.uint8))
+
+
+def test_bytes_that_do_not_fit_stay_where_they_are(monkeypatch: pytest.MonkeyPatch) -> None:
+    translator, images = make("resnet"), torch.randint(256, (2, 3, 24, 24), dtype=torch.uint8)
+    expected = translator(images)
+    move, moved = torch.Tensor.to, list[torch.Tensor]()
+
+    def full(self: torch.Tensor, *args: Any, **options: Any) -> torch.Tensor:
+        if "non_blocking" in options:
+            moved.append(self)
+            raise torch.OutOfMemoryError("CUDA out of memory")
+        return move(self, *args, **options)
+
+    monkeypatch.setattr(torch.Tensor, "to", full)
+    assert torch.equal(translator(images), expected) and len(moved) == 1
+    assert translator(images, tile=8).shape == images.shape and len(moved) == 1  # strips take it from where it is
+
+
 def test_alpha_is_carried_untouched_and_gray_becomes_colour() -> None:
     translator, image = make(), picture(16, 16, 4)
     done = translator(image)
