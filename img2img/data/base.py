@@ -192,6 +192,8 @@ class ValidationSet:
     """Reads a pair without augmentation."""
     build_dataset: BuildDataset
     """Makes samples of some pairs."""
+    labels: tuple[int, ...] = ()
+    """The class of each of `pairs` and `targets`, which are the same images then; empty if there are no classes."""
 
     def has_target(self, pair: Pair) -> bool:
         """Whether the pair's target is what its source should become."""

@@ -297,9 +297,9 @@ class ClassFolderData(ImageFolders):
 
     def validation_set(self, direction: str) -> ValidationSet:
         """Images of the split, without known targets."""
-        files = (self.validation or self.train).files
-        pairs = [Pair(file.stem, file, file) for file in files]
-        return ValidationSet(pairs, False, files, self.name, read_validation_pair, PairedImages)
+        split = self.validation or self.train
+        pairs = [Pair(file.stem, file, file) for file in split.files]
+        return ValidationSet(pairs, False, split.files, self.name, read_validation_pair, PairedImages, split.labels)
 
     @property
     def length(self) -> int:

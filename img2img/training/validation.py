@@ -1,8 +1,8 @@
 """Validation: models are built from a run's networks, looked at, scored, and kept as `best` and `latest`."""
 
-import itertools
 import math
 from abc import ABC, abstractmethod
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from functools import partial
 from typing import Any, Generic, TypeVar
@@ -246,13 +246,16 @@ class TranslatorEvaluator(Evaluator[Translator]):
         self.base = Translator.load(tuning.init[0]).generator.state_dict() if tuning.save_adapter else None
         self.styles: tuple[int, Tensor] | None = None
         """The update at which styles were found, and they."""
-        self.target_features: dict[str, Tensor] = {}
+        self.target_features: dict[str, list[tuple[int, Tensor]]] = {}
         knows_targets = any(each.has_target(pair) for each in self.sets.values() for pair in each.pairs)
         self.distance = PerceptualDistance().to(self.accelerator.device) if knows_targets else None
 
     def count_images(self, images: ValidationSet) -> int:
-        """Of the smaller side."""
-        return min(len(images.pairs), len(images.targets))
+        """Of the smaller side; of domains, of the smallest one."""
+        if not images.labels:
+            return min(len(images.pairs), len(images.targets))
+        made, real = Counter(choose_other_classes(images.labels)), Counter(images.labels)
+        return min(min(made[label], real[label]) for label in real)
 
     def build(self, direction: str, generator: nn.Module, encoder: nn.Module | None, progress: Progress) -> Translator:
         """A translator, with its encoder and styles, or as the change of another."""
@@ -333,39 +336,48 @@ class TranslatorEvaluator(Evaluator[Translator]):
         return build_grid(columns)
 
     def score(self, translator: Translator, direction: str) -> Found:
-        """L1, PSNR, SSIM and perceptual distance over pairs whose target is known; KID and FID of all, translated to one domain after the other."""
-        images, ways = self.sets[direction], itertools.cycle(_each_domain(translator))
-        outcomes: list[tuple[Scores | None, Tensor | None] | UserError] = []
+        """L1, PSNR, SSIM and perceptual distance over pairs whose target is known; KID and FID of all.
+
+        Between domains, each image is translated to another one than its own, and KID and FID are those of each domain, averaged: a copy, or an
+        image of the wrong domain, is far from the domain that was asked for.
+        """
+        images, ways = self.sets[direction], _each_domain(translator)
+        wanted = choose_other_classes(images.labels) if translator.config.domains else (0,) * len(images.pairs)
+        outcomes: list[tuple[Scores | None, int, Tensor | None] | UserError] = []
         mine = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
-        for pair, way in list(zip(images.pairs, ways, strict=False))[mine]:
+        for pair, domain in list(zip(images.pairs, wanted, strict=True))[mine]:
             try:
                 source, target = self._read(images, pair, translator.in_channels, translator.out_channels)
-                done = way.translate_scaled(source)
+                done = ways[domain].translate_scaled(source)
                 scores = score(done, target, self.distance) if images.has_target(pair) else None
-                outcomes.append((scores, self._features(done, translator.device)))
+                outcomes.append((scores, domain, self._features(done, translator.device)))
             except UserError as error:  # raised only when all processes have come so far
                 outcomes.append(error)
         gathered = _raise_errors(gather_object(outcomes))
-        paired = [scores for scores, _ in gathered if scores is not None]
+        paired = [scores for scores, _, _ in gathered if scores is not None]
         found: Found = {**finite(mean(paired))} if paired else {}
         if self.extractor is not None:
-            made, real = torch.cat([each for _, each in gathered]), self._features_of_targets(translator, direction)
-            found |= finite(run_on_main(self.accelerator, lambda: distances(made, real)))
+            made = [(domain, each) for _, domain, each in gathered]
+            real = self._features_of_targets(translator, direction)
+            found |= finite(run_on_main(self.accelerator, lambda: _compare_domains(made, real)))
         return found
 
-    def _features_of_targets(self, translator: Translator, direction: str) -> Tensor:
+    def _features_of_targets(self, translator: Translator, direction: str) -> list[tuple[int, Tensor]]:
+        """Of each real image its domain, 0 if there are none, and its features."""
         if direction not in self.target_features:
             images, channels, data = self.sets[direction], translator.out_channels, self.config.data
-            outcomes: list[Tensor | UserError | None] = []
-            for file in images.targets[self.accelerator.process_index :: self.accelerator.num_processes]:
+            labels = images.labels if translator.config.domains else (0,) * len(images.targets)
+            outcomes: list[tuple[int, Tensor | None] | UserError] = []
+            mine = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
+            for label, file in list(zip(labels, images.targets, strict=True))[mine]:
                 try:
                     limits = self._ranges(direction)[1]
                     pair = Pair(file.stem, file, file, ranges=(limits, limits))
                     image = read_validation_pair(pair, data.size, data.resize, channels, channels, data.width)[1]
-                    outcomes.append(self._features(image, translator.device))
+                    outcomes.append((label, self._features(image, translator.device)))
                 except UserError as error:
                     outcomes.append(error)
-            self.target_features[direction] = torch.cat(_raise_errors(gather_object(outcomes)))
+            self.target_features[direction] = _raise_errors(gather_object(outcomes))
         return self.target_features[direction]
 
     def _read(self, images: ValidationSet, pair: Pair, in_channels: int, out_channels: int) -> tuple[Array, Array]:
@@ -435,6 +447,24 @@ EVALUATORS: dict[str, type[Evaluator[Any]]] = {"translator": TranslatorEvaluator
 def _each_domain(translator: Translator) -> list[Translator]:
     """One for each domain that it translates to, or itself."""
     return [translator.with_style(name) for name in translator.config.domains] or [translator]
+
+
+def choose_other_classes(labels: Sequence[int]) -> tuple[int, ...]:
+    """For each image of a class, another class to translate it to: of a class' images, the others in turn; its own if there is no other."""
+    count, seen, found = max(labels) + 1, Counter[int](), list[int]()
+    for label in labels:
+        found.append((label + 1 + seen[label] % max(1, count - 1)) % count)
+        seen[label] += 1
+    return tuple(found)
+
+
+def _compare_domains(made: list[tuple[int, Tensor]], real: list[tuple[int, Tensor]]) -> dict[str, float]:
+    """The mean over domains of KID and FID, of features (1, D) with their domains."""
+    found: list[dict[str, float]] = []
+    for domain in sorted({domain for domain, _ in real}):
+        sides = [[each for other, each in side if other == domain] for side in (made, real)]
+        found.append(distances(*(torch.cat(side) for side in sides)) if all(sides) else {})
+    return {name: sum(each[name] for each in found) / len(found) for name in found[0]} if all(found) else {}
 
 
 def draw_contact_sheet(model: NoiseGenerator) -> Array:

@@ -14,12 +14,17 @@ from torch import Tensor
 
 import img2img
 from img2img.cli import main
+from img2img.config import read_config
 from img2img.core.errors import UsageError
+from img2img.data.base import Pair
+from img2img.data.paired import read_validation_pair
 from img2img.images import read_image
 from img2img.methods.stargan import StarGAN, StarGANConfig
+from img2img.metrics.distribution import features, make_extractor
 from img2img.models.hub import write_card
 from img2img.networks.discriminators.stargan import StarGANDiscriminator, StarGANDiscriminatorConfig
 from img2img.training.train import train
+from img2img.training.validation import _compare_domains, choose_other_classes
 
 SMALL: dict[str, Any] = {
     "generator": {"kind": "resnet", "channels": 4, "blocks": 1},
@@ -107,7 +112,7 @@ def test_what_cannot_work_is_refused() -> None:
 def run(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """Of three domains: waves in red, in green, and, with a name that is another's number, in blue."""
     root = tmp_path_factory.mktemp("stargan")
-    for split, count in (("train", 6), ("val", 4)):
+    for split, count in (("train", 6), ("val", 10)):
         for channel, name in enumerate(("2", "green", "red")):
             for number in range(count):
                 image = picture(20, 20, seed=number + 10 * channel) // 3
@@ -131,6 +136,43 @@ def test_a_run_keeps_translators_that_know_their_domains(run: Path, capsys: pyte
     card = write_card(translator, None, False)
     assert "images of 3 channels → images of 3 channels of 2, green, red" in card
     assert "model(image, style='2')" in card and "--model MODEL --style 2" in card
+
+
+def test_each_image_is_scored_as_another_domain_than_its_own() -> None:
+    assert choose_other_classes([0, 0, 0, 1, 1, 2]) == (1, 2, 1, 2, 0, 0)
+    assert choose_other_classes([0, 0]) == (0, 0)
+    random = torch.Generator().manual_seed(0)
+    sets = [torch.randn(12, 1, 4, generator=random) + 9 * domain for domain in range(3)]
+    real = [(domain, each) for domain, images in enumerate(sets) for each in images]
+    right = [(domain, each + 0.01) for domain, each in real]
+    copied = [((domain + 1) % 3, each) for domain, each in real]
+    assert _compare_domains(right, real)["fid"] < 0.1 < 50 < _compare_domains(copied, real)["fid"]
+    assert _compare_domains(right, real).keys() == {"kid", "fid"}
+    assert _compare_domains(right[5:], real) == {}, "too few of one domain"
+
+
+def test_scores_are_means_over_domains(run: Path) -> None:
+    logged = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    last = [line for line in logged if "val/kid" in line][-1]  # ten images of each domain are enough
+    translator, extractor, data = (
+        img2img.load(run / "latest"),
+        make_extractor("random", None),
+        read_config(run / "config.yaml").data,
+    )
+    names = translator.config.domains
+    files = [file for name in names for file in sorted((run.parent / "data" / "val" / name).iterdir())]
+    labels = [names.index(file.parent.name) for file in files]
+    images = [read_validation_pair(Pair("", file, file), data.size, data.resize, 3, 3)[0] for file in files]
+    real = [
+        (label, features(extractor, [image], torch.device("cpu"))) for label, image in zip(labels, images, strict=True)
+    ]
+    made = [
+        (wanted, features(extractor, [translator(image, style=names[wanted])], torch.device("cpu")))
+        for wanted, image in zip(choose_other_classes(labels), images, strict=True)
+    ]
+    expected = _compare_domains(made, real)
+    assert last["val/kid"] == pytest.approx(expected["kid"], rel=1e-3, abs=1e-5)
+    assert last["val/fid"] == pytest.approx(expected["fid"], rel=1e-3)
 
 
 def test_a_domain_is_chosen_by_name_or_number(run: Path) -> None:
