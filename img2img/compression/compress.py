@@ -21,7 +21,7 @@ from img2img.core.files import write_whole
 from img2img.core.processes import build_accelerator, join_processes, run_on_main
 from img2img.data.base import DataConfig, Direction, choose_sample
 from img2img.data.classes import Classes, write_classes
-from img2img.data.distilled import DistilledData, Photos, choose_real, find_photos
+from img2img.data.distilled import DistilledData, SourceFolder, choose_real, find_photos
 from img2img.data.distilled_labels import DistilledLabels, find_label_maps
 from img2img.data.layouts import Split, image_files
 from img2img.images import ImageError
@@ -138,14 +138,18 @@ def compress(
         teacher=about,
     )
     classes = teacher.config.classes
-    of_labels = (
-        {"labels": source, "classes": folder / CLASSES, "use_instances": teacher.config.edges} if classes else {}
-    )
-    of_labels |= {"ignore_label": classes.ignore} if classes else {}
-    of_images = {"path": source, "direction": teacher.config.direction, "in_channels": teacher.in_channels}
+    if classes is None:
+        sources = {"path": source, "direction": teacher.config.direction, "in_channels": teacher.in_channels}
+    else:
+        sources = {
+            "labels": source,
+            "classes": folder / CLASSES,
+            "ignore_label": classes.ignore,
+            "use_instances": teacher.config.edges,
+        }
     prepared = DataConfig(
         target=folder / TEACHER, size=side, holdout=holdout if splits.keys() == {"train"} else 0.0,
-        out_channels=teacher.out_channels, **(of_labels or of_images),
+        out_channels=teacher.out_channels, **sources,
     )  # fmt: skip
     config = Run(
         method=method, data=prepared, output=folder, steps=steps, batch_size=batch_size, seed=seed, device=device
@@ -167,7 +171,7 @@ def _refuse_numbers(macs: float, size: int | None, max_side: int | None) -> None
         raise UsageError(f"--max-side {max_side}: give at least 1 pixel.")
 
 
-def _find_sources(teacher: Translator, path: Path) -> dict[Split, Photos]:
+def _find_sources(teacher: Translator, path: Path) -> dict[Split, SourceFolder]:
     """What the teacher translates, by splits.
 
     Raises:
@@ -201,7 +205,7 @@ def _refuse_no_labels(folder: Path, classes: Classes) -> None:
     raise UsageError(f"the teacher takes label maps: {reason}.")
 
 
-def _refuse_holdout(splits: Mapping[Split, Photos], share: float) -> None:
+def _refuse_holdout(splits: Mapping[Split, SourceFolder], share: float) -> None:
     """Refuses to compare a student with its teacher on images that it has learned from."""
     if splits.keys() != {"train"}:
         return

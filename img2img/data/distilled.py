@@ -21,7 +21,7 @@ from img2img.images.tensors import to_tensor
 
 
 @dataclass(frozen=True)
-class Photos:
+class SourceFolder:
     """One split of what a teacher translates."""
 
     source: Path
@@ -32,7 +32,7 @@ class Photos:
     """The folder of the instance maps, of label maps that have such."""
 
 
-def find_photos(path: Path, direction: Direction = "AtoB") -> dict[Split, Photos]:
+def find_photos(path: Path, direction: Direction = "AtoB") -> dict[Split, SourceFolder]:
     """Finds what a teacher is to translate: one side of a paired or unpaired data set, or any folder.
 
     Args:
@@ -45,29 +45,31 @@ def find_photos(path: Path, direction: Direction = "AtoB") -> dict[Split, Photos
     """
     path = check_folder(path)
     own, other = ("A", "B") if direction == "AtoB" else ("B", "A")
-    found: dict[Split, Photos] = {}
+    found: dict[Split, SourceFolder] = {}
     for split in SPLITS:
         for layout in ("{}{}", "{}/{}", "{}_{}"):
             source, real = (path / layout.format(split, side) for side in (own, other))
             if source.is_dir():
-                found.setdefault(split, Photos(source, real if real.is_dir() else None))
+                found.setdefault(split, SourceFolder(source, real if real.is_dir() else None))
     for split in SPLITS if not found else ():
         if (path / own / split).is_dir():
             real = path / other / split
-            found[split] = Photos(path / own / split, real if real.is_dir() else None)
+            found[split] = SourceFolder(path / own / split, real if real.is_dir() else None)
     if not found and (path / own).is_dir():
-        found["train"] = Photos(path / own, path / other if (path / other).is_dir() else None)
+        found["train"] = SourceFolder(path / own, path / other if (path / other).is_dir() else None)
     if not found and (path / "train").is_dir():
-        found = {split: Photos(path / split) for split in SPLITS if (path / split).is_dir()}
+        found = {split: SourceFolder(path / split) for split in SPLITS if (path / split).is_dir()}
     found = {
-        split: photos for split, photos in (found or {"train": Photos(path)}).items() if image_files(photos.source)
+        split: photos
+        for split, photos in (found or {"train": SourceFolder(path)}).items()
+        if image_files(photos.source)
     }
     if "train" not in found:
         raise UsageError(f"{path} holds no images to learn from (image files: {list_image_kinds()}).")
     return found
 
 
-def list_real(found: Mapping[Split, Photos]) -> dict[Split, tuple[Path, ...]]:
+def list_real(found: Mapping[Split, SourceFolder]) -> dict[Split, tuple[Path, ...]]:
     """Real images of the kind that the teacher makes, of the splits that have such."""
     return {
         split: tuple(file for each in image_files(photos.real).values() for file in each)

@@ -9,7 +9,7 @@ from torch import Tensor
 
 from img2img.core.errors import UsageError
 from img2img.data.base import DataConfig, Pair
-from img2img.data.distilled import Photos, explain_no_translations, list_real, read_real
+from img2img.data.distilled import SourceFolder, explain_no_translations, list_real, read_real
 from img2img.data.label_maps import ENDINGS, instance_folder, label_files
 from img2img.data.labelled import LabelledData, LabelledImages
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
@@ -17,7 +17,7 @@ from img2img.data.paired import PairedFolder, match
 from img2img.data.sampler import Key
 
 
-def find_label_maps(path: Path) -> dict[Split, Photos]:
+def find_label_maps(path: Path) -> dict[Split, SourceFolder]:
     """Finds what a teacher is to translate: the label maps of a data set, or any folder of them.
 
     Args:
@@ -28,22 +28,22 @@ def find_label_maps(path: Path) -> dict[Split, Photos]:
         UsageError: if there is no such folder, or it holds none.
     """
     path = check_folder(path)
-    found: dict[Split, Photos] = {}
+    found: dict[Split, SourceFolder] = {}
     for split in SPLITS:
         for form in (f"{split}_%s", f"{split}/%s", f"%s/{split}"):
             labels, instances, real = (path / (form % kind) for kind in ("label", "inst", "img"))
             if labels.is_dir():
                 beside = instances if instances.is_dir() else None
-                found.setdefault(split, Photos(labels, real if real.is_dir() else None, beside))
+                found.setdefault(split, SourceFolder(labels, real if real.is_dir() else None, beside))
     if not found and (path / "label").is_dir():
         instances, real = path / "inst", path / "img"
-        found["train"] = Photos(
+        found["train"] = SourceFolder(
             path / "label", real if real.is_dir() else None, instances if instances.is_dir() else None
         )
     if not found:
         below: dict[Split, Path] = {split: path / split for split in SPLITS if (path / split).is_dir()}
         folders: dict[Split, Path] = below if "train" in below else {"train": path}
-        found = {split: Photos(folder, None, instance_folder(folder)) for split, folder in folders.items()}
+        found = {split: SourceFolder(folder, None, instance_folder(folder)) for split, folder in folders.items()}
     found = {split: maps for split, maps in found.items() if image_files(maps.source)}
     if "train" not in found:
         raise UsageError(f"{path} holds no label maps to learn from (image files: {list_image_kinds()}).")

@@ -28,7 +28,7 @@ class TeacherConfig(Strict):
     style: tuple[str, ...] = ()
     """As of `img2img convert`."""
     max_side: int | None = None
-    """Photos whose longer side has more pixels were scaled down to it."""
+    """Images whose longer side has more pixels were scaled down to it."""
 
 
 class DistillConfig(PerceptualTranslationConfig):
