@@ -67,7 +67,7 @@ def command(
     except KeyboardInterrupt:
         place = resume or output
         if os.environ.get("RANK", "0") == "0" and place and (place / "config.yaml").is_file():
-            print(f"img2img: img2img compress --resume {place} goes on.", file=sys.stderr)
+            print(f"To go on: img2img compress --resume {place}", file=sys.stderr)
         raise
     return 0 if found.accepted else 1
 

@@ -23,7 +23,7 @@ from img2img.data.base import DataConfig, Direction, choose_sample
 from img2img.data.classes import Classes, write_classes
 from img2img.data.distilled import DistilledData, SourceFolder, choose_real, find_photos
 from img2img.data.distilled_labels import DistilledLabels, find_label_maps
-from img2img.data.layouts import Split, image_files
+from img2img.data.layouts import Split, check_folder, image_files
 from img2img.images import ImageError
 from img2img.images.labels import read_indices
 from img2img.inference.convert import convert
@@ -117,6 +117,7 @@ def compress(
     tune_allocator()
     _refuse_numbers(macs, size, max_side)
     source, folder = Path(data), Path(output).resolve()
+    check_folder(source)  # before the teacher is loaded, which takes its time
     home = Path(model).absolute() if Path(model).exists() else model
     chosen = direction if has_both_directions(model) else None
     about = TeacherConfig(model=str(home), direction=chosen, style=style, max_side=max_side)
@@ -187,7 +188,8 @@ def _find_sources(teacher: Translator, path: Path) -> dict[Split, SourceFolder]:
     without = [maps.source for maps in found.values() if maps.instances is None]
     if teacher.config.edges and without:
         raise UsageError(
-            f"the teacher takes label maps with instance maps, and there are none beside {without[0]} (such as train_inst beside train_label)."
+            f"the teacher takes label maps with instance maps, and there are none beside {without[0]}: "
+            "the folders must be called alike, such as my_label and my_inst, or train_label and train_inst."
         )
     return found
 

@@ -378,10 +378,13 @@ class Translator(Shareable):
         return array if carried.alpha is None else np.concatenate([array, carried.alpha], axis=2)
 
     def _check(self, image: Tensor, dimensions: tuple[int, ...]) -> None:
+        if 0 in image.shape:
+            raise UsageError(f"a tensor of {tuple(image.shape)} holds no image.")
         measured = self.config.in_range is not None or self.config.out_range is not None
         known = image.is_floating_point() or (image.dtype == torch.uint8 and not measured)
         if not known or image.ndim not in dimensions or image.shape[-3] != self.in_channels:
-            shape = f"({'B, ' if 4 in dimensions else ''}{self.in_channels}, H, W)"
+            one = f"({self.in_channels}, H, W)"
+            shape = f"{one} or (B, {one[1:]}" if 4 in dimensions else one
             kinds = "float in [-1, 1]" if measured else "float in [-1, 1] or uint8"
             raise UsageError(f"a tensor must be {shape}, {kinds}, not {tuple(image.shape)} {image.dtype}.")
 

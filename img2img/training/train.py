@@ -392,8 +392,9 @@ def conclude(run: Run, log: RunLog, done: bool) -> None:
     if log.warnings:
         say("What the diagnostics found:\n" + "\n".join(f"  {sentence}" for sentence in log.warnings[-10:]))
     if not done:
+        command = "compress" if run.config.method.imitates else "train"
         say(f"Stopped at update {progress.update}; everything is saved. Continue with:\n"
-            f"  img2img train --resume {run.whole or run.folder}")  # fmt: skip
+            f"  img2img {command} --resume {run.whole or run.folder}")  # fmt: skip
         return
     text = ", ".join(f"{name} {value:.4g}" for name, value in progress.scores.items() if value is not None)
     say(f"Done. Validation at the end: {text}." if progress.scores else "Done.")

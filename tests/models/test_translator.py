@@ -139,8 +139,10 @@ def test_16_bits_are_kept_and_not_scaled_to_8() -> None:
 
 def test_channels_that_do_not_fit_are_refused() -> None:
     translator = make(in_channels=2)
-    with pytest.raises(UsageError, match=r"\(B, 2, H, W\)"):
+    with pytest.raises(UsageError, match=r"must be \(2, H, W\) or \(B, 2, H, W\), float"):
         translator(torch.zeros(1, 3, 8, 8))
+    with pytest.raises(UsageError, match=r"a tensor of \(0, 2, 8, 8\) holds no image"):
+        translator(torch.zeros(0, 2, 8, 8))
     with pytest.raises(UserError, match="5 channels"):
         make()(picture(8, 8, 5))
     with pytest.raises(UsageError, match="not str"):
