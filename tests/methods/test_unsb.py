@@ -258,7 +258,7 @@ def test_a_folder_is_converted_in_fewer_steps(run: Path, model: Translator, tmp_
     convert = ["convert", str(tmp_path / "in"), "--model", str(run), "--dtype", "fp32"]
     assert main([*convert, str(tmp_path / "all")]) == 0
     assert main([*convert, str(tmp_path / "two"), "--nfe", "2", "--seed", "3"]) == 0
-    assert np.array_equal(read_image(tmp_path / "all" / "a.png"), model(draw()))
+    assert np.abs(read_image(tmp_path / "all" / "a.png").astype(int) - model(draw())).max() <= 1
     assert np.abs(read_image(tmp_path / "two" / "a.png").astype(int) - model.with_nfe(2)(draw(), seed=3)).max() <= 1
     made = read_image(tmp_path / "two" / "b.png")
     assert made.dtype == np.uint16 and np.array_equal(made[..., 3], deep[..., 3])

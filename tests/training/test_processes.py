@@ -14,6 +14,7 @@ import psutil
 import pytest
 import torch
 from helpers.configs import tiny_config
+from helpers.data import write_classes
 from helpers.runs import finish, launch_as_users_do, wait_for
 from safetensors.torch import load_file
 
@@ -247,6 +248,7 @@ def test_how_many_were_asked_for(command: str, asked: tuple[int, int]) -> None:
 def test_two_processes_make_images_from_noise(classes: Path, tmp_path: Path, name: str) -> None:
     """Their noise, or the domains that are asked for, differ, so they equal no single process; but they stay together, and do the same again."""
     steps: dict[str, Any] = {"steps": 5, "validate_every": 5, "ema": 0.5, "features": "lite", "best": "kid"}
+    write_classes(classes, 10, split="val")  # as many of each class as its KID needs
     for run in ("one", "two"):
         settings = {"name": name, "discriminator_steps": 2}
         write_config(tmp_path / f"{run}.yaml", tiny_config(classes, tmp_path / run, settings, batch_size=2, **steps))
