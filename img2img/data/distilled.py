@@ -1,7 +1,7 @@
 """Photos and what a teacher made of them: the pairs from which a smaller translator learns."""
 
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -9,7 +9,7 @@ from pathlib import Path
 from torch import Tensor
 
 from img2img.core.errors import UsageError
-from img2img.data.base import DataConfig, Direction
+from img2img.data.base import BuildDataset, DataConfig, Direction, Pair, Samples
 from img2img.data.channels import refuse_ranges
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
 from img2img.data.paired import PairedData, PairedFolder, PairedImages, match
@@ -83,33 +83,46 @@ def choose_real(real: Mapping[Split, tuple[Path, ...]]) -> tuple[Path, ...]:
     return next((real[split] for split in ("val", "test", "train") if real.get(split)), ())
 
 
-def read_real(real: Sequence[Path], transform: JointTransform, channels: int, seed: int, key: Key) -> dict[str, Tensor]:
-    """One of some real images, as a function of the seed, the epoch and the sample: ``real``, (channels, H, W) in [-1, 1]; nothing of none."""
-    if not real:
-        return {}
-    epoch, index = key
-    drawn = zlib.crc32(f"real/{seed}/{epoch}/{index}".encode())
-    file = real[drawn % len(real)]
-    image = transform.apply_to_one(to_unit(read_image(file, transform.enough)), drawn)
-    return {"real": to_tensor(fit_channels(image, channels, file))}
-
-
 def explain_no_translations(target: Path) -> str:
     """What to do if the teacher's translations are not where the config says."""
     return f"the teacher's translations, {target}, are not there: go on with img2img compress --resume RUN, which makes them, also if the run was moved."
 
 
-class DistilledImages(PairedImages):
-    """Pairs of a photo and the teacher's translation; beside each, a real image of the kind that the teacher makes, if there are some."""
+class DistilledImages(Samples):
+    """Pairs of what a teacher translated and its translation; beside each, a real image of the kind that the teacher makes, if there are some.
 
-    def __init__(self, *given: object, real: tuple[Path, ...] = ()) -> None:
-        super().__init__(*given)  # type: ignore[arg-type]
-        self.real = real
+    Args:
+        build: makes the pairs' samples.
+        real: the real images, of which one is drawn as a function of (seed, epoch, index).
+    """
+
+    def __init__(
+        self,
+        build: BuildDataset,
+        real: tuple[Path, ...],
+        pairs: list[Pair],
+        transform: JointTransform,
+        in_channels: int,
+        out_channels: int,
+        seed: int,
+    ) -> None:
+        self.pairs, self.real = pairs, real
+        self.samples = build(pairs, transform, in_channels, out_channels, seed)
+        self.transform, self.out_channels, self.seed = transform, out_channels, seed
+
+    def __len__(self) -> int:
+        return len(self.pairs)
 
     def __getitem__(self, key: Key) -> dict[str, Tensor]:
-        """``source``, ``target``, and ``real`` if there is such: (C, H, W) in [-1, 1]."""
-        item = super().__getitem__(key)
-        return item | read_real(self.real, self.transform, self.out_channels, self.seed, key)
+        """``source``, ``target``, and ``real``, (C, H, W) in [-1, 1], if there is such."""
+        item = self.samples[key]
+        if self.real:
+            epoch, index = key
+            drawn = zlib.crc32(f"real/{self.seed}/{epoch}/{index}".encode())
+            file = self.real[drawn % len(self.real)]
+            image = self.transform.apply_to_one(to_unit(read_image(file, self.transform.enough)), drawn)
+            item["real"] = to_tensor(fit_channels(image, self.out_channels, file))
+        return item
 
 
 class DistilledData(PairedData):
@@ -134,7 +147,7 @@ class DistilledData(PairedData):
             if (config.target / split).is_dir()
         }
         self.real: Mapping[Split, tuple[Path, ...]] = list_real(photos) if with_classes else {}
-        self.build_dataset = partial(DistilledImages, real=self.real.get("train", ()))
+        self.build_dataset = partial(DistilledImages, PairedImages, self.real.get("train", ()))
 
     @classmethod
     def refuse_options(cls, config: DataConfig, method: str) -> None:

@@ -5,16 +5,13 @@ from dataclasses import replace
 from functools import partial
 from pathlib import Path
 
-from torch import Tensor
-
 from img2img.core.errors import UsageError
 from img2img.data.base import DataConfig, Pair
-from img2img.data.distilled import SourceFolder, explain_no_translations, list_real, read_real
-from img2img.data.label_maps import ENDINGS, instance_folder, label_files
+from img2img.data.distilled import DistilledImages, SourceFolder, explain_no_translations, list_real
+from img2img.data.label_maps import ENDINGS, instance_folder, label_files, label_folders
 from img2img.data.labelled import LabelledData, LabelledImages
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
 from img2img.data.paired import PairedFolder, match
-from img2img.data.sampler import Key
 
 
 def find_label_maps(path: Path) -> dict[Split, SourceFolder]:
@@ -28,18 +25,10 @@ def find_label_maps(path: Path) -> dict[Split, SourceFolder]:
         UsageError: if there is no such folder, or it holds none.
     """
     path = check_folder(path)
-    found: dict[Split, SourceFolder] = {}
-    for split in SPLITS:
-        for form in (f"{split}_%s", f"{split}/%s", f"%s/{split}"):
-            labels, instances, real = (path / (form % kind) for kind in ("label", "inst", "img"))
-            if labels.is_dir():
-                beside = instances if instances.is_dir() else None
-                found.setdefault(split, SourceFolder(labels, real if real.is_dir() else None, beside))
-    if not found and (path / "label").is_dir():
-        instances, real = path / "inst", path / "img"
-        found["train"] = SourceFolder(
-            path / "label", real if real.is_dir() else None, instances if instances.is_dir() else None
-        )
+    found = {
+        split: SourceFolder(labels, real if real.is_dir() else None, instances)
+        for split, (labels, instances, real) in label_folders(path).items()
+    }
     if not found:
         below: dict[Split, Path] = {split: path / split for split in SPLITS if (path / split).is_dir()}
         folders: dict[Split, Path] = below if "train" in below else {"train": path}
@@ -64,19 +53,6 @@ def match_translations(split: Split, labels: Path, instances: Path | None, made:
         else:
             without.append(pair.source)
     return replace(found, pairs=pairs, unmatched=found.unmatched + without)
-
-
-class DistilledLabelImages(LabelledImages):
-    """Pairs of a label map and the teacher's translation; beside each, a real image of the kind that the teacher makes, if there are some."""
-
-    def __init__(self, *given: object, real: tuple[Path, ...] = ()) -> None:
-        super().__init__(*given)  # type: ignore[arg-type]
-        self.real = real
-
-    def __getitem__(self, key: Key) -> dict[str, Tensor]:
-        """As of `LabelledImages`, and ``real``, (C, H, W) in [-1, 1], if there is such."""
-        item = super().__getitem__(key)
-        return item | read_real(self.real, self.transform, self.out_channels, self.seed, key)
 
 
 class DistilledLabels(LabelledData):
@@ -105,7 +81,7 @@ class DistilledLabels(LabelledData):
             if (config.target / split).is_dir()
         }
         self.real: Mapping[Split, tuple[Path, ...]] = list_real(maps) if with_classes else {}
-        self.build_dataset = partial(DistilledLabelImages, real=self.real.get("train", ()))
+        self.build_dataset = partial(DistilledImages, LabelledImages, self.real.get("train", ()))
 
     @classmethod
     def recognises(cls, config: DataConfig) -> bool:

@@ -16,22 +16,31 @@ ENDINGS = re.compile(  # by which the names of what belongs together differ in d
 Sides = tuple[Path, Path | None, Path]
 
 
-def label_sides(path: Path) -> dict[Split, Sides]:
-    """The folders of label maps, of instance maps, if there are any, and of images, in each split; empty for another layout.
-
-    Raises:
-        UsageError: if a split has label maps and no images.
-    """
+def label_folders(path: Path) -> dict[Split, Sides]:
+    """The folders of label maps, of instance maps, if there are any, and of images, which may be missing, in each split; empty for another layout."""
     found: dict[Split, Sides] = {}
     for split in SPLITS:
         for form in (f"{split}_%s", f"{split}/%s", f"%s/{split}"):
             label, inst, img = (path / (form % kind) for kind in ("label", "inst", "img"))
-            if label.is_dir() and not img.is_dir() and split not in found:
-                raise UsageError(f"{path}: there is no folder {form % 'img'} to match {form % 'label'}.")
             if label.is_dir():
                 found.setdefault(split, (label, inst if inst.is_dir() else None, img))
-    if not found and (path / "label").is_dir() and (path / "img").is_dir():
+    if not found and (path / "label").is_dir():
         found["train"] = (path / "label", path / "inst" if (path / "inst").is_dir() else None, path / "img")
+    return found
+
+
+def label_sides(path: Path) -> dict[Split, Sides]:
+    """As `label_folders`, of a data set that has images.
+
+    Raises:
+        UsageError: if a split has label maps and no images.
+    """
+    found = label_folders(path)
+    for label, _, img in found.values():
+        if not img.is_dir():
+            if label == path / "label":  # which any folder may be called
+                return {}
+            raise UsageError(f"{path}: there is no folder {img.relative_to(path)} to match {label.relative_to(path)}.")
     return found
 
 

@@ -15,6 +15,7 @@ from torch import Tensor
 from img2img.core.errors import UsageError, list_some
 from img2img.data.base import (
     Batch,
+    BuildDataset,
     DataConfig,
     DataReport,
     Pair,
@@ -332,7 +333,7 @@ class LabelledData(PairedData):
     """Label maps and their images, for methods that learn from known targets."""
 
     read = staticmethod(read_labelled_validation_pair)
-    build_dataset = staticmethod(LabelledImages)
+    build_dataset: BuildDataset = staticmethod(LabelledImages)
 
     def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
         self.config = config
