@@ -28,6 +28,7 @@ from img2img.images.bands import Range
 from img2img.images.tensors import build_grid, build_sheet
 from img2img.methods.base import Method
 from img2img.metrics.distribution import FEATURE_NAMES, FEWEST, distances, features, find_weights, make_extractor
+from img2img.metrics.domains import choose_other_domains, compare_domains
 from img2img.metrics.paired import HIGHER_IS_BETTER, Scores, finite, mean, score
 from img2img.metrics.perceptual import PerceptualDistance
 from img2img.models import (
@@ -254,7 +255,7 @@ class TranslatorEvaluator(Evaluator[Translator]):
         """Of the smaller side; of domains, of the smallest one."""
         if not images.labels:
             return min(len(images.pairs), len(images.targets))
-        made, real = Counter(choose_other_classes(images.labels)), Counter(images.labels)
+        made, real = Counter(choose_other_domains(images.labels)), Counter(images.labels)
         return min(min(made[label], real[label]) for label in real)
 
     def build(self, direction: str, generator: nn.Module, encoder: nn.Module | None, progress: Progress) -> Translator:
@@ -342,7 +343,7 @@ class TranslatorEvaluator(Evaluator[Translator]):
         image of the wrong domain, is far from the domain that was asked for.
         """
         images, ways = self.sets[direction], _each_domain(translator)
-        wanted = choose_other_classes(images.labels) if translator.config.domains else (0,) * len(images.pairs)
+        wanted = choose_other_domains(images.labels) if translator.config.domains else (0,) * len(images.pairs)
         outcomes: list[tuple[Scores | None, int, Tensor | None] | UserError] = []
         mine = slice(self.accelerator.process_index, None, self.accelerator.num_processes)
         for pair, domain in list(zip(images.pairs, wanted, strict=True))[mine]:
@@ -359,7 +360,7 @@ class TranslatorEvaluator(Evaluator[Translator]):
         if self.extractor is not None:
             made = [(domain, each) for _, domain, each in gathered]
             real = self._features_of_targets(translator, direction)
-            found |= finite(run_on_main(self.accelerator, lambda: _compare_domains(made, real)))
+            found |= finite(run_on_main(self.accelerator, lambda: compare_domains(made, real)))
         return found
 
     def _features_of_targets(self, translator: Translator, direction: str) -> list[tuple[int, Tensor]]:
@@ -447,24 +448,6 @@ EVALUATORS: dict[str, type[Evaluator[Any]]] = {"translator": TranslatorEvaluator
 def _each_domain(translator: Translator) -> list[Translator]:
     """One for each domain that it translates to, or itself."""
     return [translator.with_style(name) for name in translator.config.domains] or [translator]
-
-
-def choose_other_classes(labels: Sequence[int]) -> tuple[int, ...]:
-    """For each image of a class, another class to translate it to: of a class' images, the others in turn; its own if there is no other."""
-    count, seen, found = max(labels) + 1, Counter[int](), list[int]()
-    for label in labels:
-        found.append((label + 1 + seen[label] % max(1, count - 1)) % count)
-        seen[label] += 1
-    return tuple(found)
-
-
-def _compare_domains(made: list[tuple[int, Tensor]], real: list[tuple[int, Tensor]]) -> dict[str, float]:
-    """The mean over domains of KID and FID, of features (1, D) with their domains."""
-    found: list[dict[str, float]] = []
-    for domain in sorted({domain for domain, _ in real}):
-        sides = [[each for other, each in side if other == domain] for side in (made, real)]
-        found.append(distances(*(torch.cat(side) for side in sides)) if all(sides) else {})
-    return {name: sum(each[name] for each in found) / len(found) for name in found[0]} if all(found) else {}
 
 
 def draw_contact_sheet(model: NoiseGenerator) -> Array:

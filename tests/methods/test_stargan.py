@@ -21,10 +21,10 @@ from img2img.data.paired import read_validation_pair
 from img2img.images import read_image
 from img2img.methods.stargan import StarGAN, StarGANConfig
 from img2img.metrics.distribution import features, make_extractor
+from img2img.metrics.domains import choose_other_domains, compare_domains
 from img2img.models.hub import write_card
 from img2img.networks.discriminators.stargan import StarGANDiscriminator, StarGANDiscriminatorConfig
 from img2img.training.train import train
-from img2img.training.validation import _compare_domains, choose_other_classes
 
 SMALL: dict[str, Any] = {
     "generator": {"kind": "resnet", "channels": 4, "blocks": 1},
@@ -139,16 +139,16 @@ def test_a_run_keeps_translators_that_know_their_domains(run: Path, capsys: pyte
 
 
 def test_each_image_is_scored_as_another_domain_than_its_own() -> None:
-    assert choose_other_classes([0, 0, 0, 1, 1, 2]) == (1, 2, 1, 2, 0, 0)
-    assert choose_other_classes([0, 0]) == (0, 0)
+    assert choose_other_domains([0, 0, 0, 1, 1, 2]) == (1, 2, 1, 2, 0, 0)
+    assert choose_other_domains([0, 0]) == (0, 0)
     random = torch.Generator().manual_seed(0)
     sets = [torch.randn(12, 1, 4, generator=random) + 9 * domain for domain in range(3)]
     real = [(domain, each) for domain, images in enumerate(sets) for each in images]
     right = [(domain, each + 0.01) for domain, each in real]
     copied = [((domain + 1) % 3, each) for domain, each in real]
-    assert _compare_domains(right, real)["fid"] < 0.1 < 50 < _compare_domains(copied, real)["fid"]
-    assert _compare_domains(right, real).keys() == {"kid", "fid"}
-    assert _compare_domains(right[5:], real) == {}, "too few of one domain"
+    assert compare_domains(right, real)["fid"] < 0.1 < 50 < compare_domains(copied, real)["fid"]
+    assert compare_domains(right, real).keys() == {"kid", "fid"}
+    assert compare_domains(right[5:], real) == {}, "too few of one domain"
 
 
 def test_scores_are_means_over_domains(run: Path) -> None:
@@ -168,9 +168,9 @@ def test_scores_are_means_over_domains(run: Path) -> None:
     ]
     made = [
         (wanted, features(extractor, [translator(image, style=names[wanted])], torch.device("cpu")))
-        for wanted, image in zip(choose_other_classes(labels), images, strict=True)
+        for wanted, image in zip(choose_other_domains(labels), images, strict=True)
     ]
-    expected = _compare_domains(made, real)
+    expected = compare_domains(made, real)
     assert last["val/kid"] == pytest.approx(expected["kid"], rel=1e-3, abs=1e-5)
     assert last["val/fid"] == pytest.approx(expected["fid"], rel=1e-3)
 
