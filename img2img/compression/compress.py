@@ -370,7 +370,7 @@ def _tell_comparison(console: Console, found: Compression, folder: Path, accept:
     """A table of how near the student is to its teacher, and the verdict."""
     comparison = found.comparison
     rows = {"student": comparison.to_teacher} | ({"photo as it is": comparison.copied} if comparison.copied else {})
-    table = Table(title=f"Distance to the teacher on {comparison.photos} images that were held out")
+    table = Table(title=f"Distance to the teacher, {comparison.photos} held-out images")
     for heading in ("", "PSNR", "SSIM", "L1", "perceptual"):
         table.add_column(heading, justify="right" if heading else "left")
     for name, s in rows.items():
