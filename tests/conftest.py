@@ -41,6 +41,14 @@ def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
         terminalreporter.line(f"The worker died in {test}.", red=True)
 
 
+LONG = ("test_cluster.py", "test_tools.py", "test_gpu.py", "test_killed.py", "test_docs.py", "test_server.py")
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Those that take longest come first, so that in the end no worker waits for another's."""
+    items.sort(key=lambda item: item.path.name not in LONG)
+
+
 @pytest.fixture(scope="session", autouse=True)
 def own_cache(tmp_path_factory: pytest.TempPathFactory) -> None:
     """What is known of files goes into a cache of the tests' own; commands that they start inherit it."""

@@ -237,10 +237,10 @@ def _convert(
     try:
         with warnings.catch_warnings(), redirect_stdout(StringIO()), torch.no_grad():
             warnings.simplefilter("ignore")
+            traced = torch.export.export(module, example, dynamic_shapes=tuple(shapes), strict=False)
             program = torch.onnx.export(
-                module, example, dynamo=True, opset_version=OPSET, dynamic_shapes=tuple(shapes), input_names=list(inputs),
-                output_names=[module.output], verbose=False,
-            )  # fmt: skip
+                traced, opset_version=OPSET, input_names=list(inputs), output_names=[module.output], verbose=False
+            )
         assert program is not None
         config = translator.config.model_copy(update={"mode": mode})
         if config.domains and not raw:  # the one that was chosen is inside
@@ -374,7 +374,7 @@ class _PackedModel(nn.Module):
         else:
             source = given.float() / 255 if config.value_range[0] == 0 else given.float() / 127.5 - 1
         if (domain := translator.chosen_domain()) is not None:
-            source = append_domain(source, domain.expand(len(source), -1))
+            source = append_domain(source, domain.expand(source.shape[0], -1))
         source = source.index_select(2, self._reflect(height)).index_select(3, self._reflect(width))
         done = self.network(source)[:, :, :height, :width]
         values = done * 255 if config.value_range[0] == 0 else (done + 1) * 127.5

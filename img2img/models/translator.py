@@ -426,7 +426,7 @@ class Translator(Shareable):
         if config.classes is None and config.value_range[0] == 0:
             source = (source + 1) / 2
         if (domain := self.chosen_domain()) is not None:
-            source = append_domain(source, domain.expand(len(source), -1))
+            source = append_domain(source, domain.expand(source.shape[0], -1))
         with convolve_exactly(self.device, not self.tf32):
             if self.nfe is None:
                 done = translate(network, source, tile, self.memory_format, config.generator)

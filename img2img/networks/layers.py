@@ -47,7 +47,7 @@ class _Styled(ImageNetwork):
         self.size_multiple, self.min_size = network.size_multiple, network.min_size
 
     def forward(self, source: Tensor) -> Tensor:
-        return self.network(source, self.style.to(source).expand(len(source), -1))
+        return self.network(source, self.style.to(source).expand(source.shape[0], -1))
 
 
 class Shift(nn.Module):

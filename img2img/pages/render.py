@@ -28,11 +28,17 @@ def write_page(path: Path, template: str, **values: Any) -> None:
 
 def render_template(template: str, **values: Any) -> str:
     """A template with its values."""
+    return _load_templates().get_template(template).render(**values)
+
+
+@lru_cache(maxsize=1)
+def _load_templates() -> Environment:
+    """They are compiled once in a process."""
     environment = Environment(
         loader=PackageLoader("img2img.pages"), autoescape=True, trim_blocks=True, lstrip_blocks=True
     )
     environment.filters["as_data"] = embed_file
-    return environment.get_template(template).render(**values)
+    return environment
 
 
 def embed_file(file: Path) -> str:

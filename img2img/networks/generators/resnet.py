@@ -244,7 +244,7 @@ class ResNet(ImageNetwork):
         """
         conditions: tuple[Tensor, ...] = ()
         if self.conditioning is not None:
-            given = source.new_zeros(len(source), self.conditioning.width) if noise is None else noise
+            given = source.new_zeros(source.shape[0], self.conditioning.width) if noise is None else noise
             conditions = (self.conditioning(step, given),)
         if at is None:
             x = self.down(self.stem(source))

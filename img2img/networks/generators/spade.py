@@ -168,7 +168,7 @@ class SPADEGenerator(ImageNetwork):
         """(B, in_channels, H, W), and with an encoder the style (B, latent), or (1, latent) for all → (B, out_channels, H, W) in [-1, 1]."""
         height, width = (side // self.size_multiple for side in source.shape[2:])
         if self.latent and self.latent_size:
-            style = source.new_zeros(len(source), self.latent) if style is None else style
+            style = source.new_zeros(source.shape[0], self.latent) if style is None else style
             x = self.stem(style).unflatten(1, (-1, self.latent_size, self.latent_size))
             if x.shape[2:] != (height, width):
                 x = F.interpolate(x, (height, width), mode="bilinear", align_corners=False)

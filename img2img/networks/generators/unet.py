@@ -128,7 +128,7 @@ class UNet(ImageNetwork):
         """
         x, skips = source, []
         if self.latent and style is None:
-            style = source.new_zeros(len(source), self.latent)
+            style = source.new_zeros(source.shape[0], self.latent)
         for level, down in enumerate(self.down):
             x = down(x)
             if self.shifts is not None:
