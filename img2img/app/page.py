@@ -15,6 +15,7 @@ from img2img.app.paint import build_paint_tab
 from img2img.app.runs import build_runs_tab
 from img2img.app.tab import DEVICE, App, Tab
 from img2img.app.translate import build_translate_tab
+from img2img.metrics.paired import describe_scores
 
 
 class Page(gradio.Blocks):
@@ -107,6 +108,6 @@ def describe(entry: Entry | None) -> str:
         )
     if training.updates:
         facts.append(f"{training.updates:,} updates")
-    scores = [f"{name} {value:.4g}" for name, value in training.scores.items() if value is not None]
-    facts += ["validation: " + ", ".join(scores)] if scores else []
+    scores = describe_scores(training.scores)
+    facts += [f"validation: {scores}"] if scores else []
     return " · ".join(facts)

@@ -110,7 +110,8 @@ def open_data(config: "DataConfig", kind: str) -> "DataModule":
         except UsageError:
             raise error from None
         print(
-            "(No pairs in a known layout, so these are taken as images of one kind; --kind paired lists the layouts.)"
+            "(No pairs in a known layout, so these are taken as images of one kind, or of the classes that folders are called by, for gan, "
+            "stargan and the like; --kind paired lists the layouts.)"
         )
         return images
     train = pairs.splits.get("train") or next(iter(pairs.splits.values()))
@@ -119,7 +120,7 @@ def open_data(config: "DataConfig", kind: str) -> "DataModule":
         return UnpairedData(config)
     if config.derive is None:
         print(
-            "(Taken as pairs. As unpaired images, for cyclegan, cut and fastcut: --kind unpaired; as images of one kind, for gan and "
-            "infogan: --kind images.)"
+            "(Taken as pairs. As unpaired images, for cyclegan, cut and fastcut: --kind unpaired; as images of one kind or of "
+            "several classes, for gan, stargan and the like: --kind images.)"
         )
     return pairs

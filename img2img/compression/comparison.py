@@ -27,7 +27,7 @@ class Comparison:
     to_teacher: Scores
     """L1, PSNR, SSIM and perceptual distance to the teacher's translations."""
     copied: Scores | None
-    """The same of the photos as they are: what is as far off as that is no translation. None of label maps."""
+    """The same of the photos as they are: what is as far off as that is no translation. None of what can't be compared, such as label maps."""
     kid: dict[str, float] = field(default_factory=dict)
     """KID by ``student to teacher``, and with real images ``student to real`` and ``teacher to real``; empty for too few images."""
 
@@ -40,7 +40,7 @@ def compare_with_teacher(
     Args:
         pairs: photos or label maps, and the teacher's translations of them.
         read: how they are read.
-        real: images of the kind that the teacher makes, if there are some.
+        real: images of the kind that the teacher makes, if there are some, in its range if they are measurements.
 
     Raises:
         UserError: if an image can't be read.
@@ -56,14 +56,17 @@ def compare_with_teacher(
 
     for pair in track(pairs, "comparing", transient=True, disable=not progress):
         photo, truth = read(pair, None, "none", student.in_channels, student.out_channels, None)
-        done = student(photo)
+        done = student.translate_scaled(photo)
         scores.append(score(done, truth, distance))
-        if not pair.labels:
+        alike = pair.ranges[0] == pair.ranges[1] and photo.shape[2] in (1, truth.shape[2])
+        if alike and not pair.labels:
             copies.append(score(photo, truth, distance))
         look("student", done)
         look("teacher", truth)
+    limits, channels = student.config.out_range, student.out_channels
     for file in real:
-        look("real", read_validation_pair(Pair(file.stem, file, file), None, "none", 3, student.out_channels)[1])
+        pair = Pair(file.stem, file, file, ranges=(limits, limits))
+        look("real", read_validation_pair(pair, None, "none", channels, channels)[1])
     found = {name: torch.cat(each) for name, each in sets.items() if each}
     kid = {
         f"{one} to {other}": distances(found[one], found[other]).get("kid")

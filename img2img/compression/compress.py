@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Literal, cast
 
 from accelerate import Accelerator
 from rich.console import Console
@@ -25,6 +25,7 @@ from img2img.data.distilled import DistilledData, SourceFolder, choose_real, fin
 from img2img.data.distilled_labels import DistilledLabels, find_label_maps
 from img2img.data.layouts import Split, check_folder, image_files
 from img2img.images import ImageError
+from img2img.images.formats import VOLUMES, split_ending
 from img2img.images.labels import read_indices
 from img2img.inference.convert import convert
 from img2img.interop import load_translator
@@ -125,11 +126,11 @@ def compress(
     teacher = _load_teacher(about, accelerator)
     if direction not in (None, teacher.config.direction):
         raise UsageError(f"--direction {direction}: this translator is for {teacher.config.direction}.")
-    if teacher.config.in_range or teacher.config.out_range:
-        raise UsageError(f"{model} translates measurements; only translators of images can be compressed.")
     side = size or min(teacher.config.size, teacher.config.width or teacher.config.size)
     generator = choose_student(teacher.config.generator, macs, teacher.in_channels, side)
     splits = _find_sources(teacher, source)
+    for photos in splits.values():
+        _choose_format(teacher, photos.source)  # says what can't work
     _refuse_holdout(splits, holdout)
     if folder.is_relative_to(source.resolve()):
         raise UsageError(f"--output {output} lies in {data}, and would then be converted with it.")
@@ -141,6 +142,8 @@ def compress(
     classes = teacher.config.classes
     if classes is None:
         sources = {"path": source, "direction": teacher.config.direction, "in_channels": teacher.in_channels}
+        sources |= {"source_range": teacher.config.in_range, "target_range": teacher.config.out_range}
+        sources |= {"axis": teacher.config.axis}
     else:
         sources = {
             "labels": source,
@@ -302,7 +305,7 @@ def _build_student(config: Run, teacher: Translator) -> Translator:
     architecture = config.method.generator.resolve(teacher.in_channels, teacher.out_channels, config.data.size)
     about = TranslatorConfig(
         method=config.method.name, generator=architecture, size=config.data.size, training=teacher.config.training,
-        classes=teacher.config.classes, edges=teacher.config.edges,
+        classes=teacher.config.classes, edges=teacher.config.edges, in_range=teacher.config.in_range, out_range=teacher.config.out_range,
     )  # fmt: skip
     return Translator(about, build_generator(architecture).eval()).to(teacher.device)
 
@@ -323,8 +326,9 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
     assert source is not None and about is not None
     for split, photos in _find_sources(teacher, source).items():
         console.print(f"The teacher translates {photos.source} to {target / split}.", soft_wrap=True)
+        ending, frames = _choose_format(teacher, photos.source)
         report = convert(
-            teacher, photos.source, unfinished / split, format="png", existing="skip", frames="first", metadata=False,
+            teacher, photos.source, unfinished / split, format=ending, existing="skip", frames=frames, metadata=False,
             alpha=False, instances=photos.instances if teacher.config.edges else None, max_side=about.max_side, device=config.device, engine="torch", progress=not console.quiet,
         )  # fmt: skip
         for failure in report.failures:
@@ -344,6 +348,23 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
             raise _unwritten(f"{unfinished} can't be renamed: {error.strerror}", target) from None
 
     run_on_main(accelerator, complete)
+
+
+def _choose_format(teacher: Translator, folder: Path) -> tuple[str, Literal["all", "first"]]:
+    """The format of the teacher's translations, which holds them exactly, and what of several frames is translated.
+
+    Raises:
+        UsageError: if there are volumes, and images of another kind.
+    """
+    if teacher.config.out_range is None:
+        return "png", "first"
+    files = [file for each in image_files(folder).values() for file in each]
+    others = [file for file in files if split_ending(file.name)[1] not in VOLUMES]
+    if len(others) == len(files):
+        return "tif", "first"
+    if others:
+        raise UsageError(f"{folder} holds volumes, and others such as {others[0].name}; give folders of one kind.")
+    return "nii.gz", "all"
 
 
 def _unwritten(reason: str, target: Path) -> UserError:

@@ -21,7 +21,6 @@ from img2img.data.base import (
     Sample,
     Samples,
     ValidationSet,
-    choose_held_out,
     choose_sample,
     count_sizes,
     divide_splits,
@@ -30,14 +29,17 @@ from img2img.data.base import (
     warn_of_leaks,
     warn_of_sample,
 )
-from img2img.data.channels import common_channels, refuse_ranges
+from img2img.data.channels import check_band_counts, common_channels, refuse_ranges
 from img2img.data.facts import ImageFacts, read_image_facts
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
 from img2img.data.paired import PairedImages, read_validation_pair
 from img2img.data.sampler import Key
 from img2img.data.transforms import JointTransform, Resize
+from img2img.data.volumes import choose_held_out_files, expand_files
 from img2img.images import Array, read_image
 from img2img.images.arrays import fit_channels, to_unit
+from img2img.images.bands import Range
+from img2img.images.nifti import Axis
 from img2img.images.tensors import to_array, to_tensor
 
 
@@ -53,16 +55,25 @@ class ClassFolder:
     """The number of each file's class in `classes`; empty if there are no classes."""
     classes: tuple[str, ...] = ()
     """The classes of the data set by name; the same in all splits."""
+    limits: Range | None = None
+    """Of measurements, the range."""
 
 
-def find_class_folders(path: Path | None, with_classes: bool = True) -> dict[Split, ClassFolder]:
+def find_class_folders(
+    path: Path | None, with_classes: bool = True, limits: Range | None = None, axis: Axis = "axial"
+) -> dict[Split, ClassFolder]:
     """Finds the splits of a data set of one kind: `train/CLASS/`, `train/`, or any folder of images.
 
     The sub-folders of a split are classes if all its images lie in one of them, and there are at least two; so are the
     sub-folders of a folder that has no splits.
 
+    Args:
+        limits: of measurements, the range.
+        axis: how volumes, for which a range is needed, are cut into slices, which are the images then.
+
     Raises:
-        UsageError: if there is no such folder, or no image in it; or if a split has a class that train doesn't have.
+        UsageError: if there is no such folder, or no image in it; or if a split has a class that train doesn't have; or if a
+            volume can't be cut.
     """
     if path is None:
         raise UsageError("which data? Give --data FOLDER.")
@@ -70,12 +81,15 @@ def find_class_folders(path: Path | None, with_classes: bool = True) -> dict[Spl
     places: dict[Split, Path] = {split: folder / split for split in SPLITS if (folder / split).is_dir()} or {
         "train": folder
     }
-    found = {split: _list_files(place) for split, place in places.items()}
+    found = {split: _cut_volumes(_list_files(place), limits, axis) for split, place in places.items()}
     if not any(found.values()):
         raise UsageError(f"{path} holds no images (image files: {list_image_kinds()}).")
     first = next(iter(places))
     classes = _find_classes(found[first]) if with_classes else ()
-    return {split: _assign_labels(split, place, found[split], classes, first) for split, place in places.items()}
+    return {
+        split: replace(_assign_labels(split, place, found[split], classes, first), limits=limits)
+        for split, place in places.items()
+    }
 
 
 def _list_files(place: Path) -> list[tuple[str, Path]]:
@@ -83,6 +97,14 @@ def _list_files(place: Path) -> list[tuple[str, Path]]:
     return [
         (name.rpartition("/")[0].partition("/")[0], file) for name, each in image_files(place).items() for file in each
     ]
+
+
+def _cut_volumes(files: list[tuple[str, Path]], limits: Range | None, axis: Axis) -> list[tuple[str, Path]]:
+    """The same, with the slices of each volume instead of it."""
+    ranges, every = (limits, limits), [file for _, file in files]
+    if expand_files(every, ranges, axis) == every:  # cuts all that is to be cut
+        return files
+    return [(name, each) for name, file in files for each in expand_files([file], ranges, axis)]
 
 
 def _find_classes(files: list[tuple[str, Path]]) -> tuple[str, ...]:
@@ -117,7 +139,7 @@ def hold_out_files(folder: ClassFolder, share: float) -> tuple[ClassFolder, Clas
         UsageError: if too few images are there.
     """
     total = len(folder.files)
-    chosen = choose_held_out(total, share, "images")
+    chosen = choose_held_out_files(folder.files, share, "images")
 
     def part(keep: bool, split: Split) -> ClassFolder:
         places = [place for place in range(total) if (place in chosen) == keep]
@@ -134,7 +156,8 @@ def check_class_folders(
     report = DataReport()
     every = sorted({file for folder in splits.values() for file in folder.files})
     files, total = choose_sample(every, most), len(every)
-    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None)
+    of_file = {file: folder.limits for folder in splits.values() for file in folder.files}
+    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, of_file)
     warn_of_sample(report, len(files), total)
     for split, folder in splits.items():
         report.splits[split] = len(folder.files)
@@ -147,7 +170,9 @@ def check_class_folders(
         _check_counts(splits, report)
         _check_shapes(readable, report)
         _check_copies(splits, facts, report)
-        report.in_channels = report.out_channels = common_channels("images", readable, report)
+        report.in_channels = report.out_channels = common_channels(
+            "images", readable, report, next(iter(splits.values())).limits
+        )
         report.sizes = count_sizes(readable)
         classes = f"{len(report.names)} classes; " if report.names else ""
         report.summary = f"{classes}{report.out_channels} channels; sizes {report.sizes}"
@@ -228,9 +253,9 @@ class ClassImages(Samples):
         """``target``: (C, H, W) in [-1, 1]; ``label``: () int64, 0 if there are no classes."""
         epoch, index = key
         file, seed = self.folder.files[index], zlib.crc32(f"{self.seed}/{epoch}/{index}".encode())
-        image = self.transform.apply_to_one(
-            to_unit(fit_channels(read_image(file, self.transform.enough), self.channels, file)), seed
-        )
+        limits = self.folder.limits
+        read = fit_channels(read_image(file, self.transform.enough, limits), self.channels, file, limits is not None)
+        image = self.transform.apply_to_one(to_unit(read), seed)
         label = self.folder.labels[index] if self.folder.labels else 0
         return {"target": to_tensor(np.ascontiguousarray(image)), "label": torch.tensor(label)}
 
@@ -256,7 +281,7 @@ class ClassFolderData(ImageFolders):
 
     def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
         self.config = config
-        self.splits = find_class_folders(config.path, with_classes)
+        self.splits = find_class_folders(config.path, with_classes, config.ranges[1], config.axis)
 
     @classmethod
     def recognises(cls, config: DataConfig) -> bool:
@@ -276,14 +301,21 @@ class ClassFolderData(ImageFolders):
                 raise UsageError(
                     f"--data.{option}: {method} takes one folder of images, --data FOLDER, which are no pairs; leave it out."
                 )
-        refuse_ranges(config, method)
+        cls.check_ranges(config, method)
         if config.width is not None or config.direction == "BtoA":
             option = "--direction" if config.width is None else "--width"
             raise UsageError(f"{option}: {method} takes square images of one kind; leave it out.")
 
+    @classmethod
+    def check_ranges(cls, config: DataConfig, method: str) -> None:
+        """Refuses ranges, for networks that make images from noise know colours only."""
+        refuse_ranges(config, method)
+
     def check(self, progress: Progress | None = None) -> DataReport:
         """See `check_class_folders`."""
-        return check_class_folders(self.splits, progress, self.config.most_checked)
+        report = check_class_folders(self.splits, progress, self.config.most_checked)
+        check_band_counts(self.config, report)
+        return report
 
     def divide(self, holdout: float) -> None:
         """See `divide_splits`."""
@@ -298,7 +330,8 @@ class ClassFolderData(ImageFolders):
     def validation_set(self, direction: str) -> ValidationSet:
         """Images of the split, without known targets."""
         split = self.validation or self.train
-        pairs = [Pair(file.stem, file, file) for file in split.files]
+        ranges = split.limits, split.limits
+        pairs = [Pair(file.stem, file, file, ranges=ranges) for file in split.files]
         return ValidationSet(pairs, False, split.files, self.name, read_validation_pair, PairedImages, split.labels)
 
     @property
@@ -327,3 +360,15 @@ class ClassFolderData(ImageFolders):
             f"{split}: {len(folder.files)} images{f' of {len(folder.classes)} classes' if folder.classes else ''} from {folder.where}"
             for split, folder in self.splits.items()
         ]
+
+
+class DomainData(ClassFolderData):
+    """Images in a folder for each domain, for methods that translate from any to any; measurements of all domains have one range."""
+
+    @classmethod
+    def check_ranges(cls, config: DataConfig, method: str) -> None:
+        """Refuses those that differ."""
+        if config.ranges[0] != config.ranges[1]:
+            raise UsageError(
+                f"{method} translates from every domain to every other, so all have one range: give --data.range."
+            )

@@ -10,13 +10,14 @@ from torch import Tensor
 
 from img2img.core.errors import UsageError
 from img2img.data.base import BuildDataset, DataConfig, Direction, Pair, Samples
-from img2img.data.channels import refuse_ranges
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
-from img2img.data.paired import PairedData, PairedFolder, PairedImages, match
+from img2img.data.paired import PairedData, PairedFolder, PairedImages, match, set_ranges
 from img2img.data.sampler import Key
 from img2img.data.transforms import JointTransform
+from img2img.data.volumes import expand_files
 from img2img.images import read_image
 from img2img.images.arrays import fit_channels, to_unit
+from img2img.images.bands import Range
 from img2img.images.tensors import to_tensor
 
 
@@ -94,19 +95,21 @@ class DistilledImages(Samples):
     Args:
         build: makes the pairs' samples.
         real: the real images, of which one is drawn as a function of (seed, epoch, index).
+        limits: of measurements, the range of the real images.
     """
 
     def __init__(
         self,
         build: BuildDataset,
         real: tuple[Path, ...],
+        limits: Range | None,
         pairs: list[Pair],
         transform: JointTransform,
         in_channels: int,
         out_channels: int,
         seed: int,
     ) -> None:
-        self.pairs, self.real = pairs, real
+        self.pairs, self.real, self.limits = pairs, real, limits
         self.samples = build(pairs, transform, in_channels, out_channels, seed)
         self.transform, self.out_channels, self.seed = transform, out_channels, seed
 
@@ -120,8 +123,9 @@ class DistilledImages(Samples):
             epoch, index = key
             drawn = zlib.crc32(f"real/{self.seed}/{epoch}/{index}".encode())
             file = self.real[drawn % len(self.real)]
-            image = self.transform.apply_to_one(to_unit(read_image(file, self.transform.enough)), drawn)
-            item["real"] = to_tensor(fit_channels(image, self.out_channels, file))
+            read = to_unit(read_image(file, self.transform.enough, self.limits))
+            image = self.transform.apply_to_one(read, drawn)
+            item["real"] = to_tensor(fit_channels(image, self.out_channels, file, self.limits is not None))
         return item
 
 
@@ -142,18 +146,20 @@ class DistilledData(PairedData):
         if not config.target.is_dir():
             raise UsageError(explain_no_translations(config.target))
         self.splits: dict[Split, PairedFolder] = {
-            split: match(found.source, config.target / split, split)
+            split: set_ranges(match(found.source, config.target / split, split), config.ranges, config.axis)
             for split, found in photos.items()
             if (config.target / split).is_dir()
         }
-        self.real: Mapping[Split, tuple[Path, ...]] = list_real(photos) if with_classes else {}
-        self.build_dataset = partial(DistilledImages, PairedImages, self.real.get("train", ()))
+        self.real: Mapping[Split, tuple[Path, ...]] = {
+            split: tuple(expand_files(files, config.ranges, config.axis))
+            for split, files in (list_real(photos) if with_classes else {}).items()
+        }
+        self.build_dataset = partial(DistilledImages, PairedImages, self.real.get("train", ()), config.ranges[1])
 
     @classmethod
     def refuse_options(cls, config: DataConfig, method: str) -> None:
         """Refuses what is about label maps, and other ways to name pairs."""
         super().refuse_options(config, method)
-        refuse_ranges(config, method)
         for name in ("source", "derive"):
             if getattr(config, name) is not None:
                 raise UsageError(f"--data.{name}: distill learns from --data and --data.target; leave it out.")

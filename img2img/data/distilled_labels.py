@@ -81,7 +81,7 @@ class DistilledLabels(LabelledData):
             if (config.target / split).is_dir()
         }
         self.real: Mapping[Split, tuple[Path, ...]] = list_real(maps) if with_classes else {}
-        self.build_dataset = partial(DistilledImages, LabelledImages, self.real.get("train", ()))
+        self.build_dataset = partial(DistilledImages, LabelledImages, self.real.get("train", ()), None)
 
     @classmethod
     def recognises(cls, config: DataConfig) -> bool:

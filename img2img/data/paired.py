@@ -113,12 +113,13 @@ def find_pairs(
         what = "no images" if derive or source else f"no pairs in a layout that is known: {known}"
         raise UsageError(f"{path or source} holds {what} (image files: {list_image_kinds()}).")
     turned = {split: _apply_direction(folder, direction) for split, folder in found.items()}
-    return {
-        split: replace(
-            folder, pairs=[replace(pair, ranges=ranges) for pair in expand_pairs(folder.pairs, ranges, axis)]
-        )
-        for split, folder in turned.items()
-    }
+    return {split: set_ranges(folder, ranges, axis) for split, folder in turned.items()}
+
+
+def set_ranges(folder: PairedFolder, ranges: tuple[Range | None, Range | None], axis: Axis) -> PairedFolder:
+    """The pairs with their ranges, and with those of slices instead of those of volumes; raises as `expand_pairs`."""
+    pairs = [replace(pair, ranges=ranges) for pair in expand_pairs(folder.pairs, ranges, axis)]
+    return replace(folder, pairs=pairs)
 
 
 def match(source: Path, target: Path, split: Split = "train") -> PairedFolder:

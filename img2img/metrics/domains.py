@@ -7,6 +7,7 @@ import torch
 from torch import Tensor
 
 from img2img.metrics.distribution import distances
+from img2img.metrics.paired import OF
 
 
 def choose_other_domains(labels: Sequence[int]) -> tuple[int, ...]:
@@ -18,10 +19,22 @@ def choose_other_domains(labels: Sequence[int]) -> tuple[int, ...]:
     return tuple(found)
 
 
-def compare_domains(made: list[tuple[int, Tensor]], real: list[tuple[int, Tensor]]) -> dict[str, float]:
-    """The mean over domains of KID and FID, of features (1, D) with their domains."""
-    found: list[dict[str, float]] = []
+def compare_domains(
+    made: list[tuple[int, Tensor]], real: list[tuple[int, Tensor]], names: Sequence[str] = ()
+) -> dict[str, float]:
+    """The mean over domains of KID and FID, of features (1, D) with their domains; and, as ``kid of NAME``, those of each, if they have names.
+
+    Nothing is measured if a domain has too few images.
+    """
+    found: dict[int, dict[str, float]] = {}
     for domain in sorted({domain for domain, _ in real}):
         sides = [[each for other, each in side if other == domain] for side in (made, real)]
-        found.append(distances(*(torch.cat(side) for side in sides)) if all(sides) else {})
-    return {name: sum(each[name] for each in found) / len(found) for name in found[0]} if all(found) else {}
+        found[domain] = distances(*(torch.cat(side) for side in sides)) if all(sides) else {}
+    if not all(found.values()):
+        return {}
+    means = {name: sum(each[name] for each in found.values()) / len(found) for name in next(iter(found.values()))}
+    return means | {
+        f"{measure}{OF}{names[domain]}": value
+        for domain, each in (found.items() if names else ())
+        for measure, value in each.items()
+    }

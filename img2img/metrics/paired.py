@@ -1,7 +1,7 @@
 """Scores of an image against the truth, as scikit-image computes them."""
 
 import math
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import NotRequired, TypedDict, cast
 
 import numpy as np
@@ -13,6 +13,9 @@ from img2img.metrics.perceptual import PerceptualDistance
 
 HIGHER_IS_BETTER = ("psnr", "ssim", "miou", "accuracy", "precision", "recall", "inception_score", "diversity")
 """The scores of which more is better, also of those that other files compute."""
+
+OF = " of "
+"""What follows it, in the name of a score, is the domain that the score is about, one of several."""
 
 
 class Scores(TypedDict):
@@ -75,6 +78,12 @@ def mean(scores: Sequence[Scores]) -> Scores:
         return sum(defined) / len(defined) if defined else math.nan
 
     return cast(Scores, {name: over([cast(dict[str, float], each)[name] for each in scores]) for name in scores[0]})
+
+
+def describe_scores(scores: Mapping[str, float | None]) -> str:
+    """Scores for a person; but for those of single domains, which may be many."""
+    shown = {name: value for name, value in scores.items() if value is not None and OF not in name}
+    return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
 
 
 def finite(scores: Scores | dict[str, float]) -> dict[str, float | None]:

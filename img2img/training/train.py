@@ -22,6 +22,7 @@ from img2img.core.processes import build_accelerator, count_cores, run_on_main
 from img2img.data.base import DataModule, DataReport, collate
 from img2img.data.sampler import BatchOrder
 from img2img.methods.base import FreezesStage, Method, Staged
+from img2img.metrics.paired import describe_scores
 from img2img.networks.layers import choose_memory_format
 from img2img.pages.run import write_run_page
 from img2img.training.checkpoint import find_checkpoints
@@ -396,8 +397,8 @@ def conclude(run: Run, log: RunLog, done: bool) -> None:
         say(f"Stopped at update {progress.update}; everything is saved. Continue with:\n"
             f"  img2img {command} --resume {run.whole or run.folder}")  # fmt: skip
         return
-    text = ", ".join(f"{name} {value:.4g}" for name, value in progress.scores.items() if value is not None)
-    say(f"Done. Validation at the end: {text}." if progress.scores else "Done.")
+    text = describe_scores(progress.scores)
+    say(f"Done. Validation at the end: {text}." if text else "Done.")
     if run.config.method.model == "noise_generator":
         say(f"Make images with it:\n  img2img sample --model {run.folder} --count 64 --output SAMPLES")
         return

@@ -29,7 +29,7 @@ from img2img.images.tensors import build_grid, build_sheet
 from img2img.methods.base import Method
 from img2img.metrics.distribution import FEATURE_NAMES, FEWEST, distances, features, find_weights, make_extractor
 from img2img.metrics.domains import choose_other_domains, compare_domains
-from img2img.metrics.paired import HIGHER_IS_BETTER, Scores, finite, mean, score
+from img2img.metrics.paired import HIGHER_IS_BETTER, Scores, describe_scores, finite, mean, score
 from img2img.metrics.perceptual import PerceptualDistance
 from img2img.models import (
     Base,
@@ -205,8 +205,7 @@ class Validator:
 
     def _keep_if_best(self, log: RunLog, direction: str, model: Shareable, scores: Found, progress: Progress) -> None:
         value, better = scores.get(self.best_by), self._is_better(direction, scores, progress)
-        text = ", ".join(f"{name} {value:.4g}" for name, value in scores.items() if value is not None)
-        if text:
+        if text := describe_scores(scores):
             best = " (best so far)" if better else ""
             log.say(f"update {progress.update}: validation {f'{direction} ' if direction else ''}{text}{best}")
         if better:
@@ -359,8 +358,8 @@ class TranslatorEvaluator(Evaluator[Translator]):
         found: Found = {**finite(mean(paired))} if paired else {}
         if self.extractor is not None:
             made = [(domain, each) for _, domain, each in gathered]
-            real = self._features_of_targets(translator, direction)
-            found |= finite(run_on_main(self.accelerator, lambda: compare_domains(made, real)))
+            real, names = self._features_of_targets(translator, direction), translator.config.domains
+            found |= finite(run_on_main(self.accelerator, lambda: compare_domains(made, real, names)))
         return found
 
     def _features_of_targets(self, translator: Translator, direction: str) -> list[tuple[int, Tensor]]:

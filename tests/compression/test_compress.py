@@ -9,8 +9,9 @@ from typing import Any
 
 import numpy as np
 import pytest
+import tifffile
 import torch
-from helpers.data import picture, write_labelled, write_unpaired
+from helpers.data import picture, write_bands, write_labelled, write_unpaired, write_volumes
 from helpers.forked import fork
 from helpers.runs import assert_equal, free_port
 from helpers.translators import draw_weights, make, sampler
@@ -254,6 +255,58 @@ def test_real_images_are_drawn_from_all_of_them(teacher: Path, tmp_path: Path) -
             seen |= {name for name, image in whole.items() if np.array_equal(image, shown)}
             assert torch.equal(item["real"], samples[epoch, index]["real"])
     assert len(seen) == 5
+
+
+MEASURED: dict[str, Any] = {"in_range": (-1000, 3000), "out_range": (0, 10000)}
+
+
+def test_a_translator_of_measurements_is_compressed(tmp_path: Path) -> None:
+    data = write_bands(tmp_path / "data", 4, size=40)
+    draw_weights(UNetConfig(channels=8, depth=3).resolve(4, 1, 32), **MEASURED).save(tmp_path / "model")
+    found = run(tmp_path / "model", data, tmp_path / "run", adversarial=0.1)
+    large, student = img2img.load(tmp_path / "model"), img2img.load(tmp_path / "run")
+    assert isinstance(large, Translator) and isinstance(student, Translator)
+    assert (student.config.in_range, student.config.out_range) == ((-1000, 3000), (0, 10000))
+    assert found.comparison.photos == 2 and found.comparison.copied is None, "sources are no targets"
+    off = []
+    for number in range(2):
+        values = read_bands(data / "valA" / f"{number}.tif")
+        made = read_bands(tmp_path / "run" / "teacher" / "val" / f"{number}.tif")
+        truth = large(values)
+        assert np.abs(made - truth).max() <= 0.5, (
+            "what the student learns from is exact to the whole numbers of its file"
+        )
+        off.append(np.abs(student(values).clip(0, 10000) - truth).mean() / 10000)
+    assert found.comparison.to_teacher["l1"] == pytest.approx(np.mean(off), rel=1e-3)
+    config = read_config(tmp_path / "run" / "config.yaml").data
+    opened = DistilledData(config)
+    opened.divide(config.holdout)
+    item = opened.build_training_set(config.build_transform(), 4, 1, 0)[0, 0]
+    real = {tuple(np.unique(read_bands(file))) for file in (data / "trainB").iterdir()}
+    seen = set(np.rint((item["real"].numpy() + 1) * 5000).astype(int).ravel())
+    assert any(seen <= set(each) for each in real), "real images are read by the target's range"
+    losses = {name for line in (tmp_path / "run" / "log.jsonl").read_text().splitlines() for name in json.loads(line)}
+    assert {"D/real", "G/adversarial"} <= losses
+
+
+def read_bands(file: Path) -> Any:
+    values = tifffile.imread(file).astype(np.float32)
+    return values if values.ndim == 3 else values[..., None]
+
+
+def test_a_translator_of_volumes_is_compressed(tmp_path: Path) -> None:
+    data = write_volumes(tmp_path / "data", slices=6, train=2)
+    values = {**MEASURED, "out_range": (-1000, 3000), "axis": "coronal"}
+    draw_weights(UNetConfig(channels=8, depth=3).resolve(1, 1, 32), **values).save(tmp_path / "model")
+    found = run(tmp_path / "model", data, tmp_path / "run")
+    assert found.comparison.photos == 36 and found.comparison.copied, "each slice along the teacher's axis"
+    assert (tmp_path / "run" / "teacher" / "train" / "p.0.nii.gz").is_file()
+    student = img2img.load(tmp_path / "run")
+    assert isinstance(student, Translator) and student.config.axis == "coronal"
+    write_image(data / "trainA" / "x.png", picture(32, 32))
+    with pytest.raises(UsageError, match=r"holds volumes, and others such as x\.png"):
+        run(tmp_path / "model", data, tmp_path / "other")
+    assert not (tmp_path / "other").exists()
 
 
 def label_teacher(folder: Path, config: Any, edges: bool, **values: Any) -> Path:

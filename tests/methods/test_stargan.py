@@ -9,21 +9,24 @@ import pytest
 import torch
 import torch.nn.functional as F
 from helpers.configs import tiny_config
-from helpers.data import picture
+from helpers.data import picture, write_volumes
 from torch import Tensor
 
 import img2img
 from img2img.cli import main
 from img2img.config import read_config
 from img2img.core.errors import UsageError
-from img2img.data.base import Pair
+from img2img.data.base import DataConfig, Pair
+from img2img.data.class_folders import ClassFolderData, DomainData
 from img2img.data.paired import read_validation_pair
 from img2img.images import read_image
 from img2img.methods.stargan import StarGAN, StarGANConfig
 from img2img.metrics.distribution import features, make_extractor
 from img2img.metrics.domains import choose_other_domains, compare_domains
+from img2img.metrics.paired import describe_scores
 from img2img.models.hub import write_card
 from img2img.networks.discriminators.stargan import StarGANDiscriminator, StarGANDiscriminatorConfig
+from img2img.pages.curves import explain
 from img2img.training.train import train
 
 SMALL: dict[str, Any] = {
@@ -173,6 +176,13 @@ def test_scores_are_means_over_domains(run: Path) -> None:
     expected = compare_domains(made, real)
     assert last["val/kid"] == pytest.approx(expected["kid"], rel=1e-3, abs=1e-5)
     assert last["val/fid"] == pytest.approx(expected["fid"], rel=1e-3)
+    of_each = [last[f"val/fid of {name}"] for name in names]
+    assert np.mean(of_each) == pytest.approx(last["val/fid"]) and len(set(of_each)) == 3
+    red = [[(domain, each) for domain, each in side if domain == 2] for side in (made, real)]
+    assert last["val/fid of red"] == pytest.approx(compare_domains(*red)["fid"], rel=1e-3)
+    assert "fid of red" in translator.config.training.scores
+    assert "fid of" not in describe_scores(translator.config.training.scores), "many domains would make long sentences"
+    assert explain("val/fid of red") == explain("val/fid")
 
 
 def test_a_domain_is_chosen_by_name_or_number(run: Path) -> None:
@@ -224,3 +234,59 @@ def test_onnx_files_hold_one_domain_or_the_network_alone(
     for file, style in (("red.onnx", None), ("raw.onnx", "red")):
         made = img2img.load(tmp_path / file)(image, style=style)
         assert np.abs(made.astype(int) - wanted(image)).max() <= 1
+
+
+def test_it_translates_measurements(tmp_path: Path) -> None:
+    drawn, data = np.random.default_rng(0), tmp_path / "data"
+    for place, domain in enumerate(("dry", "wet")):
+        for split, count in (("train", 4), ("val", 10)):
+            for number in range(count):
+                values = drawn.integers(-900 + 1500 * place, 1000 + 1500 * place, (16, 16, 2)).astype(np.int16)
+                (data / split / domain).mkdir(parents=True, exist_ok=True)
+                np.save(data / split / domain / f"{number}.npy", values)
+    settings = {"name": "stargan", **SMALL}
+    shown = {"size": 16, "range": (-1000.0, 3000.0)}
+    config = tiny_config(data, tmp_path / "run", settings, data=shown, validate_every=2, features="lite")
+    run = train(config, quiet=True)
+    model = img2img.load(run)
+    assert model.config.in_range == model.config.out_range == (-1000, 3000)
+    assert model.config.domains == ("dry", "wet") and model.in_channels == model.out_channels == 2
+    opened = DomainData(config.data)
+    opened.divide(0)
+    item = opened.build_training_set(config.data.build_transform(), 2, 2, 0)[0, 0]
+    stored = np.load(data / "train" / "dry" / "0.npy").astype(np.float32)
+    given = np.concatenate([np.load(file).ravel() for file in sorted((data / "train").rglob("*.npy"))])
+    assert set(np.rint(item["target"].numpy().ravel() * 2000 + 1000).astype(int)) <= set(given.astype(int))
+    made = model.with_style("wet")(stored)
+    assert made.dtype == np.float32 and made.shape == (16, 16, 2) and -1000 <= made.min() < made.max() <= 3000
+    log = [json.loads(line) for line in (run / "log.jsonl").read_text().splitlines()]
+    assert all("val/fid" in line for line in log if "val/kid" in line) and any("val/kid" in line for line in log)
+    assert (
+        main(["convert", str(data / "val" / "dry"), str(tmp_path / "out"), "--model", str(run), "--style", "wet"]) == 0
+    )
+    written = np.load(tmp_path / "out" / "3.npy")
+    assert written.dtype == np.int16, "the source's type holds the range"
+    assert (
+        np.abs(written - model.with_style("wet")(np.load(data / "val" / "dry" / "3.npy").astype(np.float32))).max() <= 1
+    )
+    with pytest.raises(UsageError, match=r"all have one range: give --data\.range"):
+        DomainData.refuse_options(DataConfig(path=data, source_range=(0, 1)), "stargan")
+    with pytest.raises(UsageError, match="not for gan; leave it out"):
+        ClassFolderData.refuse_options(DataConfig(path=data, range=(0, 1)), "gan")
+
+
+def test_its_domains_may_be_volumes(tmp_path: Path) -> None:
+    for domain, side in (("t1", "trainA"), ("t2", "trainB")):
+        (tmp_path / "data").mkdir(exist_ok=True)
+        write_volumes(tmp_path / domain, slices=5, train=3)
+        (tmp_path / domain / side).rename(tmp_path / "data" / domain)
+    opened = DomainData(DataConfig(path=tmp_path / "data", size=32, range=(-1000, 3000), axis="coronal"))
+    assert opened.splits["train"].labels == (0,) * 108 + (1,) * 108, "36 coronal slices of each volume"
+    report = opened.check()
+    assert not report.errors and report.names == ("t1", "t2")
+    opened.divide(0.34)
+    held = {file.parent for file in opened.validation_set("").targets}
+    assert len(held) == 2 and not held & {file.parent for file in opened.train.files}, "volumes are held out whole"
+    assert len(opened.train.files) == 4 * 36
+    with pytest.raises(UsageError, match=r"say with --data\.range"):
+        DomainData(DataConfig(path=tmp_path / "data", size=32))
