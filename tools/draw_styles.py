@@ -8,7 +8,6 @@ from pathlib import Path
 import torch
 import tyro
 
-from img2img.data.base import Pair
 from img2img.data.labelled import find_labelled, read_labelled_validation_pair
 from img2img.images import Array, write_image
 from img2img.images.tensors import build_grid, to_tensor
@@ -38,7 +37,7 @@ def main(
     """
     translator = Translator.load(model)
     config = translator.config
-    pairs: list[Pair] = find_labelled(data, with_instances=config.edges)["val"].pairs
+    pairs = find_labelled(data, with_instances=config.edges)["val"].pairs
     pairs = pairs[:: max(1, len(pairs) // rows)][:rows]
     channels = translator.out_channels
     read = [read_labelled_validation_pair(pair, config.size, "stretch", 0, channels, config.width) for pair in pairs]

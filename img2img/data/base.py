@@ -172,7 +172,7 @@ class Sample:
 
 ReadPair = Callable[[Pair, int | None, Resize, int, int, int | None], tuple[Array, Array]]
 """(pair, size, resize, in_channels, out_channels, width) → source and target, (H, W, C) of one size."""
-BuildDataset = Callable[[list[Pair], JointTransform, int, int, int], "Samples"]
+BuildDataset = Callable[[Sequence[Pair], JointTransform, int, int, int], "Samples"]
 """(pairs, transform, in_channels, out_channels, seed) → samples."""
 
 
@@ -180,11 +180,11 @@ BuildDataset = Callable[[list[Pair], JointTransform, int, int, int], "Samples"]
 class ValidationSet:
     """What a model is validated on."""
 
-    pairs: list[Pair]
+    pairs: Sequence[Pair]
     """What to translate; without a known target, source and target are the same file."""
     paired: bool
     """Whether every source has a known target."""
-    targets: list[Path]
+    targets: Sequence[Path]
     """Real images of the kind that the model should make."""
     split: str
     """Where they come from; empty if the model is trained on them, so that scores would mean nothing."""
@@ -192,7 +192,7 @@ class ValidationSet:
     """Reads a pair without augmentation."""
     build_dataset: BuildDataset
     """Makes samples of some pairs."""
-    labels: tuple[int, ...] = ()
+    labels: Sequence[int] = ()
     """The class of each of `pairs` and `targets`, which are the same images then; empty if there are no classes."""
 
     def has_target(self, pair: Pair) -> bool:
@@ -405,7 +405,7 @@ def report_unreadable(report: DataReport, reasons: Iterable[str], partners: str)
         report.add("error", f"{reason} Repair it, or remove it{partners} from the data set.")
 
 
-def choose_sample(items: list[S], most: int | None) -> list[S]:
+def choose_sample(items: Sequence[S], most: int | None) -> Sequence[S]:
     """So many of a list, evenly spaced; all without a number, or if there are no more."""
     if most is None or len(items) <= most:
         return items

@@ -1,6 +1,7 @@
 """Images of one kind, perhaps in a folder for each class: found, checked, divided, loaded."""
 
 import zlib
+from array import array
 from collections import Counter, defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from img2img.core.errors import UsageError, list_some
 from img2img.data.base import (
+    SAMPLE,
     SMALL,
     DataConfig,
     DataReport,
@@ -32,6 +34,7 @@ from img2img.data.base import (
 from img2img.data.channels import check_band_counts, common_channels, refuse_ranges
 from img2img.data.facts import ImageFacts, read_image_facts
 from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
+from img2img.data.packed import pack_paths
 from img2img.data.paired import PairedImages, read_validation_pair
 from img2img.data.sampler import Key
 from img2img.data.transforms import JointTransform, Resize
@@ -48,10 +51,10 @@ class ClassFolder:
     """The images of one split."""
 
     split: Split
-    files: list[Path]
+    files: Sequence[Path]
     where: str
     """Where they come from, to be shown to a person."""
-    labels: tuple[int, ...] = ()
+    labels: Sequence[int] = ()
     """The number of each file's class in `classes`; empty if there are no classes."""
     classes: tuple[str, ...] = ()
     """The classes of the data set by name; the same in all splits."""
@@ -130,6 +133,11 @@ def _assign_labels(
             f"{place}: {list_some(strange)} is no class of {first}, which has {list_some(classes)}; each class needs a folder there."
         )
     return ClassFolder(split, files, str(place), tuple(numbers[name] for name, _ in found), classes)
+
+
+def _pack(folder: ClassFolder) -> ClassFolder:
+    """The same, in less memory: files may be many."""
+    return replace(folder, files=pack_paths(folder.files), labels=array("I", folder.labels))
 
 
 def hold_out_files(folder: ClassFolder, share: float) -> tuple[ClassFolder, ClassFolder]:
@@ -319,9 +327,12 @@ class ClassFolderData(ImageFolders):
 
     def divide(self, holdout: float) -> None:
         """See `divide_splits`."""
-        self.train, self.validation, self.name = divide_splits(
+        train, validation, self.name = divide_splits(
             self.splits, holdout, lambda folder: bool(folder.files), hold_out_files
         )
+        self.splits = {}
+        self.train = _pack(train)
+        self.validation = _pack(validation) if validation else None
 
     def build_training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
         """Images with their classes."""
@@ -330,9 +341,10 @@ class ClassFolderData(ImageFolders):
     def validation_set(self, direction: str) -> ValidationSet:
         """Images of the split, without known targets."""
         split = self.validation or self.train
-        ranges = split.limits, split.limits
-        pairs = [Pair(file.stem, file, file, ranges=ranges) for file in split.files]
-        return ValidationSet(pairs, False, split.files, self.name, read_validation_pair, PairedImages, split.labels)
+        most = None if self.validation else SAMPLE  # of what is trained on, which is only looked at
+        files, labels = choose_sample(split.files, most), choose_sample(split.labels, most)
+        pairs = [Pair(file.stem, file, file, ranges=(split.limits, split.limits)) for file in files]
+        return ValidationSet(pairs, False, files, self.name, read_validation_pair, PairedImages, labels)
 
     @property
     def length(self) -> int:

@@ -1,7 +1,7 @@
 """Photos and what a teacher made of them: the pairs from which a smaller translator learns."""
 
 import zlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -103,7 +103,7 @@ class DistilledImages(Samples):
         build: BuildDataset,
         real: tuple[Path, ...],
         limits: Range | None,
-        pairs: list[Pair],
+        pairs: Sequence[Pair],
         transform: JointTransform,
         in_channels: int,
         out_channels: int,

@@ -3,7 +3,7 @@
 import json
 import zlib
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -169,7 +169,7 @@ def _check_instances(splits: dict[Split, PairedFolder], report: DataReport) -> N
             report.add("warning" if unused else "error", text)
 
 
-def read_map_facts(pairs: list[Pair], advance: Callable[[], None]) -> tuple[dict[Pair, MapFacts], dict[Pair, str]]:
+def read_map_facts(pairs: Sequence[Pair], advance: Callable[[], None]) -> tuple[dict[Pair, MapFacts], dict[Pair, str]]:
     """The facts about label maps and their instance maps, and why some can't be read."""
 
     def files_of(pair: Pair) -> tuple[Path, ...]:
@@ -312,7 +312,7 @@ class LabelledImages(Samples):
     """Label maps with their images, transformed as a function of (seed, epoch, index); the samples hold the maps themselves."""
 
     def __init__(
-        self, pairs: list[Pair], transform: JointTransform, in_channels: int, out_channels: int, seed: int
+        self, pairs: Sequence[Pair], transform: JointTransform, in_channels: int, out_channels: int, seed: int
     ) -> None:
         self.pairs, self.transform, self.out_channels, self.seed = pairs, transform, out_channels, seed
 

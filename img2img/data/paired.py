@@ -1,7 +1,7 @@
 """Pairs of images: found by file name, checked, divided, loaded."""
 
 import zlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -43,6 +43,7 @@ from img2img.data.layouts import (
     refuse_labels,
     split_sides,
 )
+from img2img.data.packed import pack_pairs, pack_paths
 from img2img.data.sampler import Key
 from img2img.data.transforms import Derivation, JointTransform, Resize, derive_source, scale_size
 from img2img.data.volumes import choose_held_out_files, expand_pairs
@@ -59,7 +60,7 @@ class PairedFolder:
     """The pairs of one split, and what was found beside them."""
 
     split: Split
-    pairs: list[Pair]
+    pairs: Sequence[Pair]
     where: str
     """Where the pairs come from, to be shown to a person."""
     unmatched: list[Path] = field(default_factory=list)
@@ -205,9 +206,10 @@ def check_pairs(
     """Reads the files of a paired data set, all or a sample, and says what can't work and what may surprise."""
     report = DataReport()
     every = [pair for folder in splits.values() for pair in folder.pairs]
-    total = len({file for pair in every for file in (pair.source, pair.target)})
-    files = sorted({file for pair in choose_sample(every, most) for file in (pair.source, pair.target)})
-    ranges = {file: limits for p in every for file, limits in zip((p.source, p.target), p.ranges, strict=True)}
+    total = sum(1 if pair.source == pair.target else 2 for pair in every)
+    chosen = choose_sample(every, most)
+    files = sorted({file for pair in chosen for file in (pair.source, pair.target)})
+    ranges = {file: limits for p in chosen for file, limits in zip((p.source, p.target), p.ranges, strict=True)}
     facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, ranges)
     warn_of_sample(report, len(files), total)
     check_partners(splits, report)
@@ -217,7 +219,7 @@ def check_pairs(
         return report
     _check_sizes(pairs, facts, report)
     for side in ("source", "target"):
-        sided = [(split, getattr(pair, side)) for split, folder in splits.items() for pair in folder.pairs]
+        sided = ((split, getattr(pair, side)) for split, folder in splits.items() for pair in folder.pairs)
         warn_of_leaks(report, f"{side}: ", sided, facts)
         if all(pair.source == pair.target for folder in splits.values() for pair in folder.pairs):
             break  # both sides are one file
@@ -288,7 +290,7 @@ class PairedImages(Samples):
     """Pairs, transformed as a function of (seed, epoch, index): whichever worker or process loads them."""
 
     def __init__(
-        self, pairs: list[Pair], transform: JointTransform, in_channels: int, out_channels: int, seed: int
+        self, pairs: Sequence[Pair], transform: JointTransform, in_channels: int, out_channels: int, seed: int
     ) -> None:
         self.pairs, self.transform, self.seed = pairs, transform, seed
         self.in_channels, self.out_channels = in_channels, out_channels
@@ -425,9 +427,9 @@ class PairedData(ImageFolders):
     def divide(self, holdout: float) -> None:
         """See `divide_splits`."""
         train, validation, name = divide_splits(self.splits, holdout, lambda folder: bool(folder.pairs), hold_out)
-        pairs = validation.pairs if validation else []
-        self.train = train.pairs
-        targets = [pair.target for pair in pairs]
+        pairs = pack_pairs(validation.pairs) if validation else []
+        self.train, self.splits = pack_pairs(train.pairs), {}  # which may be many
+        targets = pack_paths([pair.target for pair in pairs])
         self.validation = ValidationSet(pairs or self.train, True, targets, name, self.read, self.build_dataset)
 
     def build_training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:

@@ -3,6 +3,7 @@
 import statistics
 import zlib
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -12,6 +13,7 @@ from torch import Tensor
 
 from img2img.core.errors import UsageError, list_some
 from img2img.data.base import (
+    SAMPLE,
     SMALL,
     DataConfig,
     DataReport,
@@ -43,6 +45,7 @@ from img2img.data.layouts import (
     refuse_labels,
     split_sides,
 )
+from img2img.data.packed import pack_pairs, pack_paths
 from img2img.data.paired import PairedImages, read_validation_pair
 from img2img.data.sampler import Key, permutation
 from img2img.data.transforms import JointTransform
@@ -61,13 +64,13 @@ class UnpairedFolder:
     """The two sides of one split."""
 
     split: Split
-    sources: list[Path]
-    targets: list[Path]
+    sources: Sequence[Path]
+    targets: Sequence[Path]
     where: str
     """Where they come from, to be shown to a person."""
     roots: tuple[Path, ...] = ()
     """The folders of sources and targets."""
-    pairs: tuple[Pair, ...] = ()
+    pairs: Sequence[Pair] = ()
     """If the sides happen to be pairs (every name of the smaller side stands on the other, too): the pairs."""
 
 
@@ -133,6 +136,12 @@ def _folder(split: Split, a: Path, b: Path, direction: Direction) -> UnpairedFol
     return UnpairedFolder(split, files[0], files[1], f"{sides[0]} + {sides[1]}", sides, pairs)
 
 
+def _pack(folder: UnpairedFolder) -> UnpairedFolder:
+    """The same, in less memory: files may be many."""
+    sources, targets = pack_paths(folder.sources), pack_paths(folder.targets)
+    return replace(folder, sources=sources, targets=targets, pairs=pack_pairs(folder.pairs))
+
+
 def hold_out_images(folder: UnpairedFolder, share: float) -> tuple[UnpairedFolder, UnpairedFolder]:
     """Takes evenly spaced images of each side out of a training split for validation: (the rest, the held-out).
 
@@ -161,9 +170,8 @@ def check_unpaired(
     report = DataReport()
     every = sorted({file for folder in splits.values() for file in (*folder.sources, *folder.targets)})
     files, total = choose_sample(every, most), len(every)
-    of_file = {
-        file: limits for f in splits.values() for side, limits in zip((f.sources, f.targets), ranges, strict=True) for file in side
-    }  # fmt: skip
+    targets = {file for folder in splits.values() for file in folder.targets} if ranges[0] != ranges[1] else set()
+    of_file = {file: ranges[file in targets] for file in files}
     facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, of_file)
     warn_of_sample(report, len(files), total)
     for split, folder in splits.items():
@@ -179,7 +187,7 @@ def check_unpaired(
     _check_sizes(sides, report)
     _warn_of_images_on_both_sides(splits, facts, report)
     for side in ("sources", "targets"):
-        sided = [(split, file) for split, folder in splits.items() for file in getattr(folder, side)]
+        sided = ((split, file) for split, folder in splits.items() for file in getattr(folder, side))
         warn_of_leaks(report, f"{side}: ", sided, facts)
     report.in_channels, report.out_channels = (
         common_channels(side, each, report, limits) for (side, each), limits in zip(sides.items(), ranges, strict=True)
@@ -265,8 +273,8 @@ class UnpairedImages(Samples):
 
     def __init__(
         self,
-        sources: list[Path],
-        targets: list[Path],
+        sources: Sequence[Path],
+        targets: Sequence[Path],
         transform: JointTransform,
         in_channels: int,
         out_channels: int,
@@ -355,9 +363,12 @@ class UnpairedData(ImageFolders):
 
     def divide(self, holdout: float) -> None:
         """See `divide_splits`."""
-        self.train, self.validation, self.name = divide_splits(
+        train, validation, self.name = divide_splits(
             self.splits, holdout, lambda folder: bool(folder.sources and folder.targets), hold_out_images
         )
+        self.splits = {}
+        self.train = _pack(train)
+        self.validation = _pack(validation) if validation else None
 
     def build_training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:
         """Images of both sides with random partners."""
@@ -368,7 +379,8 @@ class UnpairedData(ImageFolders):
     def validation_set(self, direction: str) -> ValidationSet:
         """The sources of a direction, with those targets that happen to be known."""
         folder = self.validation or self.train
-        sides = (folder.sources, folder.targets)
+        most = None if self.validation else SAMPLE  # of what is trained on, which is only looked at
+        sides = choose_sample(folder.sources, most), choose_sample(folder.targets, most)
         sources, targets = sides if direction != "BtoA" else sides[::-1]
         partners = {p.source: p.target for p in folder.pairs} | {p.target: p.source for p in folder.pairs}
         own, other = self.config.ranges if direction != "BtoA" else self.config.ranges[::-1]

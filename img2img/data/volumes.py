@@ -71,8 +71,10 @@ def choose_held_out_files(files: Sequence[Path], share: float, what: str) -> set
     Raises:
         UsageError: if too few are there.
     """
-    slices = cache_folder() / SLICES
-    owners = [file.parent if slices in file.parents else file for file in files]
+    slices = f"{cache_folder() / SLICES}/"
+    if not any(str(file).startswith(slices) for file in files):
+        return choose_held_out(len(files), share, what)
+    owners = [file.parent if str(file).startswith(slices) else file for file in files]
     numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
     chosen = choose_held_out(len(numbers), share, what if len(numbers) == len(files) else "volumes")
     return {place for place, owner in enumerate(owners) if numbers[owner] in chosen}

@@ -156,7 +156,7 @@ def evaluate(
         sides = hold_out_images(found["train"], holdout)[1] if chosen == HELD_OUT else found[cast(Split, chosen)]
         limits = config.in_range
         pairs = [Pair(file.stem, file, file, ranges=(limits, limits)) for file in sides.sources]
-        targets = sides.targets
+        targets = list(sides.targets)
     diversity = _Diversity(translator, mode, seed) if translator.draws_styles and style is None else None
     sets = _Sets(features, feature_weights, translator.device) if features else None
     paired = bool(folder.pairs)

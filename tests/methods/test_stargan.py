@@ -137,7 +137,7 @@ def test_a_run_keeps_translators_that_know_their_domains(run: Path, capsys: pyte
     sheet = read_image(next((run / "samples").iterdir()))
     assert sheet.shape[1] // 16 == 4, "a column for the source and each domain"
     card = write_card(translator, None, False)
-    assert "images of 3 channels → images of 3 channels of 2, green, red" in card
+    assert "RGB images → RGB images of 2, green, red" in card
     assert "model(image, style='2')" in card and "--model MODEL --style 2" in card
 
 

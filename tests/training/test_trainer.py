@@ -388,12 +388,12 @@ def test_held_out_pairs_come_before_a_test_split(pairs: Path) -> None:
     data = PairedData(DataConfig(path=pairs))
     data.divide(0.5)
     assert (data.length, data.validation_set("").split) == (6, "val")
-    del data.splits["val"]
-    data.divide(0.5)
-    held = data.validation_set("")
-    assert (data.length, len(held.pairs), held.split) == (3, 3, "train, held out")
-    data.divide(0.0)
-    assert data.validation_set("").split == "test"
+    for share, wanted in ((0.5, (3, 3, "train, held out")), (0.0, (6, 3, "test"))):
+        data = PairedData(DataConfig(path=pairs))
+        del data.splits["val"]
+        data.divide(share)
+        held = data.validation_set("")
+        assert (data.length, len(held.pairs), held.split) == wanted
 
 
 @pytest.mark.parametrize("option", [{"augment": ["colour", "cutout"]}, {"feature_matching": 10.0}])

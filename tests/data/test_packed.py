@@ -1,0 +1,93 @@
+"""Paths and pairs in a few arrays are the same as in objects."""
+
+import pickle
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from helpers.data import write_pairs, write_unpaired
+
+from img2img.core.stored import StoredPath
+from img2img.data.base import DataConfig, Pair
+from img2img.data.packed import PackedPairs, PackedPaths, PackedTexts, pack_pairs, pack_paths
+from img2img.data.paired import PairedData
+from img2img.data.unpaired import UnpairedData
+
+NAMES = ["b/1.png", "a/ä.png", "a/undecod\udce9.tif", "c.nii.gz", "a/1.png", "b"]
+
+
+@pytest.mark.parametrize("root", ["/data/x", "x", "", "/"])
+@pytest.mark.parametrize("names", [NAMES, NAMES[:1], ["xy/1.png", "xz/1.png"], ["ab", "abc"], ["a", "a/b"], []])
+def test_paths(root: str, names: list[str]) -> None:
+    paths = [Path(root, name) for name in names]
+    packed = pack_paths(paths)
+    assert isinstance(packed, PackedPaths) and list(packed) == paths and len(packed) == len(paths)
+    assert packed[1:] == paths[1:] and packed[::-2] == paths[::-2] and bool(packed) == bool(paths)
+    if paths:
+        assert packed[-1] == paths[-1] and paths[0] in packed
+    for beyond in (len(paths), -len(paths) - 1):
+        with pytest.raises(IndexError):
+            packed[beyond]
+    assert list(pickle.loads(pickle.dumps(packed))) == paths, "as a worker may get it"
+
+
+def test_many_bytes_are_counted_beyond_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("img2img.data.packed.MOST", 4)
+    texts = PackedTexts(["ab", "cde"])
+    assert texts.ends.dtype == np.uint64 and list(texts) == ["ab", "cde"]
+    assert PackedTexts(["ab"]).ends.dtype == np.uint32
+
+
+def pairs(count: int = 3, **about: object) -> list[Pair]:
+    return [Pair(f"{n}.x", Path(f"/d/trainA/{n}.x.png"), Path(f"/d/trainB/{n}.x.png"), **about) for n in range(count)]  # type: ignore[arg-type]
+
+
+def test_pairs_differ_in_their_files_and_names() -> None:
+    jpegs = [Pair(f"{n}", Path(f"/d/a/{n}.jpg"), Path(f"/d/b/{n}.png"), ranges=((0, 1), None)) for n in range(3)]
+    called = [Pair(f"deeper/{n}", Path(f"/d/deeper/{n}.png"), Path(f"/d/deeper/{n}.png"), half="BA") for n in range(3)]
+    maps = [
+        Pair(f"{n}", Path(f"/l/{n}.png"), Path(f"/i/{n}.jpg"), labels=True, instances=Path(f"/n/{n}.png"))
+        for n in range(3)
+    ]
+    derived = [Pair(f"{n}", Path(f"/l/{n}.png"), Path(f"/l/{n}.png"), derive="gray") for n in range(3)]
+    for each in (pairs(), jpegs, called, maps, derived):
+        packed = pack_pairs(each)
+        assert isinstance(packed, PackedPairs) and list(packed) == each and packed[1:] == each[1:]
+    assert PackedPairs(pairs()).names is None, "they are called as their files are"
+    assert PackedPairs(called).names is not None
+    same = PackedPairs(pairs())
+    assert same.sources.names is same.targets.names, "names that both sides have are kept once"
+    alone = PackedPairs(derived)
+    assert alone.sources is alone.targets
+
+
+def test_what_cannot_be_packed_stays() -> None:
+    mixed = [*pairs(1), *pairs(1, ranges=((0, 1), (0, 1)))]
+    stored = [Pair("a", StoredPath("/x.tar/a.source.png"), StoredPath("/x.tar/a.target.png"))]
+    some = [*pairs(1), Pair("x", Path("/a"), Path("/b"), instances=Path("/c"))]
+    for each in (mixed, stored, some, []):
+        assert pack_pairs(each) is each
+    files = [Path("/a"), StoredPath("/x.tar/a.png")]
+    assert pack_paths(files) is files
+
+
+def test_data_sets_are_packed_and_forget_what_they_found(tmp_path: Path) -> None:
+    write_pairs(tmp_path / "pairs", 7)
+    paired = PairedData(DataConfig(path=tmp_path / "pairs", size=16))
+    found = list(paired.splits["train"].pairs)
+    paired.divide(0)
+    assert isinstance(paired.train, PackedPairs) and list(paired.train) == found and not paired.splits
+    assert list(paired.validation.pairs) == found, "there are no others to look at"
+    write_unpaired(tmp_path / "unpaired", 5, 4)
+    unpaired = UnpairedData(DataConfig(path=tmp_path / "unpaired", size=16))
+    sides = unpaired.splits["train"].sources, unpaired.splits["train"].targets
+    unpaired.divide(0)
+    assert isinstance(unpaired.train.sources, PackedPaths) and not unpaired.splits
+    assert (list(unpaired.train.sources), list(unpaired.train.targets)) == sides
+
+
+def test_a_pair_takes_less_than_thirty_bytes() -> None:
+    packed = PackedPairs([Pair(f"{n:08}", Path(f"/d/A/{n:08}.png"), Path(f"/d/B/{n:08}.png")) for n in range(5000)])
+    taken = sys.getsizeof(packed.targets.names.data) + packed.targets.names.ends.nbytes
+    assert packed.sources.names is packed.targets.names and packed.names is None and taken < 30 * len(packed)
