@@ -126,7 +126,7 @@ def test_the_list_of_commands(capsys: pytest.CaptureFixture[str]) -> None:
         (["train", "pix2pix", "--data", "PAIRS", "--device", "abacus"], "--device abacus"),
         (["train", "pix2pix", "--data", "PAIRS", "--generator.kind", "vnet"], "there are unet, resnet"),
         (["train", "pix2pix", "--data", "PAIRS", "--config", "/nowhere.yaml"], "nowhere.yaml"),
-        (["train", "--resume", "/nowhere"], "not the folder of a run"),
+        (["train", "--resume", "/nowhere"], "no such folder"),
         (["train", "--resume"], "--resume needs a value"),
         (["convert", "/nowhere", "out", "--model", "/nowhere"], "does not exist"),
         (["convert", "PAIRS", "out", "--model", "/nowhere"], "no such folder"),

@@ -142,7 +142,7 @@ def _encode(line: str) -> bytes:
     return line.encode("utf-8", "backslashreplace")  # names that are no UTF-8 become JSON's \udcxx
 
 
-@dataclass
+@dataclass(repr=False)
 class Report:
     """What became of every input, in the order of their names."""
 
@@ -157,6 +157,9 @@ class Report:
     """Of inputs that are label maps."""
     process: int = 0
     """Which of several processes this is; the report is the same for all, but for the times."""
+
+    def __repr__(self) -> str:
+        return f"<Report: {self.summary()}>"
 
     def count(self, status: Status) -> int:
         """How many inputs ended so."""

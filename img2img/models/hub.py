@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Self
 
 import huggingface_hub
+import torch
 from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, constants
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
@@ -72,6 +73,12 @@ def _not_given(name: str, error: Exception) -> str:
     return f"{name} is no folder, and the Hub doesn't give it: {reason}"
 
 
+def name_images(channels: int) -> str:
+    """Images of so many channels, for a person."""
+    kind = {1: "gray images", 2: "gray images with alpha", 3: "RGB images", 4: "RGB images with alpha"}
+    return kind.get(channels, f"images of {channels} channels")
+
+
 class Shareable(ModelHubMixin, library_name="img2img"):
     """What can be pushed to the Hub: ``save_pretrained``, ``push_to_hub`` and ``from_pretrained`` are huggingface_hub's."""
 
@@ -79,9 +86,18 @@ class Shareable(ModelHubMixin, library_name="img2img"):
     home: Path | None = None
     """The folder that it was loaded from."""
 
+    @property
+    @abstractmethod
+    def device(self) -> torch.device:
+        """Where the weights are."""
+
     @abstractmethod
     def save(self, folder: Path | str) -> None:
         """Writes the folder."""
+
+    def __repr__(self) -> str:
+        about = self.describe()
+        return f"<{type(self).__name__} of {self.config.method}: {about.source} → {about.made}; {about.size}; on {self.device}>"
 
     def _to_share(self) -> Self:
         """As it goes out into the world."""

@@ -17,7 +17,7 @@ from img2img.core.settings import Strict
 from img2img.images import Array
 from img2img.images.tensors import to_array
 from img2img.models.config import Training
-from img2img.models.hub import Card, Shareable
+from img2img.models.hub import Card, Shareable, name_images
 from img2img.models.latents import (
     SEEDS,
     Walk,
@@ -397,7 +397,7 @@ class NoiseGenerator(Shareable):
         return Card(
             task="unconditional-image-generation",
             source="noise",
-            made=f"images of {network.out_channels} channels",
+            made=name_images(network.out_channels or 0),
             size=f"{network.size} pixels",
             use="samples = model.sample(8)",
             command="sample --model MODEL --output FOLDER",

@@ -24,7 +24,7 @@ from img2img.images.luminance import add_colours
 from img2img.images.tensors import round_to_bytes, scale_bytes, to_array, to_byte_tensor, to_tensor
 from img2img.models.adapter import ADAPTER_FILE
 from img2img.models.config import Mode, TranslatorConfig
-from img2img.models.hub import Card, Shareable
+from img2img.models.hub import Card, Shareable, name_images
 from img2img.models.inputs import as_array, as_maps
 from img2img.models.steps import count_steps, refuse_nfe, translate_in_steps
 from img2img.models.storage import (
@@ -529,5 +529,5 @@ def _to_kind(done: Tensor, image: Tensor) -> Tensor:
 def _describe_images(channels: int, limits: Range | None) -> str:
     """What goes in, or comes out, for a person."""
     if limits is None:
-        return f"images of {channels} channels"
+        return name_images(channels)
     return f"measurements of {channels} bands, from {limits[0]:g} to {limits[1]:g}"

@@ -24,6 +24,8 @@ def load_run_config(run: Path) -> RunConfig:
     Raises:
         UsageError: if it is none.
     """
+    if not run.exists():
+        raise UsageError(f"--resume {run}: there is no such folder.")
     if not (run / CONFIG).is_file():
         raise UsageError(f"--resume {run}: that is not the folder of a run (no {CONFIG}).")
     config = read_config(run / CONFIG)

@@ -37,6 +37,7 @@ def run(data: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
 def test_a_folder_with_its_instances_beside(data: Path, run: Path, tmp_path: Path) -> None:
     report = img2img.convert(run, data / "val_label", tmp_path / "out", dtype="fp32")
     assert report.summary() == "3 converted, 0 skipped, 0 failed"
+    assert repr(report) == "<Report: 3 converted, 0 skipped, 0 failed>"
     assert {outcome.bits for outcome in report.outcomes} == {8}
     translator = img2img.load(run)
     for file in sorted((data / "val_label").iterdir()):

@@ -187,6 +187,14 @@ def test_a_sweep_changes_one_code() -> None:
         sampler().sample(1, codes={0: 1})
 
 
+def test_models_say_what_they_are(trained: Path) -> None:
+    assert repr(sampler()) == "<NoiseGenerator of gan: noise → gray images; 32 pixels; on cpu>"
+    said = repr(img2img.load(trained))
+    assert said.startswith("<Translator of pix2pix: RGB images → RGB images; 16 pixels") and said.endswith("on cpu>"), (
+        said
+    )
+
+
 def test_the_config_says_what_it_is(tmp_path: Path) -> None:
     sampler(codes=Codes()).save(tmp_path)
     saved = json.loads((tmp_path / "config.json").read_text())
