@@ -37,6 +37,7 @@ from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_
 from img2img.data.packed import pack_paths
 from img2img.data.paired import PairedImages, read_validation_pair
 from img2img.data.sampler import Key
+from img2img.data.shards import forget_shards
 from img2img.data.transforms import JointTransform, Resize
 from img2img.data.volumes import choose_held_out_files, expand_files
 from img2img.images import Array, read_image
@@ -331,6 +332,7 @@ class ClassFolderData(ImageFolders):
             self.splits, holdout, lambda folder: bool(folder.files), hold_out_files
         )
         self.splits = {}
+        forget_shards()
         self.train = _pack(train)
         self.validation = _pack(validation) if validation else None
 

@@ -9,7 +9,6 @@ from typing import TypeVar, overload
 
 import numpy as np
 
-from img2img.core.stored import StoredPath
 from img2img.data.base import Pair
 from img2img.images.formats import split_ending
 
@@ -56,6 +55,7 @@ class PackedPaths(Packed[Path]):
     """Files; what all paths begin with is kept once."""
 
     def __init__(self, paths: Sequence[Path]) -> None:
+        self.kind = type(paths[0]) if paths else Path
         first, last = min(map(str, paths), default=""), max(map(str, paths), default="")
         alike = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
         self.root = first[:alike].rpartition("/")[0]  # of texts in order, the first and the last say it for all
@@ -66,7 +66,7 @@ class PackedPaths(Packed[Path]):
         return len(self.names)
 
     def _make(self, place: int) -> Path:
-        return Path(self.root + self.names[place])
+        return self.kind(self.root + self.names[place])
 
 
 class PackedPairs(Packed[Pair]):
@@ -101,17 +101,15 @@ class PackedPairs(Packed[Pair]):
 
 
 def pack_paths(paths: Sequence[Path]) -> Sequence[Path]:
-    """The same paths; packed, unless some are in shards, which know their places there."""
-    return paths if any(isinstance(path, StoredPath) for path in paths) else PackedPaths(paths)
+    """The same paths; packed, unless some are in shards and some are not."""
+    return PackedPaths(paths) if all(type(path) is type(paths[0]) for path in paths) else paths
 
 
 def pack_pairs(pairs: Sequence[Pair]) -> Sequence[Pair]:
-    """The same pairs; packed, unless some are in shards, or they differ in more than their name and files."""
+    """The same pairs; packed, if they differ in their name and files alone."""
 
     def others(pair: Pair) -> tuple[object, ...]:
-        return pair.half, pair.derive, pair.labels, pair.ranges, pair.instances is None
+        kinds = type(pair.source), type(pair.target), type(pair.instances)
+        return pair.half, pair.derive, pair.labels, pair.ranges, kinds
 
-    if not pairs or any(isinstance(file, StoredPath) for pair in pairs for file in (pair.source, pair.target)):
-        return pairs
-    common = others(pairs[0])
-    return PackedPairs(pairs) if all(others(pair) == common for pair in pairs) else pairs
+    return PackedPairs(pairs) if len({others(pair) for pair in pairs}) == 1 else pairs

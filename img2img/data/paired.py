@@ -45,6 +45,7 @@ from img2img.data.layouts import (
 )
 from img2img.data.packed import pack_pairs, pack_paths
 from img2img.data.sampler import Key
+from img2img.data.shards import forget_shards
 from img2img.data.transforms import Derivation, JointTransform, Resize, derive_source, scale_size
 from img2img.data.volumes import choose_held_out_files, expand_pairs
 from img2img.images import Array, ImageError, read_image
@@ -429,6 +430,7 @@ class PairedData(ImageFolders):
         train, validation, name = divide_splits(self.splits, holdout, lambda folder: bool(folder.pairs), hold_out)
         pairs = pack_pairs(validation.pairs) if validation else []
         self.train, self.splits = pack_pairs(train.pairs), {}  # which may be many
+        forget_shards()
         targets = pack_paths([pair.target for pair in pairs])
         self.validation = ValidationSet(pairs or self.train, True, targets, name, self.read, self.build_dataset)
 

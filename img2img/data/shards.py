@@ -126,6 +126,11 @@ def read_shards(root: str) -> dict[tuple[str, ...], dict[str, list[StoredPath]]]
     return dict(found)
 
 
+def forget_shards() -> None:
+    """Frees the lists of their files; where members lie stays known."""
+    read_shards.cache_clear()
+
+
 def _sort_members(shard: StoredPath, found: dict[tuple[str, ...], dict[str, list[StoredPath]]]) -> None:
     index = read_tar_index(str(shard))
     if index.cut:

@@ -48,6 +48,7 @@ from img2img.data.layouts import (
 from img2img.data.packed import pack_pairs, pack_paths
 from img2img.data.paired import PairedImages, read_validation_pair
 from img2img.data.sampler import Key, permutation
+from img2img.data.shards import forget_shards
 from img2img.data.transforms import JointTransform
 from img2img.data.volumes import choose_held_out_files, expand_files, expand_pairs
 from img2img.images import read_image
@@ -367,6 +368,7 @@ class UnpairedData(ImageFolders):
             self.splits, holdout, lambda folder: bool(folder.sources and folder.targets), hold_out_images
         )
         self.splits = {}
+        forget_shards()
         self.train = _pack(train)
         self.validation = _pack(validation) if validation else None
 

@@ -64,12 +64,23 @@ def test_pairs_differ_in_their_files_and_names() -> None:
 
 def test_what_cannot_be_packed_stays() -> None:
     mixed = [*pairs(1), *pairs(1, ranges=((0, 1), (0, 1)))]
-    stored = [Pair("a", StoredPath("/x.tar/a.source.png"), StoredPath("/x.tar/a.target.png"))]
+    half_stored = [*pairs(1), Pair("a", StoredPath("/x.tar/a.source.png"), StoredPath("/x.tar/a.target.png"))]
     some = [*pairs(1), Pair("x", Path("/a"), Path("/b"), instances=Path("/c"))]
-    for each in (mixed, stored, some, []):
+    for each in (mixed, half_stored, some, []):
         assert pack_pairs(each) is each
     files = [Path("/a"), StoredPath("/x.tar/a.png")]
     assert pack_paths(files) is files
+
+
+def test_samples_in_shards_stay_there() -> None:
+    files = [StoredPath(f"s3://bucket/x-{n}.tar/a{n}.{side}.png") for n in range(3) for side in ("source", "target")]
+    packed = pack_paths(files)
+    assert isinstance(packed, PackedPaths) and list(packed) == files
+    assert {type(path) for path in packed} == {StoredPath} and str(packed[1]) == "s3://bucket/x-0.tar/a0.target.png"
+    found = [Pair(f"a{n}", files[2 * n], files[2 * n + 1]) for n in range(3)]
+    together = pack_pairs(found)
+    assert isinstance(together, PackedPairs) and list(together) == found
+    assert type(together[2].source) is StoredPath
 
 
 def test_data_sets_are_packed_and_forget_what_they_found(tmp_path: Path) -> None:
