@@ -110,7 +110,7 @@ def open_data(config: "DataConfig", kind: str) -> "DataModule":
         except UsageError:
             raise error from None
         print(
-            "(No pairs in a known layout, so these are taken as images of one kind, or of the classes that folders are called by, for gan, "
+            "(No pairs in a known layout, so these are taken as images of one kind, or of several classes with a folder for each, for gan, "
             "stargan and the like; --kind paired lists the layouts.)"
         )
         return images

@@ -12,7 +12,7 @@ from img2img.data.base import Pair, ReadPair
 from img2img.data.paired import read_validation_pair
 from img2img.images import Array
 from img2img.metrics.distribution import distances, features, make_extractor
-from img2img.metrics.paired import Scores, mean, score
+from img2img.metrics.paired import Scores, are_comparable, mean, score
 from img2img.metrics.perceptual import PerceptualDistance
 from img2img.models import Translator
 
@@ -58,7 +58,7 @@ def compare_with_teacher(
         photo, truth = read(pair, None, "none", student.in_channels, student.out_channels, None)
         done = student.translate_scaled(photo)
         scores.append(score(done, truth, distance))
-        alike = pair.ranges[0] == pair.ranges[1] and photo.shape[2] in (1, truth.shape[2])
+        alike = pair.ranges[0] == pair.ranges[1] and are_comparable(photo, truth)
         if alike and not pair.labels:
             copies.append(score(photo, truth, distance))
         look("student", done)

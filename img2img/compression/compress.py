@@ -351,17 +351,17 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
 
 
 def _choose_format(teacher: Translator, folder: Path) -> tuple[str, Literal["all", "first"]]:
-    """The format of the teacher's translations, which holds them exactly, and what of several frames is translated.
+    """The format of the teacher's translations, which holds them as `convert` would write them, and what of several frames is translated.
 
     Raises:
-        UsageError: if there are volumes, and images of another kind.
+        UsageError: if there are volumes, and images of another kind, or the teacher makes no volumes.
     """
-    if teacher.config.out_range is None:
-        return "png", "first"
     files = [file for each in image_files(folder).values() for file in each]
     others = [file for file in files if split_ending(file.name)[1] not in VOLUMES]
     if len(others) == len(files):
-        return "tif", "first"
+        return "png" if teacher.config.out_range is None else "tif", "first"
+    if None in (teacher.config.in_range, teacher.config.out_range):
+        raise UsageError(f"{folder} holds volumes, and this translator doesn't make such: give it slices, as images.")
     if others:
         raise UsageError(f"{folder} holds volumes, and others such as {others[0].name}; give folders of one kind.")
     return "nii.gz", "all"

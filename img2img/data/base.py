@@ -279,7 +279,9 @@ class DataModule(Protocol):
         ...
 
     def divide(self, holdout: float) -> None:
-        """Divides the data into what is trained on and what is validated on.
+        """Divides the data into what is trained on and what is validated on: once, for it forgets what it found.
+
+        `check`, `describe_splits` and `list_samples` come before.
 
         Raises:
             UsageError: if there is nothing to train on, or too little to hold out.

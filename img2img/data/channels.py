@@ -31,7 +31,7 @@ def check_band_counts(config: DataConfig, report: DataReport) -> None:
 def refuse_ranges(config: DataConfig, what: str) -> None:
     """Raises a `UsageError` if a range is given where only images are known."""
     if config.ranges != (None, None):
-        raise UsageError(f"--data.range is for translators of images, not for {what}; leave it out.")
+        raise UsageError(f"--data.range doesn't go with {what}; leave it out.")
 
 
 def name_channels(channels: int) -> str:

@@ -104,7 +104,9 @@ def _list_files(place: Path) -> list[tuple[str, Path]]:
 
 
 def _cut_volumes(files: list[tuple[str, Path]], limits: Range | None, axis: Axis) -> list[tuple[str, Path]]:
-    """The same, with the slices of each volume instead of it."""
+    """The same, with the slices of each volume instead of it; without a range they stay, and reading them says why."""
+    if limits is None:
+        return files
     ranges, every = (limits, limits), [file for _, file in files]
     if expand_files(every, ranges, axis) == every:  # cuts all that is to be cut
         return files

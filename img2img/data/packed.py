@@ -47,6 +47,10 @@ class PackedTexts(Packed[str]):
     def __len__(self) -> int:
         return len(self.ends) - 1
 
+    def equals(self, other: "PackedTexts") -> bool:
+        """Whether they are the same texts."""
+        return self.data == other.data and np.array_equal(self.ends, other.ends)
+
     def _make(self, place: int) -> str:
         return os.fsdecode(bytes(self.data[int(self.ends[place]) : int(self.ends[place + 1])]))
 
@@ -77,7 +81,7 @@ class PackedPairs(Packed[Pair]):
         self.sources = self.targets = PackedPaths([pair.target for pair in pairs])
         if any(pair.source != pair.target for pair in pairs):
             self.sources = PackedPaths([pair.source for pair in pairs])
-        if self.sources.names.data == self.targets.names.data:
+        if self.sources.names.equals(self.targets.names):
             self.sources.names = self.targets.names
         instances = [pair.instances for pair in pairs if pair.instances]
         self.instances = PackedPaths(instances) if instances else None

@@ -27,7 +27,7 @@ from img2img.methods import METHODS, load_method
 from img2img.metrics.distribution import FEWEST, Features, distances, find_weights, make_extractor
 from img2img.metrics.distribution import features as features_of
 from img2img.metrics.lpips import Lpips
-from img2img.metrics.paired import Scores, finite, mean, score
+from img2img.metrics.paired import Scores, are_comparable, finite, mean, score
 from img2img.metrics.perceptual import PerceptualDistance
 from img2img.metrics.segmentation import Agreement, Segmenter
 from img2img.models import Mode, Style, Translator, TranslatorConfig, has_both_directions
@@ -179,7 +179,7 @@ def evaluate(
             diversity.add(source)
         if agreement:
             agreement.add(done, target, source[..., 0])
-        comparable = paired and not pair.labels and _comparable(source, target)
+        comparable = paired and not pair.labels and are_comparable(source, target)
         copied = score(source, target, distance, published) if comparable else None
         scores = score(done, target, distance, published) if paired else None
         if look:
@@ -430,9 +430,3 @@ def _plain(scores: list[Scores]) -> dict[str, float]:
 
 def _show_progress(pairs: dict[str, Pair], progress: bool) -> Iterator[tuple[str, Pair]]:
     yield from track(list(pairs.items()), "evaluating", transient=True, disable=not progress)
-
-
-def _comparable(source: Array, target: Array) -> bool:
-    """Whether an image can be converted to the channels of the other: bands can't."""
-    channels = source.shape[2], target.shape[2]
-    return channels[0] == channels[1] or (source.dtype.kind == target.dtype.kind == "u" and max(channels) <= 4)

@@ -80,8 +80,14 @@ def mean(scores: Sequence[Scores]) -> Scores:
     return cast(Scores, {name: over([cast(dict[str, float], each)[name] for each in scores]) for name in scores[0]})
 
 
+def are_comparable(source: Array, target: Array) -> bool:
+    """Whether an image can be converted to the channels of the other: bands can't."""
+    channels = source.shape[2], target.shape[2]
+    return channels[0] == channels[1] or (source.dtype.kind == target.dtype.kind == "u" and max(channels) <= 4)
+
+
 def describe_scores(scores: Mapping[str, float | None]) -> str:
-    """Scores for a person; but for those of single domains, which may be many."""
+    """Scores for a person, without those of single domains, of which there may be many."""
     shown = {name: value for name, value in scores.items() if value is not None and OF not in name}
     return ", ".join(f"{name} {value:.4g}" for name, value in shown.items())
 

@@ -16,6 +16,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from img2img.core.errors import UsageError, UserError
 from img2img.images import ImageError, read_image, write_image
 from img2img.methods import METHODS, load_method
+from img2img.metrics.paired import OF
 
 NAME = re.compile(r"[\w.-]+/[\w.-]+(@[\w./-]+)?")
 FILES = ["config.json", "*.safetensors"]
@@ -179,7 +180,9 @@ def write_card(model: Shareable, licence: str | None, has_grid: bool) -> str:
     """The text of a model card."""
     config, about = model.config, model.describe()
     training, architecture = config.training, config.generator
-    scores = {UNITS.get(name, name): value for name, value in training.scores.items() if value is not None}
+    scores = {
+        UNITS.get(name, name): value for name, value in training.scores.items() if value is not None and OF not in name
+    }
     number = load_method(config.method).paper if config.method in METHODS else ""
     norm = getattr(architecture, "norm", None)
     averaged = f", weights averaged with decay {training.ema}" if training.ema else ""

@@ -1,5 +1,6 @@
 """Programs that draw a run's curves beside its own log: TensorBoard, and those that Accelerate knows. A run can do without."""
 
+import re
 import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -114,6 +115,10 @@ class TensorBoard:
             self.hook(event)
 
 
+NOT_IN_NAMES = re.compile(r"[^\w\-./: ]", re.ASCII)
+"""What names of values may not hold, at least in MLflow; those of domains are a user's."""
+
+
 class AccelerateTracker:
     """One of Accelerate's trackers, which mostly need a network or an account: if it fails, that is said once."""
 
@@ -127,7 +132,7 @@ class AccelerateTracker:
             self.tracker = tracker
 
     def log_scalars(self, values: Mapping[str, float], update: int) -> None:
-        self._call("log", dict(values), update)
+        self._call("log", {NOT_IN_NAMES.sub("_", name): value for name, value in values.items()}, update)
 
     def log_picture(self, name: str, image: Array, update: int) -> None:
         if hasattr(self.tracker, "log_images"):

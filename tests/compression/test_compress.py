@@ -19,14 +19,16 @@ from helpers.translators import draw_weights, make, sampler
 import img2img
 from img2img.cli import main
 from img2img.compression import compress as room
+from img2img.compression.comparison import compare_with_teacher
 from img2img.compression.compress import compress, resume
 from img2img.compression.student import choose_student
 from img2img.config import read_config
 from img2img.core.errors import UsageError, UserError
-from img2img.data.base import DataConfig
+from img2img.data.base import DataConfig, Pair
 from img2img.data.classes import Class, Classes
 from img2img.data.distilled import DistilledData, DistilledImages, choose_real, find_photos
 from img2img.data.distilled_labels import DistilledLabels, find_label_maps, match_translations
+from img2img.data.paired import read_validation_pair
 from img2img.images import read_image, write_image
 from img2img.images.labels import read_maps
 from img2img.inference import convert
@@ -294,6 +296,33 @@ def read_bands(file: Path) -> Any:
     return values if values.ndim == 3 else values[..., None]
 
 
+@pytest.mark.parametrize(
+    ("channels", "limits", "copied"),
+    [
+        ((3, 1), None, True),
+        ((4, 3), None, True),
+        ((2, 2), (0, 1), True),
+        ((1, 2), (0, 1), False),
+        ((1, 5), (0, 1), False),
+    ],
+)
+def test_photos_as_they_are_are_compared_if_they_can_be(
+    channels: tuple[int, int], limits: Any, copied: bool, tmp_path: Path
+) -> None:
+    student = draw_weights(UNetConfig(channels=4, depth=3).resolve(*channels, 32), in_range=limits, out_range=limits)
+    for side, count in zip("AB", channels, strict=True):
+        (tmp_path / side).mkdir()
+        values = np.random.default_rng(0).random((32, 32, count), np.float32)
+        if limits:
+            np.save(tmp_path / side / "x.npy", values)
+        else:
+            write_image(tmp_path / side / "x.png", values)
+    ending = "npy" if limits else "png"
+    pair = Pair("x", tmp_path / "A" / f"x.{ending}", tmp_path / "B" / f"x.{ending}", ranges=(limits, limits))
+    found = compare_with_teacher(student, [pair], [], read_validation_pair)
+    assert (found.copied is not None) == copied
+
+
 def test_a_translator_of_volumes_is_compressed(tmp_path: Path) -> None:
     data = write_volumes(tmp_path / "data", slices=6, train=2)
     values = {**MEASURED, "out_range": (-1000, 3000), "axis": "coronal"}
@@ -306,6 +335,9 @@ def test_a_translator_of_volumes_is_compressed(tmp_path: Path) -> None:
     write_image(data / "trainA" / "x.png", picture(32, 32))
     with pytest.raises(UsageError, match=r"holds volumes, and others such as x\.png"):
         run(tmp_path / "model", data, tmp_path / "other")
+    draw_weights(UNetConfig(channels=8, depth=3).resolve(1, 3, 32), in_range=(-1000, 3000)).save(tmp_path / "colours")
+    with pytest.raises(UsageError, match="doesn't make such: give it slices"):
+        run(tmp_path / "colours", data, tmp_path / "other")
     assert not (tmp_path / "other").exists()
 
 

@@ -58,6 +58,8 @@ def test_pairs_differ_in_their_files_and_names() -> None:
     assert PackedPairs(called).names is not None
     same = PackedPairs(pairs())
     assert same.sources.names is same.targets.names, "names that both sides have are kept once"
+    like = [Pair("a", Path("/s/a"), Path("/t/a/b")), Pair("c", Path("/s/b/c"), Path("/t/c"))]
+    assert list(PackedPairs(like)) == like, "their bytes are alike, and they are not"
     alone = PackedPairs(derived)
     assert alone.sources is alone.targets
 

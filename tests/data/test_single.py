@@ -8,7 +8,9 @@ import torch
 from helpers.data import picture
 
 from img2img.core.errors import UsageError
+from img2img.data.base import DataConfig
 from img2img.data.class_folders import (
+    ClassFolderData,
     ClassImages,
     check_class_folders,
     find_class_folders,
@@ -16,6 +18,7 @@ from img2img.data.class_folders import (
     read_plain_images,
 )
 from img2img.data.transforms import JointTransform
+from img2img.data.unpaired import UnpairedData
 from img2img.images import write_image
 
 
@@ -76,6 +79,28 @@ def test_some_can_be_held_out(tmp_path: Path) -> None:
     assert all(file.parent.name == held.classes[n] for file, n in zip(held.files, held.labels, strict=True))
     with pytest.raises(UsageError, match="too few"):
         hold_out_files(folder, 0.99)
+
+
+@pytest.mark.parametrize("held_out", [False, True])
+def test_of_what_is_trained_on_a_sample_is_looked_at(
+    held_out: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("img2img.data.class_folders.SAMPLE", 4)
+    monkeypatch.setattr("img2img.data.unpaired.SAMPLE", 3)
+    for number, name in enumerate(("a", "b")):
+        for split in ("train", "val")[: 1 + held_out]:
+            fill(tmp_path / "classes" / split / name, 5, 10 * number)
+            fill(tmp_path / "unpaired" / f"{split}{name.upper()}", 5 + number, 10 * number)
+    data = ClassFolderData(DataConfig(path=tmp_path / "classes"))
+    data.divide(0)
+    looked = data.validation_set("")
+    assert len(looked.pairs) == len(looked.targets) == len(looked.labels) == (10 if held_out else 4)
+    assert [int(file.parent.name == "b") for file in looked.targets] == list(looked.labels)
+    assert data.length == 10
+    sides = UnpairedData(DataConfig(path=tmp_path / "unpaired"))
+    sides.divide(0)
+    found = sides.validation_set("AtoB")
+    assert (len(found.pairs), len(found.targets)) == ((5, 6) if held_out else (3, 3)) and sides.length == 6
 
 
 def test_the_check_says_what_may_surprise(tmp_path: Path) -> None:

@@ -271,11 +271,11 @@ def test_it_translates_measurements(tmp_path: Path) -> None:
     )
     with pytest.raises(UsageError, match=r"all have one range: give --data\.range"):
         DomainData.refuse_options(DataConfig(path=data, source_range=(0, 1)), "stargan")
-    with pytest.raises(UsageError, match="not for gan; leave it out"):
+    with pytest.raises(UsageError, match="doesn't go with gan; leave it out"):
         ClassFolderData.refuse_options(DataConfig(path=data, range=(0, 1)), "gan")
 
 
-def test_its_domains_may_be_volumes(tmp_path: Path) -> None:
+def test_its_domains_may_be_volumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     for domain, side in (("t1", "trainA"), ("t2", "trainB")):
         (tmp_path / "data").mkdir(exist_ok=True)
         write_volumes(tmp_path / domain, slices=5, train=3)
@@ -288,5 +288,8 @@ def test_its_domains_may_be_volumes(tmp_path: Path) -> None:
     held = {file.parent for file in opened.validation_set("").targets}
     assert len(held) == 2 and not held & {file.parent for file in opened.train.files}, "volumes are held out whole"
     assert len(opened.train.files) == 4 * 36
-    with pytest.raises(UsageError, match=r"say with --data\.range"):
-        DomainData(DataConfig(path=tmp_path / "data", size=32))
+    (said,) = DomainData(DataConfig(path=tmp_path / "data", size=32)).check().errors
+    assert "holds measurements; a translator that is trained with --data.range takes them" in said
+    assert main(["check", str(tmp_path / "data"), "--range", "-1000", "3000"]) == 0
+    assert main(["check", str(tmp_path / "data")]) == 1
+    assert "--data.range takes them" in " ".join(capsys.readouterr().out.split())

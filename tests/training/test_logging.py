@@ -54,6 +54,25 @@ def test_it_is_said_once_and_threads_of_others_are_heard(tmp_path: Path, monkeyp
     assert len(said) == 1 and [event.exc_type for event in heard] == [ZeroDivisionError]
 
 
+def test_names_of_domains_are_made_such_that_trackers_take_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, float] = {}
+
+    class Picky:
+        def start(self) -> None: ...
+
+        def store_init_configuration(self, settings: Any) -> None: ...
+
+        def log(self, values: dict[str, float], update: int) -> None:
+            seen.update(values)
+
+    monkeypatch.setattr(room, "_build", lambda name, folder: Picky())
+    tracker = room.AccelerateTracker("mlflow", tmp_path, {}, print)
+    tracker.log_scalars({"val/kid of T1+c (ä)": 1.0, "val/kid": 2.0, "D/r-1_2.x:": 3.0}, 1)
+    assert seen == {"val/kid of T1_c ___": 1.0, "val/kid": 2.0, "D/r-1_2.x:": 3.0}
+
+
 def test_a_run_goes_on_without_the_folder_of_tensorboard(
     pairs: Path, tmp_path: Path, capfd: pytest.CaptureFixture[str]
 ) -> None:
