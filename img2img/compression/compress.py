@@ -336,7 +336,9 @@ def _translate(config: Run, teacher: Translator, accelerator: Accelerator, targe
                 raise _unwritten(failure.reason, target)
         if len(report.failures) == len(report.outcomes):
             reason = report.failures[0].reason.rstrip(".")
-            raise UserError(f"the teacher could translate none of {photos.source}: {reason}.")
+            raise UserError(
+                f"the teacher could translate none of {photos.source}: {reason}. For other data, remove {target.parent}, and begin anew."
+            )
         if accelerator.is_main_process:
             for failure in report.failures:
                 announce(f"left out: {failure.source}: {failure.reason}")

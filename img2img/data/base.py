@@ -404,7 +404,8 @@ def choose_held_out(total: int, share: float, what: str) -> set[int]:
 def report_unreadable(report: DataReport, reasons: Iterable[str], partners: str) -> None:
     """Notes files that can't be read: one sentence for those that are alike."""
     for reason in group_reasons(list(reasons)):
-        report.add("error", f"{reason} Repair it, or remove it{partners} from the data set.")
+        whole = "--data.range" in reason  # which is what to do
+        report.add("error", reason if whole else f"{reason} Repair it, or remove it{partners} from the data set.")
 
 
 def choose_sample(items: Sequence[S], most: int | None) -> Sequence[S]:
@@ -431,10 +432,14 @@ def group_reasons(reasons: list[str]) -> list[str]:
         alike.setdefault(rest, []).append(file.removesuffix(":"))
     found = []
     for rest, files in alike.items():
-        names = list_some([Path(file).name for file in files[1:]], 3)
-        others = f" The same holds for {len(files) - 1} more: {names}." if files[1:] else ""
+        beside = Path(files[0]).parent
+        others = [Path(file) for file in files[1:]]
+        names = list_some(
+            [each.name if each.parent == beside else f"{each.parent.name}/{each.name}" for each in others], 3
+        )
+        more = f" The same holds for {len(others)} more: {names}." if others else ""
         first = next(reason for reason in reasons if reason.endswith(rest))
-        found.append(f"{first}{others}")
+        found.append(f"{first}{more}")
     return found
 
 

@@ -197,8 +197,8 @@ def _check_counts(splits: dict[Split, ClassFolder], report: DataReport) -> None:
     if len(train.files) < FEW:
         report.add(
             "warning",
-            f"train: only {len(train.files)} images, which networks soon know by heart: more images help, and for a discriminator "
-            "--augment colour translation cutout.",
+            f"train: only {len(train.files)} images, which networks soon know by heart: more images help"
+            + (", and for a discriminator --augment colour translation cutout." if train.limits is None else "."),
         )
     if not train.classes:
         return

@@ -128,7 +128,7 @@ def check_unit_range(values: Array) -> Array:
         raise ImageError("some of its floats are infinite, or no numbers (NaN)")
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise ImageError(
-            f"its floats go from {low:.4g} to {high:.4g}; only 0 (black) to 1 (white) can be read: scale them, or train with --data.range"
+            "its floats go beyond 0 (black) to 1 (white): scale them, or say with --data.range what they mean"
         )
     return values.clip(0, 1)
 

@@ -31,7 +31,7 @@ from img2img.images.dicom import measure_dicom, read_dicom
 from img2img.images.formats import ARRAYS, DICOM, PAGES, VOLUMES, find_suffix, prepare_format
 from img2img.images.gif import gif_is_whole
 from img2img.images.nifti import Axis, measure_volume, read_volume
-from img2img.images.tiff import Size, measure_tiff, read_tiff
+from img2img.images.tiff import Size, has_colours, measure_tiff, read_tiff
 
 ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
 ORIENTATION = 0x0112  # the EXIF tag
@@ -146,6 +146,9 @@ def count_pixels(path: Path, rules: Rules | None = None) -> int:
         return 0
 
 
+TAKEN = "a translator must be trained with their range (--data.range) to take them"
+
+
 def explain_failure(error: BaseException) -> str:
     """Why Pillow or OpenCV could not, in words."""
     if isinstance(error, UnidentifiedImageError):
@@ -164,7 +167,7 @@ def _open(path: Path) -> Iterator[ImageFile.ImageFile]:
 
 def _read_file(path: Path, rules: Rules) -> Picture:
     if find_suffix(path) in (DICOM, *VOLUMES):
-        raise ImageError("it holds measurements; a translator that is trained with --data.range takes them")
+        raise ImageError(f"it holds measurements; {TAKEN}")
     try:
         with _open(path) as image:
             numbers = _frames(image, rules.first)
@@ -180,10 +183,10 @@ def _read_file(path: Path, rules: Rules) -> Picture:
                     raise
     except UnidentifiedImageError:
         if path.suffix.lower() in PAGES and any(size[2] > 4 for size in measure_tiff(path, first=True)):
-            raise ImageError(
-                "it holds more bands than colours have; a translator that is trained with --data.range takes them"
-            ) from None
+            raise ImageError(f"it holds more bands than colours have; {TAKEN}") from None
         pages = float_pages(path, rules.first, lambda sizes: _refuse_bombs(sizes, rules))
+        if pages is None and path.suffix.lower() in PAGES and not has_colours(path):
+            raise ImageError(f"it holds bands that are no colours; {TAKEN}") from None
         if pages is None:
             raise
         return Picture([_fit(page, rules) for page in pages])

@@ -27,6 +27,7 @@ KEPT = (
 )  # GeoTIFF 1.1, §7: scale, tie points, matrix, keys; GDAL's texts
 SCALE, MATRIX, NO_DATA = 33550, 34264, 42113
 REDUCED, MASK = 1, 4  # kinds of pages that are not images of their own
+NO_COLOURS = (0, 1)  # of the tag of colours: white or black is 0
 BIG = 2**32 - 2**25  # bytes, from which on a TIFF has wide offsets
 Size = tuple[int, int, int]
 """Height, width, bands."""
@@ -135,6 +136,13 @@ def measure_tiff(path: Path, first: bool) -> list[Size]:
     with suppress(ImageError):
         read_tiff(path, first, stop)
     return sizes
+
+
+def has_colours(path: Path) -> bool:
+    """Whether a file's header says that it holds colours; also if it is damaged."""
+    with suppress(ImageError, ValueError, IndexError, KeyError, OSError), open_tiff(path) as file:
+        return int(file.pages.first.photometric) not in NO_COLOURS
+    return True
 
 
 def _lay_out(axes: str, shape: tuple[int, ...]) -> tuple[int, Size, tuple[int, ...]]:

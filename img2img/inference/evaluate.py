@@ -271,9 +271,15 @@ def _splits(data: Path, config: TranslatorConfig, direction: Direction | None) -
     """
     if config.classes is None:
         ranges = config.in_range, config.out_range
-        return find_pairs(
-            data, direction=direction or config.direction, derive=config.derive, ranges=ranges, axis=config.axis
-        )
+        try:
+            return find_pairs(
+                data, direction=direction or config.direction, derive=config.derive, ranges=ranges, axis=config.axis
+            )
+        except UsageError as error:
+            if not config.domains:
+                raise
+            advice = "A translator between domains is scored on two folders: testA with sources, testB with real images of the one that --style names."
+            raise UsageError(f"{error} {advice}") from None
     splits = find_labelled(data, with_instances=config.edges)
     if not splits:
         raise UsageError(

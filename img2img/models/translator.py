@@ -304,7 +304,9 @@ class Translator(Shareable):
         if self.config.in_range is None:
             unit = as_array(image)
         elif not isinstance(image, np.ndarray) or image.ndim not in (2, 3) or 0 in image.shape:
-            raise UsageError("this translator takes measurements: an array (H, W) or (H, W, C), or a tensor.")
+            raise UsageError(
+                "this translator takes measurements: an array of values, (H, W) or (H, W, C), or a tensor of values scaled to [-1, 1]."
+            )
         else:
             unit, missing, _ = scale_values(np.atleast_3d(image), self.config.in_range)
             bands = replace(bands, dtype=image.dtype.name, missing=[missing])
@@ -530,4 +532,4 @@ def _describe_images(channels: int, limits: Range | None) -> str:
     """What goes in, or comes out, for a person."""
     if limits is None:
         return name_images(channels)
-    return f"measurements of {channels} bands, from {limits[0]:g} to {limits[1]:g}"
+    return f"measurements of {channels} band{'s' if channels > 1 else ''}, from {limits[0]:g} to {limits[1]:g}"

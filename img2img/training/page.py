@@ -94,7 +94,8 @@ def list_commands(
     if data.path and not styles:
         held_out = f" --holdout {data.holdout:g}" if data.holdout else ""
         commands.append(("Score it:", f"img2img evaluate --model {run} --data {quote(data.path)}{held_out}"))
-    commands.append(("Use it in the browser:", f"img2img serve {run}"))
+    if data.ranges == (None, None):
+        commands.append(("Use it in the browser:", f"img2img serve {run}"))
     if finished:
         longer = f"--steps {2 * config.steps}" if config.steps else f"--epochs {2 * config.epochs:g}"
         commands.append(("Train longer:", f"img2img train --resume {run} {longer}"))

@@ -10,7 +10,7 @@ from PIL import Image
 
 from img2img.cli import main
 from img2img.core.errors import UsageError
-from img2img.data.base import DataReport
+from img2img.data.base import DataReport, group_reasons
 from img2img.data.classes import Classes, read_classes, resolve_classes
 from img2img.data.labelled import check_labelled, find_labelled
 from img2img.data.unpaired import find_unpaired
@@ -223,6 +223,9 @@ def test_files_that_are_wrong_alike_are_one_sentence(labelled: Path) -> None:
         Image.fromarray(np.zeros((32, 32, 3), np.uint8)).save(labelled / "train_label" / f"{number}.png")
     (text,) = check(labelled, 4).errors
     assert "0.png holds colours" in text and "The same holds for 3 more: 1.png, 2.png, 3.png" in text
+    assert group_reasons(["/a/x/1.png: empty.", "/a/y/1.png: empty."]) == [
+        "/a/x/1.png: empty. The same holds for 1 more: y/1.png."
+    ]
 
 
 def test_folders_that_are_given_one_by_one(labelled: Path, capsys: pytest.CaptureFixture[str]) -> None:

@@ -32,6 +32,12 @@ def test_paths(root: str, names: list[str]) -> None:
     assert list(pickle.loads(pickle.dumps(packed))) == paths, "as a worker may get it"
 
 
+def test_what_paths_begin_with_is_kept_once() -> None:
+    for names in (["1.png"], ["1.png", "2.png"], ["1.png", "1.png.tif"]):
+        packed = PackedPaths([Path("/data/x", name) for name in names])
+        assert packed.root == "/data/x" and bytes(packed.names.data).count(b"/") == len(names)
+
+
 def test_many_bytes_are_counted_beyond_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("img2img.data.packed.MOST", 4)
     texts = PackedTexts(["ab", "cde"])

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import tifffile
 
-from img2img.images import ImageError, Rules, count_pixels, read_picture, write_image, write_picture
+from img2img.images import ImageError, Rules, count_pixels, read_image, read_picture, write_image, write_picture
 from img2img.images.bands import ANY, choose_type, restore_values, scale_values
 from img2img.images.decoder import Decoder
 
@@ -322,3 +322,14 @@ def test_packed_arrays(tmp_path: Path) -> None:
         read_picture(tmp_path / "text.npz", Rules(range=LIMITS))
     with pytest.raises(ImageError, match=r"18 × 12 = .* million pixels"):
         read_picture(tmp_path / "gray.npz", Rules(max_pixels=100))
+
+
+def test_bands_without_a_range_are_told_what_they_need(tmp_path: Path) -> None:
+    for name, shape, kind in (("a", (8, 9, 4), np.int16), ("b", (8, 9, 2), np.float64), ("c", (8, 9, 6), np.uint8)):
+        file = tmp_path / f"{name}.tif"
+        tifffile.imwrite(file, np.zeros(shape, kind), photometric="minisblack", planarconfig="contig")
+        with pytest.raises(ImageError, match=r"bands .*must be trained with their range \(--data\.range\)"):
+            read_image(file)
+    file.write_bytes(file.read_bytes()[:60])
+    with pytest.raises(ImageError, match="damaged"):
+        read_image(file)

@@ -161,7 +161,7 @@ def test_what_is_no_volume(tmp_path: Path) -> None:
             read_picture(tmp_path / name, ALL)
         assert count_pixels(tmp_path / name, ALL) in (0, 270)  # the header may be whole
     with pytest.raises(
-        ImageError, match=r"holds measurements; a translator that is trained with --data.range takes them"
+        ImageError, match=r"holds measurements; a translator must be trained with their range \(--data\.range\)"
     ):
         read_picture(tmp_path / "a.nii.gz")
     nibabel.save(nibabel.Nifti1Image(volume().astype(np.complex64), np.eye(4)), tmp_path / "c.nii")

@@ -219,6 +219,8 @@ def test_folders_are_converted_and_evaluated(run: Path, tmp_path: Path, capsys: 
     assert scores.metrics["l1"] > 0
     with pytest.raises(UsageError, match="which domain"):
         img2img.evaluate(run, run.parent / "sides", device="cpu")
+    with pytest.raises(UsageError, match="testA with sources, testB with real images of the one that --style names"):
+        img2img.evaluate(run, run.parent / "data", style="red", device="cpu")
 
 
 def test_onnx_files_hold_one_domain_or_the_network_alone(
@@ -289,7 +291,10 @@ def test_its_domains_may_be_volumes(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(held) == 2 and not held & {file.parent for file in opened.train.files}, "volumes are held out whole"
     assert len(opened.train.files) == 4 * 36
     (said,) = DomainData(DataConfig(path=tmp_path / "data", size=32)).check().errors
-    assert "holds measurements; a translator that is trained with --data.range takes them" in said
+    assert (
+        "holds measurements; a translator must be trained with their range (--data.range) to take them" in said
+        and "Repair" not in said
+    )
     assert main(["check", str(tmp_path / "data"), "--range", "-1000", "3000"]) == 0
     assert main(["check", str(tmp_path / "data")]) == 1
-    assert "trained with --range takes them" in " ".join(capsys.readouterr().out.split())
+    assert "trained with their range (--range) to take them" in " ".join(capsys.readouterr().out.split())
