@@ -4,6 +4,7 @@ import errno
 import json
 import os
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -321,6 +322,16 @@ def test_photos_as_they_are_are_compared_if_they_can_be(
     pair = Pair("x", tmp_path / "A" / f"x.{ending}", tmp_path / "B" / f"x.{ending}", ranges=(limits, limits))
     found = compare_with_teacher(student, [pair], [], read_validation_pair)
     assert (found.copied is not None) == copied
+    if limits:
+        apart = replace(pair, ranges=(limits, (0, 2)))
+        assert compare_with_teacher(student, [apart], [], read_validation_pair).copied is None
+
+
+def test_label_maps_are_not_compared_with_images() -> None:
+    student = draw_weights(UNetConfig(channels=4, depth=3).resolve(4, 1, 32), classes=Classes(count=4))
+    maps, truth = np.zeros((32, 32, 1), np.int32), np.zeros((32, 32, 1), np.uint8)
+    pair = Pair("x", Path("x.png"), Path("y.png"), labels=True)
+    assert compare_with_teacher(student, [pair], [], lambda *_: (maps, truth)).copied is None
 
 
 def test_a_translator_of_volumes_is_compressed(tmp_path: Path) -> None:
