@@ -128,7 +128,7 @@ def check_unit_range(values: Array) -> Array:
         raise ImageError("some of its floats are infinite, or no numbers (NaN)")
     if low < -ROUNDING or high > 1 + ROUNDING:
         raise ImageError(
-            "its floats go beyond 0 (black) to 1 (white): scale them, or say with --data.range what they mean"
+            "its floats go beyond 0 (black) to 1 (white): scale them, or train with their range (--data.range)"
         )
     return values.clip(0, 1)
 

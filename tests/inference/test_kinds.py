@@ -216,7 +216,7 @@ def test_arrays(tmp_path: Path, array: Any) -> None:
         (np.array([[object()]]), "can't be read"),
         (np.full((4, 4), -1), "from -1 to -1"),
         (np.full((4, 4), np.nan), "no numbers (NaN)"),
-        (np.full((4, 4), 1.1), "from 1.1 to 1.1; only 0"),
+        (np.full((4, 4), 1.1), "floats go beyond 0 (black) to 1 (white): scale them"),
         (np.zeros((4, 4), np.complex64), "complex64"),
     ],
 )
