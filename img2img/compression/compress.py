@@ -25,7 +25,7 @@ from img2img.data.distilled import DistilledData, SourceFolder, choose_real, fin
 from img2img.data.distilled_labels import DistilledLabels, find_label_maps
 from img2img.data.layouts import Split, check_folder, image_files
 from img2img.images import ImageError
-from img2img.images.formats import VOLUMES, split_ending
+from img2img.images.formats import VOLUMES, find_suffix
 from img2img.images.labels import read_indices
 from img2img.inference.convert import convert
 from img2img.interop import load_translator
@@ -359,7 +359,7 @@ def _choose_format(teacher: Translator, folder: Path) -> tuple[str, Literal["all
         UsageError: if there are volumes, and images of another kind, or the teacher makes no volumes.
     """
     files = [file for each in image_files(folder).values() for file in each]
-    others = [file for file in files if split_ending(file.name)[1] not in VOLUMES]
+    others = [file for file in files if find_suffix(file) not in VOLUMES]
     if len(others) == len(files):
         return "png" if teacher.config.out_range is None else "tif", "first"
     if None in (teacher.config.in_range, teacher.config.out_range):

@@ -167,8 +167,9 @@ def check_class_folders(
     report = DataReport()
     every = sorted({file for folder in splits.values() for file in folder.files})
     files, total = choose_sample(every, most), len(every)
-    of_file = {file: folder.limits for folder in splits.values() for file in folder.files}
-    facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, of_file)
+    limits = next(iter(splits.values())).limits
+    advance = progress(len(files)) if progress else lambda: None
+    facts, unreadable = read_image_facts(files, advance, dict.fromkeys(files, limits))
     warn_of_sample(report, len(files), total)
     for split, folder in splits.items():
         report.splits[split] = len(folder.files)
@@ -181,9 +182,7 @@ def check_class_folders(
         _check_counts(splits, report)
         _check_shapes(readable, report)
         _check_copies(splits, facts, report)
-        report.in_channels = report.out_channels = common_channels(
-            "images", readable, report, next(iter(splits.values())).limits
-        )
+        report.in_channels = report.out_channels = common_channels("images", readable, report, limits)
         report.sizes = count_sizes(readable)
         classes = f"{len(report.names)} classes; " if report.names else ""
         report.summary = f"{classes}{report.out_channels} channels; sizes {report.sizes}"

@@ -35,6 +35,7 @@ from img2img.images.tiff import Size, has_colours, measure_tiff, read_tiff
 
 ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
 ORIENTATION = 0x0112  # the EXIF tag
+TAKEN = "a translator must be trained with their range (--data.range) to take them"
 TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # of EXIF: description, camera, author
 IFDS = (34665, 34853)  # of EXIF: exposure, place
 KEPT_EXIF = (*TEXT_TAGS, *IFDS, *range(40091, 40096))  # and Windows' texts, but not what says how pixels lie
@@ -144,9 +145,6 @@ def count_pixels(path: Path, rules: Rules | None = None) -> int:
                 return math.prod(fit_size(image.height, image.width, rules)) * len(_frames(image, rules.first))
     except Exception:  # as in read_picture, which says what is wrong
         return 0
-
-
-TAKEN = "a translator must be trained with their range (--data.range) to take them"
 
 
 def explain_failure(error: BaseException) -> str:

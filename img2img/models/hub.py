@@ -14,6 +14,7 @@ from huggingface_hub import ModelCard, ModelCardData, ModelHubMixin, constants
 from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 
 from img2img.core.errors import UsageError, UserError
+from img2img.data.channels import CHANNEL_NAMES
 from img2img.images import ImageError, read_image, write_image
 from img2img.methods import METHODS, load_method
 from img2img.metrics.paired import OF
@@ -76,8 +77,10 @@ def _not_given(name: str, error: Exception) -> str:
 
 def name_images(channels: int) -> str:
     """Images of so many channels, for a person."""
-    kind = {1: "gray images", 2: "gray images with alpha", 3: "RGB images", 4: "RGB images with alpha"}
-    return kind.get(channels, f"images of {channels} channels")
+    if channels not in CHANNEL_NAMES:
+        return f"images of {channels} channels"
+    colours, _, alpha = CHANNEL_NAMES[channels].partition(" ")
+    return f"{colours} images {alpha}".rstrip()
 
 
 class Shareable(ModelHubMixin, library_name="img2img"):
