@@ -243,8 +243,8 @@ def _make_shards(folder: Path) -> list[Path]:
 def _read_shard(file: Path) -> None:
     INDEXES.clear()
     read_shards.cache_clear()
-    for files in read_shards(str(file)).values():
-        for stored in (each for same in files.values() for each in same):
+    for _, files in read_shards(str(file)).values():
+        for stored in files:
             read_image(StoredPath(stored))
 
 
@@ -273,8 +273,8 @@ def _read_index(file: Path) -> None:
     for image in file.parent.glob("*.png"):
         recall_image(image)
     if file.parent.name == "tars":
-        for files in read_shards(str(file.parent)).values():
-            for stored in (each for same in files.values() for each in same):
+        for _, files in read_shards(str(file.parent)).values():
+            for stored in files:
                 recall_facts("image", [stored])
                 stored.read_bytes()
 

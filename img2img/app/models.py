@@ -166,7 +166,10 @@ def _find_version(path: Path, way: Any) -> int:
 def _read_entry(name: str, folder: Path) -> Entry:
     place = find_translator(folder)
     if read_kind(place) == "sampler":
-        return Entry(name, folder, read_settings(place, NoiseGeneratorModelConfig))
+        about = read_settings(place, NoiseGeneratorModelConfig)
+        if about.range:
+            raise UsageError(f"{folder} makes measurements, which this page can't show; use img2img sample.")
+        return Entry(name, folder, about)
     both: tuple[Direction, ...] = ("AtoB", "BtoA") if has_both_directions(folder) else ()
     config = read_config(place)
     if config.in_range or config.out_range:

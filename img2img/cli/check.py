@@ -69,7 +69,11 @@ def command(
         print(line)
     for problem in report.problems:
         text = problem.text.replace("--data.ignore-label", "--ignore-label").replace("--data.classes", "--classes")
-        text = text.replace("--data.range", "--range").replace("--data.labels", "--labels")
+        text = (
+            text.replace("--data.range", "--range")
+            .replace("--data.target-range", "--target-range")
+            .replace("--data.labels", "--labels")
+        )
         print(f"{problem.level}: {text}")
     if not report.problems:
         print("No problems were found.")

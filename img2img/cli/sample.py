@@ -28,7 +28,7 @@ def command(
 
     Args:
         model: The folder of a run of gan, stylegan2, lapgan, vae or infogan, or of its model.
-        output: The folder for the images: seed0000.png, seed0001.png …, and sheet.png with all of them (up to 100).
+        output: The folder for the images: seed0000.png, seed0001.png … (measurements: .tif), and sheet.png with all of them (up to 100).
         count: How many images; with --sweep how many rows.
         seed: Of the first image; the next ones have the next seeds.
         label: The classes asked for, by name or number; by default all in turn.

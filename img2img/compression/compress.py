@@ -23,7 +23,8 @@ from img2img.data.base import DataConfig, Direction, choose_sample
 from img2img.data.classes import Classes, write_classes
 from img2img.data.distilled import DistilledData, SourceFolder, choose_real, find_photos
 from img2img.data.distilled_labels import DistilledLabels, find_label_maps
-from img2img.data.layouts import Split, check_folder, image_files
+from img2img.data.layouts import Split, check_folder
+from img2img.data.listing import list_images
 from img2img.images import ImageError
 from img2img.images.formats import VOLUMES, find_suffix
 from img2img.images.labels import read_indices
@@ -142,8 +143,7 @@ def compress(
     classes = teacher.config.classes
     if classes is None:
         sources = {"path": source, "direction": teacher.config.direction, "in_channels": teacher.in_channels}
-        sources |= {"source_range": teacher.config.in_range, "target_range": teacher.config.out_range}
-        sources |= {"axis": teacher.config.axis}
+        sources |= {"source_range": teacher.config.in_range, "axis": teacher.config.axis}
     else:
         sources = {
             "labels": source,
@@ -152,7 +152,7 @@ def compress(
             "use_instances": teacher.config.edges,
         }
     prepared = DataConfig(
-        target=folder / TEACHER, size=side, holdout=holdout if splits.keys() == {"train"} else 0.0,
+        target=folder / TEACHER, target_range=teacher.config.out_range, size=side, holdout=holdout if splits.keys() == {"train"} else 0.0,
         out_channels=teacher.out_channels, **sources,
     )  # fmt: skip
     config = Run(
@@ -200,7 +200,7 @@ def _find_sources(teacher: Translator, path: Path) -> dict[Split, SourceFolder]:
 def _refuse_no_labels(folder: Path, classes: Classes) -> None:
     """Refuses a folder of which none of some files is a label map of these classes."""
     reason = ""
-    for file in [files[0] for _, files in sorted(image_files(folder).items())][:SOME]:
+    for file in list_images(folder).files[:SOME]:
         try:
             if not classes.beyond(read_indices(file)).any():
                 return
@@ -215,7 +215,7 @@ def _refuse_holdout(splits: Mapping[Split, SourceFolder], share: float) -> None:
     if splits.keys() != {"train"}:
         return
     folder = splits["train"].source
-    count = len(image_files(folder))
+    count = len(list_images(folder).names)
     if not 0 < share < 1:
         raise UsageError(f"--holdout {share:g}: give the share of the images to compare on, above 0 and below 1.")
     if max(1, round(count * share)) >= count:
@@ -358,7 +358,7 @@ def _choose_format(teacher: Translator, folder: Path) -> tuple[str, Literal["all
     Raises:
         UsageError: if there are volumes, and images of another kind, or the teacher makes no volumes.
     """
-    files = [file for each in image_files(folder).values() for file in each]
+    files = list_images(folder).files
     others = [file for file in files if find_suffix(file) not in VOLUMES]
     if len(others) == len(files):
         return "png" if teacher.config.out_range is None else "tif", "first"

@@ -32,6 +32,7 @@ Progress = Callable[[int], Callable[[], None]]
 """Is told how many steps there are, and gives a function to be called after each."""
 Batch = dict[str, Tensor]
 S = TypeVar("S")
+K = TypeVar("K")
 
 HELD_OUT = "train, held out"
 """Where validation images come from that `--data.holdout` keeps."""
@@ -404,7 +405,7 @@ def choose_held_out(total: int, share: float, what: str) -> set[int]:
 def report_unreadable(report: DataReport, reasons: Iterable[str], partners: str) -> None:
     """Notes files that can't be read: one sentence for those that are alike."""
     for reason in group_reasons(list(reasons)):
-        whole = "--data.range" in reason  # which is what to do
+        whole = "range (--data." in reason  # which is what to do
         report.add("error", reason if whole else f"{reason} Repair it, or remove it{partners} from the data set.")
 
 
@@ -413,6 +414,19 @@ def choose_sample(items: Sequence[S], most: int | None) -> Sequence[S]:
     if most is None or len(items) <= most:
         return items
     return [items[place * len(items) // most] for place in range(most)]
+
+
+def choose_sample_of_each(parts: Mapping[K, Sequence[S]], most: int | None) -> list[tuple[K, S]]:
+    """So many of several lists together, evenly spaced, each with its list's name."""
+    places = choose_sample(range(sum(map(len, parts.values()))), most)
+    chosen, first, at = list[tuple[K, S]](), 0, 0
+    for name, items in parts.items():
+        end = at
+        while end < len(places) and places[end] < first + len(items):
+            end += 1
+        chosen += [(name, items[place - first]) for place in places[at:end]]
+        at, first = end, first + len(items)
+    return chosen
 
 
 def warn_of_sample(report: DataReport, read: int, files: int) -> None:

@@ -28,12 +28,6 @@ def check_band_counts(config: DataConfig, report: DataReport) -> None:
             report.add("error", f"--data.{side}-channels {wanted}: the files have {there} bands; leave it out.")
 
 
-def refuse_ranges(config: DataConfig, what: str) -> None:
-    """Raises a `UsageError` if a range is given where only images are known."""
-    if config.ranges != (None, None):
-        raise UsageError(f"--data.range doesn't go with {what}; leave it out.")
-
-
 def name_channels(channels: int) -> str:
     """What so many channels are, for a person."""
     return CHANNEL_NAMES.get(channels, f"{channels} bands")

@@ -1,5 +1,6 @@
 """Images of one kind, perhaps in a folder for each class: found, checked, divided, loaded."""
 
+import os
 import zlib
 from array import array
 from collections import Counter, defaultdict
@@ -24,6 +25,7 @@ from img2img.data.base import (
     Samples,
     ValidationSet,
     choose_sample,
+    choose_sample_of_each,
     count_sizes,
     divide_splits,
     name_keys,
@@ -31,10 +33,11 @@ from img2img.data.base import (
     warn_of_leaks,
     warn_of_sample,
 )
-from img2img.data.channels import check_band_counts, common_channels, refuse_ranges
+from img2img.data.channels import check_band_counts, common_channels
 from img2img.data.facts import ImageFacts, read_image_facts
-from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
-from img2img.data.packed import pack_paths
+from img2img.data.layouts import SPLITS, Split, check_folder, list_image_kinds
+from img2img.data.listing import list_images
+from img2img.data.packed import divide, pack_paths
 from img2img.data.paired import PairedImages, read_validation_pair
 from img2img.data.sampler import Key
 from img2img.data.shards import forget_shards
@@ -86,7 +89,7 @@ def find_class_folders(
         "train": folder
     }
     found = {split: _cut_volumes(_list_files(place), limits, axis) for split, place in places.items()}
-    if not any(found.values()):
+    if not any(len(each.files) for each in found.values()):
         raise UsageError(f"{path} holds no images (image files: {list_image_kinds()}).")
     first = next(iter(places))
     classes = _find_classes(found[first]) if with_classes else ()
@@ -96,46 +99,60 @@ def find_class_folders(
     }
 
 
-def _list_files(place: Path) -> list[tuple[str, Path]]:
-    """The images, each with the sub-folder that it lies in; empty for none."""
-    return [
-        (name.rpartition("/")[0].partition("/")[0], file) for name, each in image_files(place).items() for file in each
-    ]
+@dataclass(frozen=True)
+class _Found:
+    """Images, and the sub-folder that each lies in, as its number in `names`."""
+
+    files: Sequence[Path]
+    folders: "array[int]"
+    names: tuple[str, ...]
+    """Of the sub-folders; empty of what lies in none."""
 
 
-def _cut_volumes(files: list[tuple[str, Path]], limits: Range | None, axis: Axis) -> list[tuple[str, Path]]:
+def _list_files(place: Path) -> _Found:
+    found, numbers = list_images(place), dict[bytes, int]()
+    tops = (name.rpartition(b"/")[0].partition(b"/")[0] for name in found.names.encode())
+    folders = array("I", (numbers.setdefault(top, len(numbers)) for top in tops))
+    return _Found(found.files, folders, tuple(map(os.fsdecode, numbers)))
+
+
+def _cut_volumes(found: _Found, limits: Range | None, axis: Axis) -> _Found:
     """The same, with the slices of each volume instead of it; without a range they stay, and reading them says why."""
     if limits is None:
-        return files
-    ranges, every = (limits, limits), [file for _, file in files]
-    if expand_files(every, ranges, axis) == every:  # cuts all that is to be cut
-        return files
-    return [(name, each) for name, file in files for each in expand_files([file], ranges, axis)]
+        return found
+    ranges = (limits, limits)
+    every = expand_files(found.files, ranges, axis)  # cuts all that is to be cut
+    if every is found.files:
+        return found
+    counts = [len(expand_files([file], ranges, axis)) for file in found.files]
+    return replace(found, files=every, folders=array("I", np.repeat(found.folders, counts).tolist()))
 
 
-def _find_classes(files: list[tuple[str, Path]]) -> tuple[str, ...]:
+def _find_classes(found: _Found) -> tuple[str, ...]:
     """The names of the sub-folders that all the images lie in; none if some lie elsewhere, or in one."""
-    names = {name for name, _ in files}
-    return () if "" in names or len(names) < 2 else tuple(sorted(names, key=_natural_order))
+    return () if "" in found.names or len(found.names) < 2 else tuple(sorted(found.names, key=_natural_order))
 
 
 def _natural_order(name: str) -> tuple[int, int, str]:
     return (0, int(name), name) if name.isdecimal() else (1, 0, name)
 
 
-def _assign_labels(
-    split: Split, place: Path, found: list[tuple[str, Path]], classes: tuple[str, ...], first: Split
-) -> ClassFolder:
-    files = [file for _, file in found]
+def _assign_labels(split: Split, place: Path, found: _Found, classes: tuple[str, ...], first: Split) -> ClassFolder:
     if not classes:
-        return ClassFolder(split, files, str(place))
+        return ClassFolder(split, found.files, str(place))
     numbers = {name: number for number, name in enumerate(classes)}
-    strange = sorted({name or file.name for name, file in found} - numbers.keys())
+    strange = {name for name in found.names if name not in numbers}
     if strange:
+        shown = {
+            found.names[folder] or file.name
+            for folder, file in zip(found.folders, found.files, strict=True)
+            if found.names[folder] in strange
+        }
         raise UsageError(
-            f"{place}: {list_some(strange)} is no class of {first}, which has {list_some(classes)}; each class needs a folder there."
+            f"{place}: {list_some(sorted(shown))} is no class of {first}, which has {list_some(classes)}; each class needs a folder there."
         )
-    return ClassFolder(split, files, str(place), tuple(numbers[name] for name, _ in found), classes)
+    labels = array("I", (numbers[found.names[folder]] for folder in found.folders))
+    return ClassFolder(split, found.files, str(place), labels, classes)
 
 
 def _pack(folder: ClassFolder) -> ClassFolder:
@@ -149,15 +166,13 @@ def hold_out_files(folder: ClassFolder, share: float) -> tuple[ClassFolder, Clas
     Raises:
         UsageError: if too few images are there.
     """
-    total = len(folder.files)
     chosen = choose_held_out_files(folder.files, share, "images")
-
-    def part(keep: bool, split: Split) -> ClassFolder:
-        places = [place for place in range(total) if (place in chosen) == keep]
-        labels = tuple(folder.labels[place] for place in places) if folder.labels else ()
-        return replace(folder, split=split, files=[folder.files[place] for place in places], labels=labels)
-
-    return part(False, folder.split), part(True, "val")
+    files = divide(folder.files, chosen)
+    labels = divide(folder.labels, chosen) if folder.labels else ((), ())
+    return (
+        replace(folder, files=files[0], labels=labels[0]),
+        replace(folder, split="val", files=files[1], labels=labels[1]),
+    )
 
 
 def check_class_folders(
@@ -165,8 +180,10 @@ def check_class_folders(
 ) -> DataReport:
     """Reads the files of a data set of one kind, all or a sample, and says what can't work and what may surprise; `names` of the report are the classes."""
     report = DataReport()
-    every = sorted({file for folder in splits.values() for file in folder.files})
-    files, total = choose_sample(every, most), len(every)
+    parts = {split: range(len(folder.files)) for split, folder in splits.items()}
+    chosen, total = choose_sample_of_each(parts, most), sum(map(len, parts.values()))
+    found = [(split, splits[split].files[place], place) for split, place in chosen]
+    files = sorted({file for _, file, _ in found})
     limits = next(iter(splits.values())).limits
     advance = progress(len(files)) if progress else lambda: None
     facts, unreadable = read_image_facts(files, advance, dict.fromkeys(files, limits))
@@ -177,11 +194,11 @@ def check_class_folders(
             report.add("error" if split == "train" else "warning", f"{split}: there are no images in {folder.where}.")
     report_unreadable(report, [reason for _, reason in sorted(unreadable.items())], "")
     report.names = next(iter(splits.values())).classes
-    readable = [facts[file] for folder in splits.values() for file in folder.files if file in facts]
+    readable = [facts[file] for _, file, _ in found if file in facts]
     if readable:
         _check_counts(splits, report)
         _check_shapes(readable, report)
-        _check_copies(splits, facts, report)
+        _check_copies(splits, found, facts, report)
         report.in_channels = report.out_channels = common_channels("images", readable, report, limits)
         report.sizes = count_sizes(readable)
         classes = f"{len(report.names)} classes; " if report.names else ""
@@ -234,13 +251,18 @@ def _check_shapes(facts: list[ImageFacts], report: DataReport) -> None:
         report.add("warning", f"{tiny} images are smaller than {SMALL} pixels.")
 
 
-def _check_copies(splits: dict[Split, ClassFolder], facts: dict[Path, ImageFacts], report: DataReport) -> None:
-    warn_of_leaks(report, "", [(split, file) for split, folder in splits.items() for file in folder.files], facts)
+def _check_copies(
+    splits: dict[Split, ClassFolder],
+    found: Sequence[tuple[Split, Path, int]],
+    facts: dict[Path, ImageFacts],
+    report: DataReport,
+) -> None:
+    warn_of_leaks(report, "", ((split, file) for split, file, _ in found), facts)
     where: dict[str, list[tuple[int, Path]]] = defaultdict(list)
-    for folder in splits.values():
-        for place, file in enumerate(folder.files):
-            if file in facts:
-                where[facts[file].digest].append((folder.labels[place] if folder.labels else 0, file))
+    for split, file, place in found:
+        if file in facts:
+            labels = splits[split].labels
+            where[facts[file].digest].append((labels[place] if labels else 0, file))
     mixed = [found for found in where.values() if len({label for label, _ in found}) > 1]
     if mixed:
         example = " = ".join(str(file) for _, file in mixed[0][:2])
@@ -277,10 +299,19 @@ LONG = 1.5  # a side may be so many times the other before a square crop loses m
 
 
 def read_plain_images(
-    files: Sequence[Path], size: int, resize: Resize, channels: int, count: int | None = None
+    files: Sequence[Path],
+    size: int,
+    resize: Resize,
+    channels: int,
+    count: int | None = None,
+    limits: Range | None = None,
 ) -> list[Array]:
-    """Images as a discriminator sees them, without augmentation, (size, size, channels), uint8: all, or `count` at even distances."""
-    folder = ClassFolder("val", list(files), "")
+    """Images as a discriminator sees them, without augmentation, (size, size, channels), uint8: all, or `count` at even distances.
+
+    Args:
+        limits: of measurements, the range, whose ends are 0 and 255.
+    """
+    folder = ClassFolder("val", files, "", limits=limits)
     images = ClassImages(folder, JointTransform(size, resize=resize, jitter=1, flip=0), channels, seed=0)
     places = np.linspace(0, len(images) - 1, len(images) if count is None else count).round().astype(int)
     return [to_array(images[0, int(place)]["target"]) for place in places]
@@ -311,15 +342,11 @@ class ClassFolderData(ImageFolders):
                 raise UsageError(
                     f"--data.{option}: {method} takes one folder of images, --data FOLDER, which are no pairs; leave it out."
                 )
-        cls.check_ranges(config, method)
+        if config.ranges[0] != config.ranges[1]:
+            raise UsageError(f"{method} takes images of one range: give --data.range.")
         if config.width is not None or config.direction == "BtoA":
             option = "--direction" if config.width is None else "--width"
             raise UsageError(f"{option}: {method} takes square images of one kind; leave it out.")
-
-    @classmethod
-    def check_ranges(cls, config: DataConfig, method: str) -> None:
-        """Refuses ranges, for networks that make images from noise know colours only."""
-        refuse_ranges(config, method)
 
     def check(self, progress: Progress | None = None) -> DataReport:
         """See `check_class_folders`."""
@@ -375,15 +402,3 @@ class ClassFolderData(ImageFolders):
             f"{split}: {len(folder.files)} images{f' of {len(folder.classes)} classes' if folder.classes else ''} from {folder.where}"
             for split, folder in self.splits.items()
         ]
-
-
-class DomainData(ClassFolderData):
-    """Images in a folder for each domain, for methods that translate from any to any; measurements of all domains have one range."""
-
-    @classmethod
-    def check_ranges(cls, config: DataConfig, method: str) -> None:
-        """Refuses those that differ."""
-        if config.ranges[0] != config.ranges[1]:
-            raise UsageError(
-                f"{method} translates from every domain to every other, so all have one range: give --data.range."
-            )

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from img2img.core.errors import UsageError
 from img2img.data.base import BuildDataset, DataConfig, Direction, Pair, Samples
-from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
+from img2img.data.layouts import SPLITS, Split, check_folder, list_image_kinds
+from img2img.data.listing import list_images
 from img2img.data.paired import PairedData, PairedFolder, PairedImages, match, set_ranges
 from img2img.data.sampler import Key
 from img2img.data.transforms import JointTransform
@@ -63,23 +64,19 @@ def find_photos(path: Path, direction: Direction = "AtoB") -> dict[Split, Source
     found = {
         split: photos
         for split, photos in (found or {"train": SourceFolder(path)}).items()
-        if image_files(photos.source)
+        if list_images(photos.source).names
     }
     if "train" not in found:
         raise UsageError(f"{path} holds no images to learn from (image files: {list_image_kinds()}).")
     return found
 
 
-def list_real(found: Mapping[Split, SourceFolder]) -> dict[Split, tuple[Path, ...]]:
+def list_real(found: Mapping[Split, SourceFolder]) -> dict[Split, Sequence[Path]]:
     """Real images of the kind that the teacher makes, of the splits that have such."""
-    return {
-        split: tuple(file for each in image_files(photos.real).values() for file in each)
-        for split, photos in found.items()
-        if photos.real
-    }
+    return {split: list_images(photos.real).files for split, photos in found.items() if photos.real}
 
 
-def choose_real(real: Mapping[Split, tuple[Path, ...]]) -> tuple[Path, ...]:
+def choose_real(real: Mapping[Split, Sequence[Path]]) -> Sequence[Path]:
     """Real images to compare with: such that were not learned from, if there are some."""
     return next((real[split] for split in ("val", "test", "train") if real.get(split)), ())
 
@@ -101,7 +98,7 @@ class DistilledImages(Samples):
     def __init__(
         self,
         build: BuildDataset,
-        real: tuple[Path, ...],
+        real: Sequence[Path],
         limits: Range | None,
         pairs: Sequence[Pair],
         transform: JointTransform,
@@ -150,8 +147,8 @@ class DistilledData(PairedData):
             for split, found in photos.items()
             if (config.target / split).is_dir()
         }
-        self.real: Mapping[Split, tuple[Path, ...]] = {
-            split: tuple(expand_files(files, config.ranges, config.axis))
+        self.real: Mapping[Split, Sequence[Path]] = {
+            split: expand_files(files, config.ranges, config.axis)
             for split, files in (list_real(photos) if with_classes else {}).items()
         }
         self.build_dataset = partial(DistilledImages, PairedImages, self.real.get("train", ()), config.ranges[1])

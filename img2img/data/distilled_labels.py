@@ -1,6 +1,6 @@
 """Label maps and what a teacher made of them: the pairs from which a smaller translator of label maps learns."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -8,10 +8,13 @@ from pathlib import Path
 from img2img.core.errors import UsageError
 from img2img.data.base import DataConfig, Pair
 from img2img.data.distilled import DistilledImages, SourceFolder, explain_no_translations, list_real
-from img2img.data.label_maps import ENDINGS, instance_folder, label_files, label_folders
+from img2img.data.label_maps import ENDINGS, instance_folder, label_folders, list_labels
 from img2img.data.labelled import LabelledData, LabelledImages
-from img2img.data.layouts import SPLITS, Split, check_folder, image_files, list_image_kinds
+from img2img.data.layouts import SPLITS, Split, check_folder, list_image_kinds
+from img2img.data.listing import list_images
+from img2img.data.packed_pairs import change_pairs
 from img2img.data.paired import PairedFolder, match
+from img2img.images.bands import Range
 
 
 def find_label_maps(path: Path) -> dict[Split, SourceFolder]:
@@ -33,23 +36,25 @@ def find_label_maps(path: Path) -> dict[Split, SourceFolder]:
         below: dict[Split, Path] = {split: path / split for split in SPLITS if (path / split).is_dir()}
         folders: dict[Split, Path] = below if "train" in below else {"train": path}
         found = {split: SourceFolder(folder, None, instance_folder(folder)) for split, folder in folders.items()}
-    found = {split: maps for split, maps in found.items() if image_files(maps.source)}
+    found = {split: maps for split, maps in found.items() if list_images(maps.source).names}
     if "train" not in found:
         raise UsageError(f"{path} holds no label maps to learn from (image files: {list_image_kinds()}).")
     return found
 
 
-def match_translations(split: Split, labels: Path, instances: Path | None, made: Path) -> PairedFolder:
+def match_translations(
+    split: Split, labels: Path, instances: Path | None, made: Path, limits: Range | None = None
+) -> PairedFolder:
     """Pairs label maps and their translations, which have the same names, and instance maps, whose endings may differ."""
     found = match(labels, made, split)
+    found = replace(found, pairs=change_pairs(found.pairs, labels=True, ranges=(None, limits)))
     if instances is None:
-        return replace(found, pairs=[replace(pair, labels=True) for pair in found.pairs])
-    beside = {name: files for name, files in label_files(instances).items() if len(files) == 1}
-    pairs, without = list[Pair](), list[Path]()
+        return found
+    beside, pairs, without = list_labels(instances), list[Pair](), list[Path]()
     for pair in found.pairs:
-        name = ENDINGS.sub("", pair.name)
-        if name in beside:
-            pairs.append(replace(pair, labels=True, instances=beside[name][0]))
+        files = beside.find(ENDINGS.sub("", pair.name))
+        if len(files) == 1:
+            pairs.append(replace(pair, instances=files[0]))
         else:
             without.append(pair.source)
     return replace(found, pairs=pairs, unmatched=found.unmatched + without)
@@ -75,13 +80,17 @@ class DistilledLabels(LabelledData):
             raise UsageError(explain_no_translations(config.target))
         self.splits: dict[Split, PairedFolder] = {
             split: match_translations(
-                split, found.source, found.instances if config.use_instances else None, config.target / split
+                split,
+                found.source,
+                found.instances if config.use_instances else None,
+                config.target / split,
+                config.ranges[1],
             )
             for split, found in maps.items()
             if (config.target / split).is_dir()
         }
-        self.real: Mapping[Split, tuple[Path, ...]] = list_real(maps) if with_classes else {}
-        self.build_dataset = partial(DistilledImages, LabelledImages, self.real.get("train", ()), None)
+        self.real: Mapping[Split, Sequence[Path]] = list_real(maps) if with_classes else {}
+        self.build_dataset = partial(DistilledImages, LabelledImages, self.real.get("train", ()), config.ranges[1])
 
     @classmethod
     def recognises(cls, config: DataConfig) -> bool:

@@ -1,13 +1,14 @@
 """Label maps and their instance maps: which folders and files they are, and what belongs together."""
 
 import re
-from collections import Counter, defaultdict
+from collections import Counter
 from pathlib import Path
 
 import numpy as np
 
 from img2img.core.errors import UsageError
-from img2img.data.layouts import SPLITS, Split, image_files
+from img2img.data.layouts import SPLITS, Split
+from img2img.data.listing import ImageFiles, list_images
 from img2img.images import Array
 
 ENDINGS = re.compile(  # by which the names of what belongs together differ in data sets that people have
@@ -44,12 +45,9 @@ def label_sides(path: Path) -> dict[Split, Sides]:
     return found
 
 
-def label_files(folder: Path) -> dict[str, list[Path]]:
+def list_labels(folder: Path) -> ImageFiles:
     """The image files below a folder by name, without the endings that tell labels, instances and images apart."""
-    files: dict[str, list[Path]] = defaultdict(list)
-    for name, found in image_files(folder).items():
-        files[ENDINGS.sub("", name)] += found
-    return dict(files)
+    return list_images(folder).rename(lambda name: ENDINGS.sub("", name))
 
 
 def instance_folder(labels: Path) -> Path | None:

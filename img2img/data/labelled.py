@@ -21,22 +21,25 @@ from img2img.data.base import (
     Pair,
     Progress,
     Samples,
-    choose_sample,
+    choose_sample_of_each,
     count_sizes,
     report_unreadable,
     warn_of_sample,
 )
-from img2img.data.channels import common_channels, refuse_ranges
+from img2img.data.channels import check_band_counts, common_channels
 from img2img.data.classes import Classes, resolve_classes
 from img2img.data.facts import ImageFacts, collect_facts, read_image_facts
-from img2img.data.label_maps import Sides, count_labels, label_files, label_sides
+from img2img.data.label_maps import Sides, count_labels, label_sides, list_labels
 from img2img.data.layouts import LABEL_LAYOUTS, Split, check_folder, split_sides
+from img2img.data.listing import align
+from img2img.data.packed_pairs import join_pairs
 from img2img.data.paired import PairedData, PairedFolder, check_partners
 from img2img.data.sampler import Key
 from img2img.data.transforms import JointTransform, Resize, scale_size
 from img2img.images import Array, ImageError, read_image
 from img2img.images import resize as resize_image
 from img2img.images.arrays import fit_channels, to_unit
+from img2img.images.bands import Range
 from img2img.images.labels import read_maps, resize_maps
 from img2img.images.tensors import to_tensor
 from img2img.networks.labels import encode_label_maps, mask_ignored, paint_labels
@@ -49,6 +52,7 @@ def find_labelled(
     instances: Path | None = None,
     target: Path | None = None,
     with_instances: bool = True,
+    limits: Range | None = None,
 ) -> dict[Split, PairedFolder]:
     """Finds the splits of a data set of label maps; empty if `path` has no such layout.
 
@@ -57,6 +61,7 @@ def find_labelled(
         labels: a folder of label maps, alone or with sub-folders train, val, test.
         instances: the same of instance maps.
         target: the same of images.
+        limits: of images that are measurements, the range.
 
     Returns:
         Pairs whose sources are label maps, in the order train, val, test. What lacks its instance map is unmatched.
@@ -82,21 +87,21 @@ def find_labelled(
             if folder is not None:
                 raise UsageError(f"{option} belongs to --data.labels; leave --data or it out.")
         sides = label_sides(check_folder(path))
-    return {split: _match(split, a, inst if with_instances else None, b) for split, (a, inst, b) in sides.items()}
+    return {
+        split: _match(split, a, inst if with_instances else None, b, limits) for split, (a, inst, b) in sides.items()
+    }
 
 
-def _match(split: Split, label: Path, inst: Path | None, img: Path) -> PairedFolder:
+def _match(split: Split, label: Path, inst: Path | None, img: Path, limits: Range | None) -> PairedFolder:
     folders = [folder for folder in (label, inst, img) if folder is not None]
-    sides = [label_files(folder) for folder in folders]
-    ambiguous = {name for side in sides for name, files in side.items() if len(files) > 1}
-    complete = set.intersection(*(set(side) for side in sides)) - ambiguous
-    unmatched = [f for side in sides for name in sorted(set(side) - complete - ambiguous) for f in side[name]]
-    instances = sides[1] if inst is not None else {}
-    pairs = [
-        Pair(name, sides[0][name][0], sides[-1][name][0], labels=True, instances=instances.get(name, [None])[0])
-        for name in sorted(complete)
-    ]
-    return PairedFolder(split, pairs, " + ".join(map(str, folders)), unmatched, sorted(ambiguous))
+    sides = [list_labels(folder) for folder in folders]
+    places, alone, ambiguous = align(sides)
+    unmatched = [side.files[place] for side, each in zip(sides, alone, strict=True) for place in each.tolist()]
+    found = [side.take(each) for side, each in zip(sides, places, strict=True)]
+    instances = found[1].files if inst is not None else None
+    common = Pair("", label, img, labels=True, ranges=(None, limits))
+    pairs = join_pairs(common, found[0].names, found[0].files, found[-1].files, instances)
+    return PairedFolder(split, pairs, " + ".join(map(str, folders)), unmatched, ambiguous)
 
 
 FEWEST = 10  # pixels in the whole data set, with less of which the highest label is taken for a mistake
@@ -129,33 +134,39 @@ def check_labelled(
     Without `classes`, they are guessed from the labels that occur, of which `ignore` is that of pixels without a class.
     """
     report = DataReport()
-    pairs = [pair for folder in splits.values() for pair in folder.pairs]
-    sample = choose_sample(pairs, most)
-    if len(sample) < len(pairs) and classes is None:
+    chosen, total = (
+        choose_sample_of_each({split: folder.pairs for split, folder in splits.items()}, most),
+        sum(len(folder.pairs) for folder in splits.values()),
+    )
+    sample = [pair for _, pair in chosen]
+    if len(sample) < total and classes is None:
         report.add(
             "error", "--data.check sample doesn't see all labels, so it needs --data.classes, or a classes.yaml."
         )
     advance = progress(2 * len(sample)) if progress else lambda: None
     maps, bad = read_map_facts(sample, advance)
-    images, unreadable = read_image_facts([pair.target for pair in (*maps, *bad)], advance)
-    warn_of_sample(report, len(images) + len(unreadable), len(pairs))
-    instances = ", an instance map" if any(pair.instances for pair in pairs) else ""
+    limits = sample[0].ranges[1] if sample else None
+    targets = [pair.target for pair in (*maps, *bad)]
+    images, unreadable = read_image_facts(targets, advance, dict.fromkeys(targets, limits))
+    warn_of_sample(report, len(images) + len(unreadable), total)
+    instances = ", an instance map" if any(pair.instances for pair in sample) else ""
     check_partners(splits, report, f" (of each name there must be a label map{instances} and an image)")
-    report_unreadable(report, [*bad.values(), *unreadable.values()], " and its partners")
+    reasons = [reason.replace("--data.range", "--data.target-range") for reason in unreadable.values()]
+    report_unreadable(report, [*bad.values(), *reasons], " and its partners")
     found = {pair: facts for pair, facts in maps.items() if pair.target in images}
     if not found:
         return report
-    training = set(splits["train"].pairs) if "train" in splits else set()
+    training = {pair for split, pair in chosen if split == "train"}
     trained = [facts for pair, facts in found.items() if pair in training]
     report.classes = classes or _guess_classes(trained or list(found.values()), ignore)
-    report.edges = all(pair.instances is not None for pair in training or pairs)
+    report.edges = all(pair.instances is not None for pair in training or sample)
     if report.edges:
         _check_instances(splits, report)
     _check_labels(found, report.classes, classes is not None, report)
     _check_sizes(found, images, report)
     _check_rare_classes(trained, report.classes, classes is not None, report)
     report.in_channels = report.classes.count + report.edges
-    report.out_channels = common_channels("target", list(images.values()), report)
+    report.out_channels = common_channels("target", list(images.values()), report, limits)
     report.sizes = count_sizes(images[pair.target] for pair in found)
     report.summary = f"{report.classes.count} classes{' with instances' if report.edges else ''}; sizes {report.sizes}"
     return report
@@ -163,7 +174,7 @@ def check_labelled(
 
 def _check_instances(splits: dict[Split, PairedFolder], report: DataReport) -> None:
     for split, folder in splits.items():
-        if any(pair.instances is None for pair in folder.pairs):
+        if folder.pairs and folder.pairs[0].instances is None:
             unused = split == "test" and "val" in splits
             text = f"{split}: there are no instance maps, as the training images have; add them, or train with --data.no-use-instances."
             report.add("warning" if unused else "error", text)
@@ -286,7 +297,7 @@ def _check_rare_classes(found: list[MapFacts], classes: Classes, declared: bool,
 
 
 def read_labelled_pair(pair: Pair, out_channels: int, enough: int | None = None) -> tuple[Array, Array]:
-    """The maps (H, W, 1 or 2), int32, of labels and instances, and the image (H, W, C), uint8 or float32, perhaps of another size.
+    """The maps (H, W, 1 or 2), int32, of labels and instances, and the image (H, W, C), float32 in [0, 1], perhaps of another size.
 
     Args:
         enough: as of `Rules`, for the image.
@@ -294,17 +305,19 @@ def read_labelled_pair(pair: Pair, out_channels: int, enough: int | None = None)
     Raises:
         ImageError: naming the file that can't be read.
     """
-    target = to_unit(fit_channels(read_image(pair.target, enough), out_channels, pair.target))
-    return read_maps(pair.source, pair.instances), target
+    limits = pair.ranges[1]
+    target = fit_channels(read_image(pair.target, enough, limits), out_channels, pair.target, limits is not None)
+    return read_maps(pair.source, pair.instances), to_unit(target)
 
 
 def read_labelled_validation_pair(
     pair: Pair, size: int | None, resize: Resize, in_channels: int, out_channels: int, width: int | None = None
 ) -> tuple[Array, Array]:
     """As `read_validation_pair`, of a label map: maps (H, W, 1 or 2), int32, and their image (H, W, C)."""
-    maps, target = read_maps(pair.source, pair.instances), read_image(pair.target)
+    limits = pair.ranges[1]
+    maps, target = read_maps(pair.source, pair.instances), read_image(pair.target, range=limits)
     tall, wide = target.shape[:2] if size is None else scale_size(target.shape, size, resize, width)
-    target = fit_channels(resize_image(target, tall, wide), out_channels, pair.target)
+    target = fit_channels(resize_image(target, tall, wide), out_channels, pair.target, limits is not None)
     return resize_maps(maps, tall, wide), target
 
 
@@ -329,6 +342,11 @@ class LabelledImages(Samples):
         return {"source": torch.from_numpy(maps.transpose(2, 0, 1).copy()), "target": to_tensor(target)}
 
 
+def _refuse_range(config: DataConfig) -> None:
+    if config.ranges[0]:
+        raise UsageError("label maps hold labels, which have no range; give that of the images: --data.target-range.")
+
+
 class LabelledData(PairedData):
     """Label maps and their images, for methods that learn from known targets."""
 
@@ -336,6 +354,7 @@ class LabelledData(PairedData):
     build_dataset: BuildDataset = staticmethod(LabelledImages)
 
     def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
+        _refuse_range(config)
         self.config = config
         self.splits = find_labelled(
             config.path,
@@ -343,6 +362,7 @@ class LabelledData(PairedData):
             instances=config.instances,
             target=config.target,
             with_instances=config.use_instances,
+            limits=config.ranges[1],
         )
         if not self.splits:
             raise UsageError(f"{config.path} holds no label maps in a layout that is known: {LABEL_LAYOUTS}.")
@@ -361,7 +381,7 @@ class LabelledData(PairedData):
             "data.source": config.source, "direction BtoA": config.direction == "BtoA", "data.derive": config.derive,
             "data.in-channels": config.in_channels, "data.colour-jitter": config.colour_jitter,
         }  # fmt: skip
-        refuse_ranges(config, "label maps")
+        _refuse_range(config)
         for name, value in given.items():
             if value:
                 raise UsageError(f"--{name}: these are label maps; leave it out.")
@@ -370,7 +390,9 @@ class LabelledData(PairedData):
         """See `check_labelled`."""
         config = self.config
         classes = resolve_classes(config.classes, config.path, config.ignore_label)
-        return check_labelled(self.splits, classes, config.ignore_label, progress, config.most_checked)
+        report = check_labelled(self.splits, classes, config.ignore_label, progress, config.most_checked)
+        check_band_counts(config, report)
+        return report
 
     def learn(self, report: DataReport) -> None:
         """Takes over what a check found, which `encode` needs."""

@@ -1,6 +1,5 @@
 """Unpaired images of which the sources have label maps."""
 
-from collections import defaultdict
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +10,7 @@ from torch import Tensor
 from img2img.core.errors import UsageError, list_some
 from img2img.data.base import DataConfig, DataReport, Pair, Progress, Samples
 from img2img.data.classes import Classes, resolve_classes
-from img2img.data.label_maps import ENDINGS, label_files
+from img2img.data.label_maps import ENDINGS, list_labels
 from img2img.data.labelled import check_labelled, read_labelled_pair
 from img2img.data.layouts import SPLITS, check_folder
 from img2img.data.paired import PairedFolder
@@ -49,13 +48,11 @@ class LabelledSourcesData(UnpairedData):
         side = "B" if config.direction == "BtoA" else "A"
         for split, images in self.splits.items():
             below = (folder / split, folder / f"{split}{side}")
-            found = label_files(next((each for each in below if each.is_dir()), folder))
-            by_stem: dict[str, list[Path]] = defaultdict(list)
-            for name, files in found.items():
-                by_stem[Path(name).name] += files
+            found = list_labels(next((each for each in below if each.is_dir()), folder))
+            by_stem = found.rename(lambda name: name.rpartition("/")[2])
             for file in images.sources:
                 name = ENDINGS.sub("", file.relative_to(images.roots[0]).with_suffix("").as_posix())
-                maps = found.get(name) or by_stem.get(Path(name).name, [])
+                maps = found.find(name) or by_stem.find(Path(name).name)
                 if len(maps) > 1:
                     raise UsageError(f"--data.labels: {maps[0]} and {maps[1]} are both of {file}; leave one.")
                 if maps:

@@ -1,57 +1,21 @@
 """People's folder layouts: which folders are the sides and splits of a data set, and which files are images."""
 
-import os
 import re
-from collections import defaultdict
-from collections.abc import Iterator
-from itertools import islice
 from pathlib import Path
 from typing import Literal
 
 from img2img.core.errors import UsageError
-from img2img.core.stored import StoredPath, StoreError, walk_folder
+from img2img.core.stored import StoredPath, StoreError
 from img2img.data.folder_index import load_folder_index
 from img2img.data.shards import INSIDE, ShardFolder, find_shards
 from img2img.data.video import extract_frames
 from img2img.images import READABLE
-from img2img.images.formats import ARRAYS, find_suffix, split_ending
 from img2img.images.video import is_video
 
 Split = Literal["train", "val", "test"]
 SPLITS: tuple[Split, ...] = ("train", "val", "test")
 LAYOUTS = "trainA and trainB, train/A and train/B, train_A and train_B, A and B, or train/ with side-by-side images"
 LABEL_LAYOUTS = "train_label, train_inst and train_img; train/label, train/inst and train/img; or label, inst and img"
-
-
-def image_files(folder: Path, recursive: bool = True) -> dict[str, list[Path]]:
-    """The image files below a folder by name: the relative path without the suffix. Hidden files don't count."""
-    files: dict[str, list[Path]] = defaultdict(list)
-    if isinstance(folder, ShardFolder):
-        for key, members in folder.files(recursive).items():
-            if chosen := [member for member in members if find_suffix(member) in READABLE]:
-                files[key] += chosen
-        return dict(files)
-    for root, names in _walk(folder, recursive):
-        below = "" if root == folder else f"{root.relative_to(folder).as_posix()}/"
-        for name in names:
-            stem, suffix = split_ending(name)
-            if suffix in READABLE and not name.startswith("."):
-                files[f"{below}{stem}"].append(root / name)
-    for found in files.values():  # an array beside an image is something about it
-        if len(found) > 1 and any(find_suffix(file) not in ARRAYS for file in found):
-            found[:] = [file for file in found if find_suffix(file) not in ARRAYS]
-    return dict(files)
-
-
-def _walk(folder: Path, recursive: bool) -> Iterator[tuple[Path, list[str]]]:
-    """A folder, and all below it, each with the names of its files, sorted."""
-    if isinstance(folder, StoredPath):
-        walked = walk_folder(folder)
-        yield from walked if recursive else islice(walked, 1)
-        return
-    for root, folders, names in os.walk(folder):
-        folders[:] = sorted(name for name in folders if not name.startswith(".")) if recursive else []
-        yield Path(root), sorted(names)
 
 
 def check_folder(path: Path) -> Path:

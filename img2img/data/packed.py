@@ -1,27 +1,36 @@
-"""Paths and pairs in a few arrays, instead of an object each: a tenth of the memory, and a loader's workers share it."""
+"""Names and paths in a few arrays, instead of an object each: a tenth of the memory, and a loader's workers share it."""
 
 import os
 from abc import abstractmethod
 from array import array
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, replace
+from itertools import pairwise
 from pathlib import Path
-from typing import TypeVar, overload
+from typing import Any, Self, TypeVar, overload
 
 import numpy as np
+from numpy.typing import NDArray
 
-from img2img.data.base import Pair
 from img2img.images.formats import split_ending
 
 T = TypeVar("T")
+Places = NDArray[np.int64]
+"""Of items, counted from 0."""
 MOST = 2**32  # bytes, up to which 32 bits count them
+CHUNK = 2**16  # texts that are worked on at once
 
 
 class Packed(Sequence[T]):
-    """Items that are made when they are asked for."""
+    """Items that are made when they are asked for; equal to any sequence of the same items."""
 
     @abstractmethod
     def _make(self, place: int) -> T:
         """The item at a place, counted from 0."""
+
+    @abstractmethod
+    def take(self, places: Places) -> Self:
+        """The items at some places, in the order of these."""
 
     @overload
     def __getitem__(self, index: int) -> T: ...
@@ -33,87 +42,176 @@ class Packed(Sequence[T]):
         places = range(len(self))[index]
         return self._make(places) if isinstance(places, int) else [self._make(place) for place in places]
 
+    def __eq__(self, other: object) -> bool:
+        if not isinstance(other, Sequence):
+            return NotImplemented
+        return len(self) == len(other) and all(a == b for a, b in zip(self, other, strict=True))
+
+    __hash__ = None  # type: ignore[assignment]
+
 
 class PackedTexts(Packed[str]):
     """Names of files, or other texts."""
 
-    def __init__(self, texts: Iterable[str]) -> None:
-        self.data, ends = bytearray(), array("Q", [0])
-        for text in texts:
-            self.data += os.fsencode(text)
-            ends.append(len(self.data))
-        self.ends = np.array(ends, np.uint32 if len(self.data) < MOST else np.uint64)
+    def __init__(self, data: NDArray[np.uint8], ends: NDArray[Any]) -> None:
+        """Of all bytes, and where each text ends, with a 0 before."""
+        self.data, self.ends = data, ends.astype(np.uint32 if len(data) < MOST else np.uint64)
 
     def __len__(self) -> int:
         return len(self.ends) - 1
 
+    def _make(self, place: int) -> str:
+        return os.fsdecode(self.data[self.ends[place] : self.ends[place + 1]].tobytes())
+
+    def take(self, places: Places) -> Self:
+        """As of `Packed`."""
+        starts, lengths = self.ends[:-1].astype(np.int64)[places], self.lengths[places]
+        parts = []
+        for first in range(0, len(places), CHUNK):
+            some = slice(first, first + CHUNK)
+            ends = np.cumsum(lengths[some])
+            shift = starts[some] - (ends - lengths[some])  # from a text's place in the part to that in the data
+            parts.append(self.data[np.repeat(shift, lengths[some]) + np.arange(ends[-1])])
+        return type(self)(np.concatenate(parts) if parts else self.data[:0], np.append(0, np.cumsum(lengths)))
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Bytes of each."""
+        ends = self.ends.astype(np.int64)
+        return ends[1:] - ends[:-1]  # type: ignore[no-any-return]
+
+    def encode(self) -> Iterator[bytes]:
+        """Their bytes, one text after the other."""
+        for first in range(0, len(self), CHUNK):
+            ends = self.ends[first : first + CHUNK + 1].tolist()
+            part = self.data[ends[0] : ends[-1]].tobytes()
+            for start, end in pairwise(ends):
+                yield part[start - ends[0] : end - ends[0]]
+
+    def find_order(self, then: NDArray[Any]) -> Places:
+        """The places of the texts in the order of their bytes; of equal ones, in that of other numbers."""
+        longest = int(self.lengths.max(initial=1))
+        wide = np.zeros((len(self), longest), np.uint8)  # for numpy sorts texts of one length
+        for first in range(0, len(self), CHUNK):
+            some = slice(first, first + CHUNK)
+            start, end = self.ends[first], self.ends[min(first + CHUNK, len(self))]
+            wide[some][np.arange(longest) < self.lengths[some, None]] = self.data[start:end]
+        return np.lexsort((then, wide.view(f"S{longest}").ravel()))
+
     def equals(self, other: "PackedTexts") -> bool:
         """Whether they are the same texts."""
-        return self.data == other.data and np.array_equal(self.ends, other.ends)
-
-    def _make(self, place: int) -> str:
-        return os.fsdecode(bytes(self.data[int(self.ends[place]) : int(self.ends[place + 1])]))
+        return np.array_equal(self.data, other.data) and np.array_equal(self.ends, other.ends)
 
 
+@dataclass(eq=False)
 class PackedPaths(Packed[Path]):
-    """Files; what all paths begin with is kept once."""
+    """Files; what all paths begin with, and their endings, are kept once."""
 
-    def __init__(self, paths: Sequence[Path]) -> None:
-        self.kind = type(paths[0]) if paths else Path
-        first, last = min(map(str, paths), default=""), max(map(str, paths), default="")
-        alike = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
-        self.root = first[:alike].rpartition("/")[0]  # of texts in order, the first and the last say it for all
-        start = len(self.root)
-        self.names = PackedTexts(str(path)[start:] for path in paths)
+    kind: type[Path]
+    prefix: str
+    stems: PackedTexts
+    endings: tuple[str, ...]
+    ending: NDArray[Any]
+    """Which of the endings each has."""
 
     def __len__(self) -> int:
-        return len(self.names)
+        return len(self.stems)
 
     def _make(self, place: int) -> Path:
-        return self.kind(self.root + self.names[place])
+        return self.kind(f"{self.prefix}{self.stems[place]}{self.endings[self.ending[place]]}")
+
+    def take(self, places: Places) -> Self:
+        """As of `Packed`."""
+        return replace(self, stems=self.stems.take(places), ending=self.ending[places])
 
 
-class PackedPairs(Packed[Pair]):
-    """Pairs that differ in their name and files alone."""
+class TextPacker:
+    """Takes texts, one after the other."""
 
-    def __init__(self, pairs: Sequence[Pair]) -> None:
-        self.common = pairs[0]
-        self.sources = self.targets = PackedPaths([pair.target for pair in pairs])
-        if any(pair.source != pair.target for pair in pairs):
-            self.sources = PackedPaths([pair.source for pair in pairs])
-        if self.sources.names.equals(self.targets.names):
-            self.sources.names = self.targets.names
-        instances = [pair.instances for pair in pairs if pair.instances]
-        self.instances = PackedPaths(instances) if instances else None
-        self.names: PackedTexts | None = None
-        if any(pair.name != self._name(place) for place, pair in enumerate(pairs)):
-            self.names = PackedTexts(pair.name for pair in pairs)
+    def __init__(self) -> None:
+        self.data, self.ends = bytearray(), array("Q", [0])
 
-    def __len__(self) -> int:
-        return len(self.targets)
+    def add(self, text: str) -> None:
+        """One more."""
+        self.data += os.fsencode(text)
+        self.ends.append(len(self.data))
 
-    def _name(self, place: int) -> str:
-        """As most pairs are called: the target's path below the folder of all, without its ending."""
-        return split_ending(self.targets.names[place][1:])[0] if self.names is None else self.names[place]
+    def finish(self) -> PackedTexts:
+        """All of them."""
+        return PackedTexts(np.frombuffer(self.data, np.uint8), np.frombuffer(self.ends, np.uint64))
 
-    def _make(self, place: int) -> Pair:
-        common, instances = self.common, self.instances
-        return Pair(
-            self._name(place), self.sources[place], self.targets[place], common.half, common.derive, common.labels,
-            None if instances is None else instances[place], common.ranges,
-        )  # fmt: skip
+
+class PathPacker:
+    """Takes files, one after the other.
+
+    Args:
+        kind: of the paths.
+        prefix: what all begin with.
+    """
+
+    def __init__(self, kind: type[Path], prefix: str) -> None:
+        self.kind, self.prefix, self.stems = kind, prefix, TextPacker()
+        self.endings, self.ending = dict[str, int](), array("H")
+
+    def add(self, stem: str, ending: str) -> None:
+        """One more: what follows the prefix, and its ending."""
+        self.stems.add(stem)
+        self.ending.append(self.endings.setdefault(ending, len(self.endings)))
+
+    def finish(self) -> PackedPaths:
+        """All of them."""
+        ending = np.frombuffer(self.ending, np.uint16).astype(np.min_scalar_type(len(self.endings)))
+        return PackedPaths(self.kind, self.prefix, self.stems.finish(), tuple(self.endings), ending)
+
+
+def pack_texts(texts: Iterable[str]) -> PackedTexts:
+    """The same texts, packed."""
+    packer = TextPacker()
+    for text in texts:
+        packer.add(text)
+    return packer.finish()
 
 
 def pack_paths(paths: Sequence[Path]) -> Sequence[Path]:
     """The same paths; packed, unless some are in shards and some are not."""
-    return PackedPaths(paths) if all(type(path) is type(paths[0]) for path in paths) else paths
+    if isinstance(paths, PackedPaths) or any(type(path) is not type(paths[0]) for path in paths):
+        return paths
+    return pack_together(paths)
 
 
-def pack_pairs(pairs: Sequence[Pair]) -> Sequence[Pair]:
-    """The same pairs; packed, if they differ in their name and files alone."""
+def find_prefix(paths: Sequence[str]) -> str:
+    """The folder that all paths begin with, with the slash behind it; empty for none."""
+    first, last = min(paths, default=""), max(paths, default="")  # of texts in order, these say it for all
+    alike = next((place for place, (a, b) in enumerate(zip(first, last, strict=False)) if a != b), len(first))
+    return first[: first[:alike].rfind("/") + 1]
 
-    def others(pair: Pair) -> tuple[object, ...]:
-        kinds = type(pair.source), type(pair.target), type(pair.instances)
-        return pair.half, pair.derive, pair.labels, pair.ranges, kinds
 
-    return PackedPairs(pairs) if len({others(pair) for pair in pairs}) == 1 else pairs
+def pack_together(paths: Sequence[Path]) -> PackedPaths:
+    """Paths of one type, packed."""
+    prefix = find_prefix([min(map(str, paths), default=""), max(map(str, paths), default="")])
+
+    packer = PathPacker(type(paths[0]) if paths else Path, prefix)
+    for path in paths:
+        text = str(path)[len(prefix) :]
+        stem = split_ending(text)[0]
+        packer.add(stem, text[len(stem) :])
+    return packer.finish()
+
+
+def take(items: Sequence[T], places: Places) -> Sequence[T]:
+    """The items at some places; packed, if all are."""
+    return items.take(places) if isinstance(items, Packed) else [items[place] for place in places.tolist()]
+
+
+def divide(items: Sequence[T], chosen: set[int]) -> tuple[Sequence[T], Sequence[T]]:
+    """The items that are not at some places, and those that are."""
+    there = np.zeros(len(items), bool)
+    there[list(chosen)] = True
+    return take(items, np.flatnonzero(~there)), take(items, np.flatnonzero(there))
+
+
+def find_endings(paths: Sequence[Path]) -> set[str]:
+    """The endings of all files' names, in small letters."""
+    if isinstance(paths, PackedPaths):
+        return {paths.endings[place].lower() for place in np.unique(paths.ending).tolist()}
+    return {split_ending(path.name)[1] for path in paths}

@@ -22,7 +22,7 @@ from img2img.data.base import (
     Sample,
     Samples,
     ValidationSet,
-    choose_sample,
+    choose_sample_of_each,
     count_sizes,
     divide_splits,
     report_unreadable,
@@ -38,12 +38,13 @@ from img2img.data.layouts import (
     Split,
     check_folder,
     find_sides,
-    image_files,
     list_image_kinds,
     refuse_labels,
     split_sides,
 )
-from img2img.data.packed import pack_pairs, pack_paths
+from img2img.data.listing import ImageFiles, align, list_images
+from img2img.data.packed import divide
+from img2img.data.packed_pairs import change_pairs, count_files, join_pairs, list_targets, pack_pairs, turn_pairs
 from img2img.data.sampler import Key
 from img2img.data.shards import forget_shards
 from img2img.data.transforms import Derivation, JointTransform, Resize, derive_source, scale_size
@@ -120,17 +121,16 @@ def find_pairs(
 
 def set_ranges(folder: PairedFolder, ranges: tuple[Range | None, Range | None], axis: Axis) -> PairedFolder:
     """The pairs with their ranges, and with those of slices instead of those of volumes; raises as `expand_pairs`."""
-    pairs = [replace(pair, ranges=ranges) for pair in expand_pairs(folder.pairs, ranges, axis)]
-    return replace(folder, pairs=pairs)
+    return replace(folder, pairs=change_pairs(expand_pairs(folder.pairs, ranges, axis), ranges=ranges))
 
 
 def match(source: Path, target: Path, split: Split = "train") -> PairedFolder:
     """Pairs the files of two folders by name, whatever their suffixes."""
-    sides = image_files(source), image_files(target)
-    ambiguous = sorted({name for side in sides for name, files in side.items() if len(files) > 1})
-    names = sorted(set(sides[0]) & set(sides[1]) - set(ambiguous))
-    unmatched = [f for side in sides for name in sorted(set(side) - set(names) - set(ambiguous)) for f in side[name]]
-    pairs = [Pair(name, sides[0][name][0], sides[1][name][0]) for name in names]
+    sides = [list_images(source), list_images(target)]
+    places, alone, ambiguous = align(sides)
+    chosen = [side.take(each) for side, each in zip(sides, places, strict=True)]
+    pairs = join_pairs(Pair("", source, target), chosen[0].names, chosen[0].files, chosen[1].files)
+    unmatched = [side.files[place] for side, each in zip(sides, alone, strict=True) for place in each.tolist()]
     return PairedFolder(split, pairs, f"{source} + {target}", unmatched, ambiguous)
 
 
@@ -140,16 +140,12 @@ def _find_splits(make: Callable[[Split], PairedFolder | None]) -> dict[Split, Pa
 
 def _find_in_two_folders(source: Path, target: Path) -> dict[Split, PairedFolder]:
     found = {split: match(*sides, split) for split, sides in split_sides(source, target).items()}
-    empty = all(not image_files(side) for sides in split_sides(source, target).values() for side in sides)
-    return {} if empty else found
+    return found if any(folder.pairs or folder.unmatched or folder.ambiguous for folder in found.values()) else {}
 
 
 def _find_derived(path: Path, derive: Derivation) -> dict[Split, PairedFolder]:
     def one(folder: Path, split: Split) -> PairedFolder | None:
-        files = image_files(folder)
-        pairs = [Pair(name, each[0], each[0], derive=derive) for name, each in sorted(files.items()) if len(each) == 1]
-        ambiguous = sorted(name for name, each in files.items() if len(each) > 1)
-        return PairedFolder(split, pairs, str(folder), ambiguous=ambiguous) if files else None
+        return _pair_with_themselves(list_images(folder), Pair("", path, path, derive=derive), split, str(folder))
 
     found = _find_splits(lambda split: one(path / split, split) if (path / split).is_dir() else None)
     if not found and (whole := one(path, "train")):
@@ -168,17 +164,21 @@ def _find_by_layout(path: Path) -> dict[Split, PairedFolder]:
 
 
 def _find_side_by_side(folder: Path, split: Split) -> PairedFolder | None:
-    files = image_files(folder, recursive=False)
-    pairs = [Pair(name, each[0], each[0], half="AB") for name, each in sorted(files.items()) if len(each) == 1]
-    ambiguous = sorted(name for name, each in files.items() if len(each) > 1)
-    return PairedFolder(split, pairs, f"{folder} (side by side)", ambiguous=ambiguous) if files else None
+    files = list_images(folder, recursive=False)
+    return _pair_with_themselves(files, Pair("", folder, folder, half="AB"), split, f"{folder} (side by side)")
+
+
+def _pair_with_themselves(files: ImageFiles, common: Pair, split: Split, where: str) -> PairedFolder | None:
+    """Pairs that are in one file each."""
+    single, ambiguous = files.take_single()
+    pairs = join_pairs(common, single.names, single.files, single.files)
+    return PairedFolder(split, pairs, where, ambiguous=ambiguous) if files.names else None
 
 
 def _apply_direction(folder: PairedFolder, direction: Direction) -> PairedFolder:
     if direction == "AtoB" or (folder.pairs and folder.pairs[0].derive):
         return folder
-    pairs = [replace(p, source=p.target, target=p.source, half="BA" if p.half else "") for p in folder.pairs]
-    return replace(folder, pairs=pairs)
+    return replace(folder, pairs=turn_pairs(folder.pairs))
 
 
 def explain_no_pairs(folder: PairedFolder) -> str:
@@ -195,10 +195,9 @@ def hold_out(folder: PairedFolder, share: float) -> tuple[PairedFolder, PairedFo
     Raises:
         UsageError: if too few pairs are there.
     """
-    chosen = choose_held_out_files([pair.target for pair in folder.pairs], share, "pairs")
-    held = [pair for k, pair in enumerate(folder.pairs) if k in chosen]
-    rest = [pair for k, pair in enumerate(folder.pairs) if k not in chosen]
-    return replace(folder, pairs=rest), replace(folder, split="val", pairs=held, unmatched=[], ambiguous=[])
+    held = choose_held_out_files(list_targets(folder.pairs), share, "pairs")
+    pairs, out = divide(folder.pairs, held)
+    return replace(folder, pairs=pairs), replace(folder, split="val", pairs=out, unmatched=[], ambiguous=[])
 
 
 def check_pairs(
@@ -206,23 +205,21 @@ def check_pairs(
 ) -> DataReport:
     """Reads the files of a paired data set, all or a sample, and says what can't work and what may surprise."""
     report = DataReport()
-    every = [pair for folder in splits.values() for pair in folder.pairs]
-    total = sum(1 if pair.source == pair.target else 2 for pair in every)
-    chosen = choose_sample(every, most)
-    files = sorted({file for pair in chosen for file in (pair.source, pair.target)})
-    ranges = {file: limits for p in chosen for file, limits in zip((p.source, p.target), p.ranges, strict=True)}
+    total = sum(count_files(folder.pairs) for folder in splits.values())
+    chosen = choose_sample_of_each({split: folder.pairs for split, folder in splits.items()}, most)
+    files = sorted({file for _, pair in chosen for file in (pair.source, pair.target)})
+    ranges = {file: limits for _, p in chosen for file, limits in zip((p.source, p.target), p.ranges, strict=True)}
     facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, ranges)
     warn_of_sample(report, len(files), total)
     check_partners(splits, report)
     report_unreadable(report, [reason for _, reason in sorted(unreadable.items())], " and its partner")
-    pairs = [pair for folder in splits.values() for pair in folder.pairs if {pair.source, pair.target} <= facts.keys()]
+    pairs = [pair for _, pair in chosen if {pair.source, pair.target} <= facts.keys()]
     if not pairs:
         return report
     _check_sizes(pairs, facts, report)
     for side in ("source", "target"):
-        sided = ((split, getattr(pair, side)) for split, folder in splits.items() for pair in folder.pairs)
-        warn_of_leaks(report, f"{side}: ", sided, facts)
-        if all(pair.source == pair.target for folder in splits.values() for pair in folder.pairs):
+        warn_of_leaks(report, f"{side}: ", ((split, getattr(pair, side)) for split, pair in chosen), facts)
+        if total == sum(len(folder.pairs) for folder in splits.values()):
             break  # both sides are one file
     report.in_channels, report.out_channels = (
         common_channels(side, [facts[getattr(pair, side)] for pair in pairs], report, limits)
@@ -416,8 +413,8 @@ class PairedData(ImageFolders):
         """See `check_pairs`."""
         report = check_pairs(self.splits, progress, self.config.most_checked)
         check_band_counts(self.config, report)
-        pairs = [pair for folder in self.splits.values() for pair in folder.pairs]
-        if self.config.ranges[0] != self.config.ranges[1] and any(pair.half for pair in pairs):
+        halves = any(folder.pairs and folder.pairs[0].half for folder in self.splits.values())
+        if self.config.ranges[0] != self.config.ranges[1] and halves:
             raise UsageError("pairs side by side in one file have one range: give --data.range.")
         if self.config.derive in ("gray", "edges") and self.config.in_channels not in (None, 1):
             raise UsageError(
@@ -431,7 +428,7 @@ class PairedData(ImageFolders):
         pairs = pack_pairs(validation.pairs) if validation else []
         self.train, self.splits = pack_pairs(train.pairs), {}  # which may be many
         forget_shards()
-        targets = pack_paths([pair.target for pair in pairs])
+        targets = list_targets(pairs)
         self.validation = ValidationSet(pairs or self.train, True, targets, name, self.read, self.build_dataset)
 
     def build_training_set(self, transform: JointTransform, in_channels: int, out_channels: int, seed: int) -> Samples:

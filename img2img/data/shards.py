@@ -17,7 +17,8 @@ from typing import Any
 from img2img.core.errors import UsageError
 from img2img.core.stored import TAR, URL, StoredPath, StoreError, list_folder, read_tar_index, resolve_path
 from img2img.data.index import load_index, read_class
-from img2img.images import READABLE
+from img2img.data.packed import PackedPaths, PackedTexts, PathPacker, TextPacker, find_prefix
+from img2img.images.formats import READABLE, split_ending
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MOST = 1_000_000  # shards of one pattern
@@ -26,6 +27,9 @@ INSIDE = " (shards)"  # ends the name of shards; what follows is in them
 SPLIT = re.compile(r"^((train|val|test)(_?[A-Za-z]+)?)(?=[-_.\d])")
 FOLDERS = {"source": "A", "target": "B"}  # of a pair's files, in words that `layouts` knows
 CLASS = "cls"
+
+Found = dict[tuple[str, ...], tuple[TextPacker, PathPacker]]
+"""As of `read_shards`, not finished yet."""
 
 
 class ShardFolder(StoredPath):
@@ -46,18 +50,20 @@ class ShardFolder(StoredPath):
         """Never; files are `StoredPath`s, in their tar files."""
         return False
 
-    def files(self, recursive: bool = True) -> dict[str, list[StoredPath]]:
-        """The files in it, by their names below it without their endings."""
+    def list_files(self, recursive: bool = True) -> tuple[PackedTexts, PackedPaths]:
+        """The images in it: their names below it without their endings, and where they are."""
         root, inside = self.parts_inside
-        found: dict[str, list[StoredPath]] = {}
-        for folder, files in read_shards(root).items():
+        names, files = TextPacker(), PathPacker(StoredPath, "")
+        for folder, (keys, members) in read_shards(root).items():
             if folder[: len(inside)] != inside:
                 continue
-            for key, places in files.items():
-                name = "/".join((*folder[len(inside) :], key))
-                if recursive or "/" not in name:
-                    found.setdefault(name, []).extend(places)
-        return dict(sorted(found.items()))
+            files.prefix = members.prefix
+            for place, key in enumerate(keys):
+                name, ending = "/".join((*folder[len(inside) :], key)), members.endings[members.ending[place]]
+                if (recursive or "/" not in name) and ending.lower() in READABLE:
+                    names.add(name)
+                    files.add(members.stems[place], ending)
+        return names.finish(), files.finish()
 
 
 def find_shards(path: Path) -> list[StoredPath] | None:
@@ -109,21 +115,23 @@ def _list_shards(path: Path) -> list[StoredPath] | None:
 
 
 @lru_cache(maxsize=16)
-def read_shards(root: str) -> dict[tuple[str, ...], dict[str, list[StoredPath]]]:
-    """The files of shards, by the folder in which a data set has them, and their samples' keys.
+def read_shards(root: str) -> dict[tuple[str, ...], tuple[PackedTexts, PackedPaths]]:
+    """The files of shards, by the folder in which a data set has them: their samples' keys, and where they are.
 
     Raises:
         UsageError: if a shard can't be read, or is cut off.
     """
-    found: dict[tuple[str, ...], dict[str, list[StoredPath]]] = defaultdict(dict)
     folder = resolve_path(root)
     load_index(folder if folder.is_dir() else folder.parent, strict=folder.is_dir())
-    for shard in find_shards(folder) or []:
+    shards = find_shards(folder) or []
+    prefix = find_prefix([str(shard) for shard in shards])
+    found: Found = defaultdict(lambda: (TextPacker(), PathPacker(StoredPath, prefix)))
+    for shard in shards:
         try:
             _sort_members(shard, found)
         except (StoreError, OSError) as error:
             raise UsageError(str(error)) from None
-    return dict(found)
+    return {place: (keys.finish(), files.finish()) for place, (keys, files) in found.items()}
 
 
 def forget_shards() -> None:
@@ -131,28 +139,31 @@ def forget_shards() -> None:
     read_shards.cache_clear()
 
 
-def _sort_members(shard: StoredPath, found: dict[tuple[str, ...], dict[str, list[StoredPath]]]) -> None:
+def _sort_members(shard: StoredPath, found: Found) -> None:
     index = read_tar_index(str(shard))
     if index.cut:
         raise UsageError(f"{shard} is cut off after {index.cut}; make it anew.")
-    samples: dict[str, dict[str, StoredPath]] = defaultdict(dict)
+    samples: dict[str, dict[str, str]] = defaultdict(dict)
     for name in index.list_names():
         key, kind = split_name(name)
         if not Path(name).name.startswith("."):
-            samples[key][kind] = shard / name
+            samples[key][kind] = name
     split = match[1] if (match := SPLIT.match(shard.name)) else ""
-    for key, files in samples.items():
-        label = CLASS in files and read_class(files[CLASS])
-        for kind, file in files.items():
+    for key, members in samples.items():
+        label = read_class(shard / members[CLASS]) if CLASS in members else ""
+        for kind, name in members.items():
             part = kind.rpartition(".")[0]
             part = (
                 "img"
-                if part == "target" and any(each.startswith("label.") for each in files)
+                if part == "target" and any(each.startswith("label.") for each in members)
                 else FOLDERS.get(part, part)
             )
             if kind != CLASS:
-                folder = tuple(filter(None, (split, part or label)))
-                found[folder].setdefault(key, []).append(file)
+                keys, files = found[tuple(filter(None, (split, part or label)))]
+                keys.add(key)
+                text = f"{shard}/{name}"[len(files.prefix) :]
+                stem = split_ending(text)[0]
+                files.add(stem, text[len(stem) :])
 
 
 def split_name(name: str) -> tuple[str, str]:

@@ -25,6 +25,7 @@ from img2img.data.base import (
     Samples,
     ValidationSet,
     choose_sample,
+    choose_sample_of_each,
     count_sizes,
     divide_splits,
     name_keys,
@@ -40,12 +41,13 @@ from img2img.data.layouts import (
     Split,
     check_folder,
     find_sides,
-    image_files,
     list_image_kinds,
     refuse_labels,
     split_sides,
 )
-from img2img.data.packed import pack_pairs, pack_paths
+from img2img.data.listing import align, list_images
+from img2img.data.packed import divide, pack_paths
+from img2img.data.packed_pairs import join_pairs, pack_pairs
 from img2img.data.paired import PairedImages, read_validation_pair
 from img2img.data.sampler import Key, permutation
 from img2img.data.shards import forget_shards
@@ -119,7 +121,7 @@ def find_unpaired(
             folder,
             sources=expand_files(folder.sources, ranges, axis),
             targets=expand_files(folder.targets, ranges, axis),
-            pairs=tuple(expand_pairs(folder.pairs, ranges, axis)),
+            pairs=expand_pairs(folder.pairs, ranges, axis),
         )
         for split, folder in found.items()
     }
@@ -127,14 +129,13 @@ def find_unpaired(
 
 def _folder(split: Split, a: Path, b: Path, direction: Direction) -> UnpairedFolder:
     sides = (a, b) if direction == "AtoB" else (b, a)
-    names = [image_files(side) for side in sides]
-    files = [[file for each in side.values() for file in each] for side in names]
-    pairs: tuple[Pair, ...] = ()
-    single = [{name: each[0] for name, each in side.items() if len(each) == 1} for side in names]
-    common = sorted(single[0].keys() & single[1].keys())
-    if common and len(common) == min(len(side) for side in names):
-        pairs = tuple(Pair(name, single[0][name], single[1][name]) for name in common)
-    return UnpairedFolder(split, files[0], files[1], f"{sides[0]} + {sides[1]}", sides, pairs)
+    found = [list_images(side) for side in sides]
+    pairs: Sequence[Pair] = ()
+    common, alone, several = align(found)
+    if len(common[0]) and not several and min(len(each) for each in alone) == 0:
+        first, second = (side.take(places) for side, places in zip(found, common, strict=True))
+        pairs = join_pairs(Pair("", *sides), first.names, first.files, second.files)
+    return UnpairedFolder(split, found[0].files, found[1].files, f"{sides[0]} + {sides[1]}", sides, pairs)
 
 
 def _pack(folder: UnpairedFolder) -> UnpairedFolder:
@@ -149,15 +150,12 @@ def hold_out_images(folder: UnpairedFolder, share: float) -> tuple[UnpairedFolde
     Raises:
         UsageError: if too few images are there.
     """
-    rest: list[list[Path]] = []
-    held: list[list[Path]] = []
-    for files in (folder.sources, folder.targets):
-        chosen = choose_held_out_files(files, share, "images")
-        rest.append([file for place, file in enumerate(files) if place not in chosen])
-        held.append([file for place, file in enumerate(files) if place in chosen])
+    sources, targets = (
+        divide(files, choose_held_out_files(files, share, "images")) for files in (folder.sources, folder.targets)
+    )
     return (
-        replace(folder, sources=rest[0], targets=rest[1], pairs=()),
-        replace(folder, split="val", sources=held[0], targets=held[1], pairs=()),
+        replace(folder, sources=sources[0], targets=targets[0], pairs=()),
+        replace(folder, split="val", sources=sources[1], targets=targets[1], pairs=()),
     )
 
 
@@ -169,9 +167,14 @@ def check_unpaired(
 ) -> DataReport:
     """Reads the files of an unpaired data set, all or a sample, and says what can't work and what may surprise; `ranges` as of `DataConfig`."""
     report = DataReport()
-    every = sorted({file for folder in splits.values() for file in (*folder.sources, *folder.targets)})
-    files, total = choose_sample(every, most), len(every)
-    targets = {file for folder in splits.values() for file in folder.targets} if ranges[0] != ranges[1] else set()
+    parts = {
+        (split, side): files
+        for split, folder in splits.items()
+        for side, files in (("source", folder.sources), ("target", folder.targets))
+    }
+    chosen, total = choose_sample_of_each(parts, most), sum(map(len, parts.values()))
+    files = sorted({file for _, file in chosen})
+    targets = {file for (_, side), file in chosen if side == "target"} if ranges[0] != ranges[1] else set()
     of_file = {file: ranges[file in targets] for file in files}
     facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, of_file)
     warn_of_sample(report, len(files), total)
@@ -180,16 +183,16 @@ def check_unpaired(
         _check_counts(folder, report)
     report_unreadable(report, [reason for _, reason in sorted(unreadable.items())], "")
     sides = {
-        side: [facts[file] for folder in splits.values() for file in getattr(folder, f"{side}s") if file in facts]
+        side: [facts[file] for (_, each), file in chosen if each == side and file in facts]
         for side in ("source", "target")
     }
     if not all(sides.values()):
         return report
     _check_sizes(sides, report)
-    _warn_of_images_on_both_sides(splits, facts, report)
-    for side in ("sources", "targets"):
-        sided = ((split, file) for split, folder in splits.items() for file in getattr(folder, side))
-        warn_of_leaks(report, f"{side}: ", sided, facts)
+    _warn_of_images_on_both_sides(chosen, facts, report)
+    for side in ("source", "target"):
+        sided = ((split, file) for (split, each), file in chosen if each == side)
+        warn_of_leaks(report, f"{side}s: ", sided, facts)
     report.in_channels, report.out_channels = (
         common_channels(side, each, report, limits) for (side, each), limits in zip(sides.items(), ranges, strict=True)
     )
@@ -249,15 +252,13 @@ def _check_sizes(sides: dict[str, list[ImageFacts]], report: DataReport) -> None
 
 
 def _warn_of_images_on_both_sides(
-    splits: dict[Split, UnpairedFolder], facts: dict[Path, ImageFacts], report: DataReport
+    files: Sequence[tuple[tuple[Split, str], Path]], facts: dict[Path, ImageFacts], report: DataReport
 ) -> None:
     """To the discriminator they are real on either side."""
     where: dict[str, dict[str, Path]] = defaultdict(dict)
-    for folder in splits.values():
-        for side, files in (("source", folder.sources), ("target", folder.targets)):
-            for file in files:
-                if file in facts:
-                    where[facts[file].digest].setdefault(side, file)
+    for (_, side), file in files:
+        if file in facts:
+            where[facts[file].digest].setdefault(side, file)
     both = [tuple(found.values()) for found in where.values() if len(found) == 2]
     if both:
         names = list_some([f"{a} = {b}" for a, b in both], 2)
@@ -384,7 +385,11 @@ class UnpairedData(ImageFolders):
         most = None if self.validation else SAMPLE  # of what is trained on, which is only looked at
         sides = choose_sample(folder.sources, most), choose_sample(folder.targets, most)
         sources, targets = sides if direction != "BtoA" else sides[::-1]
-        partners = {p.source: p.target for p in folder.pairs} | {p.target: p.source for p in folder.pairs}
+        wanted, partners = set(sources), dict[Path, Path]()
+        for pair in folder.pairs:
+            for file, partner in ((pair.source, pair.target), (pair.target, pair.source)):
+                if file in wanted:
+                    partners[file] = partner
         own, other = self.config.ranges if direction != "BtoA" else self.config.ranges[::-1]
         pairs = [
             Pair(file.stem, file, partners.get(file, file), ranges=(own, other if file in partners else own))

@@ -16,6 +16,8 @@ from img2img.core.errors import UsageError, UserError
 from img2img.core.files import whole_folder
 from img2img.core.stored import StoredPath
 from img2img.data.base import Pair, choose_held_out
+from img2img.data.packed import PackedPaths, find_endings
+from img2img.data.packed_pairs import list_sources, list_targets
 from img2img.images import ImageError
 from img2img.images.bands import Range
 from img2img.images.formats import VOLUMES, split_ending
@@ -31,7 +33,7 @@ class VolumeError(UsageError):
     """Volumes can't be cut into slices: one is damaged, doesn't fit its partner, or nobody says what its values mean."""
 
 
-def expand_files(files: Sequence[Path], ranges: Ranges, axis: Axis) -> list[Path]:
+def expand_files(files: Sequence[Path], ranges: Ranges, axis: Axis) -> Sequence[Path]:
     """The files, with the slices of each volume instead of it; volumes need the ranges of both sides.
 
     Raises:
@@ -39,15 +41,17 @@ def expand_files(files: Sequence[Path], ranges: Ranges, axis: Axis) -> list[Path
         UserError: if slices can't be written.
     """
     slices = _cut_volumes(files, ranges, axis)
-    return [each for file in files for each in slices.get(file, [file])]
+    return [each for file in files for each in slices.get(file, [file])] if slices else files
 
 
-def expand_pairs(pairs: Sequence[Pair], ranges: Ranges, axis: Axis) -> list[Pair]:
+def expand_pairs(pairs: Sequence[Pair], ranges: Ranges, axis: Axis) -> Sequence[Pair]:
     """The pairs, with those of slices instead of those of volumes.
 
     Raises:
         VolumeError: as of `expand_files`, and if volumes of a pair don't have equally many slices.
     """
+    if find_endings(list_sources(pairs)).union(find_endings(list_targets(pairs))).isdisjoint(VOLUMES):
+        return pairs
     slices = _cut_volumes([file for pair in pairs for file in (pair.source, pair.target)], ranges, axis)
     expanded: list[Pair] = []
     for pair in pairs:
@@ -72,7 +76,9 @@ def choose_held_out_files(files: Sequence[Path], share: float, what: str) -> set
         UsageError: if too few are there.
     """
     slices = f"{cache_folder() / SLICES}/"
-    if not any(str(file).startswith(slices) for file in files):
+    if (isinstance(files, PackedPaths) and not files.prefix.startswith(slices)) or not any(
+        str(file).startswith(slices) for file in files
+    ):
         return choose_held_out(len(files), share, what)
     owners = [file.parent if str(file).startswith(slices) else file for file in files]
     numbers = {owner: number for number, owner in enumerate(dict.fromkeys(owners))}
@@ -82,9 +88,9 @@ def choose_held_out_files(files: Sequence[Path], share: float, what: str) -> set
 
 def _cut_volumes(files: Sequence[Path], ranges: Ranges, axis: Axis) -> dict[Path, list[Path]]:
     """The slices of those files that are volumes; they are kept until these change."""
-    volumes = [file for file in files if split_ending(file.name)[1] in VOLUMES]
-    if not volumes:
+    if find_endings(files).isdisjoint(VOLUMES):
         return {}
+    volumes = [file for file in files if split_ending(file.name)[1] in VOLUMES]
     if None in ranges:
         raise VolumeError(
             f"{volumes[0]} holds measurements: say with --data.range (check: --range) what its values mean."

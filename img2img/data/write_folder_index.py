@@ -10,7 +10,8 @@ from img2img.core.files import write_whole
 from img2img.data.facts import read_image_facts
 from img2img.data.folder_index import FOLDERS, STATE, load_folder_index
 from img2img.data.index import IMAGE, INDEX, require_index
-from img2img.data.layouts import image_files, list_image_kinds
+from img2img.data.layouts import list_image_kinds
+from img2img.data.listing import list_images
 from img2img.images.formats import VOLUMES, find_suffix
 
 
@@ -33,7 +34,7 @@ def write_folder_index(folder: Path, start: Callable[[int], Callable[[], None]])
     load_folder_index(folder)
     if (folder / INDEX).exists() and folder.absolute() not in FOLDERS:
         raise UsageError(f"{folder / INDEX} is not the index of a folder of images; it stays as it is.")
-    files = [file for each in image_files(folder).values() for file in each if find_suffix(file) not in VOLUMES]
+    files = [file for file in list_images(folder).files if find_suffix(file) not in VOLUMES]
     if not files:
         raise UsageError(
             f"{folder} holds no images besides volumes, whose slices are kept elsewhere (image files: {list_image_kinds()})."

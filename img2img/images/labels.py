@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from img2img.images.arrays import Array, ImageError, open_array
-from img2img.images.formats import ARRAYS, prepare_format
+from img2img.images.formats import ARRAYS, VOLUMES, find_suffix, prepare_format
 from img2img.images.reading import Rules, explain_failure, fit_size
 
 KINDS = {"RGB": "colours", "RGBA": "colours", "LA": "gray with alpha", "CMYK": "colours", "F": "floats"}
@@ -30,6 +30,8 @@ def read_indices(path: Path, rules: Rules | None = None) -> Array:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
+            if find_suffix(path) in VOLUMES:
+                raise ImageError("is a volume; a label map is an image: save its slices as PNG, or as .npy.")
             values = _array(path, rules) if path.suffix.lower() in ARRAYS else _indices(path, rules)
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist.") from None

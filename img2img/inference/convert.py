@@ -6,7 +6,6 @@ from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import astuple, replace
 from pathlib import Path
-from typing import Literal, get_args
 
 import torch
 from torch import Tensor
@@ -17,7 +16,7 @@ from img2img.core.files import ExistsError
 from img2img.core.processes import ProcessRank, join_processes
 from img2img.core.stored import StoreError, is_remote, resolve_path
 from img2img.data.base import Direction
-from img2img.images import READABLE, Picture, Rules, composite_over_white, encode_picture, refuse_frames, write_picture
+from img2img.images import Picture, Rules, composite_over_white, encode_picture, refuse_frames, write_picture
 from img2img.images.bands import Bands, Range
 from img2img.images.decoder import Decoders
 from img2img.images.formats import find_suffix
@@ -28,23 +27,26 @@ from img2img.inference.label_maps import LabelMapReader
 from img2img.inference.origin import digest_origin
 from img2img.inference.plan import Existing, Job, Plan, make_folder
 from img2img.inference.progress import ConversionProgress, Watch
+from img2img.inference.refusals import (
+    FIRST,
+    NEIGHBOURS,
+    Frames,
+    Part,
+    explain_format,
+    refuse_engine,
+    refuse_numbers,
+    refuse_ranges,
+    refuse_words,
+)
 from img2img.inference.report import EXISTS, Outcome, OutcomeFile, Report, Stopped
 from img2img.inference.shards import ShardPlan, choose_part, list_source_shards
 from img2img.inference.video import VideoPlan, convert_video, read_first_frame
-from img2img.interop import is_onnx, load_translator
-from img2img.interop.onnx import OnnxGenerator
+from img2img.interop import load_translator
 from img2img.models import BlendedWarning, Mode, Style, Translator
 from img2img.tiling.progress import watch_large_images
 
 LABELS = re.compile(r"(^|_)labels?$")
-Frames = Literal["all", "first"]
-
-Part = tuple[int, int]
-"""The number of a part, from 1, and of how many."""
-
 GUESS = 2**20  # pixels of an image behind a URL, whose header would be a request of its own
-NEIGHBOURS = 64  # inputs, of which those of equal size share batches
-FIRST = 20  # inputs, of which one that can be read decides on bf16; all set the ranges of int8
 
 
 def convert(
@@ -139,13 +141,13 @@ def convert(
     tune_allocator()
     source, target = resolve_path(source), resolve_path(target)
     suffix = f".{format.lower().lstrip('.')}" if format else None
-    _refuse_words(
+    refuse_words(
         None if is_video(source) else suffix,
         {"existing": existing, "frames": frames, "mode": mode or "eval", "dtype": dtype},
     )
-    _refuse_numbers({"batch-size": batch_size, "size": size, "max-side": max_side, "max-pixels": max_pixels})
-    _refuse_ranges(quality, tile, timeout, file_memory, shard)
-    by_onnx = _refuse_engine(translator, engine)
+    refuse_numbers({"batch-size": batch_size, "size": size, "max-side": max_side, "max-pixels": max_pixels})
+    refuse_ranges(quality, tile, timeout, file_memory, shard)
+    by_onnx = refuse_engine(translator, engine)
     if by_onnx and (compile or tile is not None or device not in ("auto", "cpu")):
         raise UsageError("--compile, --tile and other devices than the CPU are not for ONNX files; leave them out.")
     if isinstance(translator, Translator) and direction not in (None, translator.config.direction):
@@ -194,6 +196,8 @@ def convert(
         files.video = rules if video else None
         outcomes = OutcomeFile(_name_record(record, rank))
         first, lists = plan.divide(NEIGHBOURS, part, parts, outcomes.add if part == 0 or in_shards else _ignore)
+        if refused := rank.share(explain_format(first, translator)):
+            raise UsageError(refused)
         samples = rank.share(
             files.sample(translator, first[:FIRST], every=dtype == "int8") if dtype in ("auto", "int8") else []
         )
@@ -372,50 +376,6 @@ class _Files:
             if shows_much and not every:
                 break
         return found if every else found[:1]
-
-
-def _refuse_words(suffix: str | None, given: dict[str, str]) -> None:
-    if suffix and suffix not in READABLE:
-        raise UsageError(f"--format {suffix[1:]}: use one of {', '.join(s[1:] for s in READABLE)}.")
-    for (name, word), kind in zip(given.items(), (Existing, Frames, Mode, DType), strict=True):
-        if word not in get_args(kind):
-            raise UsageError(f"{name} {word!r}: there are {', '.join(get_args(kind))}.")
-
-
-def _refuse_engine(translator: Translator | Path | str, engine: str) -> bool:
-    """Whether an ONNX file is what translates."""
-    if engine not in get_args(Backend):
-        raise UsageError(f"engine {engine!r}: there are {', '.join(get_args(Backend))}.")
-    loaded = isinstance(translator, Translator)
-    by_onnx = isinstance(translator.generator, OnnxGenerator) if loaded else is_onnx(Path(translator))  # type: ignore[union-attr, arg-type]
-    if engine == "onnx" and not by_onnx:
-        raise UsageError(
-            "--engine onnx computes what is in an ONNX file: img2img export MODEL FILE.onnx, then --model FILE.onnx."
-        )
-    if engine == "torch" and by_onnx:
-        raise UsageError(
-            "--engine torch: an ONNX file is computed by onnxruntime; leave it out, or give the translator's folder."
-        )
-    return by_onnx
-
-
-def _refuse_ranges(quality: int, tile: int | None, timeout: float, file_memory: float, shard: Part) -> None:
-    if not 1 <= quality <= 100:
-        raise UsageError(f"--quality {quality}: give a number from 1 to 100.")
-    if tile is not None and tile < 0:
-        raise UsageError(f"--tile {tile}: give the side of a square in pixels, or 0 for never.")
-    if not (0 < timeout < 1e6 and 1 <= file_memory < 1e6):
-        raise UsageError("--timeout takes a number above 0, in seconds; --file-memory at least 1, in GB.")
-    if not 1 <= shard[0] <= shard[1]:
-        raise UsageError(f"shard {shard[0]}/{shard[1]}: give the number of a part, from 1, and of how many.")
-
-
-def _refuse_numbers(given: dict[str, int | None]) -> None:
-    for name, number in given.items():
-        if number is not None and number < 1:
-            raise UsageError(f"--{name} {number}: give at least 1.")
-    if (given["batch-size"] or 1) > NEIGHBOURS:
-        raise UsageError(f"--batch-size {given['batch-size']}: give at most {NEIGHBOURS}; more is no faster.")
 
 
 def _run(

@@ -280,7 +280,7 @@ def _splits(data: Path, config: TranslatorConfig, direction: Direction | None) -
                 raise
             advice = "A translator between domains is scored on two folders: testA with sources, testB with real images of the one that --style names."
             raise UsageError(f"{error} {advice}") from None
-    splits = find_labelled(data, with_instances=config.edges)
+    splits = find_labelled(data, with_instances=config.edges, limits=config.out_range)
     if not splits:
         raise UsageError(
             f"this translator takes label maps, and {data} holds none in a layout that is known: {LABEL_LAYOUTS}."

@@ -67,7 +67,8 @@ def evaluate_samples(
     tune_allocator()
     if not isinstance(generator, NoiseGenerator):
         generator = NoiseGenerator.load(resolve_model(Path(generator)), choose_device(device))
-    splits = find_class_folders(Path(data), with_classes=False)
+    limits = generator.config.range
+    splits = find_class_folders(Path(data), with_classes=False, limits=limits, axis=generator.config.axis)
     folder, chosen = choose_split(data, splits, split, holdout, lambda each: bool(each.files), hold_out_files)
     files = folder.files
     count = len(files) if count is None else count
@@ -84,7 +85,7 @@ def evaluate_samples(
         found: list[tuple[Tensor, Tensor | None]] = []
         for start in range(0, count, AT_ONCE):
             images = generator.sample(min(AT_ONCE, count - start), seed=seed + start, truncation=truncation)
-            found.append(features_and_logits(extractor, list(images), generator.device))
+            found.append(features_and_logits(extractor, list(generator.show(images)), generator.device))
             bar.advance(task, len(images))
         task = bar.add_task("looking at the real images", total=None)
         truth = _truth(generator, folder, extractor)
@@ -104,15 +105,14 @@ def evaluate_samples(
 
 
 def _truth(generator: NoiseGenerator, folder: ClassFolder, extractor: nn.Module) -> Tensor:
-    size, channels, resize = (
-        generator.config.generator.size,
-        generator.config.generator.out_channels,
-        generator.config.resize,
-    )
+    config = generator.config
+    size, channels, resize, limits = config.generator.size, config.generator.out_channels, config.resize, config.range
     assert size and channels
     return cache_features(
         folder.files,
         extractor,
-        f"{size}/{channels}/{resize}",
-        lambda: features_of(extractor, read_plain_images(folder.files, size, resize, channels), generator.device),
+        f"{size}/{channels}/{resize}{f'/{limits}' if limits else ''}",
+        lambda: features_of(
+            extractor, read_plain_images(folder.files, size, resize, channels, limits=limits), generator.device
+        ),
     )

@@ -55,6 +55,8 @@ def invert(
         UsageError: if the generator has no styles.
     """
     network = generator.styled_network()
+    if generator.config.range is not None:
+        raise UsageError("this generator makes measurements, of which img2img invert finds no styles; it takes photos.")
     if steps < 1:
         raise UsageError(f"--steps {steps}: take at least 1.")
     truth = to_tensor(crop_square(photo, generator))[None].to(generator.device)

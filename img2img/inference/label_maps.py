@@ -6,7 +6,9 @@ from typing import Self
 
 from img2img.core.errors import UsageError
 from img2img.core.stored import StoredPath
-from img2img.data.label_maps import ENDINGS, instance_folder, label_files
+from img2img.data.label_maps import ENDINGS, instance_folder, list_labels
+from img2img.data.listing import ImageFiles
+from img2img.data.packed import pack_texts, pack_together
 from img2img.data.shards import split_name
 from img2img.images import ARRAY_SUFFIX, ImageError, Picture
 from img2img.images.decoder import Decoders
@@ -22,7 +24,7 @@ class LabelMapReader:
     """The folder below which label maps lie."""
     folder: Path | None
     """Where their instance maps lie; None if there is no need of them."""
-    instances: dict[str, list[Path]]
+    instances: ImageFiles | None
     """By the names that they share with the label maps."""
 
     @classmethod
@@ -44,9 +46,9 @@ class LabelMapReader:
                 raise UsageError(
                     "--instances: in shards, each label map has its instance map beside it (key.inst.png)."
                 )
-            return cls(root, root if config.edges else None, {})
+            return cls(root, root if config.edges else None, None)
         if not config.edges:
-            return cls(root, None, {})
+            return cls(root, None, None)
         folder = instances or instance_folder(root)
         if folder is None:
             raise UsageError(
@@ -54,10 +56,10 @@ class LabelMapReader:
                 "(The label maps' own folder will do, if each label is to be one instance.)"
             )
         if folder.is_file() and source.is_file():
-            return cls(root, folder, {_name(source, root): [folder]})
+            return cls(root, folder, ImageFiles(pack_texts([_name(source, root)]), pack_together([folder])))
         if not folder.is_dir():
             raise UsageError(f"--instances {folder}: there is no such folder.")
-        return cls(root, folder, label_files(folder))
+        return cls(root, folder, list_labels(folder))
 
     def read(self, decoders: Decoders, source: Path) -> Picture:
         """A label map with its instance map, (H, W, 1 or 2), int32.
@@ -68,7 +70,7 @@ class LabelMapReader:
         labels = decoders.indices(source)
         if self.folder is None:
             return Picture([join_maps(labels, None)])
-        found = _find_beside(source) or self.instances.get(_name(source, self.root), [])
+        found = _find_beside(source) or (self.instances.find(_name(source, self.root)) if self.instances else [])
         if len(found) != 1:
             what = "are several instance maps" if found else "is no instance map"
             raise ImageError(f"{source}: there {what} of this name in {self.folder}.")

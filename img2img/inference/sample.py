@@ -10,6 +10,7 @@ from torch import Tensor
 
 from img2img.core.errors import UsageError
 from img2img.images import Array, Picture, write_image, write_picture
+from img2img.images.bands import Bands
 from img2img.images.tensors import build_sheet
 from img2img.models import NoiseGenerator, Walk, collect_styles, draw_latents, read_latents
 
@@ -58,7 +59,7 @@ def sample(
         advance: is told how many images were written.
 
     Returns:
-        The files: images as ``seed0007.png`` (of a file of latents, ``image0000.png``), and ``sheet.png``; a walk's as ``step0000.png``, and ``walk.gif``; of a sweep
+        The files: images as ``seed0007.png`` (measurements as ``.tif``; of a file of latents, ``image0000.png``), and ``sheet.png``; a walk's as ``step0000.png``, and ``walk.gif``; of a sweep
         ``sweep0.png``; of mixed styles ``mix0000_0000.png``.
 
     Raises:
@@ -72,12 +73,12 @@ def sample(
         if (count, seed, tuple(labels)) != (64, 0, ()) or any(each is not None for each in others):
             raise UsageError("--latents says what to draw; leave the options that choose images out.")
         found = read_latents(Path(latents))
-        names = [f"image{number:04d}.png" for number in range(len(found.images))]
+        names = [f"image{number:04d}" for number in range(len(found.images))]
 
         def draw(part: slice) -> Array:
             return draw_latents(generator, found.images[part], found.truncation)
 
-        return _write_single(folder, names, draw, overwrite, advance)
+        return _write_single(generator, folder, names, draw, overwrite, advance)
     if sum(each is not None for each in (interpolate, sweep, style_mix)) > 1:
         raise UsageError("--interpolate, --style-mix and --sweep exclude each other.")
     if style_mix is not None and how is not None:
@@ -96,15 +97,15 @@ def sample(
         raise UsageError(f"--count {count}: ask for at least 1.")
     if sweep is not None:
         rows = generator.sweep(sweep, count, steps=10 if steps is None else steps, seed=seed, truncation=truncation)
-        files: dict[str, Array | Picture] = {f"sweep{sweep}.png": build_sheet(rows)}
+        files: dict[str, Array | Picture] = {f"sweep{sweep}.png": build_sheet(generator.show(rows))}
     elif interpolate is not None:
         if len(labels) > 1:
             raise UsageError("--interpolate: one --label is enough.")
         label, steps = (labels[0] if labels else None), 16 if steps is None else steps
         walk = _walk(generator, interpolate, steps, how, label, truncation)
-        files = {f"step{number:04d}.png": image for number, image in enumerate(walk)}
-        files["walk.gif"] = build_walk(list(walk))
-        files["sheet.png"] = build_sheet(walk[None])
+        files = _name_files(generator, [f"step{number:04d}" for number in range(len(walk))], walk)
+        files["walk.gif"] = build_walk(list(generator.show(walk)))
+        files["sheet.png"] = build_sheet(generator.show(walk)[None])
     elif style_mix is not None and layers is not None:
         sides = [_find_styles(generator, side, labels, truncation) for side in style_mix]
         if len(sides[0]) * len(sides[1]) > MOST_MIXED:
@@ -112,12 +113,10 @@ def sample(
                 f"--style-mix: {len(sides[0])} × {len(sides[1])} images are too many for one sheet; ask for at most {MOST_MIXED}."
             )
         grid = generator.mix(sides[0], sides[1], _parse_layers(layers))
-        files = {
-            f"mix{row:04d}_{column:04d}.png": image
-            for row, images in enumerate(grid)
-            for column, image in enumerate(images)
-        }
-        files["sheet.png"] = build_sheet(_frame_mix(grid, *(generator.paint(side) for side in sides)))
+        names = [f"mix{row:04d}_{column:04d}" for row in range(grid.shape[0]) for column in range(grid.shape[1])]
+        files = _name_files(generator, names, grid.reshape(-1, *grid.shape[2:]))
+        shown = [generator.show(each) for each in (grid, *(generator.paint(side) for side in sides))]
+        files["sheet.png"] = build_sheet(_frame_mix(*shown))
     else:
         return _sample_single(generator, folder, range(seed, seed + count), labels, truncation, overwrite, advance)
     _refuse_existing(folder, list(files), overwrite)
@@ -209,21 +208,26 @@ def _sample_single(
         noise = generator.noise(seeds[part], truncation)
         return generator.images(noise, None if numbers is None else numbers[part], truncation)
 
-    return _write_single(folder, [f"seed{number:04d}.png" for number in seeds], draw, overwrite, advance)
+    return _write_single(generator, folder, [f"seed{number:04d}" for number in seeds], draw, overwrite, advance)
 
 
 def _write_single(
-    folder: Path, names: Sequence[str], draw: Callable[[slice], Array], overwrite: bool, advance: Ticker
+    generator: NoiseGenerator,
+    folder: Path,
+    names: Sequence[str],
+    draw: Callable[[slice], Array],
+    overwrite: bool,
+    advance: Ticker,
 ) -> list[Path]:
     """Images by name, some at a time, and the first of them on a sheet."""
-    _refuse_existing(folder, [*names, "sheet.png"], overwrite)
+    _refuse_existing(folder, [*(f"{name}{_find_ending(generator)}" for name in names), "sheet.png"], overwrite)
     written: list[Path] = []
     shown: list[Array] = []
     for start in range(0, len(names), AT_ONCE):
         part = slice(start, start + AT_ONCE)
         images = draw(part)
-        written += _write(folder, dict(zip(names[part], images, strict=True)))
-        shown += list(images)[: max(0, MOST_SHOWN - len(shown))]
+        written += _write(folder, _name_files(generator, names[part], images))
+        shown += list(generator.show(images))[: max(0, MOST_SHOWN - len(shown))]
         advance(len(images))
     return written + _write(folder, {"sheet.png": _arrange_sheet(shown)})
 
@@ -240,6 +244,19 @@ def _arrange_sheet(images: Sequence[Array]) -> Array:
     blank = [np.full_like(images[0], 255)] * (-len(images) % columns)
     cells = np.stack([*images, *blank])
     return build_sheet(cells.reshape(-1, columns, *cells.shape[1:]))
+
+
+def _find_ending(generator: NoiseGenerator) -> str:
+    return ".png" if generator.config.range is None else ".tif"
+
+
+def _name_files(generator: NoiseGenerator, names: Sequence[str], images: Array) -> dict[str, Array | Picture]:
+    """Images by the names of their files, which hold measurements as such."""
+    limits, ending = generator.config.range, _find_ending(generator)
+    if limits is None:
+        return {f"{name}{ending}": image for name, image in zip(names, images, strict=True)}
+    unit, bands = generator.scale(images), Bands(limits, "float32")
+    return {f"{name}{ending}": Picture([image], bands=bands) for name, image in zip(names, unit, strict=True)}
 
 
 def _write(folder: Path, files: Mapping[str, Array | Picture]) -> list[Path]:

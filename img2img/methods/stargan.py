@@ -10,7 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from img2img.core.errors import UsageError
-from img2img.data.class_folders import DomainData
+from img2img.data.class_folders import ClassFolderData
 from img2img.losses.adversarial import Adversarial
 from img2img.methods.base import Batch, Losses, Method, Outputs, is_independent
 from img2img.methods.gan import gradients_if_due
@@ -24,7 +24,7 @@ from img2img.networks.weights import add_spectral_norm
 class StarGANConfig(AdversarialConfig):
     """The paper's numbers (§5.1, appendix)."""
 
-    data_kinds = (DomainData,)
+    data_kinds = (ClassFolderData,)
     best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
     paper = "1711.09020"
     run_defaults: ClassVar[Mapping[str, object]] = {

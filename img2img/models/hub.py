@@ -16,6 +16,7 @@ from huggingface_hub.errors import LocalEntryNotFoundError, OfflineModeIsEnabled
 from img2img.core.errors import UsageError, UserError
 from img2img.data.channels import CHANNEL_NAMES
 from img2img.images import ImageError, read_image, write_image
+from img2img.images.bands import Range
 from img2img.methods import METHODS, load_method
 from img2img.metrics.paired import OF
 
@@ -81,6 +82,13 @@ def name_images(channels: int) -> str:
         return f"images of {channels} channels"
     colours, _, alpha = CHANNEL_NAMES[channels].partition(" ")
     return f"{colours} images {alpha}".rstrip()
+
+
+def describe_images(channels: int, limits: Range | None) -> str:
+    """What goes into a model, or comes out, for a person."""
+    if limits is None:
+        return name_images(channels)
+    return f"measurements of {channels} band{'s' if channels > 1 else ''}, from {limits[0]:g} to {limits[1]:g}"
 
 
 class Shareable(ModelHubMixin, library_name="img2img"):

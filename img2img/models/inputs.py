@@ -1,5 +1,6 @@
 """What users give as an image or a label map, as an array or a tensor."""
 
+import math
 from typing import Any
 
 import numpy as np
@@ -28,6 +29,34 @@ def as_array(image: Any) -> Array:
     if image.ndim not in (2, 3) or 0 in image.shape:
         raise UsageError(f"an array must be (H, W) or (H, W, C), not {image.shape}.")
     return np.atleast_3d(check_unit_range(image) if image.dtype.kind == "f" else image)
+
+
+FAR = 10.0  # which no image reaches that is scaled to [-1, 1]
+
+
+def check_tensor(image: Tensor, channels: int, dimensions: tuple[int, ...], measured: bool) -> None:
+    """Refuses a tensor that is no image.
+
+    Args:
+        dimensions: how many it may have.
+        measured: whether a translator takes or makes measurements, so that bytes are none.
+
+    Raises:
+        UsageError: if its shape, its type or its values are others. Values on a GPU aren't looked at: that would mean to wait.
+    """
+    if 0 in image.shape:
+        raise UsageError(f"a tensor of {tuple(image.shape)} holds no image.")
+    known = image.is_floating_point() or (image.dtype == torch.uint8 and not measured)
+    if not known or image.ndim not in dimensions or image.shape[-3] != channels:
+        one = f"({channels}, H, W)"
+        shape = f"{one} or (B, {one[1:]}" if 4 in dimensions else one
+        kinds = "float in [-1, 1]" if measured else "float in [-1, 1] or uint8"
+        raise UsageError(f"a tensor must be {shape}, {kinds}, not {tuple(image.shape)} {image.dtype}.")
+    if image.is_floating_point() and image.device.type == "cpu":
+        low, high = (float(each) for each in image.detach().aminmax())
+        if not -FAR <= low <= high <= FAR:
+            found = "holds NaN" if math.isnan(low) else f"has values from {low:g} to {high:g}"
+            raise UsageError(f"a tensor of floats is scaled to [-1, 1]; this one {found}.")
 
 
 LARGEST = 2**31 - 1

@@ -15,9 +15,11 @@ from img2img.core.errors import UsageError, list_some
 from img2img.core.files import whole_folder, write_tensors
 from img2img.core.settings import Strict
 from img2img.images import Array
+from img2img.images.bands import Range, restore_values
+from img2img.images.nifti import Axis
 from img2img.images.tensors import to_array
 from img2img.models.config import Training
-from img2img.models.hub import Card, Shareable, name_images
+from img2img.models.hub import Card, Shareable, describe_images
 from img2img.models.latents import (
     SEEDS,
     Walk,
@@ -65,6 +67,10 @@ class NoiseGeneratorModelConfig(Strict):
     """What black and white are for the network."""
     resize: Literal["short", "stretch", "none"] = "short"
     """How its training images were scaled."""
+    range: Range | None = None
+    """Of measurements, the values that are -1 and 1 for the network; then every channel is a band."""
+    axis: Axis = "axial"
+    """How the volumes that it was trained on were cut."""
     training: Training = Field(default_factory=lambda: Training(img2img="0"))
     """How it came to be."""
 
@@ -133,7 +139,7 @@ class NoiseGenerator(Shareable):
                 continuous one, numbered after those, from -1 to 1. The others are drawn.
 
         Returns:
-            (count, size, size, channels), uint8.
+            (count, size, size, channels), uint8; of measurements, float32 in their range. So do all that make images.
 
         Raises:
             UsageError: for values that can't be.
@@ -197,7 +203,27 @@ class NoiseGenerator(Shareable):
             labels: numbers of classes, (B,), or shares of each, (B, classes), which mix them.
             truncation: the one that the noise was drawn with.
         """
-        return np.stack([to_array(image) for image in self._compute(self._network(truncation), noise, labels)])
+        return self._to_images(self._compute(self._network(truncation), noise, labels))
+
+    def _to_images(self, made: Sequence[Tensor]) -> Array:
+        limits = self.config.range
+        if limits is None:
+            return np.stack([to_array(image) for image in made])
+        return np.stack([restore_values(to_array(image, np.float32), limits, np.dtype(np.float32)) for image in made])
+
+    def scale(self, images: Array) -> Array:
+        """What this generator has made, with the ends of its range as 0 and 1; images of colours as they are."""
+        if self.config.range is None:
+            return images
+        low, high = self.config.range
+        return ((images - low) / (high - low)).clip(0, 1).astype(np.float32)  # type: ignore[no-any-return]
+
+    def show(self, images: Array) -> Array:
+        """The same for the eye: uint8, and of measurements the first three bands, or the first."""
+        if self.config.range is None:
+            return images
+        bands = 3 if images.shape[-1] >= 3 else 1
+        return np.rint(self.scale(images[..., :bands]) * 255).astype(np.uint8)
 
     @property
     def has_styles(self) -> bool:
@@ -236,7 +262,7 @@ class NoiseGenerator(Shareable):
             raise UsageError(
                 f"styles of {tuple(styles.shape[1:])} numbers are those of another model; this one's have {shape}."
             )
-        return np.stack([to_array(image) for image in self._compute(network.synthesise, styles, None)])
+        return self._to_images(self._compute(network.synthesise, styles, None))
 
     def with_truncated_layers(self, layers: range) -> Self:
         """The same generator, which truncates the styles of some layers only, from 0, the coarsest.
@@ -397,7 +423,7 @@ class NoiseGenerator(Shareable):
         return Card(
             task="unconditional-image-generation",
             source="noise",
-            made=name_images(network.out_channels or 0),
+            made=describe_images(network.out_channels or 0, self.config.range),
             size=f"{network.size} pixels",
             use="samples = model.sample(8)",
             command="sample --model MODEL --output FOLDER",

@@ -19,13 +19,13 @@ from img2img.core.errors import UsageError, list_some
 from img2img.core.files import whole_folder, write_tensors
 from img2img.images import Array, ImageError, convert_channels, resize, to_pil
 from img2img.images.arrays import split_alpha
-from img2img.images.bands import ANY, Bands, Range, restore_frames, scale_values
+from img2img.images.bands import ANY, Bands, restore_frames, scale_values
 from img2img.images.luminance import add_colours
 from img2img.images.tensors import round_to_bytes, scale_bytes, to_array, to_byte_tensor, to_tensor
 from img2img.models.adapter import ADAPTER_FILE
 from img2img.models.config import Mode, TranslatorConfig
-from img2img.models.hub import Card, Shareable, name_images
-from img2img.models.inputs import as_array, as_maps
+from img2img.models.hub import Card, Shareable, describe_images
+from img2img.models.inputs import as_array, as_maps, check_tensor
 from img2img.models.steps import count_steps, refuse_nfe, translate_in_steps
 from img2img.models.storage import (
     CONFIG_FILE,
@@ -278,14 +278,19 @@ class Translator(Shareable):
             maps = as_maps(labels, instances, classes, self.config.edges)
             if isinstance(labels, Tensor):
                 return maps[0], lambda done: done.to(labels.device)
+            if self.config.out_range is not None:
+                bands = Bands(self.config.out_range, "float32")
+                return maps[0], lambda done: restore_frames([self.finish(done, Carried(), np.float32)], bands, ANY)[0][
+                    0
+                ]
             finished = partial(self.finish, carried=Carried(), dtype=np.uint8)
             return maps[0], (lambda done: to_pil(finished(done))) if isinstance(labels, Image.Image) else finished
         if isinstance(image, tuple):
             raise UsageError(NO_INSTANCES)
         if isinstance(image, Tensor):
-            self._check(image, (3,))
+            check_tensor(image, self.in_channels, (3,), self._measures)
             return _to_float(image), lambda done: _to_kind(done, image)
-        if self.config.in_range is not None or self.config.out_range is not None:
+        if self._measures:
             return self._prepare_bands(image)
         array = as_array(image)
         source, carried, dtype = self.prepare(array)
@@ -297,6 +302,11 @@ class Translator(Shareable):
             return made[..., 0] if image.ndim == 2 and made.shape[2] == 1 else made
 
         return source, finish
+
+    @property
+    def _measures(self) -> bool:
+        """Whether it takes or makes measurements."""
+        return self.config.in_range is not None or self.config.out_range is not None
 
     def _prepare_bands(self, image: Any) -> tuple[Tensor, Callable[[Tensor], Array]]:
         """The same of measurements, or of an image of which measurements are made; those are arrays of values."""
@@ -322,10 +332,12 @@ class Translator(Shareable):
 
     def translate_scaled(self, array: Array, *, mode: Mode | None = None, seed: int = 0) -> Array:
         """As `__call__`, of an array as a data set gives it: measurements are float32 in [0, 1] already, and so is what is made of them."""
-        if self.config.in_range is None and self.config.out_range is None:
+        if not self._measures:
             return self(array, mode=mode, seed=seed)
         source, carried, dtype = self.prepare(array)
-        return self.finish(self(source, mode=mode, seed=seed), carried, dtype)
+        labels = tuple(source) if self.config.edges else source[0]
+        given: Any = source if self.config.classes is None else labels
+        return self.finish(self(given, mode=mode, seed=seed), carried, dtype)
 
     def prepare(self, array: Array, as_bytes: bool = False) -> tuple[Tensor, Carried, np.dtype[Any]]:
         """An array (H, W, C) as what the network sees, (in_channels, H, W) in [-1, 1]; what goes past it to the output; the output's type.
@@ -336,7 +348,8 @@ class Translator(Shareable):
         With `as_bytes`, an 8-bit image stays uint8, (in_channels, H, W): to a GPU, a quarter of the bytes. What comes out is uint8 then, too.
         """
         if self.config.classes is not None:
-            return as_maps(array, None, self.config.classes, self.config.edges)[0], Carried(), np.dtype(np.uint8)
+            made = np.dtype(np.uint8 if self.config.out_range is None else np.float32)
+            return as_maps(array, None, self.config.classes, self.config.edges)[0], Carried(), made
         if self.config.in_range is not None:
             if array.shape[2] != self.in_channels:
                 raise ImageError(f"it has {array.shape[2]} bands, and this translator takes {self.in_channels}")
@@ -379,17 +392,6 @@ class Translator(Shareable):
             array = add_colours(carried.gray, change.permute(1, 2, 0).contiguous().numpy()).astype(dtype, copy=False)
         return array if carried.alpha is None else np.concatenate([array, carried.alpha], axis=2)
 
-    def _check(self, image: Tensor, dimensions: tuple[int, ...]) -> None:
-        if 0 in image.shape:
-            raise UsageError(f"a tensor of {tuple(image.shape)} holds no image.")
-        measured = self.config.in_range is not None or self.config.out_range is not None
-        known = image.is_floating_point() or (image.dtype == torch.uint8 and not measured)
-        if not known or image.ndim not in dimensions or image.shape[-3] != self.in_channels:
-            one = f"({self.in_channels}, H, W)"
-            shape = f"{one} or (B, {one[1:]}" if 4 in dimensions else one
-            kinds = "float in [-1, 1]" if measured else "float in [-1, 1] or uint8"
-            raise UsageError(f"a tensor must be {shape}, {kinds}, not {tuple(image.shape)} {image.dtype}.")
-
     def _tensor(self, image: Given, mode: Mode, tile: int | None, seed: int) -> Tensor:
         classes = self.config.classes
         if classes is not None:
@@ -400,7 +402,7 @@ class Translator(Shareable):
             return made[0] if labels.ndim == 2 else made
         if isinstance(image, tuple):
             raise UsageError(NO_INSTANCES)
-        self._check(image, (3, 4))
+        check_tensor(image, self.in_channels, (3, 4), self._measures)
         batch = image if image.ndim == 4 else image[None]
         parts = batch.split(1) if mode == "paper" else (batch,)
         made = concatenate([self._translate_tensor(self._move_bytes(part, tile), tile, seed) for part in parts])
@@ -478,8 +480,8 @@ class Translator(Shareable):
             task="image-to-image",
             source=f"label maps of {config.classes.count} classes"
             if config.classes
-            else _describe_images(self.in_channels, config.in_range),
-            made=f"{_describe_images(self.out_channels, config.out_range)}{' of ' if domains else ''}{', '.join(domains)}",
+            else describe_images(self.in_channels, config.in_range),
+            made=f"{describe_images(self.out_channels, config.out_range)}{' of ' if domains else ''}{', '.join(domains)}",
             size=f"{size} pixels; it takes any size",
             use=f"translation = model(image{f', style={domains[0]!r}' if domains else ''})  # a PIL image, an array or a tensor",
             command=f"convert SOURCE TARGET --model MODEL{f' --style {domains[0]}' if domains else ''}",
@@ -526,10 +528,3 @@ def _to_float(image: Tensor) -> Tensor:
 def _to_kind(done: Tensor, image: Tensor) -> Tensor:
     """What came out, in the type and on the device of what went in."""
     return (round_to_bytes(done) if image.dtype == torch.uint8 else done).to(image.device, image.dtype)
-
-
-def _describe_images(channels: int, limits: Range | None) -> str:
-    """What goes in, or comes out, for a person."""
-    if limits is None:
-        return name_images(channels)
-    return f"measurements of {channels} band{'s' if channels > 1 else ''}, from {limits[0]:g} to {limits[1]:g}"

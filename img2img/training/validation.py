@@ -417,6 +417,8 @@ class NoiseEvaluator(Evaluator[NoiseGenerator]):
             classes=self.report.names if self.architecture.classes else (),
             codes=config.method.noise_codes,
             resize=config.data.resize,
+            range=config.data.ranges[1],
+            axis=config.data.axis,
             training=describe_training(config, direction, progress),
         )
         return NoiseGenerator(about, bare).recalibrate()
@@ -435,9 +437,10 @@ class NoiseEvaluator(Evaluator[NoiseGenerator]):
         device, count, data = model.device, self.count_images(images), self.config.data
         extractor = self.extractor.to(device)
         if self.real_features is None:
-            real = read_plain_images(images.targets, data.size, data.resize, self.architecture.out_channels, count)
+            channels, limits = self.architecture.out_channels, data.ranges[1]
+            real = read_plain_images(images.targets, data.size, data.resize, channels, count, limits)
             self.real_features = features(extractor, real, device)
-        made = features(extractor, list(model.sample(count)), device)
+        made = features(extractor, list(model.show(model.sample(count))), device)
         return dict(finite(distances(made, self.real_features)))
 
 
@@ -453,13 +456,14 @@ def draw_contact_sheet(model: NoiseGenerator) -> Array:
     """A picture (H, W, 3) of samples, always of the same seeds: a row for each; a column for each class, or each value of the first categorical code."""
     codes, classes = model.config.codes, model.config.classes
     if codes is not None and codes.categorical:
-        return build_sheet(model.sweep(0, SHEET_ROWS))
+        return build_sheet(model.show(model.sweep(0, SHEET_ROWS)))
     if not classes:
-        return build_sheet(np.stack(np.split(model.sample(SHEET_ROWS * SHEET_ROWS), SHEET_ROWS)))
+        samples = model.show(model.sample(SHEET_ROWS * SHEET_ROWS))
+        return build_sheet(np.stack(np.split(samples, SHEET_ROWS)))
     noise = model.noise(range(SHEET_ROWS))
     numbers = range(min(len(classes), SHEET_COLUMNS))
     columns = [model.images(noise, torch.full((SHEET_ROWS,), number)) for number in numbers]
-    return build_sheet(np.stack(columns, axis=1))
+    return build_sheet(model.show(np.stack(columns, axis=1)))
 
 
 def describe_training(config: RunConfig, direction: str, progress: Progress) -> Training:

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 import pytest
 from helpers.data import picture
-from helpers.translators import sampler
+from helpers.translators import draw_weights, sampler
 
 pytest.importorskip("gradio")
 
@@ -42,6 +42,7 @@ from img2img.images import write_image
 from img2img.images.labels import read_indices
 from img2img.inference.report import Stopped
 from img2img.models import Latent, cross, draw_latents, vary
+from img2img.networks import UNetConfig
 
 WATCH = lambda done, total: None  # noqa: E731
 CLASSES = Classes(count=3, ignore=255, table={1: Class(name="sky", colour=(1, 2, 3))})
@@ -284,6 +285,18 @@ def test_a_model_that_a_run_replaces_is_loaded_again(models: Path, tmp_path: Pat
     sampler().save(tmp_path / "model")
     os.utime(tmp_path / "model" / "config.json", (1, 1))
     assert found.noise_generator("model") is not before
+
+
+def test_models_of_measurements_are_left_out_with_a_sentence(tmp_path: Path) -> None:
+    model = sampler()
+    model.save(tmp_path / "colours")
+    model.config = model.config.model_copy(update={"range": (0.0, 9.0)})
+    model.save(tmp_path / "noise")
+    draw_weights(UNetConfig(channels=4, depth=2).resolve(3, 3, 32), out_range=(0.0, 9.0)).save(tmp_path / "translator")
+    found = Models([tmp_path], "cpu")
+    assert list(found.entries) == ["colours"]
+    said = [found.damaged[str(tmp_path / name)] for name in ("noise", "translator")]
+    assert "use img2img sample" in said[0] and "use img2img convert" in said[1]
 
 
 def test_a_damaged_model_does_not_stop_the_others(models: Path, tmp_path: Path) -> None:

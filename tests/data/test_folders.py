@@ -5,7 +5,6 @@ import pytest
 from helpers.data import picture, write_pairs
 
 from img2img.core.errors import UsageError
-from img2img.data.layouts import image_files
 from img2img.data.paired import find_pairs, hold_out, read_pair
 from img2img.images import write_image
 
@@ -113,13 +112,6 @@ def test_test_images_without_truth_do_not_block_training(tmp_path: Path) -> None
     put(tmp_path, "trainA", "trainB")
     write_image(tmp_path / "testA" / "x.png", A)
     assert list(find_pairs(tmp_path)) == ["train"]
-
-
-def test_hidden_files_and_other_files_do_not_count(tmp_path: Path) -> None:
-    write_image(tmp_path / ".hidden.png", A)
-    write_image(tmp_path / ".cache" / "x.png", A)
-    (tmp_path / "notes.txt").write_text("")
-    assert image_files(tmp_path) == {}
 
 
 def test_holding_out_takes_a_share_evenly_and_shares_nothing(tmp_path: Path) -> None:

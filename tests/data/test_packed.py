@@ -1,7 +1,6 @@
 """Paths and pairs in a few arrays are the same as in objects."""
 
 import pickle
-import sys
 from pathlib import Path
 
 import numpy as np
@@ -10,7 +9,8 @@ from helpers.data import write_pairs, write_unpaired
 
 from img2img.core.stored import StoredPath
 from img2img.data.base import DataConfig, Pair
-from img2img.data.packed import PackedPairs, PackedPaths, PackedTexts, pack_pairs, pack_paths
+from img2img.data.packed import PackedPaths, find_endings, pack_paths, pack_texts, take
+from img2img.data.packed_pairs import PackedPairs, change_pairs, count_files, list_targets, pack_pairs, turn_pairs
 from img2img.data.paired import PairedData
 from img2img.data.unpaired import UnpairedData
 
@@ -34,15 +34,18 @@ def test_paths(root: str, names: list[str]) -> None:
 
 def test_what_paths_begin_with_is_kept_once() -> None:
     for names in (["1.png"], ["1.png", "2.png"], ["1.png", "1.png.tif"]):
-        packed = PackedPaths([Path("/data/x", name) for name in names])
-        assert packed.root == "/data/x" and bytes(packed.names.data).count(b"/") == len(names)
+        packed = pack_paths([Path("/data/x", name) for name in names])
+        assert isinstance(packed, PackedPaths) and packed.prefix == "/data/x/" and len(packed.stems.data) <= 7
+        assert find_endings(pack_paths([Path("a.PNG"), Path("b.png")])) == {".png"}
+        assert packed != list(packed)[:-1] and packed != 1
+        assert find_endings(packed) == find_endings(list(packed)) == {name[-4:] for name in names}
 
 
 def test_many_bytes_are_counted_beyond_32_bits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("img2img.data.packed.MOST", 4)
-    texts = PackedTexts(["ab", "cde"])
+    texts = pack_texts(["ab", "cde"])
     assert texts.ends.dtype == np.uint64 and list(texts) == ["ab", "cde"]
-    assert PackedTexts(["ab"]).ends.dtype == np.uint32
+    assert pack_texts(["ab"]).ends.dtype == np.uint32
 
 
 def pairs(count: int = 3, **about: object) -> list[Pair]:
@@ -60,14 +63,35 @@ def test_pairs_differ_in_their_files_and_names() -> None:
     for each in (pairs(), jpegs, called, maps, derived):
         packed = pack_pairs(each)
         assert isinstance(packed, PackedPairs) and list(packed) == each and packed[1:] == each[1:]
-    assert PackedPairs(pairs()).names is None, "they are called as their files are"
-    assert PackedPairs(called).names is not None
-    same = PackedPairs(pairs())
-    assert same.sources.names is same.targets.names, "names that both sides have are kept once"
+    same = pack(pairs())
+    assert same.names is same.sources.stems is same.targets.stems, "names that both sides have are kept once"
+    assert pack(called).names is not pack(called).targets.stems
     like = [Pair("a", Path("/s/a"), Path("/t/a/b")), Pair("c", Path("/s/b/c"), Path("/t/c"))]
-    assert list(PackedPairs(like)) == like, "their bytes are alike, and they are not"
-    alone = PackedPairs(derived)
+    assert list(pack(like)) == like, "their bytes are alike, and they are not"
+    alone = pack(derived)
     assert alone.sources is alone.targets
+
+
+def pack(found: list[Pair]) -> PackedPairs:
+    packed = pack_pairs(found)
+    assert isinstance(packed, PackedPairs)
+    return packed
+
+
+def test_pairs_are_changed_and_counted_as_objects_are() -> None:
+    whole = pack(pairs(half="AB", instances=Path("/i/1.png")))
+    for packed in (whole, pack(pairs(derive="gray"))):
+        for each in (packed, list(packed)):
+            turned = turn_pairs(each)
+            assert [(pair.source, pair.target) for pair in turned] == [(pair.target, pair.source) for pair in packed]
+            assert {pair.half for pair in turned} == {"BA" if packed[0].half else ""}
+            assert {pair.ranges for pair in change_pairs(each, ranges=((0, 1), None))} == {((0, 1), None)}
+            assert list_targets(each) == [pair.target for pair in packed] and count_files(each) == 6
+            assert take(each, np.array([2, 0])) == [packed[2], packed[0]]
+    alone = [Pair("a", Path("/a.png"), Path("/a.png")), Pair("b", Path("/b.png"), Path("/b.png"))]
+    assert count_files(alone) == count_files(pack(alone)) == 2
+    some = pack(pairs()).take(np.array([1]))
+    assert some.names is some.sources.stems is some.targets.stems, "what was kept once still is"
 
 
 def test_what_cannot_be_packed_stays() -> None:
@@ -107,6 +131,5 @@ def test_data_sets_are_packed_and_forget_what_they_found(tmp_path: Path) -> None
 
 
 def test_a_pair_takes_less_than_thirty_bytes() -> None:
-    packed = PackedPairs([Pair(f"{n:08}", Path(f"/d/A/{n:08}.png"), Path(f"/d/B/{n:08}.png")) for n in range(5000)])
-    taken = sys.getsizeof(packed.targets.names.data) + packed.targets.names.ends.nbytes
-    assert packed.sources.names is packed.targets.names and packed.names is None and taken < 30 * len(packed)
+    packed = pack([Pair(f"{n:08}", Path(f"/d/A/{n:08}.png"), Path(f"/d/B/{n:08}.png")) for n in range(5000)])
+    assert len(pickle.dumps(packed)) < 20 * len(packed)

@@ -151,7 +151,7 @@ def test_some_of_both_sides_can_be_kept_aside(tmp_path: Path) -> None:
     whole = find_unpaired(write_unpaired(tmp_path, 10, 6))["train"]
     rest, held = hold_out_images(whole, 0.2)
     assert (len(rest.sources), len(rest.targets), len(held.sources), len(held.targets)) == (8, 5, 2, 1)
-    assert sorted(rest.sources + held.sources) == whole.sources
+    assert sorted([*rest.sources, *held.sources]) == whole.sources
     with pytest.raises(UsageError, match="too few"):
         hold_out_images(find_unpaired(write_unpaired(tmp_path / "few", 1, 6))["train"], 0.5)
 

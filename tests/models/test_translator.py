@@ -137,6 +137,22 @@ def test_16_bits_are_kept_and_not_scaled_to_8() -> None:
     assert len(np.unique(done)) > 256
 
 
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, torch.bfloat16, torch.float16])
+def test_tensors_that_are_not_scaled_are_refused(dtype: torch.dtype) -> None:
+    translator, image = make(in_channels=2), torch.zeros(1, 2, 8, 8, dtype=dtype)
+    for value, words in (
+        (255.0, "has values from 0 to 255"),
+        (-1000.0, "from -1000 to 0"),
+        (float("nan"), "holds NaN"),
+    ):
+        wrong = image.clone()
+        wrong[0, 1, 3, 3] = value
+        with pytest.raises(UsageError, match=rf"scaled to \[-1, 1\]; this one .*{words}"):
+            translator(wrong)
+    image[0, 1, 3, 3] = 1.3
+    assert translator(image).shape == (1, 3, 8, 8), "interpolation goes a little beyond"
+
+
 def test_channels_that_do_not_fit_are_refused() -> None:
     translator = make(in_channels=2)
     with pytest.raises(UsageError, match=r"must be \(2, H, W\) or \(B, 2, H, W\), float"):

@@ -1,0 +1,115 @@
+"""Measurements made of label maps: from the data set to the converted file, and to a smaller translator."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import tifffile
+from helpers.configs import tiny_config
+from helpers.data import write_labelled
+
+import img2img
+from img2img.core.errors import UsageError
+from img2img.data.base import DataConfig
+from img2img.data.labelled import LabelledData
+from img2img.data.transforms import JointTransform
+from img2img.images import read_image
+from img2img.images.labels import read_indices
+from img2img.inference.convert import convert
+from img2img.inference.evaluate import evaluate
+from img2img.models import Translator
+from img2img.training.train import train
+
+LIMITS = (-1000.0, 2000.0)
+
+
+def write_measured(folder: Path, count: int, size: int = 16, split: str = "train", first: int = 0) -> Path:
+    """As `write_labelled`, with two bands of int16 for the colours."""
+    write_labelled(folder, count, size, split, first)
+    for file in sorted((folder / f"{split}_img").iterdir()):
+        bands = read_image(file)[..., :2].astype(np.int16) * 10 - 500
+        file.unlink()
+        tifffile.imwrite(file.with_suffix(".tif"), bands, photometric="minisblack", planarconfig="contig")
+    return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, Path]:
+    folder = tmp_path_factory.mktemp("measured")
+    data = write_measured(write_measured(folder / "data", 8), 3, split="val", first=8)
+    config = tiny_config(data, folder / "run", data={"target_range": LIMITS, "classes": 4})
+    train(config, quiet=True)
+    return data, folder / "run"
+
+
+def test_samples_and_validation_pairs_are_scaled(trained: tuple[Path, Path]) -> None:
+    data = LabelledData(DataConfig(path=trained[0], target_range=LIMITS, size=16, classes=4))
+    report = data.check()
+    assert (report.errors, report.out_channels, report.in_channels) == ([], 2, 5)
+    data.divide(0)
+    pair = data.train[0]
+    truth = (tifffile.imread(pair.target).astype(np.float32) + 1000) / 3000
+    sample = data.build_training_set(JointTransform(16, jitter=1, flip=0), 5, 2, 0)[0, 0]
+    np.testing.assert_allclose(sample["target"].permute(1, 2, 0) / 2 + 0.5, truth, atol=1e-5)
+    maps, target = data.read(pair, None, "short", 5, 2, None)
+    np.testing.assert_allclose(target, truth, atol=1e-6)
+    assert maps.dtype == np.int32
+
+
+def test_a_folder_of_label_maps_becomes_values(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    data, run = trained
+    model = Translator.load(run)
+    assert (model.config.in_range, model.config.out_range, model.out_channels) == (None, LIMITS, 2)
+    assert convert(run, data / "val_label", tmp_path / "out", format="tif", device="cpu").count("done") == 3
+    made = tifffile.imread(tmp_path / "out" / "8.tif")
+    assert made.dtype == np.float32 and made.shape == (16, 16, 2) and np.ptp(made) > 10
+    maps = read_indices(data / "val_label" / "8.png"), read_indices(data / "val_inst" / "8.png")
+    direct = model(maps)
+    assert direct.dtype == np.float32 and np.abs(direct - made).max() < 5
+    found = evaluate(model, data)
+    errors = []
+    for name in ("8", "9", "10"):
+        maps = read_indices(data / "val_label" / f"{name}.png"), read_indices(data / "val_inst" / f"{name}.png")
+        errors.append(np.abs(model(maps) - tifffile.imread(data / "val_img" / f"{name}.tif")).mean() / 3000)
+    assert found.metrics["l1"] == pytest.approx(np.mean(errors), abs=1e-4)
+
+
+def test_a_format_that_cannot_hold_them_is_refused_before_the_work(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    data, run = trained
+    with pytest.raises(UsageError, match=r"can't hold values from -1000 to 2000 .*\(--format tif\)\."):
+        convert(run, data / "val_label", tmp_path / "out", device="cpu")
+    assert not any((tmp_path / "out").glob("*"))
+
+
+def test_label_maps_have_no_range(trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
+    for option in ("range", "source_range"):
+        config = DataConfig(path=trained[0], **{option: LIMITS})
+        with pytest.raises(UsageError, match=r"--data\.target-range"):
+            LabelledData(config)
+        with pytest.raises(UsageError, match=r"--data\.target-range"):
+            LabelledData.refuse_options(config, "spade")
+    errors = LabelledData(DataConfig(path=trained[0], classes=4)).check().errors
+    assert any("--data.target-range" in error and "Repair" not in error for error in errors)
+    wrong = DataConfig(path=trained[0], target_range=LIMITS, classes=4, out_channels=1)
+    assert any("the files have 2 bands" in error for error in LabelledData(wrong).check().errors)
+
+
+def test_a_small_translator_of_them(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    from img2img.compression.compress import compress
+
+    data, run = trained
+    found = compress(run, data, tmp_path / "small", macs=0.5, steps=2, batch_size=2, quiet=True, device="cpu")
+    student = img2img.load(tmp_path / "small")
+    assert isinstance(student, Translator) and student.config.out_range == LIMITS and student.config.classes
+    kept = tifffile.imread(tmp_path / "small" / "teacher" / "val" / "8.tif")
+    assert kept.shape == (16, 16, 2) and kept.min() > 100
+    maps = read_indices(data / "val_label" / "8.png"), read_indices(data / "val_inst" / "8.png")
+    assert np.abs(Translator.load(run)(maps) - kept).max() < 5
+    assert found.comparison.to_teacher["l1"] < 1
+
+
+def test_label_maps_are_no_volumes(tmp_path: Path) -> None:
+    write_measured(tmp_path, 1)
+    (tmp_path / "train_label" / "0.png").rename(tmp_path / "train_label" / "0.nii.gz")
+    errors = LabelledData(DataConfig(path=tmp_path, target_range=LIMITS, classes=4, use_instances=False)).check().errors
+    assert any("0.nii.gz is a volume; a label map is an image" in error for error in errors)
