@@ -215,7 +215,7 @@ def _refuse_holdout(splits: Mapping[Split, SourceFolder], share: float) -> None:
     if splits.keys() != {"train"}:
         return
     folder = splits["train"].source
-    count = len(list_images(folder).names)
+    count = sum(1 for _ in list_images(folder).group())  # of one name there is one translation
     if not 0 < share < 1:
         raise UsageError(f"--holdout {share:g}: give the share of the images to compare on, above 0 and below 1.")
     if max(1, round(count * share)) >= count:

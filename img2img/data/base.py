@@ -405,7 +405,7 @@ def choose_held_out(total: int, share: float, what: str) -> set[int]:
 def report_unreadable(report: DataReport, reasons: Iterable[str], partners: str) -> None:
     """Notes files that can't be read: one sentence for those that are alike."""
     for reason in group_reasons(list(reasons)):
-        whole = "range (--data." in reason  # which is what to do
+        whole = "--data.range" in reason  # which is what to do
         report.add("error", reason if whole else f"{reason} Repair it, or remove it{partners} from the data set.")
 
 

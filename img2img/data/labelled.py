@@ -4,7 +4,7 @@ import json
 import zlib
 from collections import Counter
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -151,8 +151,7 @@ def check_labelled(
     warn_of_sample(report, len(images) + len(unreadable), total)
     instances = ", an instance map" if any(pair.instances for pair in sample) else ""
     check_partners(splits, report, f" (of each name there must be a label map{instances} and an image)")
-    reasons = [reason.replace("--data.range", "--data.target-range") for reason in unreadable.values()]
-    report_unreadable(report, [*bad.values(), *reasons], " and its partners")
+    report_unreadable(report, [*bad.values(), *unreadable.values()], " and its partners")
     found = {pair: facts for pair, facts in maps.items() if pair.target in images}
     if not found:
         return report
@@ -392,6 +391,9 @@ class LabelledData(PairedData):
         classes = resolve_classes(config.classes, config.path, config.ignore_label)
         report = check_labelled(self.splits, classes, config.ignore_label, progress, config.most_checked)
         check_band_counts(config, report)
+        report.problems = [
+            replace(each, text=each.text.replace("--data.range", "--data.target-range")) for each in report.problems
+        ]
         return report
 
     def learn(self, report: DataReport) -> None:

@@ -16,6 +16,8 @@ from img2img.data.packed import PackedPaths, PackedTexts, PathPacker, Places, pa
 from img2img.data.shards import ShardFolder
 from img2img.images.formats import ARRAYS, READABLE, find_suffix, split_ending
 
+LOST = "lost+found"  # a folder at the root of a disk, which only the system can list
+
 
 @dataclass(frozen=True)
 class ImageFiles:
@@ -37,10 +39,10 @@ class ImageFiles:
             yield previous, first, len(self.names)
 
     def find(self, name: str) -> list[Path]:
-        """Those of a name."""
+        """The files that have a name."""
         wanted, found = os.fsencode(name), list[Path]()
-        place = bisect_left(range(len(self.names)), wanted, key=lambda place: os.fsencode(self.names[place]))
-        while place < len(self.names) and self.names[place] == name:
+        place = bisect_left(range(len(self.names)), wanted, key=self.names.encode_one)
+        while place < len(self.names) and self.names.encode_one(place) == wanted:
             found.append(self.files[place])
             place += 1
         return found
@@ -107,12 +109,14 @@ def _walk(folder: Path, recursive: bool, below: str = "") -> Iterator[tuple[str,
                 for entry in entries:
                     if not _is_folder(entry):
                         yield entry.name
-                    elif recursive and not entry.name.startswith(".") and not entry.is_symlink():
+                    elif recursive and not entry.name.startswith(".") and not entry.is_symlink() and entry.name != LOST:
                         inside.append(entry.name)
         except FileNotFoundError:
             return  # as if it were empty
         except OSError as error:
-            raise UsageError(f"{folder / below} can't be listed: {error.strerror or error}.") from None
+            raise UsageError(
+                f"{folder / below} can't be listed: {error.strerror or error}. Make it readable, or take it out of the data set."
+            ) from None
 
     yield below, read()
     for name in inside:

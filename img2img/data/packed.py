@@ -19,6 +19,7 @@ Places = NDArray[np.int64]
 """Of items, counted from 0."""
 MOST = 2**32  # bytes, up to which 32 bits count them
 CHUNK = 2**16  # texts that are worked on at once
+WIDTH = 64  # bytes of each text that are sorted at once
 
 
 class Packed(Sequence[T]):
@@ -61,7 +62,11 @@ class PackedTexts(Packed[str]):
         return len(self.ends) - 1
 
     def _make(self, place: int) -> str:
-        return os.fsdecode(self.data[self.ends[place] : self.ends[place + 1]].tobytes())
+        return os.fsdecode(self.encode_one(place))
+
+    def encode_one(self, place: int) -> bytes:
+        """The bytes of one."""
+        return self.data[self.ends[place] : self.ends[place + 1]].tobytes()
 
     def take(self, places: Places) -> Self:
         """As of `Packed`."""
@@ -90,13 +95,29 @@ class PackedTexts(Packed[str]):
 
     def find_order(self, then: NDArray[Any]) -> Places:
         """The places of the texts in the order of their bytes; of equal ones, in that of other numbers."""
-        longest = int(self.lengths.max(initial=1))
-        wide = np.zeros((len(self), longest), np.uint8)  # for numpy sorts texts of one length
+        lengths = self.lengths
+        longest = int(lengths.max(initial=1))
+        width = min(longest, WIDTH)
+        wide = np.zeros((len(self), width), np.uint8)  # for numpy sorts texts of one length
         for first in range(0, len(self), CHUNK):
             some = slice(first, first + CHUNK)
-            start, end = self.ends[first], self.ends[min(first + CHUNK, len(self))]
-            wide[some][np.arange(longest) < self.lengths[some, None]] = self.data[start:end]
-        return np.lexsort((then, wide.view(f"S{longest}").ravel()))
+            start, end = int(self.ends[first]), int(self.ends[min(first + CHUNK, len(self))])
+            column = np.arange(end - start) - np.repeat(self.ends[some][: len(wide[some])] - start, lengths[some])
+            begins = column < width
+            wide[some][np.arange(width) < lengths[some, None]] = self.data[start:end][begins]
+        beginnings = wide.view(f"S{width}").ravel()
+        order = np.lexsort((then, beginnings))
+        if longest > width:
+            self._order_alike(order, beginnings, then)
+        return order
+
+    def _order_alike(self, order: Places, beginnings: NDArray[np.bytes_], then: NDArray[Any]) -> None:
+        """Puts texts in order that begin alike and go on."""
+        same = beginnings[order[1:]] == beginnings[order[:-1]]
+        borders = np.flatnonzero(np.diff(np.concatenate([[False], same, [False]]).astype(np.int8)))
+        for first, last in borders.reshape(-1, 2).tolist():
+            run = order[first : last + 1]
+            run[:] = sorted(run.tolist(), key=lambda place: (self.encode_one(place), then[place]))
 
     def equals(self, other: "PackedTexts") -> bool:
         """Whether they are the same texts."""

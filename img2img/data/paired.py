@@ -210,7 +210,8 @@ def check_pairs(
     files = sorted({file for _, pair in chosen for file in (pair.source, pair.target)})
     ranges = {file: limits for _, p in chosen for file, limits in zip((p.source, p.target), p.ranges, strict=True)}
     facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, ranges)
-    warn_of_sample(report, len(files), total)
+    count = sum(len(folder.pairs) for folder in splits.values())
+    warn_of_sample(report, len(files), total if len(chosen) < count else 0)
     check_partners(splits, report)
     report_unreadable(report, [reason for _, reason in sorted(unreadable.items())], " and its partner")
     pairs = [pair for _, pair in chosen if {pair.source, pair.target} <= facts.keys()]
@@ -219,7 +220,7 @@ def check_pairs(
     _check_sizes(pairs, facts, report)
     for side in ("source", "target"):
         warn_of_leaks(report, f"{side}: ", ((split, getattr(pair, side)) for split, pair in chosen), facts)
-        if total == sum(len(folder.pairs) for folder in splits.values()):
+        if all(pair.source == pair.target for _, pair in chosen):
             break  # both sides are one file
     report.in_channels, report.out_channels = (
         common_channels(side, [facts[getattr(pair, side)] for pair in pairs], report, limits)

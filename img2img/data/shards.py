@@ -60,7 +60,7 @@ class ShardFolder(StoredPath):
             files.prefix = members.prefix
             for place, key in enumerate(keys):
                 name, ending = "/".join((*folder[len(inside) :], key)), members.endings[members.ending[place]]
-                if (recursive or "/" not in name) and ending.lower() in READABLE:
+                if recursive or "/" not in name:
                     names.add(name)
                     files.add(members.stems[place], ending)
         return names.finish(), files.finish()
@@ -158,7 +158,7 @@ def _sort_members(shard: StoredPath, found: Found) -> None:
                 if part == "target" and any(each.startswith("label.") for each in members)
                 else FOLDERS.get(part, part)
             )
-            if kind != CLASS:
+            if name.lower().endswith(READABLE):
                 keys, files = found[tuple(filter(None, (split, part or label)))]
                 keys.add(key)
                 text = f"{shard}/{name}"[len(files.prefix) :]

@@ -131,8 +131,8 @@ def _folder(split: Split, a: Path, b: Path, direction: Direction) -> UnpairedFol
     sides = (a, b) if direction == "AtoB" else (b, a)
     found = [list_images(side) for side in sides]
     pairs: Sequence[Pair] = ()
-    common, alone, several = align(found)
-    if len(common[0]) and not several and min(len(each) for each in alone) == 0:
+    common, _, _ = align(found)
+    if len(common[0]) and any(len(side.names) == len(places) for side, places in zip(found, common, strict=True)):
         first, second = (side.take(places) for side, places in zip(found, common, strict=True))
         pairs = join_pairs(Pair("", *sides), first.names, first.files, second.files)
     return UnpairedFolder(split, found[0].files, found[1].files, f"{sides[0]} + {sides[1]}", sides, pairs)
@@ -177,7 +177,7 @@ def check_unpaired(
     targets = {file for (_, side), file in chosen if side == "target"} if ranges[0] != ranges[1] else set()
     of_file = {file: ranges[file in targets] for file in files}
     facts, unreadable = read_image_facts(files, progress(len(files)) if progress else lambda: None, of_file)
-    warn_of_sample(report, len(files), total)
+    warn_of_sample(report, len(files), total if len(chosen) < total else 0)
     for split, folder in splits.items():
         report.splits[split] = max(len(folder.sources), len(folder.targets))
         _check_counts(folder, report)

@@ -31,7 +31,7 @@ def read_indices(path: Path, rules: Rules | None = None) -> Array:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
             if find_suffix(path) in VOLUMES:
-                raise ImageError("is a volume; a label map is an image: save its slices as PNG, or as .npy.")
+                raise ImageError("is a volume, but a label map must be an image: save its slices as PNG or .npy files.")
             values = _array(path, rules) if path.suffix.lower() in ARRAYS else _indices(path, rules)
     except FileNotFoundError:
         raise ImageError(f"{path} does not exist.") from None

@@ -196,8 +196,10 @@ def convert(
         files.video = rules if video else None
         outcomes = OutcomeFile(_name_record(record, rank))
         first, lists = plan.divide(NEIGHBOURS, part, parts, outcomes.add if part == 0 or in_shards else _ignore)
-        if refused := rank.share(explain_format(first, translator)):
-            raise UsageError(refused)
+        if config.out_range is not None:
+            new = [job for job in first[:FIRST] if job.shard is not None or not _handle_existing(job, existing)]
+            if refused := rank.share(explain_format([job.target for job in new], translator, target)):
+                raise UsageError(refused)
         samples = rank.share(
             files.sample(translator, first[:FIRST], every=dtype == "int8") if dtype in ("auto", "int8") else []
         )

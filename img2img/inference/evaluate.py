@@ -295,6 +295,8 @@ class _Agreements:
         classes = translator.config.classes
         if classes is None:
             raise UsageError("a segmenter compares labels, but this translator takes images; leave it out.")
+        if translator.config.out_range is not None:
+            raise UsageError("a segmenter reads images, but this translator makes measurements; leave it out.")
         if isinstance(segmenter, nn.Module):
             segmenter = segmenter.to(translator.device).eval()
         self.classes = classes

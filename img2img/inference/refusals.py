@@ -1,5 +1,6 @@
 """What a conversion refuses before it begins, in sentences."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Literal, get_args
 
@@ -10,7 +11,7 @@ from img2img.images import READABLE, ImageError, Picture, encode_picture
 from img2img.images.bands import Bands
 from img2img.images.formats import DICOM, VOLUMES, find_suffix
 from img2img.inference.engine import Backend, DType
-from img2img.inference.plan import Existing, Job
+from img2img.inference.plan import Existing
 from img2img.interop import is_onnx
 from img2img.interop.onnx import OnnxGenerator
 from img2img.models import Mode, Translator
@@ -24,24 +25,26 @@ NEIGHBOURS = 64  # inputs, of which those of equal size share batches
 FIRST = 20  # inputs, of which one that can be read decides on bf16; all set the ranges of int8
 
 
-def explain_format(jobs: list[Job], translator: Translator) -> str:
-    """Why none of the first files can hold the measurements that are made; empty if some can."""
-    limits, reason = translator.config.out_range, ""
-    for job in jobs[:FIRST] if limits else ():
-        suffix = find_suffix(job.target)
-        if suffix in (DICOM, *VOLUMES):  # which need their sources' headers
-            return ""
-        frame = np.zeros((1, 1, translator.out_channels), np.float32)
-        try:
-            encode_picture(job.target, Picture([frame], bands=Bands(limits or (0, 1), "uint8")))
-            return ""
-        except ImageError as error:
-            reason = f"{error} (--format tif)."
-    return reason
+def explain_format(wanted: Sequence[Path], translator: Translator, target: Path) -> str:
+    """Why no output can hold the measurements that are made, if all of these have one format; else empty."""
+    limits = translator.config.out_range
+    suffixes = {find_suffix(path) for path in wanted}
+    if limits is None or len(suffixes) != 1 or suffixes <= {DICOM, *VOLUMES}:  # the last need their sources' headers
+        return ""
+    frame = np.zeros((1, 1, translator.out_channels), np.float32)
+    try:
+        encode_picture(wanted[0], Picture([frame], bands=Bands(limits, "uint8")))
+        return ""
+    except ImageError as error:
+        reason = str(error).removeprefix(f"{wanted[0]}: ").partition(";")[0]
+    advice = (
+        "Give the output a name that ends in .tif or .npy" if list(wanted) == [target] else "Give --format tif, or npy"
+    )
+    return f"no output can be written as {suffixes.pop()}: {reason}. {advice}."
 
 
 def refuse_words(suffix: str | None, given: dict[str, str]) -> None:
-    """Refuses a format, or a value in words, that there is not."""
+    """Refuses an unknown format, and unknown words for other options."""
     if suffix and suffix not in READABLE:
         raise UsageError(f"--format {suffix[1:]}: use one of {', '.join(s[1:] for s in READABLE)}.")
     for (name, word), kind in zip(given.items(), (Existing, Frames, Mode, DType), strict=True):

@@ -31,6 +31,7 @@ def as_array(image: Any) -> Array:
     return np.atleast_3d(check_unit_range(image) if image.dtype.kind == "f" else image)
 
 
+FLOATS = (torch.float32, torch.float16, torch.bfloat16, torch.float64)
 FAR = 10.0  # which no image reaches that is scaled to [-1, 1]
 
 
@@ -39,14 +40,14 @@ def check_tensor(image: Tensor, channels: int, dimensions: tuple[int, ...], meas
 
     Args:
         dimensions: how many it may have.
-        measured: whether a translator takes or makes measurements, so that bytes are none.
+        measured: whether a translator takes or makes measurements; then uint8 is refused.
 
     Raises:
-        UsageError: if its shape, its type or its values are others. Values on a GPU aren't looked at: that would mean to wait.
+        UsageError: if its shape, type or values don't fit. Values on a GPU aren't looked at: that would mean waiting for it.
     """
     if 0 in image.shape:
         raise UsageError(f"a tensor of {tuple(image.shape)} holds no image.")
-    known = image.is_floating_point() or (image.dtype == torch.uint8 and not measured)
+    known = image.dtype in FLOATS or (image.dtype == torch.uint8 and not measured)
     if not known or image.ndim not in dimensions or image.shape[-3] != channels:
         one = f"({channels}, H, W)"
         shape = f"{one} or (B, {one[1:]}" if 4 in dimensions else one
@@ -56,7 +57,7 @@ def check_tensor(image: Tensor, channels: int, dimensions: tuple[int, ...], meas
         low, high = (float(each) for each in image.detach().aminmax())
         if not -FAR <= low <= high <= FAR:
             found = "holds NaN" if math.isnan(low) else f"has values from {low:g} to {high:g}"
-            raise UsageError(f"a tensor of floats is scaled to [-1, 1]; this one {found}.")
+            raise UsageError(f"a tensor of floats must be scaled to [-1, 1]; this one {found}.")
 
 
 LARGEST = 2**31 - 1

@@ -5,6 +5,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import tifffile
+import torch
 from helpers.configs import tiny_config
 from helpers.data import write_labelled
 
@@ -75,10 +76,42 @@ def test_a_folder_of_label_maps_becomes_values(trained: tuple[Path, Path], tmp_p
 
 
 def test_a_format_that_cannot_hold_them_is_refused_before_the_work(trained: tuple[Path, Path], tmp_path: Path) -> None:
+    (data, run), out = trained, tmp_path / "out"
+    with pytest.raises(
+        UsageError,
+        match=r"^no output can be written as \.png: it can't hold values from -1000 to 2000 in .* enough\. Give --format tif, or npy\.$",
+    ):
+        convert(run, data / "val_label", out, device="cpu")
+    assert not any(out.glob("*"))
+    with pytest.raises(UsageError, match=r"Give the output a name that ends in \.tif or \.npy"):
+        convert(run, data / "val_label" / "8.png", tmp_path / "one.png", instances=data / "val_inst", device="cpu")
+    assert convert(
+        run, data / "val_label" / "8.png", tmp_path / "one.tif", instances=data / "val_inst", device="cpu"
+    ).count("done")
+    out.mkdir(exist_ok=True)
+    for number in (8, 9, 10):
+        (out / f"{number}.png").touch()
+    report = convert(run, data / "val_label", out, existing="skip", device="cpu")
+    assert report.count("skipped") == 3, "there is nothing to write"
+
+
+def test_of_mixed_formats_some_are_written(trained: tuple[Path, Path], tmp_path: Path) -> None:
     data, run = trained
-    with pytest.raises(UsageError, match=r"can't hold values from -1000 to 2000 .*\(--format tif\)\."):
-        convert(run, data / "val_label", tmp_path / "out", device="cpu")
-    assert not any((tmp_path / "out").glob("*"))
+    for kind in ("label", "inst"):
+        (tmp_path / f"my_{kind}").mkdir()
+        for number, name in ((8, "8.png"), (9, "9.npy")):
+            values = read_indices(data / f"val_{kind}" / f"{number}.png")
+            if name.endswith("npy"):
+                np.save(tmp_path / f"my_{kind}" / name, values)
+            else:
+                (tmp_path / f"my_{kind}" / name).write_bytes((data / f"val_{kind}" / name).read_bytes())
+    report = convert(run, tmp_path / "my_label", tmp_path / "out", device="cpu")
+    assert (report.count("done"), report.count("failed")) == (1, 1)
+
+
+def test_a_segmenter_reads_no_measurements(trained: tuple[Path, Path]) -> None:
+    with pytest.raises(UsageError, match="makes measurements; leave it out"):
+        evaluate(Translator.load(trained[1]), trained[0], segmenter=torch.nn.Identity())
 
 
 def test_label_maps_have_no_range(trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]) -> None:
@@ -112,4 +145,4 @@ def test_label_maps_are_no_volumes(tmp_path: Path) -> None:
     write_measured(tmp_path, 1)
     (tmp_path / "train_label" / "0.png").rename(tmp_path / "train_label" / "0.nii.gz")
     errors = LabelledData(DataConfig(path=tmp_path, target_range=LIMITS, classes=4, use_instances=False)).check().errors
-    assert any("0.nii.gz is a volume; a label map is an image" in error for error in errors)
+    assert any("0.nii.gz is a volume, but a label map must be an image" in error for error in errors)
