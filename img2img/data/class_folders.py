@@ -202,7 +202,9 @@ def check_class_folders(
         report.in_channels = report.out_channels = common_channels("images", readable, report, limits)
         report.sizes = count_sizes(readable)
         classes = f"{len(report.names)} classes; " if report.names else ""
-        report.summary = f"{classes}{report.out_channels} channels; sizes {report.sizes}"
+        report.summary = (
+            f"{classes}{report.out_channels} channel{'s' if report.out_channels > 1 else ''}; sizes {report.sizes}"
+        )
     return report
 
 

@@ -35,7 +35,9 @@ class PackedPairs(Packed[Pair]):
         texts: dict[int, PackedTexts] = {}
 
         def take(text: PackedTexts) -> PackedTexts:
-            return texts.setdefault(id(text), texts.get(id(text)) or text.take(places))
+            if id(text) not in texts:
+                texts[id(text)] = text.take(places)
+            return texts[id(text)]
 
         def pick(files: PackedPaths) -> PackedPaths:
             return replace(files, stems=take(files.stems), ending=files.ending[places])

@@ -24,6 +24,21 @@ from img2img.networks.weights import add_spectral_norm
 class StarGANConfig(AdversarialConfig):
     """The paper's numbers (§5.1, appendix)."""
 
+    recipes: ClassVar[Mapping[str, Mapping[str, Any]]] = {
+        "small": {
+            "batch_size": 8,
+            "ema": 0.999,
+            "method": {
+                "generator": {"kind": "resnet", "channels": 32, "blocks": 6, "upsampling": "resize"},
+                "discriminator": {"kind": "stargan", "channels": 32, "spectral_norm": True},
+                "discriminator_steps": 1,
+                "adversarial": "hinge",
+                "gradient_penalty": 0.0,
+                "cycle_weight": 5.0,
+                "lr": 2e-4,
+            },
+        }
+    }
     data_kinds = (ClassFolderData,)
     best_by: ClassVar[Literal["perceptual", "kid"]] = "kid"
     paper = "1711.09020"

@@ -377,7 +377,7 @@ def introduce(run: Run, log: RunLog, total: int, introduction: str) -> None:
         count = sum(p.numel() for p in network.parameters())
         trained = sum(p.numel() for p in network.parameters() if p.requires_grad)
         part = "" if trained == count else f", {trained / 1e6:.2f} M of them trained"
-        say(f"  {name}: {count / 1e6:.1f} M parameters{part}")
+        say(f"  {name}: {count / 1e6:.{1 if count > 5e4 else 3}f} M parameters{part}")
     recipe = describe_recipe(config)
     for note in [recipe, *run.notes] if recipe else run.notes:
         say(f"  {note}")

@@ -63,10 +63,11 @@ def test_pairs_differ_in_their_files_and_names() -> None:
     for each in (pairs(), jpegs, called, maps, derived):
         packed = pack_pairs(each)
         assert isinstance(packed, PackedPairs) and list(packed) == each and packed[1:] == each[1:]
+        assert list(packed.take(np.array([2, 0]))) == [each[2], each[0]]
     same = pack(pairs())
     assert same.names is same.sources.stems is same.targets.stems, "names that both sides have are kept once"
     assert pack(called).names is not pack(called).targets.stems
-    like = [Pair("a", Path("/s/a"), Path("/t/a/b")), Pair("c", Path("/s/b/c"), Path("/t/c"))]
+    like = [Pair("x", Path("/s/ab.png"), Path("/t/a.png")), Pair("y", Path("/s/c.png"), Path("/t/bc.png"))]
     assert list(pack(like)) == like, "their bytes are alike, and they are not"
     alone = pack(derived)
     assert alone.sources is alone.targets

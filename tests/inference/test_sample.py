@@ -118,7 +118,7 @@ def test_the_command(runs: dict[str, Path], tmp_path: Path, capsys: pytest.Captu
 def test_the_check_knows_images_of_one_kind(classes: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["check", str(classes)]) == 0
     shown = capsys.readouterr().out
-    assert "train: 12 images of 2 classes" in shown and "2 classes; 1 channels; sizes 32×32 (24)" in shown
+    assert "train: 12 images of 2 classes" in shown and "2 classes; 1 channel; sizes 32×32 (24)" in shown
     write_image(tmp_path / "flat" / "a.png", picture(16, 16))
     assert main(["check", str(tmp_path / "flat"), "--kind", "images"]) == 0
     assert "train: 1 images from" in capsys.readouterr().out
