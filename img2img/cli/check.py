@@ -14,6 +14,9 @@ from img2img.core.errors import UsageError
 if TYPE_CHECKING:
     from img2img.data.base import DataConfig, DataModule
 
+OWN = "(range|source-range|target-range|source|target|labels|instances|derive|classes|ignore-label|axis)"
+"""Options of `check` that `train` has, too, with ``data.`` before them."""
+
 
 def command(
     path: Annotated[Path | None, Positional] = None,
@@ -57,7 +60,10 @@ def command(
         path=path, source=source, target=target, labels=labels, instances=instances, derive=derive, classes=classes,
         ignore_label=ignore_label, range=range, source_range=source_range, target_range=target_range, axis=axis,
     )  # fmt: skip
-    data = open_data(config, kind)
+    try:
+        data = open_data(config, kind)
+    except UsageError as error:
+        raise UsageError(_name_options(str(error))) from None
     with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:
 
         def start(files: int) -> Callable[[], None]:
@@ -68,16 +74,16 @@ def command(
     for line in (*data.describe_splits(), *filter(None, [report.summary])):
         print(line)
     for problem in report.problems:
-        text = problem.text.replace("--data.ignore-label", "--ignore-label").replace("--data.classes", "--classes")
-        text = (
-            text.replace("--data.range", "--range")
-            .replace("--data.target-range", "--target-range")
-            .replace("--data.labels", "--labels")
-        )
+        text = _name_options(problem.text)
         print(f"{problem.level}: {text}")
     if not report.problems:
         print("No problems were found.")
     return 1 if report.errors else 0
+
+
+def _name_options(text: str) -> str:
+    """A sentence with the names that this command has for `train`'s options."""
+    return re.sub(rf"--data\.(?={OWN}\b)", "--", text)
 
 
 def check(arguments: list[str]) -> int:

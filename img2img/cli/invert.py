@@ -40,7 +40,7 @@ def command(
     from img2img.core.device import tune_allocator
     from img2img.images import read_image, write_image
     from img2img.images.tensors import build_sheet
-    from img2img.inference.invert import crop_square, invert
+    from img2img.inference.invert import crop_square, invert, refuse_measurements
     from img2img.interop import resolve_model
     from img2img.models import Latent, Latents, NoiseGenerator
 
@@ -62,6 +62,7 @@ def command(
     tune_allocator()
     generator = NoiseGenerator.load(resolve_model(model), device)
     layers = generator.styled_network().layers
+    refuse_measurements(generator)
     pictures = [read_image(photo) for photo in photos]
     rows = []
     with Progress(transient=True, disable=not sys.stderr.isatty()) as bar:

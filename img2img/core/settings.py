@@ -1,5 +1,6 @@
 """What all settings have in common: they are strict, and their errors are sentences."""
 
+import re
 import reprlib
 from typing import Any, Self
 
@@ -55,7 +56,8 @@ def explain(error: ValidationError) -> str:
         if problem["type"] == "extra_forbidden":
             sentences.append(f"{key}: there is no such setting")
         elif problem["type"] == "value_error":
-            sentences.append(f"{key}.{message}" if key else message)
+            within = bool(re.match(r"[a-z_.]+: ", message))  # of a part of it
+            sentences.append(f"{key}{'.' if within else ': '}{message}" if key else message)
         else:
             sentences.append(f"{key}: {message[0].lower()}{message[1:]}, not {BRIEF.repr(problem['input'])}")
     return "; ".join(sentences)

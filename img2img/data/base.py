@@ -470,8 +470,13 @@ def warn_of_leaks(
         example = " = ".join(str(file) for file in leaks[0])
         report.add(
             "warning",
-            f"{side}{len(leaks)} images are in train and in another split, so scores there are too good ({example}).",
+            f"{side}{count_images(len(leaks))} in train and in another split, so scores there are too good ({example}).",
         )
+
+
+def count_images(count: int) -> str:
+    """The beginning of a sentence about so many."""
+    return f"{count} image{'s are' if count > 1 else ' is'}"
 
 
 def count_sizes(facts: Iterable[Any]) -> str:

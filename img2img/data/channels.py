@@ -70,7 +70,9 @@ def _check_range(side: str, facts: Sequence[ImageFacts], report: DataReport, lim
         return
     low, high = min(each[0] for each in found), max(each[1] for each in found)
     given = f"{limits[0]:g} {limits[1]:g}"
-    if low < limits[0] or high > limits[1]:
+    if high <= limits[0] or low >= limits[1]:
+        report.add("error", f"{side}: values go from {low:g} to {high:g}, so none is in the range {given}.")
+    elif low < limits[0] or high > limits[1]:
         report.add(
             "warning", f"{side}: values go from {low:g} to {high:g}; those beyond the range {given} are clipped."
         )

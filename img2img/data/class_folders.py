@@ -26,6 +26,7 @@ from img2img.data.base import (
     ValidationSet,
     choose_sample,
     choose_sample_of_each,
+    count_images,
     count_sizes,
     divide_splits,
     name_keys,
@@ -268,7 +269,7 @@ def _check_copies(
     mixed = [found for found in where.values() if len({label for label, _ in found}) > 1]
     if mixed:
         example = " = ".join(str(file) for _, file in mixed[0][:2])
-        report.add("warning", f"{len(mixed)} images are in several classes ({example}).")
+        report.add("warning", f"{count_images(len(mixed))} in several classes ({example}).")
     copies = sum(len(found) - 1 for found in where.values())
     if copies > len(facts) / 10:
         report.add("warning", f"{copies} of {len(facts)} images are copies of others.")
@@ -319,10 +320,16 @@ def read_plain_images(
     return [to_array(images[0, int(place)]["target"]) for place in places]
 
 
+def _refuse_two_ranges(config: DataConfig) -> None:
+    if config.ranges[0] != config.ranges[1]:
+        raise UsageError("images of one kind, or in a folder for each class, have one range: give --data.range.")
+
+
 class ClassFolderData(ImageFolders):
     """Images of one kind, for methods that make such images."""
 
     def __init__(self, config: DataConfig, with_classes: bool = True) -> None:
+        _refuse_two_ranges(config)
         self.config = config
         self.splits = find_class_folders(config.path, with_classes, config.ranges[1], config.axis)
 
@@ -344,8 +351,7 @@ class ClassFolderData(ImageFolders):
                 raise UsageError(
                     f"--data.{option}: {method} takes one folder of images, --data FOLDER, which are no pairs; leave it out."
                 )
-        if config.ranges[0] != config.ranges[1]:
-            raise UsageError(f"{method} takes images of one range: give --data.range.")
+        _refuse_two_ranges(config)
         if config.width is not None or config.direction == "BtoA":
             option = "--direction" if config.width is None else "--width"
             raise UsageError(f"{option}: {method} takes square images of one kind; leave it out.")

@@ -26,6 +26,7 @@ from img2img.data.base import (
     ValidationSet,
     choose_sample,
     choose_sample_of_each,
+    count_images,
     count_sizes,
     divide_splits,
     name_keys,
@@ -262,7 +263,7 @@ def _warn_of_images_on_both_sides(
     both = [tuple(found.values()) for found in where.values() if len(found) == 2]
     if both:
         names = list_some([f"{a} = {b}" for a, b in both], 2)
-        report.add("warning", f"{len(both)} images are on both sides: {names}. Leave them on one.")
+        report.add("warning", f"{count_images(len(both))} on both sides: {names}. Leave them on one.")
 
 
 class UnpairedImages(Samples):

@@ -99,7 +99,7 @@ def choose_type(stored: str, limits: Range, allowed: tuple[str, ...]) -> np.dtyp
         if name in allowed and fine:
             return dtype
     raise ImageError(
-        f"it can't hold values from {limits[0]:g} to {limits[1]:g} in steps that are fine enough; use .tif or .npy"
+        f"its format can't hold values from {limits[0]:g} to {limits[1]:g} in steps that are fine enough; --format tif or npy can"
     )
 
 

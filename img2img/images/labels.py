@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from img2img.images.arrays import Array, ImageError, open_array
-from img2img.images.formats import ARRAYS, VOLUMES, find_suffix, prepare_format
+from img2img.images.formats import ARRAYS, PAGES, VOLUMES, find_suffix, prepare_format
 from img2img.images.reading import Rules, explain_failure, fit_size
 
 KINDS = {"RGB": "colours", "RGBA": "colours", "LA": "gray with alpha", "CMYK": "colours", "F": "floats"}
@@ -38,6 +38,10 @@ def read_indices(path: Path, rules: Rules | None = None) -> Array:
     except ImageError as error:
         raise ImageError(f"{path} {error}") from None
     except Exception as error:  # as in read_picture
+        if find_suffix(path) in PAGES:
+            raise ImageError(
+                f"{path} can't be read as a label map, one channel of integers: it is damaged, or holds several bands or floats."
+            ) from None
         raise ImageError(f"{path} can't be read as a label map: {explain_failure(error)}.") from None
     if values.ndim != 2 or not (np.issubdtype(values.dtype, np.integer) or values.dtype == bool) or 0 in values.shape:
         raise ImageError(f"{path} holds {values.dtype} of shape {values.shape}; a label map is (H, W) of integers.")

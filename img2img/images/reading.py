@@ -35,7 +35,7 @@ from img2img.images.tiff import Size, has_colours, measure_tiff, read_tiff
 
 ANIMATED = ("PNG", "WEBP", "GIF", "AVIF")
 ORIENTATION = 0x0112  # the EXIF tag
-TAKEN = "a translator must be trained with their range (--data.range) to take them"
+TAKEN = "to take them, train with their range: --data.range LOW HIGH"
 TEXT_TAGS = (270, 271, 272, 305, 306, 315, 33432)  # of EXIF: description, camera, author
 IFDS = (34665, 34853)  # of EXIF: exposure, place
 KEPT_EXIF = (*TEXT_TAGS, *IFDS, *range(40091, 40096))  # and Windows' texts, but not what says how pixels lie

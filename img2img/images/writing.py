@@ -118,7 +118,7 @@ def _encode_bands(suffix: str, picture: Picture, bands: Bands, quality: int) -> 
     channels = frames[0].shape[2]
     several = (1, 3) if suffix != ".png" else (1, 3, 4) if frames[0].dtype != np.uint8 else (1, 2, 3, 4)
     if suffix not in ARRAYS and channels not in several:
-        raise ImageError(f"it has {channels} bands, which {suffix} can't hold; use .tif or .npy")
+        raise ImageError(f"it has {channels} bands, which {suffix} can't hold; --format tif or npy can")
     frames = [_fit_format(suffix, frame, len(frames)) for frame in frames]
     return _encode(suffix, frames, picture, quality)
 

@@ -96,7 +96,15 @@ def evaluate_samples(
         scores["inception_score"] = inception_score(torch.cat(logits))
     if generator.has_styles:
         scores["ppl"] = perceptual_path_length(generator, seed=seed)
-    about = {"data": str(data), "split": chosen, "count": count, "real": len(files), "features": name, "seed": seed}
+    about = {
+        "data": str(data),
+        "split": chosen,
+        "count": count,
+        "real": len(files),
+        "size": generator.config.generator.size,
+        "features": name,
+        "seed": seed,
+    }
     if min(count, len(files)) < ENOUGH:
         about["remark"] = (
             f"FID of {min(count, len(files))} images is biased upwards: compare it only with FIDs of as many, or take KID, which isn't."

@@ -55,8 +55,7 @@ def invert(
         UsageError: if the generator has no styles.
     """
     network = generator.styled_network()
-    if generator.config.range is not None:
-        raise UsageError("this generator makes measurements, of which img2img invert finds no styles; it takes photos.")
+    refuse_measurements(generator)
     if steps < 1:
         raise UsageError(f"--steps {steps}: take at least 1.")
     truth = to_tensor(crop_square(photo, generator))[None].to(generator.device)
@@ -92,6 +91,16 @@ def invert(
         for each in parameters:
             each.requires_grad_(True)
     return Inverted(best.cpu(), nearest)
+
+
+def refuse_measurements(generator: NoiseGenerator) -> None:
+    """Refuses a generator that makes measurements.
+
+    Raises:
+        UsageError: then.
+    """
+    if generator.config.range is not None:
+        raise UsageError("this generator makes measurements, of which img2img invert finds no styles; it takes photos.")
 
 
 def plan_rate(done: float) -> float:

@@ -79,7 +79,7 @@ def test_duplicates_across_splits_are_named(pairs: Path) -> None:
     (pairs / "valB" / "6.png").unlink()
     write_image(pairs / "trainB" / "0.png", picture(16, 16, seed=0))
     report = check(pairs)
-    assert any("target: 1 images are in train and in another split" in text for text in report.warnings)
+    assert any("target: 1 image is in train and in another split" in text for text in report.warnings)
     assert report.errors == []
 
 

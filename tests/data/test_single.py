@@ -120,8 +120,8 @@ def test_the_check_says_what_may_surprise(tmp_path: Path) -> None:
         "without an image: few in val",
         "1 images are far from square",
         "1 images are smaller than 16",
-        "1 images are in train and in another split",
-        "1 images are in several classes",
+        "1 image is in train and in another split",
+        "1 image is in several classes",
         "channels are mixed",
     ):
         assert part in text, part

@@ -175,14 +175,14 @@ class TestCheck:
         write_unpaired(tmp_path, 25, 25)
         write_image(tmp_path / "trainB" / "copy.png", picture(16, 16, seed=3))
         (warning,) = check_unpaired(find_unpaired(tmp_path)).warnings
-        assert "1 images are on both sides" in warning and "A3.png" in warning and "copy.png" in warning
+        assert "1 image is on both sides" in warning and "A3.png" in warning and "copy.png" in warning
 
     def test_leaks_into_the_test_split(self, tmp_path: Path) -> None:
         write_unpaired(tmp_path, 25, 25)
         side(tmp_path / "testA", 1, first=4)
         side(tmp_path / "testB", 1, first=77)
         (warning,) = check_unpaired(find_unpaired(tmp_path)).warnings
-        assert "1 images are in train and in another split" in warning
+        assert "1 image is in train and in another split" in warning
 
     def test_wildly_different_sizes(self, tmp_path: Path) -> None:
         side(tmp_path / "trainA", 25, size=16)

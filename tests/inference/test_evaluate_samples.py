@@ -167,7 +167,9 @@ def test_real_images_are_scaled_as_in_training(run: tuple[Path, Path], monkeypat
     asked: list[Any] = []
     real = evaluate_samples.read_plain_images
     monkeypatch.setattr(
-        evaluate_samples, "read_plain_images", lambda *values: asked.append(values[1:]) or real(*values)
+        evaluate_samples,
+        "read_plain_images",
+        lambda *values, **others: asked.append(values[1:]) or real(*values, **others),
     )
     generator = img2img.NoiseGenerator.load(run[0])
     generator.config = generator.config.model_copy(update={"resize": "stretch"})

@@ -10,11 +10,12 @@ from helpers.configs import tiny_config
 from helpers.data import write_labelled
 
 import img2img
+from img2img.cli import main
 from img2img.core.errors import UsageError
 from img2img.data.base import DataConfig
 from img2img.data.labelled import LabelledData
 from img2img.data.transforms import JointTransform
-from img2img.images import read_image
+from img2img.images import ImageError, read_image
 from img2img.images.labels import read_indices
 from img2img.inference.convert import convert
 from img2img.inference.evaluate import evaluate
@@ -79,7 +80,7 @@ def test_a_format_that_cannot_hold_them_is_refused_before_the_work(trained: tupl
     (data, run), out = trained, tmp_path / "out"
     with pytest.raises(
         UsageError,
-        match=r"^no output can be written as \.png: it can't hold values from -1000 to 2000 in .* enough\. Give --format tif, or npy\.$",
+        match=r"^no output can be written as \.png: its format can't hold values from -1000 to 2000 in .* enough\. Give --format tif, or npy\.$",
     ):
         convert(run, data / "val_label", out, device="cpu")
     assert not any(out.glob("*"))
@@ -125,6 +126,26 @@ def test_label_maps_have_no_range(trained: tuple[Path, Path], capsys: pytest.Cap
     assert any("--data.target-range" in error and "Repair" not in error for error in errors)
     wrong = DataConfig(path=trained[0], target_range=LIMITS, classes=4, out_channels=1)
     assert any("the files have 2 bands" in error for error in LabelledData(wrong).check().errors)
+
+
+def test_the_check_has_names_of_its_own_for_options(
+    trained: tuple[Path, Path], capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["check", str(trained[0]), "--range", "0", "1"]) == 2
+    assert "of the images: --target-range." in " ".join(capsys.readouterr().err.split())
+    assert main(["check", str(trained[0]), "--classes", "4"]) == 1
+    assert "train with their range: --target-range LOW HIGH" in " ".join(capsys.readouterr().out.split())
+    assert main(["check", str(trained[0] / "train_img"), "--kind", "images", "--target-range", "0", "1"]) == 2
+    assert "have one range: give --range" in " ".join(capsys.readouterr().err.split())
+    assert main(["check", str(trained[0]), "--classes", "4", "--target-range", "5000", "6000"]) == 1
+    assert "so none is in the range 5000 6000" in " ".join(capsys.readouterr().out.split())
+    assert main(["check", str(trained[0]), "--target-range", "5", "1"]) == 2
+    assert "target_range: give two numbers, the lower one first" in " ".join(capsys.readouterr().err.split())
+
+
+def test_bands_are_no_label_maps(trained: tuple[Path, Path]) -> None:
+    with pytest.raises(ImageError, match="or holds several bands or floats"):
+        read_indices(trained[0] / "train_img" / "0.tif")
 
 
 def test_a_small_translator_of_them(trained: tuple[Path, Path], tmp_path: Path) -> None:

@@ -91,4 +91,4 @@ def test_a_run_has_the_range_of_its_data(tmp_path: Path) -> None:
     for number in range(10):
         (data / "train" / f"{number}.tif").rename(data / "val" / f"more{number}.tif")
     found = evaluate_samples(model, data, count=12)
-    assert found.about["real"] == 12 and found.metrics["kid"] > 0
+    assert (found.about["real"], found.about["size"]) == (12, 32) and found.metrics["kid"] > 0

@@ -271,7 +271,7 @@ def test_it_translates_measurements(tmp_path: Path) -> None:
     assert (
         np.abs(written - model.with_style("wet")(np.load(data / "val" / "dry" / "3.npy").astype(np.float32))).max() <= 1
     )
-    with pytest.raises(UsageError, match=r"stargan takes images of one range: give --data\.range"):
+    with pytest.raises(UsageError, match=r"have one range: give --data\.range"):
         ClassFolderData.refuse_options(DataConfig(path=data, source_range=(0, 1)), "stargan")
 
 
@@ -290,9 +290,9 @@ def test_its_domains_may_be_volumes(tmp_path: Path, capsys: pytest.CaptureFixtur
     assert len(opened.train.files) == 4 * 36
     (said,) = ClassFolderData(DataConfig(path=tmp_path / "data", size=32)).check().errors
     assert (
-        "holds measurements; a translator must be trained with their range (--data.range) to take them" in said
+        "holds measurements; to take them, train with their range: --data.range LOW HIGH" in said
         and "Repair" not in said
     )
     assert main(["check", str(tmp_path / "data"), "--range", "-1000", "3000"]) == 0
     assert main(["check", str(tmp_path / "data")]) == 1
-    assert "trained with their range (--range) to take them" in " ".join(capsys.readouterr().out.split())
+    assert "train with their range: --range LOW HIGH" in " ".join(capsys.readouterr().out.split())
