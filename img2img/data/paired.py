@@ -242,7 +242,8 @@ def check_partners(splits: dict[Split, PairedFolder], report: DataReport, wanted
         elif folder.unmatched:
             names = list_some([str(file) for file in folder.unmatched], 3)
             count = len(folder.unmatched)
-            report.add("warning", f"{split}: {count} files have no partner and are left out: {names}{wanted}.")
+            left = "1 file has no partner and is" if count == 1 else f"{count} files have no partner and are"
+            report.add("warning", f"{split}: {left} left out: {names}{wanted}.")
         if folder.ambiguous:
             names = list_some(folder.ambiguous, 3)
             report.add("warning", f"{split}: several files have the same name on one side and are left out: {names}.")
@@ -276,7 +277,8 @@ def _check_sizes(pairs: list[Pair], facts: dict[Path, ImageFacts], report: DataR
             name, a, b = found[0].name, facts[found[0].source], facts[found[0].target]
             example = f"{name}: {a.width}×{a.height} and {b.width}×{b.height}"
             report.add("warning", f"the images of {len(found)} pairs {what} ({example}).")
-    same = [p for p in pairs if p.source != p.target and facts[p.source].digest == facts[p.target].digest]
+    apart = [p for p in pairs if not p.half and not p.derive]
+    same = [p for p in apart if facts[p.source].digest == facts[p.target].digest]
     if same:
         names = list_some([pair.name for pair in same], 3)
         report.add("warning", f"source and target of {len(same)} pairs are the same image: {names}.")

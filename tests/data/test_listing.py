@@ -144,7 +144,11 @@ def test_one_folder_on_both_sides_is_read_whole(tmp_path: Path) -> None:
     for number in range(6):
         write_image(tmp_path / f"{number}.png", picture(16, 16, seed=number))
     both = DataConfig(source=tmp_path, target=tmp_path)
-    for report in (PairedData(both).check(), UnpairedData(both).check()):
+    for report, words in (
+        (PairedData(both).check(), "source and target of 6 pairs are the same image"),
+        (UnpairedData(both).check(), "6 images are on both sides"),
+    ):
+        assert any(words in warning for warning in report.warnings)
         assert not any("were read" in warning for warning in report.warnings)
 
 
