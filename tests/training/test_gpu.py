@@ -58,10 +58,21 @@ def run(library: Path, cases: list[str]) -> dict[str, Any]:
         "OMP_NUM_THREADS": "1",
     }
     environment |= {"PYTHONPATH": os.pathsep.join(filter(None, sys.path)), "CUDA_VISIBLE_DEVICES": "0"}
-    script = [sys.executable, "-W", "ignore", str(HELPERS / "fake_cuda.py"), *cases]
-    done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=300)
+    found: dict[str, Any] = {}
+    for _ in range(3):  # now and then PyTorch corrupts its heap as it frees graphs on a device that isn't there
+        script = [
+            sys.executable,
+            "-W",
+            "ignore",
+            str(HELPERS / "fake_cuda.py"),
+            *(case for case in cases if case not in found),
+        ]
+        done = subprocess.run(script, env=environment, capture_output=True, text=True, timeout=300)
+        found |= {case.pop("case"): case for case in map(json.loads, done.stdout.splitlines())}
+        if done.returncode >= 0:
+            break
     assert done.returncode == 0, done.stderr[-3000:]
-    return {found.pop("case"): found for found in map(json.loads, done.stdout.splitlines())}
+    return found
 
 
 @pytest.mark.parametrize("part", range(2))
