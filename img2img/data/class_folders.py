@@ -351,7 +351,6 @@ class ClassFolderData(ImageFolders):
                 raise UsageError(
                     f"--data.{option}: {method} takes one folder of images, --data FOLDER, which are no pairs; leave it out."
                 )
-        _refuse_two_ranges(config)
         if config.width is not None or config.direction == "BtoA":
             option = "--direction" if config.width is None else "--width"
             raise UsageError(f"{option}: {method} takes square images of one kind; leave it out.")

@@ -134,10 +134,8 @@ def check_labelled(
     Without `classes`, they are guessed from the labels that occur, of which `ignore` is that of pixels without a class.
     """
     report = DataReport()
-    chosen, total = (
-        choose_sample_of_each({split: folder.pairs for split, folder in splits.items()}, most),
-        sum(len(folder.pairs) for folder in splits.values()),
-    )
+    parts = {split: folder.pairs for split, folder in splits.items()}
+    chosen, total = choose_sample_of_each(parts, most), sum(map(len, parts.values()))
     sample = [pair for _, pair in chosen]
     if len(sample) < total and classes is None:
         report.add(

@@ -3,7 +3,7 @@
 import os
 from array import array
 from bisect import bisect_left
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
@@ -79,46 +79,42 @@ def list_images(folder: Path, recursive: bool = True) -> ImageFiles:
         return _drop_arrays(_sort(*folder.list_files(recursive)))
     packer = PathPacker(type(folder), str(folder / "_")[:-1])
     walked = _walk_stored(folder, recursive) if isinstance(folder, StoredPath) else _walk(folder, recursive)
-    for below, names in walked:
-        for name in names:
-            stem, suffix = split_ending(name)
-            if suffix in READABLE and not name.startswith("."):
-                packer.add(f"{below}{stem}", name[len(stem) :])
+    for below, name in walked:
+        stem, suffix = split_ending(name)
+        if suffix in READABLE and not name.startswith("."):
+            packer.add(f"{below}{stem}", name[len(stem) :])
     files = packer.finish()
     return _drop_arrays(_sort(files.stems, files))
 
 
-def _walk_stored(folder: StoredPath, recursive: bool) -> Iterator[tuple[str, Iterable[str]]]:
-    """A folder, and all below it that aren't hidden: its path from there, and the names in it."""
+def _walk_stored(folder: StoredPath, recursive: bool) -> Iterator[tuple[str, str]]:
+    """The files in a folder and below it that aren't hidden: the path of each one's folder from there, and its name."""
     walked = walk_folder(folder)
     for root, names in walked if recursive else islice(walked, 1):
-        yield "" if root == folder else f"{root.relative_to(folder).as_posix()}/", names
+        below = "" if root == folder else f"{root.relative_to(folder).as_posix()}/"
+        yield from ((below, name) for name in names)
 
 
-def _walk(folder: Path, recursive: bool, below: str = "") -> Iterator[tuple[str, Iterable[str]]]:
+def _walk(folder: Path, recursive: bool, below: str = "") -> Iterator[tuple[str, str]]:
     """The same on this machine; folders that are links are left out.
 
     Raises:
         UsageError: if a folder can't be listed.
     """
     inside: list[str] = []
-
-    def read() -> Iterator[str]:
-        try:
-            with os.scandir(folder / below) as entries:
-                for entry in entries:
-                    if not _is_folder(entry):
-                        yield entry.name
-                    elif recursive and not entry.name.startswith(".") and not entry.is_symlink() and entry.name != LOST:
-                        inside.append(entry.name)
-        except FileNotFoundError:
-            return  # as if it were empty
-        except OSError as error:
-            raise UsageError(
-                f"{folder / below} can't be listed: {error.strerror or error}. Make it readable, or take it out of the data set."
-            ) from None
-
-    yield below, read()
+    try:
+        with os.scandir(folder / below) as entries:
+            for entry in entries:
+                if not _is_folder(entry):
+                    yield below, entry.name
+                elif recursive and not entry.name.startswith(".") and not entry.is_symlink() and entry.name != LOST:
+                    inside.append(entry.name)
+    except FileNotFoundError:
+        return  # as if it were empty
+    except OSError as error:
+        raise UsageError(
+            f"{folder / below} can't be listed: {error.strerror or error}. Make it readable, or take it out of the data set."
+        ) from None
     for name in inside:
         yield from _walk(folder, recursive, f"{below}{name}/")
 

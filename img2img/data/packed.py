@@ -179,6 +179,12 @@ class PathPacker:
         self.stems.add(stem)
         self.ending.append(self.endings.setdefault(ending, len(self.endings)))
 
+    def add_path(self, path: str) -> None:
+        """One more, as a whole."""
+        text = path[len(self.prefix) :]
+        stem = split_ending(text)[0]
+        self.add(stem, text[len(stem) :])
+
     def finish(self) -> PackedPaths:
         """All of them."""
         ending = np.frombuffer(self.ending, np.uint16).astype(np.min_scalar_type(len(self.endings)))
@@ -213,9 +219,7 @@ def pack_together(paths: Sequence[Path]) -> PackedPaths:
 
     packer = PathPacker(type(paths[0]) if paths else Path, prefix)
     for path in paths:
-        text = str(path)[len(prefix) :]
-        stem = split_ending(text)[0]
-        packer.add(stem, text[len(stem) :])
+        packer.add_path(str(path))
     return packer.finish()
 
 

@@ -18,7 +18,7 @@ from img2img.core.errors import UsageError
 from img2img.core.stored import TAR, URL, StoredPath, StoreError, list_folder, read_tar_index, resolve_path
 from img2img.data.index import load_index, read_class
 from img2img.data.packed import PackedPaths, PackedTexts, PathPacker, TextPacker, find_prefix
-from img2img.images.formats import READABLE, split_ending
+from img2img.images.formats import READABLE
 
 BRACES = re.compile(r"\{(\d+)\.\.(\d+)\}")
 MOST = 1_000_000  # shards of one pattern
@@ -161,9 +161,7 @@ def _sort_members(shard: StoredPath, found: Found) -> None:
             if name.lower().endswith(READABLE):
                 keys, files = found[tuple(filter(None, (split, part or label)))]
                 keys.add(key)
-                text = f"{shard}/{name}"[len(files.prefix) :]
-                stem = split_ending(text)[0]
-                files.add(stem, text[len(stem) :])
+                files.add_path(f"{shard}/{name}")
 
 
 def split_name(name: str) -> tuple[str, str]:

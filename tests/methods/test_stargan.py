@@ -272,7 +272,7 @@ def test_it_translates_measurements(tmp_path: Path) -> None:
         np.abs(written - model.with_style("wet")(np.load(data / "val" / "dry" / "3.npy").astype(np.float32))).max() <= 1
     )
     with pytest.raises(UsageError, match=r"have one range: give --data\.range"):
-        ClassFolderData.refuse_options(DataConfig(path=data, source_range=(0, 1)), "stargan")
+        ClassFolderData(DataConfig(path=data, source_range=(0, 1)))
 
 
 def test_its_domains_may_be_volumes(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
